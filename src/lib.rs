@@ -1,0 +1,13 @@
+//! marbre: backup and disaster recovery for subscription databases.
+//!
+//! The map of the modules; data and dependencies flow one way:
+//!
+//! ```text
+//! main → cli → job → {engine, pack, repository, target, keys, state} → model
+//! ```
+//!
+//! `config` and the composition root (`cli`) are the only places that name concrete adapters.
+
+pub mod error;
+
+pub use error::{Error, ErrorKind, Result, ResultExt};
