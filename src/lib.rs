@@ -9,5 +9,6 @@
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
 pub mod error;
+pub mod model;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};
