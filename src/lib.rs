@@ -10,5 +10,6 @@
 
 pub mod error;
 pub mod model;
+pub mod target;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

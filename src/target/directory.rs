@@ -1,0 +1,207 @@
+//! A directory of this host (a disk, a network mount) as a target.
+//!
+//! An object is a file of mode 0600 in folders of mode 0700. It is written below `.tmp`, synced, and then
+//! appears under its name at once, without ever replacing anything; the folders that gained an entry are
+//! synced before `put` returns.
+//!
+//! The directory itself is never made by [`DirectoryTarget::open`]: where a disk is not mounted, its mount
+//! point would be filled instead. A folder *below* the mount point is therefore the best place for a
+//! target. [`DirectoryTarget::create`] makes the directory when that is asked for, below an existing parent.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+use crate::target::disk::{CHUNK, Disk, failure};
+use crate::target::{
+    ObjectInfo, ObjectKey, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload, VersionId,
+};
+
+/// A target in a directory.
+#[derive(Debug, Clone)]
+pub struct DirectoryTarget {
+    path: PathBuf,
+    disk: Arc<Disk>,
+}
+
+impl DirectoryTarget {
+    /// Opens an existing directory. Fails with [`TargetErrorKind::NotFound`] where there is none.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, TargetError> {
+        let path = path.into();
+        let operation = format!("open {}", path.display());
+        let at = path.clone();
+        let disk = blocking(operation.clone(), move || Disk::open(&at, &operation)).await?;
+        Ok(Self { path, disk: Arc::new(disk) })
+    }
+
+    /// Makes the directory if it is missing, and opens it. Its parent must exist.
+    pub async fn create(path: impl Into<PathBuf>) -> Result<Self, TargetError> {
+        let path = path.into();
+        let operation = format!("create {}", path.display());
+        let at = path.clone();
+        blocking(operation.clone(), move || make_root(&at, &operation)).await?;
+        Self::open(path).await
+    }
+}
+
+fn make_root(path: &Path, operation: &str) -> Result<(), TargetError> {
+    let fail = |e: std::io::Error| {
+        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+        failure(operation, &path.display().to_string(), errno)
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(fail)?,
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail)
+}
+
+/// Runs blocking work where it holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    operation: String,
+    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
+) -> Result<T, TargetError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(TargetError::new(
+            TargetErrorKind::Unavailable,
+            operation,
+            format!("the work was given up: {e}"),
+        )),
+    }
+}
+
+/// The same, and gives up waiting as soon as `cancel` fires. A system call that hangs (a dead network
+/// mount) cannot be interrupted: it is left alone, and the work ends at its next look at the token.
+async fn cancellable<T: Send + 'static>(
+    operation: String,
+    cancel: &CancellationToken,
+    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
+) -> Result<T, TargetError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(TargetError::cancelled(operation)),
+        result = blocking(operation.clone(), work) => result,
+    }
+}
+
+#[async_trait]
+impl Target for DirectoryTarget {
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<PutOutcome, TargetError> {
+        let operation = format!("put {key} to {}", self.describe());
+        let (disk, key, upload, token) = (self.disk.clone(), key.clone(), upload.clone(), cancel.clone());
+        let named = operation.clone();
+        cancellable(operation, cancel, move || disk.put(&key, &upload, &token, &named)).await
+    }
+
+    async fn head(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ObjectInfo>, TargetError> {
+        let operation = format!("look up {key} at {}", self.describe());
+        let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
+        cancellable(operation, cancel, move || {
+            let size = disk.stat(&key, &named)?;
+            Ok(size.map(|size| ObjectInfo { key, size, sha256: None, version: None }))
+        })
+        .await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<ObjectStream, TargetError> {
+        let operation = format!("get {key} from {}", self.describe());
+        if let Some(version) = version {
+            return Err(TargetError::new(
+                TargetErrorKind::NotFound,
+                operation,
+                format!("version {:?} is not there: a directory has no versions", version.0),
+            ));
+        }
+        let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
+        let (file, size) = cancellable(operation.clone(), cancel, move || disk.read(&key, &named)).await?;
+        let reading = Reading { file, left: size, operation, cancel: cancel.clone() };
+        Ok(stream::try_unfold(reading, Reading::next).boxed())
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let operation = format!("list {}", self.describe());
+        let (disk, prefix, token) = (self.disk.clone(), prefix.cloned(), cancel.clone());
+        let named = operation.clone();
+        cancellable(operation, cancel, move || disk.list(prefix.as_ref(), &token, &named)).await
+    }
+
+    async fn versions(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        Ok(self.head(key, cancel).await?.into_iter().collect())
+    }
+}
+
+/// An object that is being read.
+struct Reading {
+    file: File,
+    left: u64,
+    operation: String,
+    cancel: CancellationToken,
+}
+
+impl Reading {
+    async fn next(self) -> Result<Option<(Bytes, Self)>, TargetError> {
+        let cancel = self.cancel.clone();
+        cancellable(self.operation.clone(), &cancel, move || self.read()).await
+    }
+
+    fn read(mut self) -> Result<Option<(Bytes, Self)>, TargetError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let wanted = self.left.min(CHUNK as u64);
+        let mut buffer = Vec::with_capacity(CHUNK.min(wanted as usize));
+        let read = (&mut self.file).take(wanted).read_to_end(&mut buffer);
+        let n = read.map_err(|e| {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            failure(&self.operation, "the file", errno)
+        })?;
+        if n == 0 {
+            return Err(TargetError::new(
+                TargetErrorKind::Unavailable,
+                self.operation,
+                format!("the file ended {} bytes early", self.left),
+            ));
+        }
+        self.left -= n as u64;
+        Ok(Some((Bytes::from(buffer), self)))
+    }
+}
