@@ -9,6 +9,7 @@
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
 pub mod error;
+pub mod keys;
 pub mod model;
 pub mod target;
 
