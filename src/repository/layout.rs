@@ -1,0 +1,86 @@
+//! Where everything lies below a target's prefix (see `docs/FORMAT.md`).
+
+use crate::error::{Error, Result};
+use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId};
+use crate::target::ObjectKey;
+
+/// Key of an object, relative to its database, e.g. `receipts/20261122T020000Z-1f3a9c4e.json`.
+pub type RelativeKey = String;
+
+/// `epochs/<epoch>/epoch.age`
+pub fn epoch(epoch: &EpochId) -> RelativeKey {
+    format!("epochs/{epoch}/epoch.age")
+}
+
+/// `epochs/<epoch>/packs/<sha256>.zst.age`
+pub fn pack(epoch: &EpochId, sha256: &Sha256) -> RelativeKey {
+    format!("epochs/{epoch}/packs/{sha256}.zst.age")
+}
+
+/// `epochs/<epoch>/manifests/<snapshot>.json.zst.age`
+pub fn manifest(epoch: &EpochId, snapshot: &SnapshotId) -> RelativeKey {
+    format!("epochs/{epoch}/manifests/{snapshot}.json.zst.age")
+}
+
+/// `receipts/<snapshot>.json`
+pub fn receipt(snapshot: &SnapshotId) -> RelativeKey {
+    format!("receipts/{snapshot}.json")
+}
+
+/// `receipts/<snapshot>.json.sig`
+pub fn signature(snapshot: &SnapshotId) -> RelativeKey {
+    format!("receipts/{snapshot}.json.sig")
+}
+
+/// The snapshot whose receipt lies under this key of `database`, if it is a receipt's key.
+pub fn snapshot_of(database: &DatabaseId, key: &ObjectKey) -> Option<SnapshotId> {
+    let (found, file) = split_receipt(key)?;
+    (found == *database).then_some(())?;
+    file.strip_suffix(".json")?.parse().ok()
+}
+
+/// The database below whose prefix a receipt's key lies.
+pub fn database_of(key: &ObjectKey) -> Option<DatabaseId> {
+    split_receipt(key).map(|(database, _)| database)
+}
+
+fn split_receipt(key: &ObjectKey) -> Option<(DatabaseId, &str)> {
+    let mut parts = key.as_str().split('/');
+    let publisher = parts.next()?.parse().ok()?;
+    let database = parts.next()?.parse().ok()?;
+    let (folder, file) = (parts.next()?, parts.next()?);
+    (folder == "receipts" && parts.next().is_none()).then_some((DatabaseId { publisher, database }, file))
+}
+
+/// The full key of something relative to its database. Fails only for a relative key that came from
+/// outside and is not well-formed.
+pub fn key(database: &DatabaseId, relative: &str) -> Result<ObjectKey> {
+    format!("{database}/{relative}")
+        .parse()
+        .map_err(|e| Error::verification("an object's key is not well-formed").cause(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_receipts_are_receipts() {
+        let db: DatabaseId = "gazette/abonnes".parse().unwrap();
+        let key = |k: &str| k.parse::<ObjectKey>().unwrap();
+        let id = "20261122T020000Z-1f3a9c4e";
+        assert_eq!(
+            snapshot_of(&db, &key(&format!("gazette/abonnes/receipts/{id}.json"))).unwrap().as_str(),
+            id
+        );
+        for other in [
+            format!("gazette/abonnes/receipts/{id}.json.sig"),
+            format!("gazette/autre/receipts/{id}.json"),
+            format!("gazette/abonnes/receipts/x/{id}.json"),
+            format!("gazette/abonnes/epochs/{id}/epoch.age"),
+        ] {
+            assert_eq!(snapshot_of(&db, &key(&other)), None, "{other}");
+        }
+        assert!(super::key(&db, "../x").is_err());
+    }
+}

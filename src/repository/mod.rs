@@ -1,0 +1,7 @@
+//! What is stored, and how it is found again: layout, manifest, receipt, chain.
+
+pub mod canonical;
+pub mod chain;
+pub mod layout;
+pub mod manifest;
+pub mod receipt;

@@ -1,0 +1,151 @@
+//! The receipt: the cleartext, signed, chained record of a snapshot (see `docs/FORMAT.md`).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::id::{DatabaseId, DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
+use crate::repository::{canonical, layout};
+
+/// A receipt's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Format version.
+    pub format: u32,
+    /// What is recorded; `snapshot`.
+    pub kind: ReceiptKind,
+    /// The owner of the data.
+    pub publisher: PublisherName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its epoch.
+    pub epoch: EpochId,
+    /// Place in the chain, from 1.
+    pub sequence: u64,
+    /// SHA-256 of the receipt before it.
+    pub previous: Option<Sha256>,
+    /// Name and version of the writer.
+    pub agent: String,
+    /// Engine.
+    pub engine: String,
+    /// Version of the server.
+    pub engine_version: String,
+    /// Version of the dump tool, or empty.
+    pub tool_version: String,
+    /// When the run started.
+    pub started_at: Timestamp,
+    /// The instant whose state the snapshot holds.
+    pub consistent_at: Timestamp,
+    /// When everything had been read and packed.
+    pub finished_at: Timestamp,
+    /// Number of streams.
+    pub streams: u64,
+    /// Number of rows.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub bytes_read: u64,
+    /// Of these, bytes that were new to the epoch.
+    pub new_bytes: u64,
+    /// Bytes of the objects written for this snapshot.
+    pub stored_bytes: u64,
+    /// SHA-256 of each recipient's text, sorted.
+    pub recipients: Vec<Sha256>,
+    /// SHA-256 of the charter, where there is one.
+    pub charter: Option<Sha256>,
+    /// Every object that a restore needs, sorted by key.
+    pub objects: Vec<ObjectRef>,
+}
+
+/// What a receipt records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptKind {
+    /// A snapshot.
+    Snapshot,
+}
+
+/// An object that a snapshot needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Key relative to the database.
+    pub key: String,
+    /// SHA-256 of the object.
+    pub sha256: Sha256,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl Receipt {
+    /// The bytes that are hashed, signed and stored.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        canonical::to_bytes(self)
+    }
+
+    /// Parses the receipt that was found at its place. The caller has checked the signature of `bytes`.
+    pub fn parse(bytes: &[u8], database: &DatabaseId, snapshot: &SnapshotId) -> Result<Self> {
+        let receipt: Receipt =
+            canonical::from_bytes(bytes).map_err(|e| e.context(format!("receipt of {snapshot}")))?;
+        let place = (&receipt.publisher, &receipt.database, &receipt.snapshot);
+        if place != (&database.publisher, &database.database, snapshot) {
+            return Err(Error::verification(format!(
+                "the receipt at {snapshot} of {database} belongs to another place"
+            ))
+            .cause(format!("it says {}/{}, {}", receipt.publisher, receipt.database, receipt.snapshot))
+            .remedy("Somebody moved it: use another target, and tell the publisher."));
+        }
+        receipt.check()?;
+        Ok(receipt)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::verification(format!("receipt of {}: {what}", self.snapshot)));
+        if self.sequence == 0 {
+            return wrong("its sequence is 0");
+        }
+        if !self.objects.is_sorted_by(|a, b| a.key < b.key) {
+            return wrong("its objects are not sorted by key");
+        }
+        for needed in [layout::epoch(&self.epoch), layout::manifest(&self.epoch, &self.snapshot)] {
+            if !self.objects.iter().any(|o| o.key == needed) {
+                return wrong(&format!("it does not name {needed}"));
+            }
+        }
+        let inside = format!("epochs/{}/", self.epoch);
+        match self.objects.iter().find(|o| !o.key.starts_with(&inside)) {
+            Some(stranger) => wrong(&format!("{} is not in its epoch", stranger.key)),
+            None => Ok(()),
+        }
+    }
+
+    /// The object with this relative key.
+    pub fn object(&self, key: &str) -> Option<&ObjectRef> {
+        self.objects.binary_search_by(|o| o.key.as_str().cmp(key)).ok().map(|i| &self.objects[i])
+    }
+
+    /// Bytes of all objects that a restore needs.
+    pub fn size(&self) -> u64 {
+        self.objects.iter().map(|o| o.size).sum()
+    }
+}
+
+/// A receipt whose signature was checked, with its bytes.
+#[derive(Debug, Clone)]
+pub struct SignedReceipt {
+    /// The content.
+    pub receipt: Receipt,
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The armored signature.
+    pub signature: String,
+    /// Fingerprint of the signer, `SHA256:…`.
+    pub signer: String,
+}
+
+impl SignedReceipt {
+    /// The hash that the next receipt names.
+    pub fn hash(&self) -> Sha256 {
+        Sha256::of(&self.bytes)
+    }
+}
