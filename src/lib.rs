@@ -11,6 +11,7 @@
 pub mod error;
 pub mod keys;
 pub mod model;
+pub mod pack;
 pub mod repository;
 pub mod target;
 

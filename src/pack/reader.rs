@@ -1,0 +1,198 @@
+//! Reading packs: any range of a pack's decompressed bytes, from a verified file of ciphertext.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use age::stream::StreamReader;
+
+use crate::pack::writer::{FRAME, SEEKABLE_MAGIC, TABLE_MAGIC};
+
+/// Frames in a pack, at most: a bound on what a reader allocates for the seek table.
+const MOST_FRAMES: u32 = 1 << 20;
+
+/// A pack, opened with its epoch's key.
+pub struct PackReader {
+    input: StreamReader<BufReader<File>>,
+    frames: Vec<Frame>,
+    /// The frame that `content` holds.
+    current: Option<usize>,
+    content: Vec<u8>,
+    compressed: Vec<u8>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    at: u64,
+    length: u32,
+    content_at: u64,
+    content_length: u32,
+}
+
+impl PackReader {
+    /// Opens a pack whose size and hash were checked before, and reads its seek table.
+    pub fn open(path: &Path, identity: &age::x25519::Identity) -> io::Result<Self> {
+        let file = BufReader::with_capacity(128 << 10, File::open(path)?);
+        let mut input = age::Decryptor::new_buffered(file)
+            .and_then(|d| d.decrypt(std::iter::once(identity as &dyn age::Identity)))
+            .map_err(io::Error::other)?;
+        let frames = read_table(&mut input)?;
+        Ok(Self {
+            input,
+            frames,
+            current: None,
+            content: Vec::new(),
+            compressed: Vec::new(),
+            decompressor: zstd::bulk::Decompressor::new()?,
+        })
+    }
+
+    /// Passes the bytes of a range to `out`, in pieces.
+    pub fn read<E: From<io::Error>>(
+        &mut self,
+        mut offset: u64,
+        mut length: u64,
+        mut out: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while length > 0 {
+            let index = self.frame_at(offset).ok_or_else(|| invalid("an extent lies outside its pack"))?;
+            self.load(index)?;
+            let frame = self.frames[index];
+            let start = (offset - frame.content_at) as usize;
+            let take = (self.content.len() - start).min(usize::try_from(length).unwrap_or(usize::MAX));
+            out(&self.content[start..start + take])?;
+            offset += take as u64;
+            length -= take as u64;
+        }
+        Ok(())
+    }
+
+    fn frame_at(&self, offset: u64) -> Option<usize> {
+        let after = self.frames.partition_point(|f| f.content_at <= offset);
+        let index = after.checked_sub(1)?;
+        let frame = self.frames[index];
+        (offset < frame.content_at + u64::from(frame.content_length)).then_some(index)
+    }
+
+    fn load(&mut self, index: usize) -> io::Result<()> {
+        if self.current == Some(index) {
+            return Ok(());
+        }
+        self.current = None;
+        let frame = self.frames[index];
+        self.input.seek(SeekFrom::Start(frame.at))?;
+        self.compressed.resize(frame.length as usize, 0);
+        self.input.read_exact(&mut self.compressed)?;
+        self.content.resize(frame.content_length as usize, 0);
+        let n = self.decompressor.decompress_to_buffer(&self.compressed, &mut self.content[..])?;
+        if n != self.content.len() {
+            return Err(invalid("a frame is shorter than the seek table says"));
+        }
+        self.current = Some(index);
+        Ok(())
+    }
+}
+
+fn read_table(input: &mut StreamReader<BufReader<File>>) -> io::Result<Vec<Frame>> {
+    let end = input.seek(SeekFrom::End(0))?;
+    let footer_at = end.checked_sub(9).ok_or_else(|| invalid("the pack has no seek table"))?;
+    let mut footer = [0; 9];
+    input.seek(SeekFrom::Start(footer_at))?;
+    input.read_exact(&mut footer)?;
+    let count = le32(&footer[..4]);
+    if le32(&footer[5..]) != SEEKABLE_MAGIC || footer[4] != 0 || count > MOST_FRAMES {
+        return Err(invalid("the pack has no seek table"));
+    }
+    let length = u64::from(count) * 8 + 9;
+    let table_at = end.checked_sub(length + 8).ok_or_else(|| invalid("the seek table is cut"))?;
+    let mut table = vec![0; (length + 8) as usize];
+    input.seek(SeekFrom::Start(table_at))?;
+    input.read_exact(&mut table)?;
+    if le32(&table[..4]) != TABLE_MAGIC || u64::from(le32(&table[4..8])) != length {
+        return Err(invalid("the seek table is damaged"));
+    }
+    let (mut at, mut content_at) = (0, 0);
+    let mut frames = Vec::with_capacity(count as usize);
+    for entry in table[8..8 + count as usize * 8].chunks_exact(8) {
+        let (length, content_length) = (le32(&entry[..4]), le32(&entry[4..]));
+        if content_length as usize > FRAME || u64::from(length) > table_at {
+            return Err(invalid("a frame is larger than the format allows"));
+        }
+        if content_length > 0 {
+            frames.push(Frame { at, length, content_at, content_length });
+        }
+        at += u64::from(length);
+        content_at += u64::from(content_length);
+    }
+    if at == table_at { Ok(frames) } else { Err(invalid("the seek table does not fit its pack")) }
+}
+
+fn le32(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |n, b| n << 8 | u32::from(*b))
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Opens something small made by [`crate::pack::writer::seal_small`], refusing more than `limit` bytes.
+pub fn open_small(sealed: &[u8], identity: &age::x25519::Identity, limit: usize) -> io::Result<Vec<u8>> {
+    let plaintext = age::decrypt(identity, sealed).map_err(io::Error::other)?;
+    let mut content = Vec::new();
+    zstd::stream::read::Decoder::new(plaintext.as_slice())?
+        .take(limit as u64 + 1)
+        .read_to_end(&mut content)?;
+    if content.len() > limit { Err(invalid("larger than expected")) } else { Ok(content) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::writer::{PackWriter, compress, seal_small};
+
+    #[test]
+    fn ranges_come_back_and_stock_tools_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = age::x25519::Identity::generate();
+        let mut pack = PackWriter::create(dir.path(), 0, &identity.to_public()).unwrap();
+        let data: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+        for chunk in data.chunks(100_000) {
+            pack.append(&compress(chunk).unwrap(), chunk.len() as u32).unwrap();
+        }
+        let sealed = pack.finish(true).unwrap();
+        let bytes = std::fs::read(&sealed.path).unwrap();
+        assert_eq!((bytes.len() as u64, crate::model::id::Sha256::of(&bytes)), (sealed.size, sealed.sha256));
+        let plain = age::decrypt(&identity, &bytes).unwrap();
+        assert_eq!(crate::pack::padme::padded(plain.len() as u64), plain.len() as u64);
+        assert_eq!(zstd::stream::decode_all(plain.as_slice()).unwrap(), data);
+
+        let mut reader = PackReader::open(&sealed.path, &identity).unwrap();
+        for (offset, length) in [(0, data.len()), (99_999, 2), (1_199_999, 1), (350_000, 400_000), (7, 3)] {
+            let mut got = Vec::new();
+            reader
+                .read(offset as u64, length as u64, |b| {
+                    got.extend_from_slice(b);
+                    Ok::<_, io::Error>(())
+                })
+                .unwrap();
+            assert_eq!(got, data[offset..offset + length]);
+        }
+        assert!(reader.read(1_199_999, 2, |_| Ok::<_, io::Error>(())).is_err());
+    }
+
+    #[test]
+    fn an_abandoned_pack_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(PackWriter::create(dir.path(), 0, &age::x25519::Identity::generate().to_public()).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn small_things_are_padded_and_bounded() {
+        let identity = age::x25519::Identity::generate();
+        let sealed = seal_small(&identity.to_public(), &[b'x'; 5000]).unwrap();
+        assert_eq!(open_small(&sealed, &identity, 5000).unwrap(), [b'x'; 5000]);
+        assert!(open_small(&sealed, &identity, 4999).is_err());
+    }
+}
