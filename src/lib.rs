@@ -13,6 +13,7 @@ pub mod keys;
 pub mod model;
 pub mod pack;
 pub mod repository;
+pub mod state;
 pub mod target;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

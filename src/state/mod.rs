@@ -1,0 +1,364 @@
+//! What the agent remembers between runs, in SQLite. All of it is a cache (invariant I6): without it the
+//! next snapshot is a full one, and receipts are read from the targets again.
+
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Error, Result, ResultExt};
+use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
+use crate::model::level::{Level, Levels};
+use crate::repository::receipt::SignedReceipt;
+use crate::target::{ObjectKey, VersionId};
+
+/// The agent's memory.
+#[derive(Debug, Clone)]
+pub struct State {
+    folder: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// The epoch that snapshots of a database currently join. Nothing here opens it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochState {
+    /// The epoch.
+    pub epoch: EpochId,
+    /// The public half of its key.
+    pub recipient: String,
+    /// The key of the row hashes.
+    pub row_key: [u8; 32],
+    /// The content of `epoch.age`.
+    pub sealed: Vec<u8>,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// The recipients that it was sealed to.
+    pub recipients: Vec<Sha256>,
+}
+
+/// The newest receipt of a database, as far as this agent knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its place in the chain.
+    pub sequence: u64,
+    /// Its hash.
+    pub hash: Sha256,
+    /// Its snapshot.
+    pub snapshot: SnapshotId,
+}
+
+impl State {
+    /// Opens the state in this folder (made with mode 0700 if it is not there).
+    pub fn open(folder: &Path) -> Result<Self> {
+        make_private_folder(folder)?;
+        let path = folder.join("state.sqlite");
+        let what = format!("open the state {}", path.display());
+        let unusable = |e| {
+            Error::internal(format!("failed to {what}")).cause(e).remedy(format!(
+                "The state is only a cache: move {} away if it is damaged. The next snapshot is then a full one.",
+                folder.display()
+            ))
+        };
+        let connection = Connection::open(&path).map_err(unusable)?;
+        restrict(&path)?;
+        schema::prepare(&connection).map_err(unusable)?;
+        Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// The folder for what is remembered of a database's streams (see `job::snapshot::memory`).
+    pub fn streams_folder(&self, database: &DatabaseId) -> PathBuf {
+        self.folder.join("streams").join(database.publisher.as_str()).join(database.database.as_str())
+    }
+
+    /// The file whose lock says that a job runs for a database.
+    pub fn lock_file(&self, database: &DatabaseId) -> PathBuf {
+        self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
+    }
+
+    fn db(&self) -> MutexGuard<'_, Connection> {
+        // A panic elsewhere cannot leave a SQLite connection half-used: statements are atomic.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current epoch of a database.
+    pub fn epoch(&self, database: &DatabaseId) -> Result<Option<EpochState>> {
+        let row = self
+            .db()
+            .query_row(
+                "SELECT epoch, recipient, row_key, sealed, created_at, recipients FROM epoch WHERE database = ?1",
+                [database.to_string()],
+                |r| {
+                    Ok((
+                        r.get::<_, String>(0)?,
+                        r.get::<_, String>(1)?,
+                        r.get::<_, [u8; 32]>(2)?,
+                        r.get::<_, Vec<u8>>(3)?,
+                        r.get::<_, String>(4)?,
+                        r.get::<_, String>(5)?,
+                    ))
+                },
+            )
+            .optional()
+            .or_internal("read the epoch from the state")?;
+        row.map(|(epoch, recipient, row_key, sealed, created_at, recipients)| {
+            Ok(EpochState {
+                epoch: parse(&epoch)?,
+                recipient,
+                row_key,
+                sealed,
+                created_at: parse(&created_at)?,
+                recipients: recipients.split_whitespace().map(parse).collect::<Result<_>>()?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The current epoch can hold no more snapshots: the next one begins another.
+    pub fn forget_epoch(&self, database: &DatabaseId) -> Result<()> {
+        self.db()
+            .execute("DELETE FROM epoch WHERE database = ?1", [database.to_string()])
+            .or_internal("forget the epoch in the state")
+            .map(drop)
+    }
+
+    /// Remembers the current epoch and the newest receipt together, once a snapshot is stored.
+    pub fn commit(&self, database: &DatabaseId, epoch: &EpochState, receipt: &SignedReceipt) -> Result<()> {
+        let mut db = self.db();
+        let change = |db: &mut Connection| -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            let recipients: Vec<String> = epoch.recipients.iter().map(Sha256::to_string).collect();
+            transaction.execute(
+                "INSERT OR REPLACE INTO epoch (database, epoch, recipient, row_key, sealed, created_at, recipients)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    database.to_string(),
+                    epoch.epoch.as_str(),
+                    epoch.recipient,
+                    epoch.row_key,
+                    epoch.sealed,
+                    epoch.created_at.to_string(),
+                    recipients.join(" ")
+                ],
+            )?;
+            save_receipt(&transaction, database, receipt)?;
+            transaction.commit()
+        };
+        change(&mut db).or_internal("save the snapshot in the state")
+    }
+
+    /// Remembers a receipt whose signature was checked.
+    pub fn remember_receipt(&self, database: &DatabaseId, receipt: &SignedReceipt) -> Result<()> {
+        save_receipt(&self.db(), database, receipt).or_internal("save a receipt in the state")
+    }
+
+    /// A receipt seen before: its bytes, signature and signer.
+    pub fn receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SignedReceipt>> {
+        let row = self
+            .db()
+            .query_row(
+                "SELECT body, signature, signer FROM receipt WHERE database = ?1 AND snapshot = ?2",
+                [database.to_string(), snapshot.to_string()],
+                |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)),
+            )
+            .optional()
+            .or_internal("read a receipt from the state")?;
+        row.map(|(bytes, signature, signer)| {
+            let receipt = crate::repository::receipt::Receipt::parse(&bytes, database, snapshot)?;
+            Ok(SignedReceipt { receipt, bytes, signature, signer })
+        })
+        .transpose()
+    }
+
+    /// The newest receipt ever seen.
+    pub fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
+        let row = self
+            .db()
+            .query_row(
+                "SELECT sequence, hash, snapshot FROM receipt WHERE database = ?1 ORDER BY sequence DESC LIMIT 1",
+                [database.to_string()],
+                |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)),
+            )
+            .optional()
+            .or_internal("read the head of the chain from the state")?;
+        row.map(|(sequence, hash, snapshot)| {
+            Ok(Head { sequence: sequence.unsigned_abs(), hash: parse(&hash)?, snapshot: parse(&snapshot)? })
+        })
+        .transpose()
+    }
+
+    /// Records that a level was proven.
+    pub fn prove(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+        level: Level,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.db()
+            .execute(
+                "INSERT OR REPLACE INTO proof (database, snapshot, target, level, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![database.to_string(), snapshot.as_str(), target.as_str(), level.word(), whole_second(at)],
+            )
+            .or_internal("save a proof in the state")
+            .map(drop)
+    }
+
+    /// Takes a proof back: a later look found damage.
+    pub fn disprove(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+        level: Level,
+    ) -> Result<()> {
+        self.db()
+            .execute(
+                "DELETE FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3 AND level = ?4",
+                params![database.to_string(), snapshot.as_str(), target.as_str(), level.word()],
+            )
+            .or_internal("take back a proof in the state")
+            .map(drop)
+    }
+
+    /// The levels proven for a snapshot at a target.
+    pub fn levels(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+    ) -> Result<Levels> {
+        let db = self.db();
+        let mut levels = Levels::default();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT level, at FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3",
+            )
+            .or_internal("read proofs from the state")?;
+        let rows = statement
+            .query_map([database.to_string(), snapshot.to_string(), target.to_string()], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
+            })
+            .or_internal("read proofs from the state")?;
+        for row in rows {
+            let (level, at) = row.or_internal("read proofs from the state")?;
+            let at = Some(parse(&at)?);
+            match level.as_str() {
+                "stored" => levels.stored = at,
+                "intact" => levels.intact = at,
+                "restored" => levels.restored = at,
+                "owner-restored" => levels.owner_restored = at,
+                other => return Err(Error::internal(format!("the state knows an unknown level {other:?}"))),
+            }
+        }
+        Ok(levels)
+    }
+
+    /// The snapshots of a database that a target once acknowledged, oldest first.
+    pub fn stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Vec<SnapshotId>> {
+        let what = "read stored snapshots from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT snapshot FROM proof WHERE database = ?1 AND target = ?2 AND level = ?3 ORDER BY snapshot",
+            )
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([database.to_string().as_str(), target.as_str(), Level::Stored.word()], |r| {
+                r.get::<_, String>(0)
+            })
+            .or_internal(what)?;
+        rows.map(|r| parse(&r.or_internal(what)?)).collect()
+    }
+
+    /// Packs that failed a check: the next snapshot does not refer to them.
+    pub fn lost_packs(&self, database: &DatabaseId) -> Result<Vec<Sha256>> {
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached("SELECT pack FROM lost_pack WHERE database = ?1")
+            .or_internal("read lost packs from the state")?;
+        let rows = statement
+            .query_map([database.to_string()], |r| r.get::<_, String>(0))
+            .or_internal("read lost packs from the state")?;
+        rows.map(|r| parse(&r.or_internal("read lost packs from the state")?)).collect()
+    }
+
+    /// A pack failed a check.
+    pub fn lose_pack(&self, database: &DatabaseId, pack: &Sha256) -> Result<()> {
+        self.db()
+            .execute(
+                "INSERT OR IGNORE INTO lost_pack (database, pack) VALUES (?1, ?2)",
+                [database.to_string(), pack.to_string()],
+            )
+            .or_internal("save a lost pack in the state")
+            .map(drop)
+    }
+
+    /// Remembers which version of an object is ours.
+    pub fn remember_version(&self, target: &TargetName, key: &ObjectKey, version: &VersionId) -> Result<()> {
+        self.db()
+            .execute(
+                "INSERT OR REPLACE INTO version (target, key, version) VALUES (?1, ?2, ?3)",
+                [target.as_str(), key.as_str(), &version.0],
+            )
+            .or_internal("save an object's version in the state")
+            .map(drop)
+    }
+
+    /// Which version of an object is ours, if the target has versions.
+    pub fn version(&self, target: &TargetName, key: &ObjectKey) -> Result<Option<VersionId>> {
+        self.db()
+            .query_row(
+                "SELECT version FROM version WHERE target = ?1 AND key = ?2",
+                [target.as_str(), key.as_str()],
+                |r| r.get(0).map(VersionId),
+            )
+            .optional()
+            .or_internal("read an object's version from the state")
+    }
+}
+
+/// Proofs are remembered to the second.
+fn whole_second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn save_receipt(db: &Connection, database: &DatabaseId, receipt: &SignedReceipt) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO receipt (database, snapshot, sequence, hash, body, signature, signer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            database.to_string(),
+            receipt.receipt.snapshot.as_str(),
+            i64::try_from(receipt.receipt.sequence).unwrap_or(i64::MAX),
+            receipt.hash().to_string(),
+            receipt.bytes,
+            receipt.signature,
+            receipt.signer
+        ],
+    )
+    .map(drop)
+}
+
+/// Makes a folder, and those above it, that only this user can enter.
+pub fn make_private_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
+        Error::preflight(format!("failed to make the folder {}", folder.display())).cause(e).remedy(
+            "Make it writable for the user that runs marbre, or name another `state_dir` or `spool_dir`.",
+        )
+    })
+}
+
+fn restrict(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .or_internal(format!("restrict {}", path.display()))
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T> {
+    text.parse().or_internal("understand the state (delete the state folder: it is only a cache)")
+}

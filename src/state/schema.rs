@@ -1,0 +1,32 @@
+//! The tables of the state.
+
+use rusqlite::Connection;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS epoch (
+    database TEXT PRIMARY KEY, epoch TEXT NOT NULL, recipient TEXT NOT NULL, row_key BLOB NOT NULL,
+    sealed BLOB NOT NULL, created_at TEXT NOT NULL, recipients TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS receipt (
+    database TEXT NOT NULL, snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT NOT NULL,
+    body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, snapshot)
+) STRICT;
+CREATE INDEX IF NOT EXISTS receipt_sequence ON receipt (database, sequence);
+CREATE TABLE IF NOT EXISTS proof (
+    database TEXT NOT NULL, snapshot TEXT NOT NULL, target TEXT NOT NULL, level TEXT NOT NULL, at TEXT NOT NULL,
+    PRIMARY KEY (database, snapshot, target, level)
+) STRICT;
+CREATE TABLE IF NOT EXISTS lost_pack (
+    database TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (database, pack)
+) STRICT;
+CREATE TABLE IF NOT EXISTS version (
+    target TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, PRIMARY KEY (target, key)
+) STRICT;
+";
+
+/// Makes the tables where they are missing. Several processes may use the state at a time.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.execute_batch(SCHEMA)
+}
