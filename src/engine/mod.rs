@@ -1,0 +1,267 @@
+//! The code that reads and loads one kind of database, behind one contract.
+//!
+//! A snapshot uses [`Engine::open`] to get a [`View`], one consistent state, whose streams it reads
+//! (several at a time). A restore uses a [`Loader`], which is told what the snapshot holds and fetches
+//! streams from a [`StreamSource`] in the order that suits its database.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::model::id::SnapshotId;
+use crate::repository::manifest::{Manifest, RowDigest, SourceFacts, StreamKind, TableId, TableProof};
+
+/// One thing that was looked at before work starts, as `doctor` prints it.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What was looked at, e.g. "pg_dump version".
+    pub name: String,
+    /// How it is.
+    pub state: CheckState,
+    /// What was found, e.g. "15.20, server 15.20".
+    pub found: String,
+    /// What to do, for everything that is not ok.
+    pub remedy: Option<String>,
+}
+
+/// The result of a [`Check`]. A check that could not be made is `Skipped`, never `Ok`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// Works, but should be better.
+    Warn,
+    /// Snapshots will fail.
+    Fail,
+    /// Could not be looked at.
+    Skipped,
+}
+
+/// The code that can read one database.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// How people know the database: engine and place, without credentials.
+    fn describe(&self) -> String;
+
+    /// Looks at versions, rights and settings without changing anything.
+    async fn check(&self, cancel: &CancellationToken) -> Vec<Check>;
+
+    /// Opens one consistent state of the database and holds it until [`View::close`].
+    /// Fails, with nothing left behind, where such a state cannot be had.
+    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>>;
+}
+
+/// A stream that a view offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// Its name in the manifest, unique within the snapshot (e.g. `schema.dump`, `rows/0001`).
+    pub name: String,
+    /// What identifies the same stream in another snapshot of this database: reuse of older data looks
+    /// for it. Must change when the bytes would be cut or written differently (e.g. other columns).
+    pub identity: String,
+    /// How it is cut into units.
+    pub kind: StreamKind,
+    /// For a stream of rows: its table. Row count and digest are computed from the bytes.
+    pub table: Option<TablePlan>,
+    /// A guess at its size in bytes, for progress.
+    pub estimate: u64,
+}
+
+/// A table read as rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablePlan {
+    /// Which.
+    pub table: TableId,
+    /// The columns of the rows' text, in order.
+    pub columns: Vec<String>,
+    /// The columns that order the rows; empty if there is no key.
+    pub key: Vec<String>,
+}
+
+/// One consistent state of a database.
+#[async_trait]
+pub trait View: Send + Sync {
+    /// The streams, all of which must be read. Big ones first.
+    fn streams(&self) -> &[StreamPlan];
+
+    /// Reads one stream to its end. `Ok` is evidence that the source itself said that the stream is
+    /// complete (end of COPY, exit status 0 of a child); anything else is an error. Called for several
+    /// streams at the same time.
+    async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()>;
+
+    /// Called once, after all streams were read: last consistency checks, release of the state.
+    /// `row_key` keys the digests of tables that the engine itself must compute (see [`ViewFacts::tables`]).
+    /// May be called without reading where the run was given up: then errors do not matter.
+    async fn close(self: Box<Self>, row_key: &[u8; 32], cancel: &CancellationToken) -> Result<ViewFacts>;
+}
+
+/// What a view reports when it is closed.
+#[derive(Debug, Clone)]
+pub struct ViewFacts {
+    /// Engine, version, consistency point, settings, inventory.
+    pub source: SourceFacts,
+    /// Proofs of tables that lie inside streams of pages or bytes: (stream name, tables).
+    pub tables: Vec<(String, Vec<TableProof>)>,
+    /// What people should know, e.g. "3 unlogged tables were read".
+    pub warnings: Vec<String>,
+}
+
+/// Where a view writes a stream's bytes. Bounded: a slow reader holds the writer back.
+#[derive(Debug, Clone)]
+pub struct StreamSender(pub mpsc::Sender<Bytes>);
+
+impl StreamSender {
+    /// Passes on some bytes, in order. Batches of 64 KiB to 1 MiB are best; rows may be cut anywhere.
+    pub async fn send(&self, bytes: Bytes) -> Result<()> {
+        // The other end only goes away when the run has failed there, and reports why.
+        self.0.send(bytes).await.map_err(|_| Error::interrupted())
+    }
+}
+
+/// Where a loader gets a snapshot's streams from. What comes out is verified: an error item ends a
+/// stream whose bytes are not those of the manifest, at the latest at its end.
+#[async_trait]
+pub trait StreamSource: Send + Sync {
+    /// Opens one stream by its name in the manifest.
+    async fn open(&self, name: &str) -> Result<StreamReceiver>;
+}
+
+/// A stream's bytes in order. It ended well only if an empty channel follows [`StreamItem::End`].
+#[derive(Debug)]
+pub struct StreamReceiver(pub mpsc::Receiver<Result<StreamItem>>);
+
+/// What comes out of a [`StreamReceiver`].
+#[derive(Debug)]
+pub enum StreamItem {
+    /// Some bytes.
+    Bytes(Bytes),
+    /// All bytes were delivered, and their SHA-256 (and, for rows, count and digest) were right.
+    End,
+}
+
+impl StreamReceiver {
+    /// The next bytes; `None` after a verified end. A stream that stops without its end is an error.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self.0.recv().await {
+            Some(Ok(StreamItem::Bytes(bytes))) => Ok(Some(bytes)),
+            Some(Ok(StreamItem::End)) => Ok(None),
+            Some(Err(e)) => Err(e),
+            None => Err(Error::interrupted()),
+        }
+    }
+}
+
+/// What is at a restore's destination now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Nothing; the loader will create it.
+    Absent,
+    /// An empty database.
+    Empty,
+    /// The remains of an interrupted restore of this snapshot; the loader will start again.
+    Incomplete(Option<SnapshotId>),
+    /// Something that is not ours: what, e.g. "12 tables in 2 schemas".
+    Occupied(String),
+}
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Replace what is there.
+    pub overwrite: bool,
+    /// How many connections or jobs at a time.
+    pub jobs: usize,
+}
+
+/// Receives what happens during a load: stage names as they start, and bytes as they go in.
+pub trait LoadObserver: Send + Sync {
+    /// A stage starts ("schema", "rows", "indexes", …); the stage before it has ended.
+    fn stage(&self, name: &'static str);
+    /// So many more bytes went in.
+    fn bytes(&self, n: u64);
+}
+
+/// What a load did.
+#[derive(Debug, Clone, Default)]
+pub struct LoadReport {
+    /// Rows loaded as rows.
+    pub rows: u64,
+    /// Bytes of all streams that went in.
+    pub bytes: u64,
+    /// What could not be set, e.g. "role \"app\" was not created: permission denied".
+    pub warnings: Vec<String>,
+}
+
+/// One table of the destination beside what the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableComparison {
+    /// Which.
+    pub table: TableId,
+    /// What the snapshot held.
+    pub expected_rows: u64,
+    /// What the destination holds.
+    pub rows: u64,
+    /// Its digest in the snapshot.
+    pub expected_digest: RowDigest,
+    /// Its digest in the destination.
+    pub digest: RowDigest,
+}
+
+impl TableComparison {
+    /// Count and digest are both equal.
+    pub fn equal(&self) -> bool {
+        self.expected_rows == self.rows && self.expected_digest == self.digest
+    }
+}
+
+/// What was found when a loaded database was held against its manifest.
+#[derive(Debug, Clone, Default)]
+pub struct Comparison {
+    /// Every table of the manifest.
+    pub tables: Vec<TableComparison>,
+    /// Object types whose number differs: (type, expected, found).
+    pub inventory: Vec<(String, u64, u64)>,
+    /// Anything else that differs: what, in words.
+    pub differences: Vec<String>,
+}
+
+impl Comparison {
+    /// Nothing differs, and something was compared.
+    pub fn equal(&self) -> bool {
+        self.tables.iter().all(TableComparison::equal)
+            && !self.tables.is_empty()
+            && self.inventory.iter().all(|(_, expected, found)| expected == found)
+            && self.differences.is_empty()
+    }
+}
+
+/// The code that can load one kind of snapshot into one destination.
+#[async_trait]
+pub trait Loader: Send + Sync {
+    /// How people know the destination, without credentials.
+    fn describe(&self) -> String;
+
+    /// What is there now. Changes nothing. Also refuses what cannot work (server too old, missing tools).
+    async fn inspect(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Destination>;
+
+    /// Loads the snapshot. The destination is marked incomplete before anything is put in it, and stays
+    /// marked until [`Loader::finish`]. What [`Loader::inspect`] called incomplete is cleared first.
+    async fn load(
+        &self,
+        manifest: &Manifest,
+        streams: &dyn StreamSource,
+        options: &LoadOptions,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<LoadReport>;
+
+    /// Holds the loaded database against the manifest. The destination may still be marked.
+    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison>;
+
+    /// Takes the mark away: the restore is complete.
+    async fn finish(&self) -> Result<()>;
+}

@@ -1,0 +1,313 @@
+//! Loading a SQLite snapshot: the pages are written beside the destination, checked, and then take its place.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{open_still, side_file};
+use super::place::{cannot_write, claim, remove, rename_new};
+use super::{ENGINE, STREAM, absolute, compare, facts};
+use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::human;
+use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
+
+/// The first bytes of every database. Source: <https://www.sqlite.org/fileformat2.html>, 1.3.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Length of the database header.
+const HEADER: usize = 100;
+
+/// Loads snapshots into one database file. Until [`Loader::finish`] the bytes are in
+/// `<destination>.marbre-incomplete`, and the destination is untouched.
+#[derive(Debug)]
+pub struct SqliteLoader {
+    path: PathBuf,
+    loading: Mutex<Option<Loading>>,
+}
+
+/// A load that was begun by this loader.
+#[derive(Debug)]
+struct Loading {
+    /// The incomplete file: its lock keeps other restores away.
+    _lock: File,
+    overwrite: bool,
+    loaded: bool,
+}
+
+impl SqliteLoader {
+    /// A loader into this file.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: absolute(path.as_ref()), loading: Mutex::new(None) }
+    }
+
+    fn incomplete(&self) -> PathBuf {
+        side_file(&self.path, ".marbre-incomplete")
+    }
+
+    fn loading(&self) -> MutexGuard<'_, Option<Loading>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The `-wal` and `-journal` beside the destination that hold something: SQLite would apply them to
+    /// whatever database it finds under the destination's name.
+    fn leftovers(&self) -> Vec<PathBuf> {
+        ["-wal", "-journal"]
+            .into_iter()
+            .map(|suffix| side_file(&self.path, suffix))
+            .filter(|path| fs::symlink_metadata(path).is_ok_and(|m| m.len() > 0))
+            .collect()
+    }
+
+    fn fits(&self, entry: &StreamEntry) -> Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        if !folder.is_dir() {
+            return Err(Error::preflight(format!("there is no folder {}", folder.display()))
+                .remedy("Create it, or name another destination."));
+        }
+        let space =
+            rustix::fs::statvfs(folder).or_internal(format!("look at the space in {}", folder.display()))?;
+        // What an interrupted restore left makes room for the new one.
+        let left = fs::symlink_metadata(self.incomplete()).map_or(0, |m| m.blocks() * 512);
+        let free = space.f_bavail.saturating_mul(space.f_frsize).saturating_add(left);
+        if free < entry.length {
+            return Err(Error::preflight(format!(
+                "{} has {} free, and the database needs {}",
+                folder.display(),
+                human::bytes(free),
+                human::bytes(entry.length)
+            ))
+            .remedy("Free some space, or name another destination."));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Loader for SqliteLoader {
+    fn describe(&self) -> String {
+        format!("SQLite database {}", self.path.display())
+    }
+
+    async fn inspect(&self, manifest: &Manifest, _cancel: &CancellationToken) -> Result<Destination> {
+        self.fits(database_stream(manifest)?.0)?;
+        let metadata = match fs::symlink_metadata(&self.path) {
+            Ok(metadata) => Some(metadata),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => {
+                return Err(Error::preflight(format!("cannot look at {}", self.path.display())).cause(e));
+            }
+        };
+        if metadata.as_ref().is_some_and(|m| !m.is_file()) {
+            return Err(Error::preflight(format!("{} is not a regular file", self.path.display()))
+                .remedy("Name the database file that the restore is to make."));
+        }
+        let size = metadata.as_ref().map_or(0, fs::Metadata::len);
+        Ok(if size > 0 {
+            Destination::Occupied(describe(&self.path, size))
+        } else if let Some(leftover) = self.leftovers().first() {
+            Destination::Occupied(format!("a log without its database: {}", leftover.display()))
+        } else if self.incomplete().exists() {
+            Destination::Incomplete(None)
+        } else if metadata.is_some() {
+            Destination::Empty
+        } else {
+            Destination::Absent
+        })
+    }
+
+    async fn load(
+        &self,
+        manifest: &Manifest,
+        streams: &dyn StreamSource,
+        options: &LoadOptions,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<LoadReport> {
+        let (entry, page_size) = database_stream(manifest)?;
+        observer.stage("pages");
+        let path = self.incomplete();
+        // An earlier attempt of this loader gives up its lock.
+        *self.loading() = None;
+        let lock = claim(&path)?;
+        let file = lock.try_clone().or_internal(format!("write {}", path.display()))?;
+        *self.loading() = Some(Loading { _lock: lock, overwrite: options.overwrite, loaded: false });
+        let mut file = tokio::fs::File::from_std(file);
+        let received = with(cancel, receive(&mut file, &path, streams, observer)).await;
+        // Also after a failure: a write that is still under way would hold the lock.
+        let flushed = file.flush().await;
+        let (written, head) = received?;
+        flushed.map_err(|e| cannot_write(&path, &e))?;
+        observer.stage("check");
+        check_shape(entry, page_size, written, &head)?;
+        let synced = file.sync_all().await;
+        synced.map_err(|e| cannot_write(&path, &e))?;
+        if let Some(loading) = self.loading().as_mut() {
+            loading.loaded = true;
+        }
+        Ok(LoadReport { rows: 0, bytes: written, warnings: Vec::new() })
+    }
+
+    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison> {
+        let (entry, _) = database_stream(manifest)?;
+        let incomplete = self.incomplete();
+        let loading = self.loading().is_some();
+        compare::compare(
+            if loading { incomplete } else { self.path.clone() },
+            loading,
+            manifest,
+            entry,
+            cancel,
+        )
+        .await
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let mut loading = self.loading();
+        match loading.as_ref() {
+            Some(Loading { overwrite, loaded: true, .. }) => self.put_in_place(*overwrite)?,
+            _ => return Err(Error::internal("finish of a restore that did not load")),
+        }
+        // Only now another restore may take the name of the incomplete file.
+        *loading = None;
+        Ok(())
+    }
+}
+
+impl SqliteLoader {
+    fn put_in_place(&self, overwrite: bool) -> Result<()> {
+        let (from, to) = (self.incomplete(), self.path.as_path());
+        let existing = fs::symlink_metadata(to).ok();
+        let empty = existing.as_ref().is_some_and(|m| m.is_file() && m.len() == 0);
+        let in_the_way = || {
+            Error::new(ErrorKind::Conflict, format!("{} came to be during the restore", to.display())).remedy(
+                format!(
+                    "The restored database is whole and stays in {}: move it where you want it.",
+                    from.display()
+                ),
+            )
+        };
+        if !overwrite && !self.leftovers().is_empty() {
+            return Err(in_the_way());
+        }
+        if let Some(existing) = &existing {
+            // Who could read the old file can read the new one; where that is not allowed, it stays ours.
+            let _ = chown(&from, Some(existing.uid()), Some(existing.gid()));
+            fs::set_permissions(&from, fs::Permissions::from_mode(existing.mode() & 0o777))
+                .or_internal(format!("set the mode of {}", from.display()))?;
+        }
+        // First the old logs: beside the new database they would be applied to it.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            remove(&side_file(to, suffix))?;
+        }
+        if overwrite || empty {
+            fs::rename(&from, to).map_err(|e| cannot_write(to, &e))?;
+        } else {
+            rename_new(&from, to).map_err(|e| match e.kind() {
+                std::io::ErrorKind::AlreadyExists => in_the_way(),
+                _ => cannot_write(to, &e),
+            })?;
+        }
+        let folder = to.parent().unwrap_or(Path::new("/"));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| cannot_write(folder, &e))
+    }
+}
+
+/// Writes the pages as they come. Returns their length and the first bytes, which describe the database.
+async fn receive(
+    file: &mut tokio::fs::File,
+    path: &Path,
+    streams: &dyn StreamSource,
+    observer: &dyn LoadObserver,
+) -> Result<(u64, Vec<u8>)> {
+    let mut stream = streams.open(STREAM).await?;
+    let mut head = Vec::with_capacity(HEADER);
+    let mut written = 0;
+    while let Some(bytes) = stream.next().await? {
+        if head.len() < HEADER {
+            head.extend_from_slice(&bytes[..bytes.len().min(HEADER - head.len())]);
+        }
+        let wrote = file.write_all(&bytes).await;
+        wrote.map_err(|e| cannot_write(path, &e))?;
+        written += bytes.len() as u64;
+        observer.bytes(bytes.len() as u64);
+    }
+    Ok((written, head))
+}
+
+/// Gives up waiting when `cancel` fires.
+async fn with<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        done = work => done,
+    }
+}
+
+/// The one stream of a SQLite manifest, and its page size.
+fn database_stream(manifest: &Manifest) -> Result<(&StreamEntry, u32)> {
+    if manifest.source.engine != ENGINE {
+        return Err(Error::preflight(format!(
+            "snapshot {} is of a {} database, not of SQLite",
+            manifest.snapshot, manifest.source.engine
+        ))
+        .remedy("Name a destination of the same engine."));
+    }
+    match manifest.streams.as_slice() {
+        [entry] if entry.name == STREAM => match entry.kind {
+            StreamKind::Pages { page_size } => Ok((entry, page_size)),
+            _ => Err(unexpected(manifest)),
+        },
+        _ => Err(unexpected(manifest)),
+    }
+}
+
+fn unexpected(manifest: &Manifest) -> Error {
+    Error::verification(format!(
+        "snapshot {} does not hold the pages of one SQLite database",
+        manifest.snapshot
+    ))
+    .remedy("Restore it with the version of marbre that made it.")
+}
+
+fn check_shape(entry: &StreamEntry, page_size: u32, written: u64, head: &[u8]) -> Result<()> {
+    // Bytes 16 and 17: the page size, where 1 stands for 65536.
+    let declared = match head.get(16..18) {
+        Some([0, 1]) => 65_536,
+        Some(&[high, low]) => u32::from(u16::from_be_bytes([high, low])),
+        _ => 0,
+    };
+    if written != entry.length
+        || !written.is_multiple_of(u64::from(page_size.max(1)))
+        || !head.starts_with(MAGIC)
+        || declared != page_size
+    {
+        return Err(Error::verification(format!(
+            "the {written} bytes of {STREAM} are not a database of {} bytes in pages of {page_size}",
+            entry.length
+        )));
+    }
+    Ok(())
+}
+
+/// What is in an existing file, as far as can be seen without changing anything.
+fn describe(path: &Path, size: u64) -> String {
+    let tables = open_still(path).ok().and_then(|connection| {
+        let inventory = facts::inventory(&connection).ok()?;
+        Some(inventory.get("table").copied().unwrap_or(0))
+    });
+    match tables {
+        Some(tables) => format!(
+            "SQLite database, {} {}, {}",
+            human::count(tables),
+            if tables == 1 { "table" } else { "tables" },
+            human::bytes(size)
+        ),
+        None => format!("a file of {} that is no readable SQLite database", human::bytes(size)),
+    }
+}

@@ -1,0 +1,82 @@
+//! SQLite: a database file is read page by page, and loaded as one.
+//!
+//! The pages come out of the virtual table `sqlite_dbpage` inside one read transaction, as SQLite's own
+//! `sqlite3_rsync` does it: a database in WAL mode is written on meanwhile, nothing but one batch of pages is
+//! in memory, and no copy of the file touches the disk. (The online backup API would need such a copy, or
+//! memory for the whole database.) What is read is a complete database file: no `-wal` belongs to it.
+//!
+//! While the transaction lasts, the write-ahead log cannot be reset and grows by what is written. A reader of a database
+//! in WAL mode that nobody else has open leaves an empty `-wal` and a `-shm` behind; they are harmless, and belong to
+//! the owner of the database where the reader is its owner or root.
+
+mod check;
+mod compare;
+mod connection;
+mod facts;
+mod loader;
+mod place;
+mod tables;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use loader::SqliteLoader;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Check, Engine, View};
+use crate::error::{Error, Result};
+
+/// The name of the engine in manifests and receipts.
+pub const ENGINE: &str = "sqlite";
+
+/// The name of the one stream of a SQLite snapshot: the database file.
+pub const STREAM: &str = "database.sqlite";
+
+/// The oldest SQLite library that may be used, as `sqlite3_libversion_number` counts: 3.51.3 repaired a
+/// race between checkpoints of a write-ahead log that could damage a database.
+/// Source: <https://www.sqlite.org/wal.html>, "The WAL-reset bug".
+const OLDEST_LIBRARY: i32 = 3_051_003;
+
+/// Reads one SQLite database file.
+#[derive(Debug, Clone)]
+pub struct SqliteEngine {
+    path: PathBuf,
+}
+
+impl SqliteEngine {
+    /// The database in this file. Nothing is opened yet.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: absolute(path.as_ref()) }
+    }
+}
+
+#[async_trait]
+impl Engine for SqliteEngine {
+    fn describe(&self) -> String {
+        format!("SQLite database {}", self.path.display())
+    }
+
+    async fn check(&self, cancel: &CancellationToken) -> Vec<Check> {
+        check::check(self.path.clone(), cancel).await
+    }
+
+    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
+        if rusqlite::version_number() < OLDEST_LIBRARY {
+            return Err(Error::internal(format!("the SQLite library {} is too old", rusqlite::version()))
+                .remedy("Build marbre with its bundled SQLite, 3.51.3 or later."));
+        }
+        let view = view::SqliteView::open(self.path.clone(), cancel).await?;
+        Ok(Box::new(view))
+    }
+}
+
+/// The absolute form of a path. The bundled SQLite takes a name that starts with `file:` for a URI; an
+/// absolute path never does.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,200 @@
+//! One consistent state of a SQLite database, held by a read transaction.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{LOCK_WAIT, Reader, begin, failed, open_shared};
+use super::facts::{self, Facts};
+use super::tables::{self, Proof};
+use super::{ENGINE, STREAM};
+use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
+use crate::error::{Error, Result};
+use crate::repository::manifest::{SourceFacts, StreamKind};
+
+/// Bytes sent at a time, rounded to whole pages.
+const BATCH: usize = 1 << 20;
+
+/// See the module.
+pub(super) struct SqliteView {
+    path: PathBuf,
+    reader: Arc<Reader>,
+    facts: Facts,
+    consistent_at: Timestamp,
+    streams: [StreamPlan; 1],
+    /// Every page was sent.
+    complete: AtomicBool,
+}
+
+impl SqliteView {
+    /// Starts the read transaction.
+    pub(super) async fn open(path: PathBuf, cancel: &CancellationToken) -> Result<Self> {
+        let reader = Reader::new(open_shared(&path)?);
+        let place = path.clone();
+        let (facts, consistent_at) = reader
+            .run(cancel, move |connection, cancel| {
+                begin(connection, &place, LOCK_WAIT, cancel)?;
+                let consistent_at = Timestamp::now();
+                let facts = Facts::read(connection).map_err(|e| failed(&place, "read", e))?;
+                Ok((facts, consistent_at))
+            })
+            .await?;
+        if facts.page_count == 0 {
+            return Err(Error::preflight(format!("{} holds nothing yet", path.display()))
+                .remedy("Check the path: a database with a table has at least one page."));
+        }
+        let streams = [StreamPlan {
+            name: STREAM.to_owned(),
+            identity: format!("pages/{}", facts.page_size),
+            kind: StreamKind::Pages { page_size: facts.page_size },
+            table: None,
+            estimate: facts.page_count * u64::from(facts.page_size),
+        }];
+        Ok(Self { path, reader, facts, consistent_at, streams, complete: AtomicBool::new(false) })
+    }
+}
+
+#[async_trait]
+impl View for SqliteView {
+    fn streams(&self) -> &[StreamPlan] {
+        &self.streams
+    }
+
+    async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
+        if stream.name != STREAM {
+            return Err(Error::internal(format!("a SQLite database has no stream {:?}", stream.name)));
+        }
+        let (path, facts, out) = (self.path.clone(), self.facts.clone(), out.clone());
+        self.reader
+            .run(cancel, move |connection, cancel| send_pages(connection, &path, &facts, &out, cancel))
+            .await?;
+        self.complete.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn close(self: Box<Self>, row_key: &[u8; 32], cancel: &CancellationToken) -> Result<ViewFacts> {
+        if !self.complete.load(Ordering::Acquire) {
+            return Err(Error::interrupted());
+        }
+        let row_key = *row_key;
+        let reader = Arc::clone(&self.reader);
+        reader
+            .run(cancel, move |connection, cancel| {
+                let facts = self.prove(connection, &row_key, cancel)?;
+                still_in_transaction(connection, &self.path)?;
+                connection.execute_batch("COMMIT").map_err(|e| failed(&self.path, "close", e))?;
+                Ok(facts)
+            })
+            .await
+    }
+}
+
+impl SqliteView {
+    fn prove(
+        &self,
+        connection: &Connection,
+        row_key: &[u8; 32],
+        cancel: &CancellationToken,
+    ) -> Result<ViewFacts> {
+        let sqlite = |e| failed(&self.path, "read the schema of", e);
+        let mut warnings = Vec::new();
+        let mut proofs = Vec::new();
+        let mut details = self.facts.details();
+        for table in tables::list(connection).map_err(sqlite)? {
+            match tables::prove(connection, &self.path, &table, row_key, cancel)? {
+                Proof::Read(proof) => proofs.push(proof),
+                Proof::Unreadable(why) => warnings.push(format!(
+                    "table {} is in the snapshot, but its rows were not counted: {why}",
+                    table.name.escape_debug()
+                )),
+            }
+        }
+        if let Some(why) = facts::uncheckable(connection) {
+            warnings.push(format!("a restore of this database cannot run SQLite's integrity check: {why}"));
+            details["uncheckable"] = json!(why);
+        }
+        let source = SourceFacts {
+            engine: ENGINE.to_owned(),
+            version: rusqlite::version().to_owned(),
+            consistent_at: self.consistent_at,
+            consistency_point: format!("change counter {}", self.facts.change_counter),
+            settings: BTreeMap::from([("encoding".to_owned(), self.facts.encoding.clone())]),
+            inventory: facts::inventory(connection).map_err(sqlite)?,
+            details,
+        };
+        Ok(ViewFacts { source, tables: vec![(STREAM.to_owned(), proofs)], warnings })
+    }
+}
+
+fn send_pages(
+    connection: &Connection,
+    path: &Path,
+    facts: &Facts,
+    out: &StreamSender,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let sqlite = |e| failed(path, "read", e);
+    let page_size = facts.page_size as usize;
+    let capacity = BATCH.max(page_size);
+    // No ORDER BY: should SQLite ever sort here, it would hold the whole database. The order is checked.
+    let mut pages = connection.prepare("SELECT pgno, data FROM sqlite_dbpage('main')").map_err(sqlite)?;
+    let mut rows = pages.query([]).map_err(sqlite)?;
+    let mut batch = Vec::with_capacity(capacity);
+    let mut count = 0_u64;
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        count += 1;
+        let number: i64 = row.get(0).map_err(sqlite)?;
+        let value = row.get_ref(1).map_err(sqlite)?;
+        let page = value.as_blob().unwrap_or_default();
+        if number.unsigned_abs() != count || page.len() != page_size {
+            return Err(Error::internal(format!(
+                "SQLite gave page {number} of {} bytes where page {count} of {page_size} bytes was due",
+                page.len()
+            )));
+        }
+        batch.extend_from_slice(page);
+        if batch.len() + page_size > capacity {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(capacity));
+            send(full, out, cancel)?;
+        }
+    }
+    if !batch.is_empty() {
+        send(batch, out, cancel)?;
+    }
+    still_in_transaction(connection, path)?;
+    let expected = facts::page_count(connection).map_err(sqlite)?;
+    if count != expected || count != facts.page_count {
+        return Err(Error::database(format!(
+            "{} has {expected} pages, but {count} could be read",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn send(bytes: Vec<u8>, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
+    Handle::current().block_on(async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::interrupted()),
+            sent = out.send(Bytes::from(bytes)) => sent,
+        }
+    })
+}
+
+/// After some failures SQLite rolls back by itself; what is read then belongs to another state.
+fn still_in_transaction(connection: &Connection, path: &Path) -> Result<()> {
+    if connection.is_autocommit() {
+        return Err(Error::database(format!("the read transaction on {} ended early", path.display())));
+    }
+    Ok(())
+}
