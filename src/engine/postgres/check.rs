@@ -1,0 +1,136 @@
+//! What `doctor` looks at before a snapshot.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::catalog;
+use super::connect::{Connector, Session};
+use super::tools::Tools;
+use super::version::NEWEST_SERVER;
+use crate::engine::{Check, CheckState};
+use crate::error::{Error, Result};
+
+fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<String>) -> Check {
+    Check { name: name.to_owned(), state, found: found.into(), remedy }
+}
+
+fn ok(name: &str, found: impl Into<String>) -> Check {
+    check(name, CheckState::Ok, found, None)
+}
+
+fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
+    check(name, CheckState::Warn, found, Some(remedy.to_owned()))
+}
+
+fn fail(name: &str, error: &Error) -> Check {
+    let remedy = error.remedy_text().map(str::to_owned);
+    check(name, CheckState::Fail, error.to_string(), remedy)
+}
+
+/// Names of the checks that need a connection.
+const CONNECTED: [&str; 5] = ["server version", "client tools", "rights", "locks", "connections"];
+
+/// Looks at everything; changes nothing.
+pub async fn all(
+    connector: &Connector,
+    bin_dir: Option<&Path>,
+    jobs: usize,
+    cancel: &CancellationToken,
+) -> Vec<Check> {
+    let session = match connector.connect(cancel).await {
+        Ok(session) => session,
+        Err(error) => {
+            let mut checks = vec![fail("connection", &error)];
+            checks.extend(CONNECTED.map(|name| {
+                check(name, CheckState::Skipped, "no connection", Some("Mend the connection first.".into()))
+            }));
+            return checks;
+        }
+    };
+    let mut checks = vec![connection(connector), server(&session)];
+    checks.push(match Tools::find(bin_dir, session.version.major).await {
+        Ok(tools) => ok("client tools", format!("{} in {}", tools.version, tools.directory().display())),
+        Err(error) => fail("client tools", &error),
+    });
+    for (name, result) in [
+        ("rights", rights(connector, &session).await),
+        ("locks", locks(&session).await),
+        ("connections", connections(&session, jobs).await),
+    ] {
+        checks.push(result.unwrap_or_else(|error| fail(name, &error)));
+    }
+    checks
+}
+
+fn connection(connector: &Connector) -> Check {
+    match connector.unproven_network() {
+        false => ok("connection", connector.describe()),
+        true => warn(
+            "connection",
+            format!("{}, whose identity nothing proves", connector.describe()),
+            "Use sslmode=verify-full, with sslrootcert if the authority is your own.",
+        ),
+    }
+}
+
+fn server(session: &Session) -> Check {
+    let found = session.version.to_string();
+    match session.version.major > NEWEST_SERVER {
+        false => ok("server version", found),
+        true => warn(
+            "server version",
+            format!("{found}, newer than any that marbre was tested with"),
+            "Prove a snapshot by a test restore, and look for a newer marbre.",
+        ),
+    }
+}
+
+async fn rights(connector: &Connector, session: &Session) -> Result<Check> {
+    let tables = catalog::tables(session).await?;
+    let missing = catalog::missing_rights(session, &tables, connector.user()).await?;
+    if !missing.is_empty() {
+        return Ok(fail("rights", &catalog::rights_error(&missing, connector.user())));
+    }
+    Ok(ok("rights", format!("all of {} tables can be read", tables.len())))
+}
+
+/// Every table is locked by our transaction, by `pg_dump` twice, and by the reader of its rows.
+async fn locks(session: &Session) -> Result<Check> {
+    let rows = session
+        .query(
+            "SELECT (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p')),
+                    current_setting('max_locks_per_transaction')::int8
+                    * (current_setting('max_connections')::int8
+                       + current_setting('max_prepared_transactions')::int8)",
+            &[],
+        )
+        .await?;
+    let (tables, slots): (i64, i64) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
+    let found = format!("{tables} tables, room for {slots} locks");
+    Ok(match tables * 3 < slots {
+        true => ok("locks", found),
+        false => warn("locks", found, "Raise max_locks_per_transaction on the server, and restart it."),
+    })
+}
+
+async fn connections(session: &Session, jobs: usize) -> Result<Check> {
+    let rows = session
+        .query(
+            "SELECT current_setting('max_connections')::int8
+                    - current_setting('superuser_reserved_connections')::int8
+                    - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+                    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)::int8",
+            &[],
+        )
+        .await?;
+    let (free, limit): (i64, i64) = rows.first().map_or((0, -1), |row| (row.get(0), row.get(1)));
+    let free = if limit < 0 { free } else { free.min(limit) };
+    // The transaction that holds the snapshot, and one for whoever blocks it.
+    let needed = i64::try_from(jobs).unwrap_or(i64::MAX).saturating_add(2);
+    let found = format!("{free} free, a snapshot takes up to {needed}");
+    Ok(match needed <= free {
+        true => ok("connections", found),
+        false => warn("connections", found, "Lower jobs, or raise max_connections on the server."),
+    })
+}

@@ -1,0 +1,385 @@
+//! Connections to the server, for this process and for its children.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::CancellationToken;
+
+use super::password;
+use super::quote::literal;
+use super::tls;
+use super::url::Place;
+use super::version::{OLDEST_SERVER, Version};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where a database is, and how to read or load it.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// A `postgres://` URL or libpq's `key=value` list, without a password.
+    pub url: String,
+    /// The password; else `$PGPASSWORD`, else libpq's password file.
+    pub password: Option<SecretString>,
+    /// Where `pg_dump` and `pg_restore` are; else the newest that are found.
+    pub bin_dir: Option<PathBuf>,
+    /// How long to wait for the lock of a table.
+    pub lock_timeout: Duration,
+    /// How many connections at a time.
+    pub jobs: usize,
+}
+
+/// Everything that connections have in common.
+#[derive(Clone)]
+pub struct Connector {
+    place: Place,
+    password: Option<SecretString>,
+    tls: Option<MakeRustlsConnect>,
+    lock_timeout: Duration,
+}
+
+/// How long connecting may take where the URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A dead peer is noticed after about two minutes, by us and by our children.
+const KEEPALIVE: (u64, u64, u32) = (60, 10, 6);
+
+impl Connector {
+    /// Reads the configuration; connects to nothing.
+    pub fn new(config: &PostgresConfig) -> Result<Self> {
+        let mut place = Place::parse(&config.url)?;
+        let password = match &config.password {
+            Some(password) => Some(password.clone()),
+            None => password::from_environment(password::Place {
+                host: match place.hosts.first().map(String::as_str) {
+                    None | Some("/run/postgresql" | "/var/run/postgresql" | "/tmp") => "localhost",
+                    Some(host) => host,
+                },
+                port: place.ports.first().copied().unwrap_or(5432),
+                database: &place.database,
+                user: &place.user,
+            })?,
+        };
+        let (idle, interval, retries) = KEEPALIVE;
+        place
+            .config
+            .ssl_mode(match place.tls {
+                tls::Mode::Disable => SslMode::Disable,
+                tls::Mode::Prefer => SslMode::Prefer,
+                _ => SslMode::Require,
+            })
+            .keepalives_idle(Duration::from_secs(idle))
+            .keepalives_interval(Duration::from_secs(interval))
+            .keepalives_retries(retries)
+            .application_name("marbre");
+        if place.config.get_connect_timeout().is_none() {
+            place.config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if let Some(password) = &password {
+            place.config.password(password.expose_secret());
+        }
+        Ok(Self {
+            tls: tls::connector(place.tls, place.root.as_ref())?,
+            place,
+            password,
+            lock_timeout: config.lock_timeout,
+        })
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.place.database
+    }
+
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        &self.place.user
+    }
+
+    /// How long to wait for a lock.
+    pub fn lock_timeout(&self) -> Duration {
+        self.lock_timeout
+    }
+
+    /// For people: no credentials.
+    pub fn describe(&self) -> String {
+        self.place.describe()
+    }
+
+    /// Whether a network lies between us and the server, and nothing proves that it is the server.
+    pub fn unproven_network(&self) -> bool {
+        let local =
+            |h: &String| h.starts_with('/') || h == "localhost" || h == "::1" || h.starts_with("127.");
+        !self.place.hosts.iter().all(local) && self.place.tls != tls::Mode::VerifyFull
+    }
+
+    /// The same server, another database.
+    pub fn with_database(&self, database: &str) -> Self {
+        let mut other = self.clone();
+        other.place.database = database.to_owned();
+        other.place.config.dbname(database);
+        other
+    }
+
+    /// Connects, and pins what could change the meaning of anything we do.
+    pub async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
+        let connecting = async {
+            match &self.tls {
+                None => {
+                    let (client, connection) = self.place.config.connect(NoTls).await?;
+                    Ok((client, tokio::spawn(async move { drop(connection.await) })))
+                }
+                Some(tls) => {
+                    let (client, connection) = self.place.config.connect(tls.clone()).await?;
+                    Ok((client, tokio::spawn(async move { drop(connection.await) })))
+                }
+            }
+        };
+        let (client, task) = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            connected = connecting => connected.map_err(|e| self.refused(&e))?,
+        };
+        let mut session = Session { client, task, version: Version::from_number(0) };
+        // Before any name is looked up: a database's own search path could put another function in its place.
+        let sql = set_config([("search_path", "")].into_iter());
+        session.batch(&sql, "set up the session").await?;
+        let rows = session.query("SELECT current_setting('server_version_num')::int4", &[]).await?;
+        let number: i32 = rows.first().map_or(0, |row| row.get(0));
+        session.version = Version::from_number(number.unsigned_abs());
+        if session.version.major < OLDEST_SERVER {
+            return Err(Error::preflight(format!(
+                "server {} is older than {OLDEST_SERVER}, the oldest that marbre reads",
+                session.version
+            ))
+            .remedy("Upgrade the server."));
+        }
+        session.pin(self.lock_timeout).await?;
+        Ok(session)
+    }
+
+    fn refused(&self, error: &tokio_postgres::Error) -> Error {
+        let failed = Error::database(format!("failed to connect to {}", self.describe())).cause(cause(error));
+        match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name."),
+            Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
+            _ => failed.remedy("Check that the server runs and that host and port are right."),
+        }
+    }
+
+    /// The connection as a child's environment: nothing of it is seen in a list of processes.
+    pub fn environment(&self, application: &str, tool_major: u32) -> Result<Vec<(String, String)>> {
+        let place = &self.place;
+        let list = |ports: &[u16]| {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            ports.join(",")
+        };
+        let mut environment = vec![
+            ("PGHOST", place.hosts.join(",")),
+            ("PGPORT", list(&place.ports)),
+            ("PGUSER", place.user.clone()),
+            ("PGDATABASE", place.database.clone()),
+            ("PGSSLMODE", place.tls.name().to_owned()),
+            ("PGAPPNAME", application.to_owned()),
+            ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
+            // The password was found already; no other one shall be.
+            ("PGPASSFILE", "/dev/null".to_owned()),
+            ("LC_ALL", "C".to_owned()),
+        ];
+        if let Some(password) = &self.password {
+            environment.push(("PGPASSWORD", password.expose_secret().to_owned()));
+        }
+        if let Some(options) = place.config.get_options() {
+            environment.push(("PGOPTIONS", options.to_owned()));
+        }
+        match (place.tls, &place.root) {
+            (_, Some(root)) => environment.push(("PGSSLROOTCERT", root.display().to_string())),
+            (tls::Mode::VerifyFull, None) if tool_major >= 16 => {
+                environment.push(("PGSSLROOTCERT", "system".to_owned()));
+            }
+            (tls::Mode::VerifyFull, None) => {
+                return Err(Error::preflight(
+                    "client tools before 16 cannot use the system's root certificates",
+                )
+                .remedy(
+                    "Add sslrootcert=FILE to the database's url, e.g. /etc/ssl/certs/ca-certificates.crt.",
+                ));
+            }
+            _ => {}
+        }
+        Ok(environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+    }
+
+    /// What a tool's `--dbname` says beyond its environment.
+    pub fn keepalives() -> String {
+        let (idle, interval, count) = KEEPALIVE;
+        format!("keepalives_idle={idle} keepalives_interval={interval} keepalives_count={count}")
+    }
+}
+
+/// The future, unless the run is cancelled: then it is dropped, with its sessions and tools.
+pub async fn interruptible<T>(
+    cancel: &CancellationToken,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        result = future => result,
+    }
+}
+
+/// One connection. When it is dropped, the server notices at once, and gives up what it was doing.
+pub struct Session {
+    /// For COPY.
+    pub client: Client,
+    /// The server's version.
+    pub version: Version,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Without this, an unfinished COPY would be read to its end for nobody.
+        self.task.abort();
+    }
+}
+
+impl Session {
+    /// Rows of a query.
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.client.query(sql, params).await.map_err(|e| failed("query the server", &e))
+    }
+
+    /// Runs statements.
+    pub async fn batch(&self, sql: &str, operation: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(|e| failed(operation, &e))
+    }
+
+    async fn pin(&self, lock_timeout: Duration) -> Result<()> {
+        let mut settings = vec![
+            ("lock_timeout", lock_timeout.as_millis().max(1).to_string()),
+            ("statement_timeout", "0".into()),
+            ("idle_in_transaction_session_timeout", "0".into()),
+            ("synchronize_seqscans", "off".into()),
+            ("row_security", "off".into()),
+            ("default_transaction_read_only", "off".into()),
+            // A database may have its own ideas of how values become text and text becomes values: what is read
+            // from catalogues here is written into another server under these.
+            ("standard_conforming_strings", "on".into()),
+            ("array_nulls", "on".into()),
+            ("DateStyle", "ISO, YMD".into()),
+            ("IntervalStyle", "postgres".into()),
+            ("TimeZone", "UTC".into()),
+            ("bytea_output", "hex".into()),
+            ("extra_float_digits", "3".into()),
+            ("quote_all_identifiers", "off".into()),
+        ];
+        if self.version.major >= 14 {
+            settings.push(("idle_session_timeout", "0".into()));
+        }
+        if self.version.major >= 17 {
+            settings.push(("transaction_timeout", "0".into()));
+        }
+        let sql = set_config(settings.iter().map(|(n, v)| (*n, v.as_str())));
+        self.batch(&sql, "set up the session").await
+    }
+}
+
+/// One statement that sets all of these for the session.
+pub fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let calls: Vec<String> = settings
+        .map(|(name, value)| format!("pg_catalog.set_config({}, {}, false)", literal(name), literal(value)))
+        .collect();
+    format!("SELECT {}", calls.join(", "))
+}
+
+/// A failed statement, as an error that holds no row data.
+pub fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
+    let failed = Error::database(format!("failed to {operation}")).cause(cause(error));
+    match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("53200") => failed.remedy(
+            "Raise max_locks_per_transaction on the server above the number of tables, and restart it.",
+        ),
+        Some("53300") => failed.remedy("Lower jobs, or raise max_connections on the server."),
+        // Ended by an administrator, by a crash or by a shutdown; or the connection itself went.
+        Some("57P01" | "57P02" | "57P03") => failed.remedy(CUT),
+        None if error.is_closed() => failed.remedy(CUT),
+        _ => failed,
+    }
+}
+
+const CUT: &str = "See the server's log for why the connection ended, and run the command again.";
+
+/// Why, without detail, hint, context or values: those can hold row data.
+pub fn cause(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        let code = db.code().code();
+        let message = match &code[..2] {
+            // The message of an exception is whatever the database's own code puts into it.
+            "P0" => "an exception in the database's own code",
+            _ => without_values(db.message()),
+        };
+        return format!("{message} (SQLSTATE {code})");
+    }
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// `invalid input syntax for type integer: "Dupont"` without the value.
+pub fn without_values(message: &str) -> &str {
+    let message = message.lines().next().unwrap_or_default();
+    match message.find(": \"") {
+        Some(at) => &message[..at],
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_cut_from_messages() {
+        assert_eq!(
+            without_values("invalid input syntax for type integer: \"Dupont\""),
+            "invalid input syntax for type integer"
+        );
+        assert_eq!(
+            without_values("relation \"a\" does not exist\nDETAIL: x"),
+            "relation \"a\" does not exist"
+        );
+    }
+
+    #[test]
+    fn children_get_their_place_by_environment() {
+        let config = PostgresConfig {
+            url: "postgres://u@h:1/d?sslmode=require".into(),
+            password: Some("secret".into()),
+            bin_dir: None,
+            lock_timeout: Duration::from_secs(1),
+            jobs: 1,
+        };
+        let connector = Connector::new(&config).unwrap();
+        let environment = connector.environment("marbre pg_dump", 15).unwrap();
+        for wanted in [
+            ("PGHOST", "h"),
+            ("PGPORT", "1"),
+            ("PGUSER", "u"),
+            ("PGDATABASE", "d"),
+            ("PGPASSWORD", "secret"),
+            ("PGSSLMODE", "require"),
+        ] {
+            let wanted = (wanted.0.to_owned(), wanted.1.to_owned());
+            assert!(environment.contains(&wanted), "{wanted:?}");
+        }
+        assert!(!format!("{config:?}").contains("secret"));
+        assert!(connector.unproven_network());
+    }
+}

@@ -1,0 +1,93 @@
+//! What the manifest says about a PostgreSQL source beyond what all engines say.
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{ConfigTable, LargeObjects, Scattered, Sequence};
+use super::connect::Session;
+use super::globals::Globals;
+use crate::error::{Error, Result, ResultExt};
+use crate::repository::manifest::{Manifest, TableId};
+
+/// `source.details` of the manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Version of `pg_dump`.
+    pub tool_version: String,
+    /// Major version of the server.
+    pub server_major: u32,
+    /// The source was a hot standby.
+    pub standby: bool,
+    /// Roles, settings, the database's properties.
+    pub globals: Globals,
+    /// Extensions.
+    pub extensions: Vec<Extension>,
+    /// It has the schema `public`, with which every new database is born.
+    pub public_schema: bool,
+    /// Tablespaces that relations of the database lie in, beyond its own.
+    pub tablespaces: Vec<String>,
+    /// Where sequences stood.
+    pub sequences: Vec<Sequence>,
+    /// Tables of extensions: their streams of rows hold those that a condition says are the user's.
+    pub config_tables: Vec<ConfigTable>,
+    /// Partitions whose rows may belong into another one at the destination.
+    pub scattered: Vec<Scattered>,
+    /// Large objects, whose bytes are in `data.dump`.
+    pub large_objects: LargeObjects,
+}
+
+/// An installed extension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+}
+
+impl Details {
+    /// The root through which this table is loaded, if it is not loaded itself.
+    pub fn root_of(&self, table: &TableId) -> Option<&TableId> {
+        let scattered = self.scattered.iter().find(|s| s.partition == *table)?;
+        Some(&scattered.root)
+    }
+
+    /// Those of a manifest.
+    pub fn of(manifest: &Manifest) -> Result<Self> {
+        if manifest.source.engine != super::NAME {
+            return Err(Error::preflight(format!(
+                "a snapshot of {} cannot be loaded into postgres",
+                manifest.source.engine
+            ))
+            .remedy("Give a destination of the same kind as the source."));
+        }
+        serde_json::from_value(manifest.source.details.clone())
+            .or_internal("read the manifest's details of PostgreSQL")
+    }
+}
+
+/// The extensions of this database.
+pub async fn extensions(session: &Session) -> Result<Vec<Extension>> {
+    let rows = session.query("SELECT extname::text, extversion FROM pg_extension ORDER BY 1", &[]).await?;
+    let extension = |row: &tokio_postgres::Row| Extension { name: row.get(0), version: row.get(1) };
+    Ok(rows.iter().map(extension).collect())
+}
+
+/// The tablespaces that its relations name.
+pub async fn tablespaces(session: &Session) -> Result<Vec<String>> {
+    let rows = session
+        .query(
+            "SELECT DISTINCT t.spcname::text FROM pg_class c
+             JOIN pg_tablespace t ON t.oid = c.reltablespace
+             WHERE t.spcname <> 'pg_global' ORDER BY 1",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Whether there is a schema `public`.
+pub async fn public_schema(session: &Session) -> Result<bool> {
+    let rows =
+        session.query("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')", &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}

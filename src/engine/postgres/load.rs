@@ -1,0 +1,312 @@
+//! Loading a snapshot into a database.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::{SinkExt, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
+use super::details::Details;
+use super::globals::Database;
+use super::quote::{literal, qualified};
+use super::restore::{Archive, Restore, next};
+use super::tools::Tools;
+use super::version::Version;
+use super::view::{DATA, SCHEMA};
+use super::{compare, destination, details, roles, rows};
+use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
+use crate::error::{Error, Result};
+use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
+
+/// Loads snapshots of PostgreSQL into the database that its URL names.
+pub struct PostgresLoader {
+    connector: Connector,
+    bin_dir: Option<PathBuf>,
+    jobs: usize,
+    /// The comment that replaces the mark.
+    comment: Mutex<Option<String>>,
+}
+
+impl PostgresLoader {
+    /// Reads the configuration; connects to nothing. Fails where the URL or the password file is wrong.
+    pub fn new(config: PostgresConfig) -> Result<Self> {
+        Ok(Self {
+            connector: Connector::new(&config)?,
+            bin_dir: config.bin_dir,
+            jobs: config.jobs.max(1),
+            comment: Mutex::new(None),
+        })
+    }
+
+    /// Tools that can read the archive and talk to the server.
+    async fn tools(&self, details: &Details, server: Version) -> Result<Tools> {
+        let wrote = details.tool_version.split('.').next();
+        let wrote = wrote.and_then(|major| major.parse().ok()).unwrap_or(0);
+        Tools::find(self.bin_dir.as_deref(), server.major.max(wrote)).await
+    }
+
+    /// Makes the destination an empty database that is marked.
+    async fn prepare(
+        &self,
+        manifest: &Manifest,
+        details: &Details,
+        overwrite: bool,
+        report: &mut LoadReport,
+        cancel: &CancellationToken,
+    ) -> Result<Session> {
+        let place = destination::connect(&self.connector, cancel).await?;
+        destination::refuse(&place.server, details).await?;
+        let state = destination::state(place.database.as_ref()).await?;
+        let name = self.connector.database();
+        let source = &details.globals.database;
+        match state {
+            Destination::Empty => {}
+            Destination::Occupied(what) if !overwrite => {
+                return Err(Error::preflight(format!(
+                    "database {} is not empty: {what}",
+                    name.escape_debug()
+                ))
+                .remedy("Name another database, or allow overwriting."));
+            }
+            Destination::Absent | Destination::Incomplete(_) | Destination::Occupied(_) => {
+                if let Some(database) = &place.database {
+                    destination::drop_subscriptions(database, &mut report.warnings).await?;
+                }
+                drop(place.database);
+                destination::drop_database(&place.server, name).await?;
+                destination::create(&place.server, name, source, &mut report.warnings).await?;
+            }
+        }
+        let mark = destination::mark(&manifest.snapshot);
+        let sql = Database::comment_on(name, Some(&mark));
+        place.server.batch(&sql, "mark the database as incomplete").await?;
+        *self.comment.lock().unwrap_or_else(PoisonError::into_inner) = source.comment.clone();
+        let session = self.connector.connect(cancel).await?;
+        destination::strip(&session, details).await?;
+        let rows = session
+            .query("SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()", &[])
+            .await?;
+        let encoding: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        if encoding != source.encoding {
+            report.warnings.push(format!(
+                "the database's encoding is {encoding}, the snapshot's was {}",
+                source.encoding
+            ));
+        }
+        Ok(session)
+    }
+
+    async fn load_rows(
+        &self,
+        manifest: &Manifest,
+        details: &Details,
+        streams: &dyn StreamSource,
+        jobs: usize,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<u64> {
+        let tables: Vec<&StreamEntry> =
+            manifest.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
+        let loads: Vec<_> = tables
+            .into_iter()
+            .map(|stream| self.load_table(manifest, details, stream, streams, observer, cancel))
+            .collect();
+        futures_util::stream::iter(loads)
+            .buffer_unordered(jobs.max(1))
+            .try_fold(0, async |sum, rows| Ok(sum + rows))
+            .await
+    }
+
+    async fn load_table(
+        &self,
+        manifest: &Manifest,
+        details: &Details,
+        stream: &StreamEntry,
+        streams: &dyn StreamSource,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<u64> {
+        let [proof] = stream.tables.as_slice() else {
+            return Err(Error::verification(format!("stream {} does not name its table", stream.name)));
+        };
+        let operation = format!("load table {}", proof.table);
+        let session = self.connector.connect(cancel).await?;
+        rows::apply(&session, &manifest.source.settings).await?;
+        session.batch("SET synchronous_commit = off", "set up the session").await?;
+        let mut bytes = streams.open(&stream.name).await?;
+        let sql = rows::copy_in(details.root_of(&proof.table).unwrap_or(&proof.table), &proof.columns);
+        let sink = session.client.copy_in(&sql).await;
+        let mut sink = Box::pin(sink.map_err(|e| failed(&operation, &e))?);
+        while let Some(bytes) = next(&mut bytes, cancel).await? {
+            let length = bytes.len() as u64;
+            let sent = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::interrupted()),
+                sent = sink.send(bytes) => sent,
+            };
+            if sent.is_err() {
+                // The server has refused a row: the end of the COPY says why.
+                break;
+            }
+            observer.bytes(length);
+        }
+        let loaded = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            loaded = sink.as_mut().finish() => loaded.map_err(|e| failed(&operation, &e))?,
+        };
+        if loaded != proof.rows {
+            return Err(Error::verification(format!(
+                "table {} took {loaded} rows of {}",
+                proof.table, proof.rows
+            )));
+        }
+        Ok(loaded)
+    }
+
+    async fn load_all(
+        &self,
+        manifest: &Manifest,
+        streams: &dyn StreamSource,
+        options: &LoadOptions,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<LoadReport> {
+        let details = Details::of(manifest)?;
+        let mut report = LoadReport::default();
+        observer.stage("roles");
+        let session = self.prepare(manifest, &details, options.overwrite, &mut report, cancel).await?;
+        let tools = self.tools(&details, session.version).await?;
+        report.warnings.extend(roles::create(&session, &details.globals).await?);
+        let restore = Restore {
+            connector: &self.connector,
+            tools: &tools,
+            server_major: session.version.major,
+            superuser: is_superuser(&session).await?,
+            no_tablespaces: lacks_tablespaces(&session, &details, &mut report.warnings).await?,
+        };
+
+        observer.stage("schema");
+        let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;
+        report.warnings.extend(restore.section(&schema, "pre-data", None, 1, cancel).await?);
+
+        observer.stage("data");
+        let data = streams.open(DATA).await?;
+        report.warnings.extend(restore.stream(data, observer, cancel).await?);
+        set_sequences(&session, &details).await?;
+
+        observer.stage("rows");
+        report.rows = self.load_rows(manifest, &details, streams, options.jobs, observer, cancel).await?;
+
+        observer.stage("indexes");
+        let jobs = options.jobs.max(1);
+        report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
+        report.warnings.extend(roles::settle(&session, &details.globals, self.connector.database()).await);
+        report.warnings.extend(changed_extensions(&session, &details).await?);
+
+        observer.stage("analyze");
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            analyzed = session.batch("ANALYZE", "analyze the database") => analyzed?,
+        }
+        report.bytes = manifest.streams.iter().map(|stream| stream.length).sum();
+        Ok(report)
+    }
+}
+
+async fn is_superuser(session: &Session) -> Result<bool> {
+    let rows = session.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// Sets every sequence to where it stood right after the snapshot.
+async fn set_sequences(session: &Session, details: &Details) -> Result<()> {
+    for batch in details.sequences.chunks(200) {
+        let calls: Vec<String> = batch
+            .iter()
+            .map(|s| {
+                let name = literal(&qualified(&s.schema, &s.name));
+                format!("setval({name}::regclass, {}, {})", s.last_value, s.is_called)
+            })
+            .collect();
+        let sql = format!("SELECT {}", calls.join(", "));
+        session.batch(&sql, "set the sequences").await?;
+    }
+    Ok(())
+}
+
+/// Whether a tablespace of the source is not here.
+async fn lacks_tablespaces(session: &Session, details: &Details, warnings: &mut Vec<String>) -> Result<bool> {
+    let rows = session.query("SELECT spcname::text FROM pg_tablespace", &[]).await?;
+    let here: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let missing: Vec<String> = details
+        .tablespaces
+        .iter()
+        .filter(|name| !here.contains(name))
+        .map(|name| name.escape_debug().to_string())
+        .collect();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    warnings.push(format!(
+        "everything lies in the default tablespace, because these are missing: {}",
+        missing.join(", ")
+    ));
+    Ok(true)
+}
+
+#[async_trait]
+impl Loader for PostgresLoader {
+    fn describe(&self) -> String {
+        self.connector.describe()
+    }
+
+    async fn inspect(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Destination> {
+        let details = Details::of(manifest)?;
+        let place = destination::connect(&self.connector, cancel).await?;
+        destination::refuse(&place.server, &details).await?;
+        self.tools(&details, place.server.version).await?;
+        destination::state(place.database.as_ref()).await
+    }
+
+    async fn load(
+        &self,
+        manifest: &Manifest,
+        streams: &dyn StreamSource,
+        options: &LoadOptions,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<LoadReport> {
+        let loading = self.load_all(manifest, streams, options, observer, cancel);
+        interruptible(cancel, loading).await
+    }
+
+    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison> {
+        let details = Details::of(manifest)?;
+        let session = self.connector.connect(cancel).await?;
+        let superuser = is_superuser(&session).await?;
+        let comparing =
+            compare::compare(&self.connector, &session, manifest, &details, superuser, self.jobs, cancel);
+        interruptible(cancel, comparing).await
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let comment = self.comment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let session = self.connector.connect(&CancellationToken::new()).await?;
+        let sql = Database::comment_on(self.connector.database(), comment.as_deref());
+        session.batch(&sql, "take the mark from the database").await
+    }
+}
+
+async fn changed_extensions(session: &Session, details: &Details) -> Result<Vec<String>> {
+    let here = details::extensions(session).await?;
+    let changed = details.extensions.iter().filter_map(|was| {
+        let now = here.iter().find(|e| e.name == was.name)?;
+        (now.version != was.version)
+            .then(|| format!("extension {} is {}, it was {}", was.name, now.version, was.version))
+    });
+    Ok(changed.collect())
+}

@@ -1,0 +1,89 @@
+//! PostgreSQL, 12 to 18.
+//!
+//! A snapshot is one exported snapshot of the server. Its streams:
+//!
+//! | stream | what it is |
+//! | --- | --- |
+//! | `globals.sql` | roles and the database itself, for people; marbre takes them from the manifest's details |
+//! | `schema.dump` | `pg_dump -Fc` of everything before and after the data |
+//! | `data.dump` | `pg_dump -Fc` of the large objects |
+//! | `sequences.sql` | where sequences stand, for people; marbre takes them from the manifest's details |
+//! | `rows/NNNN` | one table's or leaf partition's own rows in COPY's text form, in the order of its key |
+//!
+//! A restore gives the archives to `pg_restore` and the rows to COPY. Nothing of an archive ever goes
+//! through `psql`.
+
+mod capture;
+mod catalog;
+mod check;
+mod compare;
+mod complaints;
+mod connect;
+mod destination;
+mod details;
+mod globals;
+mod inventory;
+mod load;
+mod lock;
+mod password;
+mod quote;
+mod restore;
+mod roles;
+mod rows;
+mod source;
+mod tls;
+mod tools;
+mod url;
+mod version;
+mod view;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+pub use connect::PostgresConfig;
+pub use load::PostgresLoader;
+
+use self::connect::{Connector, interruptible};
+use self::tools::Tools;
+use self::view::PostgresView;
+use super::{Check, Engine, View};
+use crate::error::Result;
+
+/// The engine's name in receipts and manifests.
+pub const NAME: &str = "postgres";
+
+/// Reads one PostgreSQL database.
+pub struct PostgresEngine {
+    connector: Connector,
+    bin_dir: Option<PathBuf>,
+    jobs: usize,
+}
+
+impl PostgresEngine {
+    /// Reads the configuration; connects to nothing. Fails where the URL or the password file is wrong.
+    pub fn new(config: PostgresConfig) -> Result<Self> {
+        Ok(Self { connector: Connector::new(&config)?, bin_dir: config.bin_dir, jobs: config.jobs.max(1) })
+    }
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    fn describe(&self) -> String {
+        self.connector.describe()
+    }
+
+    async fn check(&self, cancel: &CancellationToken) -> Vec<Check> {
+        check::all(&self.connector, self.bin_dir.as_deref(), self.jobs, cancel).await
+    }
+
+    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
+        let opening = async {
+            let coordinator = self.connector.connect(cancel).await?;
+            let tools = Tools::find(self.bin_dir.as_deref(), coordinator.version.major).await?;
+            PostgresView::open(&self.connector, tools, coordinator, cancel).await
+        };
+        Ok(Box::new(interruptible(cancel, opening).await?))
+    }
+}

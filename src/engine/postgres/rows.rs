@@ -1,0 +1,165 @@
+//! Rows as text: how they are selected, under which settings, and how they are counted and hashed.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::Fuse;
+use tokio_postgres::CopyOutStream;
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Session, set_config};
+use super::quote::{idents, qualified};
+use crate::error::{Error, Result};
+use crate::pack::hash::RowHasher;
+use crate::repository::manifest::{RowDigest, TableId};
+
+/// Settings that decide how values become text, and back. Recorded in the manifest.
+pub fn settings(server_encoding: &str) -> BTreeMap<String, String> {
+    // The server cannot convert what it has no encoding for.
+    let encoding = match server_encoding {
+        "SQL_ASCII" => "SQL_ASCII",
+        _ => "UTF8",
+    };
+    [
+        ("client_encoding", encoding),
+        ("TimeZone", "UTC"),
+        ("DateStyle", "ISO, YMD"),
+        ("IntervalStyle", "postgres"),
+        ("extra_float_digits", "3"),
+        ("bytea_output", "hex"),
+        ("lc_monetary", "C"),
+        ("quote_all_identifiers", "off"),
+        ("row_security", "off"),
+        ("search_path", ""),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Sets those of the recorded settings that we know: a manifest must not set anything else.
+pub async fn apply(session: &Session, recorded: &BTreeMap<String, String>) -> Result<()> {
+    let known = settings("UTF8");
+    if let Some(name) = recorded.keys().find(|name| !known.contains_key(*name)) {
+        return Err(Error::verification(format!("the manifest's setting {name:?} is not known"))
+            .remedy("Use the version of marbre that took the snapshot, or a newer one."));
+    }
+    let pairs = recorded.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    session.batch(&set_config(pairs), "pin the settings of rows").await
+}
+
+/// `COPY … TO STDOUT` of one table's own rows. `condition` is empty or `WHERE …`.
+pub fn copy_out(table: &TableId, columns: &[String], key: &[String], condition: &str) -> String {
+    let name = qualified(&table.schema, &table.table);
+    let order = match key.is_empty() {
+        true => String::new(),
+        false => format!(" ORDER BY {}", idents(key)),
+    };
+    format!("COPY (SELECT {} FROM ONLY {name} {condition}{order}) TO STDOUT", idents(columns))
+}
+
+/// `COPY … FROM STDIN` into one table.
+pub fn copy_in(table: &TableId, columns: &[String]) -> String {
+    let name = qualified(&table.schema, &table.table);
+    match columns.is_empty() {
+        // A row without columns is an empty line; COPY takes no empty list of columns.
+        true => format!("COPY {name} FROM STDIN"),
+        false => format!("COPY {name} ({}) FROM STDIN", idents(columns)),
+    }
+}
+
+const BATCH: usize = 256 * 1024;
+const LARGEST: usize = 1024 * 1024;
+
+/// A running `COPY … TO STDOUT`, in batches.
+pub struct CopyOut {
+    stream: Pin<Box<Fuse<CopyOutStream>>>,
+    batch: BytesMut,
+    large: Bytes,
+}
+
+impl CopyOut {
+    /// Starts it.
+    pub async fn start(session: &Session, sql: &str) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            stream: Box::pin(session.client.copy_out(sql).await?.fuse()),
+            batch: BytesMut::new(),
+            large: Bytes::new(),
+        })
+    }
+
+    /// The next batch; `None` when the server has said that this was all.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, tokio_postgres::Error> {
+        loop {
+            if !self.large.is_empty() {
+                if !self.batch.is_empty() {
+                    return Ok(Some(self.batch.split().freeze()));
+                }
+                let length = self.large.len().min(LARGEST);
+                return Ok(Some(self.large.split_to(length)));
+            }
+            match self.stream.next().await.transpose()? {
+                None if self.batch.is_empty() => return Ok(None),
+                None => return Ok(Some(self.batch.split().freeze())),
+                Some(row) if row.len() >= BATCH => self.large = row,
+                Some(row) => {
+                    if self.batch.len() + row.len() > BATCH {
+                        let full = self.batch.split().freeze();
+                        self.batch.reserve(BATCH);
+                        self.batch.extend_from_slice(&row);
+                        return Ok(Some(full));
+                    }
+                    self.batch.extend_from_slice(&row);
+                }
+            }
+        }
+    }
+}
+
+/// Count and digest of a table as it is in this session.
+pub async fn digest(
+    session: &Session,
+    sql: &str,
+    row_key: &[u8; 32],
+    cancel: &CancellationToken,
+) -> Result<(u64, RowDigest)> {
+    let failed = |e| super::connect::failed("read a table", &e);
+    let torn = |e| Error::database("failed to read a table").cause(e);
+    let mut hasher = RowHasher::new(row_key);
+    let hashing = async {
+        let mut copy = CopyOut::start(session, sql).await.map_err(failed)?;
+        while let Some(bytes) = copy.next().await.map_err(failed)? {
+            hasher.update(&bytes).map_err(torn)?;
+        }
+        Ok::<(), Error>(())
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::interrupted()),
+        hashed = hashing => hashed?,
+    }
+    let sum = hasher.finish().map_err(torn)?;
+    Ok((sum.rows(), sum.digest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> TableId {
+        TableId { schema: "s".into(), table: "t\"".into() }
+    }
+
+    #[test]
+    fn tables_without_columns_or_key_can_be_copied() {
+        let columns = ["a".to_owned(), "B".to_owned()];
+        assert_eq!(
+            copy_out(&table(), &columns, &columns[..1], ""),
+            "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\"\"\"  ORDER BY \"a\") TO STDOUT"
+        );
+        assert_eq!(copy_out(&table(), &[], &[], ""), "COPY (SELECT  FROM ONLY \"s\".\"t\"\"\" ) TO STDOUT");
+        assert_eq!(copy_in(&table(), &[]), "COPY \"s\".\"t\"\"\" FROM STDIN");
+        assert_eq!(copy_in(&table(), &columns), "COPY \"s\".\"t\"\"\" (\"a\", \"B\") FROM STDIN");
+    }
+}

@@ -1,0 +1,275 @@
+//! PostgreSQL's own client tools: finding them, running them, and never leaving one behind.
+
+use std::cmp::Reverse;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::{LazyLock, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::complaints::Complaints;
+use super::version::Version;
+use crate::error::{Error, Result, ResultExt};
+
+/// `pg_dump` and `pg_restore` of one version.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    directory: PathBuf,
+    /// Their version.
+    pub version: Version,
+}
+
+impl Tools {
+    /// The tools to use with a server of this major version: those of `bin_dir`, else of `$PATH` and of
+    /// the places where distributions keep them the ones nearest to the server: an archive can only be
+    /// loaded by tools as new as those that wrote it, and these can be too new for the server.
+    pub async fn find(bin_dir: Option<&Path>, server_major: u32) -> Result<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        let mut refused: Vec<String> = Vec::new();
+        for directory in candidates(bin_dir) {
+            let Some(tools) = Self::look(&directory).await else {
+                continue;
+            };
+            match tools.version.tool_refusal(server_major) {
+                None => found.push(tools),
+                Some(reason) => {
+                    let at = directory.display();
+                    refused.push(format!("{} in {at}: {reason}", tools.version));
+                }
+            }
+        }
+        found.sort_by_key(|tools| (tools.version.major, Reverse(tools.version.minor)));
+        found.into_iter().next().ok_or_else(|| {
+            let cause = match (refused.is_empty(), bin_dir) {
+                (false, _) => refused.join("; "),
+                (true, Some(dir)) => format!("none in {}", dir.display()),
+                (true, None) => "none in PATH and /usr/lib/postgresql".to_owned(),
+            };
+            Error::preflight(format!(
+                "no pg_dump and pg_restore can be used with server {server_major}"
+            ))
+            .cause(cause)
+            .remedy(format!(
+                "Install the client tools of PostgreSQL {server_major} or newer in their latest minor release, or set bin_dir."
+            ))
+        })
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Both tools in this directory, if they are of one version.
+    async fn look(directory: &Path) -> Option<Self> {
+        let dump = tool_version(&directory.join("pg_dump")).await?;
+        let restore = tool_version(&directory.join("pg_restore")).await?;
+        (dump == restore).then(|| Self { directory: directory.to_owned(), version: dump })
+    }
+
+    /// Starts one of the tools, in a process group of its own. The kernel kills it when this process
+    /// dies, and dropping the [`Tool`] kills it with its group.
+    pub async fn start(
+        &self,
+        name: &'static str,
+        args: Vec<String>,
+        environment: Vec<(String, String)>,
+        stdin: Option<OwnedFd>,
+    ) -> Result<Tool> {
+        let program = self.directory.join(name);
+        let mut command = match &*SETPRIV {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("PG") {
+                command.env_remove(key);
+            }
+        }
+        command
+            .args(args)
+            .envs(environment)
+            .stdin(match stdin {
+                Some(fd) => Stdio::from(fd),
+                None => Stdio::piped(),
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child =
+            spawn_on_lasting_thread(command).await?.or_internal(format!("start {}", program.display()))?;
+        let stderr = child.stderr.take();
+        Ok(Tool {
+            name,
+            group: child.id().and_then(|id| Pid::from_raw(id.cast_signed())),
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: tokio::spawn(async move {
+                match stderr {
+                    Some(stderr) => Complaints::read(stderr).await,
+                    None => Complaints::default(),
+                }
+            }),
+            child,
+        })
+    }
+}
+
+fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(dir) = bin_dir {
+        return vec![dir.to_owned()];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&path)
+        // Debian's wrapper chooses a version by rules of its own.
+        .filter(|dir| {
+            dir.join("pg_dump")
+                .canonicalize()
+                .is_ok_and(|real| real.file_name().is_some_and(|name| name == "pg_dump"))
+        })
+        .collect();
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    directories.extend(packaged.flatten().map(|entry| entry.path().join("bin")));
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+async fn tool_version(path: &Path) -> Option<Version> {
+    if !path.is_file() {
+        return None;
+    }
+    let output = Command::new(path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(std::time::Duration::from_secs(10), output).await.ok()?.ok()?;
+    Version::from_tool(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Where it is
+/// missing, an orphan ends when it next writes to us, or finds its snapshot gone.
+static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    ["/usr/bin/setpriv", "/bin/setpriv"].map(PathBuf::from).into_iter().find(|path| path.is_file())
+});
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The kernel's "parent" is the thread that started the child. The runtime's threads may end before
+/// the process does, so that all children are started by one thread that never ends.
+fn spawn_on_lasting_thread(
+    mut command: Command,
+) -> impl Future<Output = Result<std::io::Result<tokio::process::Child>>> {
+    static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        Mutex::new(sender)
+    });
+    let (answer, started) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let job: Job = Box::new(move || {
+        let _runtime = runtime.enter();
+        // Nobody waits any more where the run was cancelled; the child is then killed on drop.
+        drop(answer.send(command.spawn()));
+    });
+    let sent = SPAWNER.lock().is_ok_and(|spawner| spawner.send(job).is_ok());
+    async move {
+        if !sent {
+            return Err(Error::internal("the thread that starts programs is gone"));
+        }
+        started.await.or_internal("start a program")
+    }
+}
+
+/// A running tool.
+pub struct Tool {
+    name: &'static str,
+    child: tokio::process::Child,
+    group: Option<Pid>,
+    /// Its input, unless it was given one.
+    pub stdin: Option<ChildStdin>,
+    /// Its output.
+    pub stdout: Option<ChildStdout>,
+    stderr: JoinHandle<Complaints>,
+}
+
+impl Tool {
+    /// Waits for the end. Exit status 0 is success; what it complained about is returned in any case.
+    pub async fn wait(mut self, cancel: &CancellationToken) -> Result<(bool, String, Complaints)> {
+        drop(self.stdin.take());
+        let status = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            status = self.child.wait() => status.or_internal(format!("wait for {}", self.name))?,
+        };
+        self.group = None;
+        let complaints = (&mut self.stderr).await.unwrap_or_default();
+        Ok((status.success(), status.to_string(), complaints))
+    }
+
+    /// Waits for the end, which must be a success.
+    pub async fn succeed(self, cancel: &CancellationToken) -> Result<()> {
+        let name = self.name;
+        match self.wait(cancel).await? {
+            (true, _, _) => Ok(()),
+            (false, status, complaints) => Err(complaints.error(name, &status)),
+        }
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.take() {
+            // It may have ended already: then there is nothing to kill.
+            let _gone = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_directory_says_what_was_found() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = Tools::find(Some(empty.path()), 15).await.unwrap_err();
+        assert!(error.to_string().contains("none in"), "{error}");
+        assert!(error.remedy_text().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_tool_dies_with_its_children() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("pg_dump");
+        std::fs::write(&script, "#!/bin/sh\nsleep 1000 & echo $!\nwait\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let tools = Tools { directory: dir.path().to_owned(), version: Version::from_number(150_020) };
+        let mut tool = tools.start("pg_dump", vec![], vec![], None).await.unwrap();
+        let mut buffer = [0; 64];
+        let n = tool.stdout.as_mut().unwrap().read(&mut buffer).await.unwrap();
+        let grandchild: u32 = std::str::from_utf8(&buffer[..n]).unwrap().trim().parse().unwrap();
+        drop(tool);
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{grandchild}/stat"))
+                .map_or(true, |stat| stat.contains(") Z "))
+        };
+        for _ in 0..100 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("process {grandchild} is still there");
+    }
+}
