@@ -8,6 +8,7 @@
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod keys;

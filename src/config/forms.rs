@@ -1,0 +1,250 @@
+//! The forms that values can have: each turns a TOML value into its final type, or says what is wrong.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::reader::{Form, wrong_type};
+use super::report::Complaint;
+use super::secret;
+use crate::model::human;
+use crate::model::id::InvalidId;
+
+const PATH: &str = "a path, relative to the folder of the main configuration file or absolute";
+const SIZE: &str = "bytes as a whole number, or a text as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
+const DURATION: &str = "a text of a whole number and a unit, as \"30s\", \"5m\", \"26h\" or \"30d\"";
+const TARGET_URL: &str =
+    "\"/absolute/path\", \"file:///absolute/path\" or \"s3://bucket/prefix?endpoint=…&region=…\"";
+const POSTGRES_URL: &str =
+    "\"postgres://user@host:port/database\" or \"postgres:///database?host=/socket/folder&user=…\"";
+
+fn string<'v>(value: &'v DeValue<'_>, accepted: &str) -> Result<&'v str, Complaint> {
+    value.as_str().ok_or_else(|| wrong_type(value, accepted))
+}
+
+/// Any text but the empty one.
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, Complaint> {
+    match string(value, "a text in quotes")? {
+        "" => Err(Complaint::new("is empty").accepted("a text in quotes")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// One of the newtypes of [`crate::model::id`].
+pub(super) fn id<T: FromStr<Err = InvalidId>>(value: &DeValue<'_>) -> Result<T, Complaint> {
+    text(value)?.parse().map_err(|e| invalid_id(&e))
+}
+
+/// The complaint about an invalid name or identifier.
+pub(super) fn invalid_id(e: &InvalidId) -> Complaint {
+    Complaint::new(format!("{:?} is not a valid {}", e.value, e.what)).accepted(e.accepted)
+}
+
+/// A path, which is joined to `base` where it is relative.
+pub(super) fn path(base: &Path) -> impl Form<PathBuf> {
+    move |value| match string(value, PATH)? {
+        "" => Err(Complaint::new("is empty").accepted(PATH)),
+        text if text.contains('\0') => Err(Complaint::new("holds a zero byte").accepted(PATH)),
+        text => Ok(base.join(text)),
+    }
+}
+
+/// The path of a file that holds a secret: if it is there, only its owner may have access.
+pub(super) fn secret_path(base: &Path) -> impl Form<PathBuf> {
+    let path = path(base);
+    move |value| {
+        let path = path(value)?;
+        match std::fs::metadata(&path) {
+            Ok(metadata) => match secret::exposed(&path, &metadata) {
+                None => Ok(path),
+                Some((what, remedy)) => Err(Complaint::new(what).remedy(remedy)),
+            },
+            // A file that is missing, or that this user may not see, matters when it is used.
+            Err(_) => Ok(path),
+        }
+    }
+}
+
+/// A whole number of a range.
+pub(super) fn whole_number(range: RangeInclusive<u64>) -> impl Form<u64> {
+    move |value| {
+        let accepted = match *range.end() {
+            u64::MAX => format!("a whole number, at least {}", range.start()),
+            end => format!("a whole number from {} to {end}", range.start()),
+        };
+        let Some(integer) = value.as_integer() else {
+            return Err(wrong_type(value, &accepted));
+        };
+        match u64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(Complaint::new(format!("is {integer}")).accepted(accepted)),
+        }
+    }
+}
+
+/// A small number of things, at least one.
+pub(super) fn amount(max: u64) -> impl Form<NonZeroUsize> {
+    let number = whole_number(1..=max);
+    move |value| {
+        let number = usize::try_from(number(value)?).unwrap_or(usize::MAX);
+        // The range begins at 1.
+        Ok(NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN))
+    }
+}
+
+/// A size in bytes, at least `min`.
+pub(super) fn size(min: u64) -> impl Form<u64> {
+    move |value| {
+        let bytes = match value {
+            DeValue::Integer(_) => whole_number(0..=u64::MAX)(value)?,
+            _ => {
+                let text = string(value, SIZE)?;
+                parse_size(text)
+                    .ok_or_else(|| Complaint::new(format!("{text:?} is not a size")).accepted(SIZE))?
+            }
+        };
+        if bytes < min {
+            let min = format!("at least {}", human::bytes(min));
+            return Err(Complaint::new(format!("is {}", human::bytes(bytes))).accepted(min));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A duration, longer than nothing.
+pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Complaint> {
+    let text = string(value, DURATION)?;
+    match parse_duration(text) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        Some(_) => Err(Complaint::new("is nothing").accepted(format!("{DURATION}, at least 1"))),
+        None => Err(Complaint::new(format!("{text:?} is not a duration")).accepted(DURATION)),
+    }
+}
+
+/// Splits `"30 d"` into 30 and `"d"`.
+fn quantity(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = quantity(text)?;
+    let power = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit)?;
+    number.checked_mul(1 << (10 * power))
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = quantity(text)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    // A thousand years: more is a slip of the finger, and would overflow calendars later.
+    let total = number.checked_mul(seconds)?;
+    (total <= 1_000 * 366 * 86_400).then(|| Duration::from_secs(total))
+}
+
+/// Where a target is. Only the kind of URL is looked at here; its parts belong to the target.
+pub(super) fn target_url(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let text = string(value, TARGET_URL)?;
+    let (Some(rest), scheme) = (match text.split_once("://") {
+        Some((scheme, rest)) => (Some(rest), scheme),
+        None => (text.starts_with('/').then_some(text), "path"),
+    }) else {
+        return Err(Complaint::new("is not the URL of a target").accepted(TARGET_URL));
+    };
+    match scheme {
+        "path" => Ok(text.to_owned()),
+        "file" if rest.starts_with('/') => Ok(text.to_owned()),
+        "s3" => s3_url(text, rest),
+        _ => Err(Complaint::new("is not the URL of a target").accepted(TARGET_URL)),
+    }
+}
+
+fn s3_url(text: &str, rest: &str) -> Result<String, Complaint> {
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let bucket = place.split('/').next().unwrap_or_default();
+    let secret = |name: &str| {
+        ["secret", "password", "token", "access_key"]
+            .iter()
+            .any(|word| name.to_ascii_lowercase().contains(word))
+    };
+    if bucket.contains('@') || parameter_names(query).any(secret) {
+        // The value is not repeated: it holds a secret.
+        return Err(Complaint::new("holds credentials").accepted(TARGET_URL).remedy(
+            "Take them out of the URL, put them in a file and name it with `credentials_file`. Replace them: they were in a file that others may read.",
+        ));
+    }
+    if bucket.is_empty() {
+        return Err(Complaint::new("names no bucket").accepted(TARGET_URL));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a PostgreSQL database is, without its password.
+pub(super) fn postgres_url(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let text = string(value, POSTGRES_URL)?;
+    let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+    // No message repeats the value: what is wrong with it can be that it holds a password.
+    let Some(rest) = rest else {
+        return Err(Complaint::new("is not a PostgreSQL URL").accepted(POSTGRES_URL));
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = place.split('/').next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map(|(user, _)| user);
+    let secret = |name: &str| name.to_ascii_lowercase().contains("password");
+    // A '/' or '?' in a password, not escaped, would end the authority before its '@'.
+    let in_user = user.is_some_and(|user| user.contains(':'));
+    let unescaped = user.is_none() && !has_only_ports(authority) && rest.contains('@');
+    if in_user || unescaped || parameter_names(query).any(secret) {
+        return Err(Complaint::new("holds a password").accepted(POSTGRES_URL).remedy(
+            "Take it out of the URL, put it in a file that only its owner can read, and name that file with `password_file`.",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether nothing but a port follows the colon of each host: `[::1]:5432,replica`.
+fn has_only_ports(authority: &str) -> bool {
+    authority.split(',').all(|host| match host.rsplit_once(':') {
+        Some((_, port)) => port.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit()),
+        None => true,
+    })
+}
+
+fn parameter_names(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').map(|pair| pair.split('=').next().unwrap_or_default())
+}
+
+/// The name of an environment variable. What does not look like one may be a secret put in the wrong
+/// place, and is not repeated.
+pub(super) fn variable_name(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let accepted = "the name of an environment variable, as \"ABONNES_PASSWORD\"";
+    let name = string(value, accepted)?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+        Ok(name.to_owned())
+    } else {
+        Err(Complaint::new("is not the name of an environment variable").accepted(accepted))
+    }
+}
+
+/// The name of a systemd credential: a plain file name.
+pub(super) fn credential_name(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let accepted = "the name of a systemd credential (LoadCredential=), a plain file name";
+    let name = string(value, accepted)?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if plain && !name.is_empty() && !name.starts_with('.') {
+        Ok(name.to_owned())
+    } else {
+        Err(Complaint::new("is not the name of a credential").accepted(accepted))
+    }
+}

@@ -1,0 +1,231 @@
+//! TOML files → one validated [`Config`]; everything that is wrong is reported together.
+//!
+//! The keys are written up in `docs/CONFIGURATION.md`; `config.example.toml` holds all of them.
+
+mod forms;
+mod reader;
+mod recipients;
+mod report;
+mod schema;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use secret::Secret;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::id::{DatabaseId, PublisherName, TargetName};
+use reader::Document;
+use report::{Report, SourceFile, nearest};
+
+/// Where the configuration is looked for when neither flag nor environment names one.
+pub const DEFAULT_PATH: &str = "/etc/marbre/marbre.toml";
+/// The environment variable that names the configuration.
+pub const PATH_VARIABLE: &str = "MARBRE_CONFIG";
+
+/// What one agent protects, and how. Paths are absolute, or relative to the working directory where
+/// the configuration itself was named so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the agent keeps its state: a cache, and the signing key unless that is elsewhere.
+    pub state_dir: PathBuf,
+    /// Where packs (ciphertext only) wait for their targets.
+    pub spool_dir: PathBuf,
+    /// How many bytes may wait there.
+    pub spool_limit: u64,
+    /// How long a full spool may hold a snapshot up before targets slower than the others are left behind.
+    pub spool_wait: Duration,
+    /// The agent's signing key: an OpenSSH Ed25519 private key.
+    pub signing_key: PathBuf,
+    /// The owners of data.
+    pub publishers: BTreeMap<PublisherName, Publisher>,
+    /// The places where copies are kept.
+    pub targets: BTreeMap<TargetName, TargetConfig>,
+    /// What is protected, in the order of the files. At least one.
+    pub databases: Vec<Database>,
+    /// What works, but should be better: `file:line: key: text`.
+    pub warnings: Vec<String>,
+    /// The main file.
+    pub origin: PathBuf,
+}
+
+/// An owner of data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publisher {
+    /// Its name.
+    pub name: PublisherName,
+    /// Its age recipients as text, each valid, none twice, at least one.
+    pub recipients: Vec<String>,
+}
+
+/// A place where copies are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// Its name.
+    pub name: TargetName,
+    /// Its URL: an absolute path, `file://…` or `s3://…`, without credentials.
+    pub url: String,
+    /// An AWS credentials file, where the usual chain is not to be used.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// One thing to protect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Its publisher and name.
+    pub id: DatabaseId,
+    /// Where it is read.
+    pub source: Source,
+    /// Where its copies go; none twice, at least one, all of them in [`Config::targets`].
+    pub targets: Vec<TargetName>,
+    /// How many targets must hold a snapshot for it to count; at most the number of targets.
+    pub copies: NonZeroUsize,
+    /// How many streams are read at the same time, at least 1.
+    pub jobs: usize,
+    /// After how long an epoch ends and the next snapshot is a full one.
+    pub epoch: Duration,
+    /// How old the newest snapshot may become (recovery point objective).
+    pub rpo: Option<Duration>,
+}
+
+/// Where a database is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A PostgreSQL database.
+    Postgres {
+        /// Its connection URL, without a password.
+        url: String,
+        /// Where the password is, if one is needed.
+        password: Option<Secret>,
+        /// The folder of `pg_dump`, where the one in `PATH` is not right.
+        bin_dir: Option<PathBuf>,
+        /// How long to wait for the locks at the start.
+        lock_timeout: Duration,
+    },
+    /// A SQLite database.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Loads the configuration: `explicit`, else `$MARBRE_CONFIG`, else [`DEFAULT_PATH`], each with
+    /// `conf.d/*.toml` beside it.
+    ///
+    /// # Errors
+    /// One error of kind `Config` that lists every problem.
+    pub fn load(explicit: Option<&Path>) -> Result<Self> {
+        let main = match explicit {
+            Some(path) => path.to_owned(),
+            None => std::env::var_os(PATH_VARIABLE)
+                .filter(|path| !path.is_empty())
+                .map_or(PathBuf::from(DEFAULT_PATH), PathBuf::from),
+        };
+        let mut files = vec![read_file(&main, 0)?];
+        for path in fragments(&main)? {
+            files.push(read_file(&path, files.len())?);
+        }
+        Self::assemble(&files, &main)
+    }
+
+    /// Parses one text as the file `origin`; relative paths in it start from `origin`'s folder.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, origin: &Path) -> Result<Self> {
+        let file = SourceFile { order: 0, path: origin.to_owned(), text: text.to_owned() };
+        Self::assemble(&[file], origin)
+    }
+
+    fn assemble(files: &[SourceFile], main: &Path) -> Result<Self> {
+        let report = Report::default();
+        let parsed = files.iter().map(|file| Document::parse(file, &report));
+        let documents: Vec<Document<'_>> = parsed.flatten().collect();
+        // With a file missing, half of what follows would be its echo.
+        if !report.is_clean() {
+            return Err(report.error(main));
+        }
+        match schema::read(&documents, main, &report) {
+            Some(config) if report.is_clean() => Ok(config),
+            _ => Err(report.error(main)),
+        }
+    }
+
+    /// The database that people call `abonnes` or `gazette/abonnes`.
+    ///
+    /// # Errors
+    /// Kind `NotFound`, with the nearest name and the known ones.
+    pub fn database(&self, name: &str) -> Result<&Database> {
+        let called = |db: &&Database| db.id.database.as_str() == name || db.id.to_string() == name;
+        if let Some(database) = self.databases.iter().find(called) {
+            return Ok(database);
+        }
+        let full: Vec<String> = self.databases.iter().map(|db| db.id.to_string()).collect();
+        let short = self.databases.iter().map(|db| db.id.database.as_str());
+        let near = nearest(name, short.chain(full.iter().map(String::as_str)));
+        let guess = near.map_or(String::new(), |near| format!("Did you mean `{near}`? "));
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no database {name:?} in {}", self.origin.display()),
+        )
+        .remedy(format!("{guess}Known databases: {}.", full.join(", "))))
+    }
+}
+
+fn read_file(path: &Path, order: usize) -> Result<SourceFile> {
+    let failed = |cause: String| {
+        Error::new(ErrorKind::Config, format!("failed to read the configuration {}", path.display()))
+            .cause(cause)
+    };
+    match std::fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(SourceFile {
+                order,
+                path: path.to_owned(),
+                text,
+            }),
+            Err(e) => Err(failed(format!(
+                "not UTF-8 from byte {}",
+                e.utf8_error().valid_up_to()
+            ))
+            .remedy("Save the file as UTF-8 text.")),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(failed(e.to_string()).remedy(format!(
+            "Name a configuration with --config FILE or ${PATH_VARIABLE}, or create {DEFAULT_PATH} from config.example.toml. To restore, list or verify with --from URL none is needed."
+        ))),
+        Err(e) => Err(failed(e.to_string())
+            .remedy("Let the user that runs marbre read the file, or run marbre as its owner.")),
+    }
+}
+
+/// `conf.d/*.toml` beside the main file, sorted by name; hidden files do not count.
+fn fragments(main: &Path) -> Result<Vec<PathBuf>> {
+    let folder = main.parent().unwrap_or(Path::new("")).join("conf.d");
+    let failed = |e: io::Error| {
+        Error::new(ErrorKind::Config, format!("failed to read the configuration folder {}", folder.display()))
+            .cause(e)
+            .remedy("Let the user that runs marbre read the folder.")
+    };
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

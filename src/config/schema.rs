@@ -1,0 +1,262 @@
+//! What a configuration holds: every key, its form and its default.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::{Document, Family, Section};
+use super::report::{Complaint, Report};
+use super::secret::{Secret, credential_path};
+use super::{Config, Database, Publisher, Source, TargetConfig, forms, recipients};
+use crate::model::id::{DatabaseId, DatabaseName, TargetName};
+
+const MIB: u64 = 1024 * 1024;
+
+const DEFAULT_STATE_DIR: &str = "/var/lib/marbre";
+const DEFAULT_SPOOL_LIMIT: u64 = 2048 * MIB;
+/// A spool must hold at least one pack, whose size stays below this.
+const MIN_SPOOL_LIMIT: u64 = 64 * MIB;
+const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+const MAX_JOBS: u64 = 64;
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_SPOOL_WAIT: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_EPOCH: Duration = Duration::from_secs(30 * 86_400);
+
+/// Reads all files together. `None`, or problems in the report, where they make no configuration.
+pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> Option<Config> {
+    let base = main.parent().unwrap_or(Path::new(""));
+    let mut top = Section::merged(documents, report)?;
+
+    let state_dir =
+        top.optional("state_dir", forms::path(base)).unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
+    let spool_dir = top.optional("spool_dir", forms::path(base)).unwrap_or_else(|| state_dir.join("spool"));
+    let spool_limit =
+        top.optional("spool_limit", forms::size(MIN_SPOOL_LIMIT)).unwrap_or(DEFAULT_SPOOL_LIMIT);
+    let spool_wait = top.optional("spool_wait", forms::duration).unwrap_or(DEFAULT_SPOOL_WAIT);
+    let signing_key = top
+        .optional("signing_key", forms::secret_path(base))
+        .unwrap_or_else(|| state_dir.join("agent_ed25519"));
+
+    let publishers = top.family("publisher", |name, section| publisher(name, section, base));
+    let mut places = Vec::new();
+    let targets = top.family("target", |name, section| target(name, section, base, &mut places));
+    let mut databases =
+        top.family("database", |name, section| database(name, section, base, &publishers, &targets));
+    if databases.names.is_empty() {
+        top.refuse(
+            "database",
+            Complaint::new("there is no database")
+                .remedy("Declare at least one in a table [database.NAME]; see config.example.toml."),
+        );
+    }
+    top.finish();
+
+    databases.values.sort_by_key(|(order, _)| *order);
+    Some(Config {
+        state_dir,
+        spool_dir,
+        spool_limit,
+        spool_wait,
+        signing_key,
+        publishers: publishers
+            .values
+            .into_iter()
+            .map(|publisher| (publisher.name.clone(), publisher))
+            .collect(),
+        targets: targets.values.into_iter().map(|target| (target.name.clone(), target)).collect(),
+        databases: databases.values.into_iter().map(|(_, db)| db).collect(),
+        warnings: report.warnings(),
+        origin: main.to_owned(),
+    })
+}
+
+fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publisher> {
+    let name = table_name(name, section);
+    let recipients = recipients::read(section, base);
+    Some(Publisher { name: name?, recipients: recipients? })
+}
+
+/// The name of a table as an identifier.
+fn table_name<T>(name: &str, section: &Section<'_>) -> Option<T>
+where
+    T: std::str::FromStr<Err = crate::model::id::InvalidId>,
+{
+    name.parse().map_err(|e| section.refuse_self(forms::invalid_id(&e))).ok()
+}
+
+/// `places` holds the name and place of the targets before: two names for one place are one copy.
+fn target(
+    name: &str,
+    section: &mut Section<'_>,
+    base: &Path,
+    places: &mut Vec<(String, String)>,
+) -> Option<TargetConfig> {
+    let parsed = table_name(name, section);
+    let url = section.required("url", "url = \"s3://bucket/prefix\"", forms::target_url);
+    if let Some(url) = &url {
+        let place = url.strip_prefix("file://").unwrap_or(url);
+        let place = place.trim_end_matches('/').to_owned();
+        match places.iter().find(|(_, known)| *known == place) {
+            Some((other, _)) => section.refuse(
+                "url",
+                Complaint::new(format!("is the place of target {other:?} too"))
+                    .remedy("Use one name for it: two names for one place are still one copy."),
+            ),
+            None => places.push((name.to_owned(), place)),
+        }
+    }
+    let file = section.optional("credentials_file", forms::secret_path(base));
+    let credential = section.optional("credentials", forms::credential_name);
+    only_one(section, &["credentials_file", "credentials"]);
+    Some(TargetConfig {
+        name: parsed?,
+        url: url?,
+        credentials_file: file.or_else(|| credential.as_deref().map(credential_path)),
+    })
+}
+
+type Ordered<T> = ((usize, usize), T);
+
+fn database(
+    name: &str,
+    section: &mut Section<'_>,
+    base: &Path,
+    publishers: &Family<Publisher>,
+    targets: &Family<TargetConfig>,
+) -> Option<Ordered<Database>> {
+    let name: Option<DatabaseName> = table_name(name, section);
+    let publisher = section.required("publisher", "publisher = \"NAME\"", |value| {
+        publishers.must_have("publisher", &forms::text(value)?)?;
+        forms::id(value)
+    });
+    let source = source(section, base);
+    let targets = target_names(section, targets);
+    let copies = section.optional("copies", forms::amount(u64::MAX));
+    let copies = copies.unwrap_or(NonZeroUsize::MIN);
+    if let Some(number) = targets.as_ref().map(Vec::len).filter(|n| copies.get() > *n) {
+        section.refuse(
+            "copies",
+            Complaint::new(format!("is {copies}, but the database has {number} target(s)"))
+                .accepted(format!("a whole number from 1 to {number}"))
+                .remedy("Add a target, or lower `copies`."),
+        );
+    }
+    let jobs = section.optional("jobs", forms::amount(MAX_JOBS));
+    let epoch = section.optional("epoch", forms::duration);
+    let rpo = section.optional("rpo", forms::duration);
+    let database = Database {
+        id: DatabaseId { publisher: publisher?, database: name? },
+        source: source?,
+        targets: targets?,
+        copies,
+        jobs: jobs.unwrap_or(DEFAULT_JOBS).get(),
+        epoch: epoch.unwrap_or(DEFAULT_EPOCH),
+        rpo,
+    };
+    Some((section.order(), database))
+}
+
+fn target_names(section: &mut Section<'_>, targets: &Family<TargetConfig>) -> Option<Vec<TargetName>> {
+    let Some(list) = section.node("targets") else {
+        section.missing("targets", "targets = [\"NAME\", \"NAME\"]");
+        return None;
+    };
+    let mut names: Vec<TargetName> = Vec::new();
+    let mut good = true;
+    for item in list.items()? {
+        let name = item.read(|value| {
+            targets.must_have("target", &forms::text(value)?)?;
+            forms::id(value)
+        });
+        match name {
+            Some(name) if names.contains(&name) => {
+                item.refuse(
+                    Complaint::new(format!("{:?} is given twice", name.as_str()))
+                        .remedy("Remove one: the same target twice is still one copy."),
+                );
+                good = false;
+            }
+            Some(name) => names.push(name),
+            None => good = false,
+        }
+    }
+    good.then_some(names)
+}
+
+const POSTGRES_KEYS: [&str; 6] =
+    ["url", "password_file", "password_env", "password_credential", "bin_dir", "lock_timeout"];
+const SQLITE_KEYS: [&str; 1] = ["path"];
+
+fn source(section: &mut Section<'_>, base: &Path) -> Option<Source> {
+    let engine = section.required("engine", "engine = \"postgres\"", |value| {
+        let accepted = "\"postgres\" or \"sqlite\"";
+        match forms::text(value)?.as_str() {
+            "postgres" => Ok(Engine::Postgres),
+            "sqlite" => Ok(Engine::Sqlite),
+            other => Err(Complaint::new(format!("there is no engine {other:?}")).accepted(accepted)),
+        }
+    });
+    match engine {
+        Some(Engine::Postgres) => {
+            foreign_keys(section, &SQLITE_KEYS, "sqlite", "postgres");
+            postgres(section, base)
+        }
+        Some(Engine::Sqlite) => {
+            foreign_keys(section, &POSTGRES_KEYS, "postgres", "sqlite");
+            let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base))?;
+            Some(Source::Sqlite { path })
+        }
+        None => {
+            // Without an engine nobody can say which of the other keys are right.
+            section.tolerate();
+            None
+        }
+    }
+}
+
+enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+fn foreign_keys(section: &mut Section<'_>, keys: &[&'static str], theirs: &str, engine: &str) {
+    for key in keys {
+        section.reject(key, || {
+            Complaint::new(format!("belongs to {theirs} databases, and this one is {engine}"))
+                .remedy("Remove the key, or correct `engine`.")
+        });
+    }
+}
+
+fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
+    let url = section.required("url", "url = \"postgres:///NAME\"", forms::postgres_url);
+    let file = section.optional("password_file", forms::secret_path(base));
+    let variable = section.optional("password_env", forms::variable_name);
+    let credential = section.optional("password_credential", forms::credential_name);
+    only_one(section, &["password_file", "password_env", "password_credential"]);
+    section.reject("password", || {
+        Complaint::new("a password must not stand in this file")
+            .remedy("Put it in a file that only its owner can read, and name that file with `password_file`.")
+    });
+    let bin_dir = section.optional("bin_dir", forms::path(base));
+    let lock_timeout = section.optional("lock_timeout", forms::duration);
+    let password =
+        file.map(Secret::File).or(variable.map(Secret::Env)).or(credential.map(Secret::Credential));
+    Some(Source::Postgres {
+        url: url?,
+        password,
+        bin_dir,
+        lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
+    })
+}
+
+/// Reports every key after the first of these that is there.
+fn only_one(section: &Section<'_>, keys: &[&str]) {
+    let present: Vec<&str> = keys.iter().copied().filter(|key| section.has(key)).collect();
+    for key in present.iter().skip(1) {
+        section.refuse(
+            key,
+            Complaint::new(format!("stands beside `{}`", present[0])).remedy("Keep one of the two."),
+        );
+    }
+}
