@@ -11,6 +11,7 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod job;
 pub mod keys;
 pub mod model;
 pub mod pack;

@@ -1,0 +1,82 @@
+//! The folders of this host that the agent works in.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::engine::{Check, CheckState};
+use crate::model::human;
+
+use super::{check, ok};
+
+/// Less than two full packs: no snapshot can be taken.
+const LEAST_SPOOL: u64 = 128 << 20;
+
+/// State folder, spool folder, and the room in it.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    vec![
+        folder("state folder", &config.state_dir),
+        folder("spool folder", &config.spool_dir),
+        room(&config.spool_dir, config.spool_limit),
+    ]
+}
+
+/// The device of the file system that a path is on.
+pub(super) fn device(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|m| m.dev())
+}
+
+fn folder(name: &str, path: &Path) -> Check {
+    let there = nearest(path);
+    let shown = path.display();
+    // A file that never has a name: it is gone when it is closed, whatever happens.
+    if let Err(e) = tempfile::tempfile_in(&there) {
+        let remedy =
+            "Make it writable for the user that runs marbre, or name another folder in the configuration.";
+        return check(
+            name,
+            CheckState::Fail,
+            format!("{} cannot be written: {e}", there.display()),
+            Some(remedy),
+        );
+    }
+    if there != path {
+        return ok(name, format!("{shown} will be made below {}", there.display()));
+    }
+    match std::fs::metadata(path).map(|m| m.permissions().mode() & 0o777) {
+        Ok(mode) if mode & 0o077 == 0 => ok(name, shown.to_string()),
+        Ok(mode) => {
+            let remedy = format!("Run `chmod 700 '{shown}'`.");
+            check(
+                name,
+                CheckState::Warn,
+                format!("{shown} is open to others (mode {mode:04o})"),
+                Some(&remedy),
+            )
+        }
+        Err(e) => check(name, CheckState::Skipped, format!("{shown}: {e}"), None),
+    }
+}
+
+fn room(spool: &Path, limit: u64) -> Check {
+    const NAME: &str = "spool space";
+    let free = match rustix::fs::statvfs(nearest(spool)) {
+        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        Err(e) => return check(NAME, CheckState::Skipped, format!("{}: {e}", spool.display()), None),
+    };
+    let found = format!("{} free, spool_limit is {}", human::bytes(free), human::bytes(limit));
+    let remedy = "Free space, name another `spool_dir`, or lower `spool_limit`.";
+    if free < LEAST_SPOOL {
+        check(NAME, CheckState::Fail, found, Some(remedy))
+    } else if free < limit {
+        check(NAME, CheckState::Warn, found, Some(remedy))
+    } else {
+        ok(NAME, found)
+    }
+}
+
+/// The folder itself, or the nearest one above it that exists.
+fn nearest(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_owned()
+}

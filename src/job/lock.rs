@@ -1,0 +1,47 @@
+//! One job per database at a time, across processes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::id::DatabaseId;
+use crate::state::make_private_folder;
+
+/// Held while a job runs. The kernel releases it with the process, also after `kill -9`.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl Lock {
+    /// Takes the lock, or says who has it.
+    pub fn take(path: &Path, database: &DatabaseId) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            make_private_folder(folder)?;
+        }
+        let what = format!("lock {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .or_internal(&what)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).or_internal(&what)?;
+                writeln!(file, "{}", std::process::id()).or_internal(&what)?;
+                Ok(Self(file))
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+                Err(Error::new(ErrorKind::Conflict, format!("another job runs for {database}"))
+                    .cause(format!("process {} holds {}", holder.trim(), path.display()))
+                    .remedy("Wait until it is done; a lock never outlives its process."))
+            }
+            Err(std::fs::TryLockError::Error(e)) => Err(e).or_internal(&what),
+        }
+    }
+}

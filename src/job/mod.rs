@@ -1,0 +1,36 @@
+//! The use cases: what marbre does, whoever asks for it.
+
+pub mod catalog;
+pub mod doctor;
+pub mod list;
+pub mod lock;
+pub mod restore;
+pub mod snapshot;
+pub mod stages;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod verify;
+
+use std::sync::Arc;
+
+use crate::engine::LoadObserver;
+use crate::model::id::TargetName;
+use crate::target::Target;
+
+/// A target and its name in this run.
+#[derive(Debug, Clone)]
+pub struct NamedTarget {
+    /// Its name in the configuration, or one made up for `--from`.
+    pub name: TargetName,
+    /// The target.
+    pub target: Arc<dyn Target>,
+}
+
+/// Hears what a job is doing.
+pub trait Observer: LoadObserver {
+    /// The stage that just started will move about this many bytes.
+    fn expect(&self, bytes: u64);
+    /// Something that people should know, though the job goes on.
+    fn warn(&self, message: &str);
+}

@@ -1,0 +1,258 @@
+//! Restoring a snapshot: from a target and a key, with no configuration and no state.
+
+pub mod open;
+pub mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Comparison, Destination, LoadObserver as _, LoadOptions, Loader};
+use crate::error::{Error, Result};
+use crate::job::catalog::Reader;
+use crate::job::stages::{Stage, Stopwatch};
+use crate::job::{NamedTarget, Observer};
+use crate::keys::{RestoreKey, TrustStore};
+use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::repository::manifest::Manifest;
+use open::{OpenSnapshot, Wanted, choose};
+use source::Streams;
+
+/// Makes the loader that fits a snapshot's engine and the destination.
+pub type MakeLoader<'a> = &'a (dyn Fn(&Manifest) -> Result<Arc<dyn Loader>> + Send + Sync);
+
+/// Everything a restore needs.
+pub struct RestoreJob {
+    /// The database that was snapshotted.
+    pub database: DatabaseId,
+    /// Where its snapshots may be.
+    pub targets: Vec<NamedTarget>,
+    /// Whose receipts count.
+    pub trust: TrustStore,
+    /// The publisher's key.
+    pub key: RestoreKey,
+    /// Which snapshot.
+    pub wanted: Wanted,
+    /// Where packs are kept while they are read: a folder on a disk with room, or the system's.
+    pub spool: Option<PathBuf>,
+    /// How to load.
+    pub options: LoadOptions,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Hold the result against the manifest, table by table.
+    pub prove: bool,
+}
+
+/// How a restore went, as `restore --json` prints it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreReport {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The moment whose state it holds.
+    pub consistent_at: Timestamp,
+    /// The target that it mainly came from.
+    pub target: TargetName,
+    /// Fingerprint of the signer of its receipt.
+    pub signer: String,
+    /// Where it went.
+    pub destination: String,
+    /// What was there before.
+    pub destination_was: String,
+    /// How it ended.
+    pub verdict: RestoreVerdict,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub bytes: u64,
+    /// Bytes to fetch from the target.
+    pub fetched_bytes: u64,
+    /// In a dry run: how long fetching will take, from a sample.
+    pub estimated_seconds: Option<f64>,
+    /// The tables, where they were compared.
+    pub tables: Vec<TableReport>,
+    /// How long it took.
+    pub seconds: f64,
+    /// How long each stage took.
+    pub stages: Vec<Stage>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// How a restore ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreVerdict {
+    /// Nothing was changed.
+    DryRun,
+    /// Loaded, every byte verified on its way in.
+    Restored,
+    /// Loaded, and then found equal, table by table.
+    Proven,
+}
+
+/// A table that was compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableReport {
+    /// Its name.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Count and digest are equal.
+    pub equal: bool,
+}
+
+impl RestoreJob {
+    /// Restores. An error means that the destination is as it was, or is marked as incomplete.
+    pub async fn run(
+        self,
+        make_loader: MakeLoader<'_>,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Result<RestoreReport> {
+        let watch = Arc::new(Stopwatch::new(observer));
+        watch.stage("receipts");
+        let reader =
+            Reader { database: &self.database, targets: &self.targets, trust: &self.trust, state: None };
+        let catalog = reader.read(cancel).await?;
+        let entry = choose(&catalog, &self.wanted, &self.database, &*watch)?;
+        let spool = self.make_spool()?;
+        watch.stage("open");
+        let opened = OpenSnapshot::open(&reader, entry, &self.key, spool.path(), &*watch, cancel).await?;
+        let loader = make_loader(&opened.manifest)?;
+        let was = loader.inspect(&opened.manifest, cancel).await?;
+        if let Destination::Occupied(what) = &was
+            && !self.options.overwrite
+        {
+            return Err(Error::preflight(format!("{} is not empty: {what}", loader.describe()))
+                .remedy("Restore into a new or empty place, or say `--overwrite` to lose what is there."));
+        }
+        let streams = Streams::new(&opened, spool.path(), watch.clone(), cancel);
+        let mut report = self.blank_report(&opened, &*loader, &was);
+        if self.dry_run {
+            report.estimated_seconds = estimate(&streams, opened.receipt.receipt.size()).await?;
+        } else {
+            self.load(&opened, &*loader, &streams, &watch, &mut report, cancel).await?;
+        }
+        (report.stages, report.seconds) = watch.read();
+        Ok(report)
+    }
+
+    async fn load(
+        &self,
+        opened: &OpenSnapshot,
+        loader: &dyn Loader,
+        streams: &Streams,
+        watch: &Stopwatch,
+        report: &mut RestoreReport,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        watch.expect(opened.manifest.streams.iter().map(|s| s.length).sum());
+        let loaded = loader.load(&opened.manifest, streams, &self.options, watch, cancel).await?;
+        report.rows = opened.receipt.receipt.rows;
+        report.bytes = loaded.bytes;
+        report.warnings = loaded.warnings;
+        report.verdict = RestoreVerdict::Restored;
+        if self.prove {
+            watch.stage("compare");
+            let comparison = loader.compare(&opened.manifest, cancel).await?;
+            report.tables = tables(&comparison);
+            if !comparison.equal() {
+                return Err(differs(loader, &comparison));
+            }
+            report.verdict = RestoreVerdict::Proven;
+        }
+        loader.finish().await
+    }
+
+    fn make_spool(&self) -> Result<tempfile::TempDir> {
+        let folder = self.spool.clone().unwrap_or_else(std::env::temp_dir);
+        tempfile::Builder::new().prefix("marbre-restore-").tempdir_in(&folder).map_err(|e| {
+            let cause = match folder.is_dir() {
+                true => e.to_string(),
+                false => "there is no such folder".to_owned(),
+            };
+            Error::preflight(format!("failed to make a place for packs in {}", folder.display()))
+                .cause(cause)
+                .remedy("Name a folder on a disk with room with `--spool`.")
+        })
+    }
+
+    fn blank_report(&self, opened: &OpenSnapshot, loader: &dyn Loader, was: &Destination) -> RestoreReport {
+        let receipt = &opened.receipt.receipt;
+        RestoreReport {
+            snapshot: receipt.snapshot.clone(),
+            consistent_at: receipt.consistent_at,
+            target: opened.fetcher.targets[0].name.clone(),
+            signer: opened.receipt.signer.clone(),
+            destination: loader.describe(),
+            destination_was: match was {
+                Destination::Absent => "not there".to_owned(),
+                Destination::Empty => "empty".to_owned(),
+                Destination::Incomplete(_) => "an interrupted restore".to_owned(),
+                Destination::Occupied(what) => what.clone(),
+            },
+            verdict: RestoreVerdict::DryRun,
+            rows: receipt.rows,
+            bytes: receipt.bytes_read,
+            fetched_bytes: receipt.size(),
+            estimated_seconds: None,
+            tables: Vec::new(),
+            seconds: 0.0,
+            stages: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// How long fetching `size` bytes takes at the rate of one pack, fetched now.
+async fn estimate(streams: &Streams, size: u64) -> Result<Option<f64>> {
+    let started = Instant::now();
+    let sample = streams.try_one_pack().await?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(sample.filter(|bytes| *bytes > 0).map(|bytes| seconds * size as f64 / bytes as f64))
+}
+
+/// The tables of a comparison, for reports.
+pub fn tables(comparison: &Comparison) -> Vec<TableReport> {
+    let table = |t: &crate::engine::TableComparison| TableReport {
+        name: t.table.to_string(),
+        rows: t.rows,
+        equal: t.equal(),
+    };
+    comparison.tables.iter().map(table).collect()
+}
+
+fn differs(loader: &dyn Loader, comparison: &Comparison) -> Error {
+    let mut what: Vec<String> = comparison
+        .tables
+        .iter()
+        .filter(|t| !t.equal())
+        .map(|t| {
+            if t.rows == t.expected_rows {
+                format!("the rows of {} differ", t.table)
+            } else {
+                format!("{} has {} rows, not {}", t.table, t.rows, t.expected_rows)
+            }
+        })
+        .collect();
+    what.extend(
+        comparison
+            .inventory
+            .iter()
+            .filter(|(_, expected, found)| expected != found)
+            .map(|(kind, expected, found)| format!("{found} objects of type {kind}, not {expected}")),
+    );
+    what.extend(comparison.differences.iter().cloned());
+    if comparison.tables.is_empty() {
+        what.push("the snapshot names no table that could be compared".to_owned());
+    }
+    Error::verification(format!("{} is not equal to the snapshot", loader.describe()))
+        .cause(what.join("; "))
+        .remedy(
+            "The destination stays marked as incomplete: do not use it. Restore again, or another snapshot.",
+        )
+}

@@ -1,0 +1,274 @@
+//! Opening a snapshot: receipt, epoch, manifest, each checked before it is believed.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::job::catalog::{BadReceipt, Catalog, Entry, Reader};
+use crate::job::{NamedTarget, Observer};
+use crate::keys::{EpochKey, RestoreKey};
+use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::pack::reader::open_small;
+use crate::repository::layout;
+use crate::repository::manifest::{FORMAT, Manifest};
+use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
+use crate::target::{Expected, TargetExt};
+
+/// A manifest is smaller than this, decompressed.
+const MANIFEST_LIMIT: usize = 1 << 30;
+
+/// Which snapshot is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest.
+    Latest,
+    /// This one.
+    Snapshot(SnapshotId),
+}
+
+/// Fetches objects, from whichever target has a good copy.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    /// The database.
+    pub database: DatabaseId,
+    /// The targets, in the order in which they are tried.
+    pub targets: Vec<NamedTarget>,
+}
+
+impl Fetcher {
+    /// Fetches one object into a file; a target that lacks it or has a damaged one is passed over, and
+    /// that is reported.
+    pub async fn fetch(
+        &self,
+        object: &ObjectRef,
+        path: &Path,
+        observer: &dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let key = layout::key(&self.database, &object.key)?;
+        let expected = Expected { version: None, size: object.size, sha256: object.sha256 };
+        let mut failures: Vec<(TargetName, Error)> = Vec::new();
+        for target in &self.targets {
+            match target.target.fetch_to_file(&key, &expected, path, cancel).await {
+                Ok(fetched) => {
+                    if let Some(version) = fetched.instead {
+                        observer.warn(&format!(
+                            "{key} is damaged or deleted at {}: its older version {} is good and was used",
+                            target.name, version.0
+                        ));
+                    }
+                    for (name, e) in &failures {
+                        observer
+                            .warn(&format!("{e}: {name} was passed over, {} gave a good copy", target.name));
+                    }
+                    return Ok(());
+                }
+                Err(e) => {
+                    let e = Error::from(e);
+                    if e.kind() == ErrorKind::Interrupted {
+                        return Err(e);
+                    }
+                    failures.push((target.name.clone(), e));
+                }
+            }
+        }
+        Err(no_good_copy(&key.to_string(), failures))
+    }
+}
+
+/// Damage counts more than absence, and absence more than a target that does not answer.
+fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
+    let kinds: Vec<ErrorKind> = failures.iter().map(|(_, e)| e.kind()).collect();
+    let kind = if kinds.iter().any(|k| matches!(k, ErrorKind::Verification | ErrorKind::NotFound)) {
+        ErrorKind::Verification
+    } else {
+        ErrorKind::Target
+    };
+    let causes: Vec<String> = failures.iter().map(|(name, e)| format!("{name}: {e}")).collect();
+    Error::new(kind, format!("no target gives a good copy of {key}")).cause(causes.join("; ")).remedy(
+        "Name another target with `--from`, or restore another snapshot: `marbre list` shows them, `marbre verify` says which are intact.",
+    )
+}
+
+/// A snapshot that was opened.
+#[derive(Debug)]
+pub struct OpenSnapshot {
+    /// Its signed receipt.
+    pub receipt: SignedReceipt,
+    /// Its manifest.
+    pub manifest: Arc<Manifest>,
+    /// The key of its epoch.
+    pub key: EpochKey,
+    /// Where its objects come from.
+    pub fetcher: Fetcher,
+}
+
+/// Chooses the entry that is wanted, and says what is odd about the catalog.
+pub fn choose<'a>(
+    catalog: &'a Catalog,
+    wanted: &Wanted,
+    database: &DatabaseId,
+    observer: &dyn Observer,
+) -> Result<&'a Entry> {
+    for (name, e) in &catalog.unreachable {
+        observer.warn(&format!("target {name} is not used: {e}"));
+    }
+    let entry = match wanted {
+        Wanted::Latest => catalog.newest(),
+        Wanted::Snapshot(id) => catalog.entries.get(id),
+    };
+    let Some(entry) = entry else {
+        return Err(not_there(catalog, wanted, database));
+    };
+    if *wanted == Wanted::Latest
+        && let Some(bad) = newer_than(&entry.receipt.snapshot, catalog, database)
+    {
+        return Err(bad.error.clone().remedy(format!(
+            "The newest good snapshot is older: `marbre restore {}` takes it. Find out first what happened to this one.",
+            entry.receipt.snapshot
+        )));
+    }
+    for bad in &catalog.bad {
+        observer.warn(&format!("{} at {} is ignored: {}", bad.key, bad.target, bad.error));
+    }
+    for problem in catalog.breaks(None) {
+        observer.warn(&format!("the chain of receipts is not whole: {problem}"));
+    }
+    Ok(entry)
+}
+
+/// A receipt that cannot be used, of a snapshot after this one (or of its very second, where names do not
+/// tell): whoever asks for the newest must not be given an older one in its place.
+fn newer_than<'a>(
+    newest: &SnapshotId,
+    catalog: &'a Catalog,
+    database: &DatabaseId,
+) -> Option<&'a BadReceipt> {
+    catalog.bad.iter().find(|bad| {
+        let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(database, &key));
+        snapshot.is_some_and(|s| second(&s) >= second(newest) && s != *newest)
+    })
+}
+
+/// The part of a snapshot's name that says when it was.
+fn second(snapshot: &SnapshotId) -> &str {
+    snapshot.as_str().split_once('-').map_or(snapshot.as_str(), |(time, _)| time)
+}
+
+fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error {
+    let meant = |key: &str| match wanted {
+        Wanted::Latest => true,
+        Wanted::Snapshot(id) => key.contains(id.as_str()),
+    };
+    if let Some(bad) = catalog.bad.iter().find(|b| meant(&b.key)) {
+        return bad.error.clone();
+    }
+    if let Some((name, e)) = catalog.unreachable.first() {
+        return Error::from(e.clone()).with_kind(ErrorKind::Target).context(format!("target {name}"));
+    }
+    let known: Vec<&str> = catalog.entries.keys().rev().take(3).map(SnapshotId::as_str).collect();
+    match wanted {
+        Wanted::Latest => Error::new(ErrorKind::NotFound, format!("there is no snapshot of {database} here"))
+            .remedy(
+                "Check the target's URL and prefix, and the name of the database (`publisher/database`).",
+            ),
+        Wanted::Snapshot(id) => {
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} of {database} here"))
+                .remedy(format!("`marbre list` shows what there is; the newest are {}.", known.join(", ")))
+        }
+    }
+}
+
+impl OpenSnapshot {
+    /// Opens an entry of the catalog with the publisher's key. `scratch` is a private folder.
+    pub async fn open(
+        reader: &Reader<'_>,
+        entry: &Entry,
+        key: &RestoreKey,
+        scratch: &Path,
+        observer: &dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let receipt = reader.load(entry, cancel).await?;
+        let fetcher =
+            Fetcher { database: reader.database.clone(), targets: by_presence(reader.targets, entry) };
+        let small = |object: ObjectRef| {
+            let (fetcher, path) = (fetcher.clone(), scratch.join(object.sha256.to_string()));
+            async move {
+                fetcher.fetch(&object, &path, observer, cancel).await?;
+                let bytes = tokio::fs::read(&path).await;
+                let _ = tokio::fs::remove_file(&path).await;
+                bytes.or_internal(format!("read {}", path.display()))
+            }
+        };
+        let content = &receipt.receipt;
+        let sealed = small(needed(content, &layout::epoch(&content.epoch))?).await?;
+        let key = EpochKey::open(&sealed, key, &content.recipients)?;
+        let sealed = small(needed(content, &layout::manifest(&content.epoch, &content.snapshot))?).await?;
+        let json = open_small(&sealed, key.identity(), MANIFEST_LIMIT).map_err(|e| {
+            Error::verification(format!(
+                "the manifest of {} does not open with its epoch's key",
+                content.snapshot
+            ))
+            .cause(e)
+        })?;
+        let manifest = parse(&json, content)?;
+        Ok(Self { receipt, manifest: Arc::new(manifest), key, fetcher })
+    }
+}
+
+/// Targets that have this receipt first: the others may still have some of its objects.
+fn by_presence(targets: &[NamedTarget], entry: &Entry) -> Vec<NamedTarget> {
+    let (mut first, second): (Vec<_>, Vec<_>) =
+        targets.iter().cloned().partition(|t| entry.targets.contains(&t.name));
+    first.extend(second);
+    first
+}
+
+fn needed(receipt: &Receipt, key: &str) -> Result<ObjectRef> {
+    receipt.object(key).cloned().ok_or_else(|| {
+        Error::verification(format!("the receipt of {} does not name {key}", receipt.snapshot))
+    })
+}
+
+fn parse(json: &[u8], receipt: &Receipt) -> Result<Manifest> {
+    let snapshot = &receipt.snapshot;
+    let wrong = |what: String| Error::verification(format!("the manifest of {snapshot}: {what}"));
+    let format: Format = serde_json::from_slice(json).map_err(|e| wrong(format!("not JSON: {e}")))?;
+    if format.format > FORMAT {
+        return Err(Error::preflight(format!(
+            "the manifest of {snapshot} has format {}, this marbre reads up to {FORMAT}",
+            format.format
+        ))
+        .remedy("Use a newer marbre."));
+    }
+    let manifest: Manifest =
+        serde_json::from_slice(json).map_err(|e| wrong(format!("not as its format says: {e}")))?;
+    let place = (&manifest.publisher, &manifest.database, &manifest.snapshot, &manifest.epoch);
+    if place != (&receipt.publisher, &receipt.database, snapshot, &receipt.epoch) {
+        return Err(wrong("it belongs to another snapshot".to_owned()));
+    }
+    for pack in &manifest.packs {
+        let object = receipt.object(&layout::pack(&receipt.epoch, &pack.sha256));
+        if object.is_none_or(|o| o.sha256 != pack.sha256 || o.size != pack.size) {
+            return Err(wrong(format!("it needs a pack {} that the receipt does not name", pack.sha256)));
+        }
+    }
+    let mut names = HashSet::new();
+    for stream in &manifest.streams {
+        let length: Option<u64> = stream.extents.iter().try_fold(0u64, |sum, e| sum.checked_add(e.length));
+        let inside = stream.extents.iter().all(|e| (e.pack as usize) < manifest.packs.len() && e.length > 0);
+        if !names.insert(&stream.name) || length != Some(stream.length) || !inside {
+            return Err(wrong(format!("stream {:?} is not well-formed", stream.name)));
+        }
+    }
+    Ok(manifest)
+}
+
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
+}

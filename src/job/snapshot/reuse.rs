@@ -1,0 +1,86 @@
+//! What of the previous snapshot can be referred to, and where it is.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::job::NamedTarget;
+use crate::job::snapshot::memory::Memory;
+use crate::job::snapshot::{Epoch, SnapshotJob};
+use crate::model::id::{Sha256, TargetName};
+use crate::pack::stream::Previous;
+use crate::repository::layout;
+use crate::target::TargetErrorKind;
+
+/// HEAD requests at the same time, per target.
+const PARALLEL: usize = 16;
+
+/// The previous snapshot of this epoch, as far as it can be referred to.
+#[derive(Debug, Default)]
+pub struct Reuse {
+    memory: Option<Memory>,
+    /// Packs that no target holds, or that failed a check.
+    lost: HashSet<Sha256>,
+    /// Size of every pack of the previous snapshot.
+    pub sizes: BTreeMap<Sha256, u64>,
+    /// Which of them each target holds.
+    pub present: BTreeMap<TargetName, HashSet<Sha256>>,
+}
+
+impl Reuse {
+    /// Asks every target for every pack of the previous snapshot.
+    pub(super) async fn find(
+        job: &SnapshotJob,
+        epoch: &Epoch,
+        targets: &[NamedTarget],
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        if epoch.full {
+            return Ok(Self::default());
+        }
+        let folder = job.state.streams_folder(&job.database);
+        let Some(memory) = Memory::load(&folder).filter(|m| m.epoch == epoch.state.epoch) else {
+            return Ok(Self::default());
+        };
+        let Some(previous) = job.state.receipt(&job.database, &memory.snapshot)? else {
+            return Ok(Self::default());
+        };
+        let mut reuse = Self { memory: Some(memory), ..Self::default() };
+        let packs: Vec<_> = previous
+            .receipt
+            .objects
+            .iter()
+            .filter(|o| o.key == layout::pack(&epoch.state.epoch, &o.sha256))
+            .collect();
+        reuse.sizes = packs.iter().map(|o| (o.sha256, o.size)).collect();
+        reuse.lost = job.state.lost_packs(&job.database)?.into_iter().collect();
+        for target in targets {
+            let answers: Vec<Result<Option<Sha256>>> = stream::iter(packs.iter().map(|object| async move {
+                let key = layout::key(&job.database, &object.key)?;
+                match target.target.head(&key, cancel).await {
+                    Ok(found) => Ok(found
+                        .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
+                        .map(|_| object.sha256)),
+                    Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
+                    // What cannot be asked for is not known to be there.
+                    Err(_) => Ok(None),
+                }
+            }))
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+            let present = answers.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+            reuse.present.insert(target.name.clone(), present);
+        }
+        let nowhere = |pack: &&Sha256| !reuse.present.values().any(|p| p.contains(pack));
+        reuse.lost.extend(reuse.sizes.keys().filter(nowhere).copied().collect::<Vec<_>>());
+        Ok(reuse)
+    }
+
+    /// The previous state of the stream with this identity.
+    pub fn stream(&self, identity: &str) -> Option<Previous> {
+        self.memory.as_ref()?.stream(identity, &self.lost)
+    }
+}

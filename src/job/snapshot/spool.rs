@@ -1,0 +1,86 @@
+//! Packs waiting for their targets: ciphertext in a folder, bounded in size.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::model::id::Sha256;
+use crate::pack::writer::{PACK, Sealed};
+use crate::state::make_private_folder;
+
+/// The spool of one run. Its folder is emptied when it is opened and removed when it is dropped: what
+/// lies there belongs to a run that is over, because one job runs per database.
+#[derive(Debug)]
+pub struct Spool {
+    folder: PathBuf,
+    room: Arc<Semaphore>,
+}
+
+/// A pack in the spool. Its file goes away, and makes room, when the last target is done with it.
+#[derive(Debug)]
+pub struct SpooledPack {
+    /// Its file.
+    pub path: PathBuf,
+    /// Size of the ciphertext.
+    pub size: u64,
+    /// Its name.
+    pub sha256: Sha256,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Spool {
+    /// Opens the spool in `folder` for at most `limit` bytes (at least two packs).
+    pub fn open(folder: &Path, limit: u64) -> Result<Self> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).or_internal(format!("empty the spool {}", folder.display()))?;
+        }
+        make_private_folder(folder)?;
+        let packs = usize::try_from(limit / (PACK + (2 << 20))).unwrap_or(usize::MAX).clamp(2, 4096);
+        Ok(Self { folder: folder.to_owned(), room: Arc::new(Semaphore::new(packs)) })
+    }
+
+    /// Where packs are written.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits for room for one pack. `full` is called each time `patience` passes without any.
+    pub async fn room(
+        &self,
+        patience: Duration,
+        full: impl Fn(),
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit> {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Error::interrupted()),
+                permit = self.room.clone().acquire_owned() => return permit.or_internal("wait for the spool"),
+                () = tokio::time::sleep(patience) => full(),
+            }
+        }
+    }
+}
+
+impl SpooledPack {
+    /// A sealed pack, and the room it takes.
+    pub fn new(sealed: &Sealed, room: OwnedSemaphorePermit) -> Self {
+        Self { path: sealed.path.clone(), size: sealed.size, sha256: sealed.sha256, _room: room }
+    }
+}
+
+impl Drop for SpooledPack {
+    fn drop(&mut self) {
+        // If it stays, the next run empties the folder; it is ciphertext.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

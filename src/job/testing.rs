@@ -1,0 +1,220 @@
+//! A small repository for tests: a real SQLite database, real keys, real snapshots, targets in memory.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::LoadObserver;
+use crate::engine::sqlite::SqliteEngine;
+use crate::job::snapshot::{SnapshotJob, SnapshotReport};
+use crate::job::{NamedTarget, Observer};
+use crate::keys::{Recipients, SigningKey, TrustStore};
+use crate::model::id::{DatabaseId, SnapshotId};
+use crate::repository::receipt::{ObjectRef, Receipt};
+use crate::state::State;
+use crate::target::memory::MemoryTarget;
+use crate::target::{
+    ObjectInfo, ObjectKey, ObjectStream, PutOutcome, Target, TargetError, TargetExt, Upload, VersionId,
+};
+
+/// An observer that hears nothing.
+pub(crate) struct Silent;
+
+impl LoadObserver for Silent {
+    fn stage(&self, _: &'static str) {}
+    fn bytes(&self, _: u64) {}
+}
+
+impl Observer for Silent {
+    fn expect(&self, _: u64) {}
+    fn warn(&self, _: &str) {}
+}
+
+/// A database with two targets, `a` and `b`.
+pub(crate) struct Repository {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) database: DatabaseId,
+    pub(crate) a: Arc<MemoryTarget>,
+    pub(crate) b: Arc<MemoryTarget>,
+    pub(crate) state: State,
+    key: PathBuf,
+    recipients: Vec<String>,
+}
+
+/// When the first snapshot is taken; each next one is a day later.
+pub(crate) fn start() -> Timestamp {
+    "2026-11-22T02:00:00Z".parse().unwrap()
+}
+
+impl Repository {
+    /// A repository without snapshots.
+    pub(crate) fn new() -> Self {
+        Self::with(MemoryTarget::new)
+    }
+
+    /// The same with targets of another kind.
+    pub(crate) fn with(make: impl Fn() -> MemoryTarget) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("agent");
+        SigningKey::generate("test").unwrap().write(&key).unwrap();
+        let recipient = age::x25519::Identity::generate().to_public().to_string();
+        let db = rusqlite::Connection::open(folder.path().join("source.db")).unwrap();
+        db.execute_batch("CREATE TABLE subscriber (id INTEGER PRIMARY KEY, name TEXT, noise BLOB)").unwrap();
+        Self {
+            state: State::open(&folder.path().join("state")).unwrap(),
+            folder,
+            database: "gazette/abonnes".parse().unwrap(),
+            a: Arc::new(make()),
+            b: Arc::new(make()),
+            key,
+            recipients: vec![recipient],
+        }
+    }
+
+    /// A repository with so many snapshots, each with some new rows.
+    pub(crate) async fn of(snapshots: i64, make: impl Fn() -> MemoryTarget) -> Self {
+        let repository = Self::with(make);
+        for n in 0..snapshots {
+            repository.snapshot(n).await;
+        }
+        repository
+    }
+
+    pub(crate) fn targets(&self) -> Vec<NamedTarget> {
+        vec![named("a", self.a.clone()), named("b", self.b.clone())]
+    }
+
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        SigningKey::load(&self.key).unwrap()
+    }
+
+    pub(crate) fn trust(&self) -> TrustStore {
+        TrustStore::Own(self.signing_key().signer())
+    }
+
+    /// Snapshot number `n` at both targets.
+    pub(crate) async fn snapshot(&self, n: i64) -> SnapshotReport {
+        self.snapshot_to(n, self.targets(), &self.state).await
+    }
+
+    /// Snapshot number `n`, of new rows, at these targets, by an agent with this state.
+    pub(crate) async fn snapshot_to(
+        &self,
+        n: i64,
+        targets: Vec<NamedTarget>,
+        state: &State,
+    ) -> SnapshotReport {
+        let path = self.folder.path().join("source.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(
+            "INSERT INTO subscriber (name, noise) SELECT 'Zoé', randomblob(500) FROM
+             (WITH RECURSIVE t(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM t WHERE i < 200) SELECT i FROM t)",
+        )
+        .unwrap();
+        drop(db);
+        let job = SnapshotJob {
+            database: self.database.clone(),
+            engine: Arc::new(SqliteEngine::new(&path)),
+            targets,
+            copies: NonZeroUsize::MIN,
+            recipients: Recipients::parse(&self.recipients).unwrap(),
+            signing_key: self.signing_key(),
+            state: state.clone(),
+            spool_dir: self.folder.path().join("spool"),
+            spool_limit: 1 << 30,
+            spool_wait: Duration::from_secs(60),
+            jobs: 1,
+            epoch: Duration::from_secs(30 * 86_400),
+        };
+        let now = start() + SignedDuration::from_hours(24 * n);
+        job.run(now, Arc::new(Silent), &CancellationToken::new()).await.unwrap()
+    }
+
+    /// The full key of something relative to the database.
+    pub(crate) fn key(&self, relative: &str) -> ObjectKey {
+        crate::repository::layout::key(&self.database, relative).unwrap()
+    }
+
+    pub(crate) fn receipt(&self, snapshot: &SnapshotId) -> Receipt {
+        self.state.receipt(&self.database, snapshot).unwrap().unwrap().receipt
+    }
+
+    /// A pack that only this snapshot (and later ones) need: its newest.
+    pub(crate) fn pack(&self, snapshot: &SnapshotId) -> ObjectRef {
+        let mut packs = self.receipt(snapshot).objects;
+        packs.retain(|o| o.key.contains("/packs/"));
+        packs.pop().unwrap()
+    }
+}
+
+pub(crate) fn named(name: &str, target: Arc<dyn Target>) -> NamedTarget {
+    NamedTarget { name: name.parse().unwrap(), target }
+}
+
+/// The bytes of an object.
+pub(crate) async fn bytes(target: &dyn Target, key: &ObjectKey) -> Bytes {
+    target.fetch_small(key, 1 << 30, &CancellationToken::new()).await.unwrap()
+}
+
+/// A target in memory that a test keeps a hand on.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) target: Arc<MemoryTarget>,
+    /// Replaces what is there and says that it was created, as some S3 servers do.
+    pub(crate) overwrites: bool,
+}
+
+#[async_trait::async_trait]
+impl Target for Shared {
+    fn describe(&self) -> String {
+        self.target.describe()
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<PutOutcome, TargetError> {
+        let done = self.target.put(key, upload, cancel).await?;
+        Ok(if self.overwrites { PutOutcome::Created { version: None, checked: false } } else { done })
+    }
+
+    async fn head(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ObjectInfo>, TargetError> {
+        self.target.head(key, cancel).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<ObjectStream, TargetError> {
+        self.target.get(key, version, cancel).await
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        self.target.list(prefix, cancel).await
+    }
+
+    async fn versions(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        self.target.versions(key, cancel).await
+    }
+}

@@ -1,0 +1,282 @@
+//! Reading back everything that the targets hold, and holding it against the signed receipts.
+
+mod objects;
+mod receipts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::LoadObserver as _;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::stages::Stopwatch;
+use crate::job::{NamedTarget, Observer};
+use crate::keys::TrustStore;
+use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::level::Level;
+use crate::repository::chain::Break;
+use crate::repository::layout;
+use crate::repository::receipt::ObjectRef;
+use crate::state::State;
+use objects::{Findings, ReadBack};
+use receipts::Gathered;
+
+/// Everything a verification needs. No key: receipts and hashes are enough.
+pub struct VerifyJob {
+    /// The database.
+    pub database: DatabaseId,
+    /// Where its copies are.
+    pub targets: Vec<NamedTarget>,
+    /// Whose receipts count.
+    pub trust: TrustStore,
+    /// What the agent remembers: what must be where. A publisher has none.
+    pub state: Option<State>,
+    /// Read back only the objects of this snapshot. Receipts and their chain are always checked whole.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// What was found, as `verify --json` prints it.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// Snapshots whose objects were looked for.
+    pub snapshots: u64,
+    /// Objects read back to their end, over all targets; receipts do not count.
+    pub objects: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Everything that is not as a signed receipt says.
+    pub damaged: Vec<Damage>,
+    /// What is wrong with the chain of receipts.
+    pub chain: Vec<String>,
+    /// Every target.
+    pub targets: Vec<VerifiedTarget>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Something at a target that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The target.
+    pub target: TargetName,
+    /// The full key of the object or receipt.
+    pub object: String,
+    /// What is wrong: a fragment.
+    pub problem: String,
+}
+
+/// How one target did.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifiedTarget {
+    /// The target.
+    pub name: TargetName,
+    /// Snapshots that must be there (of those asked for).
+    pub snapshots: u64,
+    /// Of these, how many are intact: receipt and every object.
+    pub intact: u64,
+    /// Snapshots that other targets have, and that this one is not known to have received.
+    pub behind: u64,
+    /// Objects read back to their end.
+    pub objects: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Why it could not be looked at, or not to the end.
+    pub error: Option<String>,
+    /// What to do about that.
+    pub remedy: Option<String>,
+}
+
+impl VerifyReport {
+    /// The reports of two databases as one.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        self.snapshots += other.snapshots;
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.damaged.extend(other.damaged);
+        self.chain.extend(other.chain);
+        self.seconds += other.seconds;
+        for target in other.targets {
+            match self.targets.iter_mut().find(|t| t.name == target.name) {
+                Some(known) => {
+                    known.snapshots += target.snapshots;
+                    known.intact += target.intact;
+                    known.behind += target.behind;
+                    known.objects += target.objects;
+                    known.bytes += target.bytes;
+                    known.error = known.error.take().or(target.error);
+                    known.remedy = known.remedy.take().or(target.remedy);
+                }
+                None => self.targets.push(target),
+            }
+        }
+        self
+    }
+
+    /// The error that the command ends with, unless everything was looked at and is good.
+    pub fn error(&self) -> Option<Error> {
+        if !self.damaged.is_empty() || !self.chain.is_empty() {
+            return Some(self.damage_error());
+        }
+        let failed: Vec<&VerifiedTarget> = self.targets.iter().filter(|t| t.error.is_some()).collect();
+        if let Some(first) = failed.first() {
+            let names: Vec<&str> = failed.iter().map(|t| t.name.as_str()).collect();
+            let causes: Vec<&str> = failed.iter().filter_map(|t| t.error.as_deref()).collect();
+            let message = format!("{} could not be verified", names.join(", "));
+            let error = Error::new(ErrorKind::Target, message).cause(causes.join("; "));
+            return Some(error.remedy(first.remedy.clone().unwrap_or_default()));
+        }
+        // Nothing was looked at: that is no evidence of anything good.
+        (self.snapshots == 0).then(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "there is no such snapshot at any target, so nothing was verified",
+            )
+            .remedy(
+                "`marbre list` shows which snapshots there are; check the targets and the database's name.",
+            )
+        })
+    }
+
+    fn damage_error(&self) -> Error {
+        const SHOWN: usize = 3;
+        let damage = self.damaged.iter().map(|d| format!("{} at {}: {}", d.object, d.target, d.problem));
+        let mut causes: Vec<String> = damage.chain(self.chain.iter().cloned()).collect();
+        let number = causes.len();
+        causes.truncate(SHOWN);
+        if number > SHOWN {
+            causes.push(format!("and {} more", number - SHOWN));
+        }
+        let what = match number {
+            1 => "1 problem was found".to_owned(),
+            n => format!("{n} problems were found"),
+        };
+        Error::verification(what).cause(causes.join("; ")).remedy(
+            "Find out who or what changed the target. `marbre restore` takes good copies from another target; \
+             `marbre snapshot` sends lost data again.",
+        )
+    }
+}
+
+impl VerifyJob {
+    /// Looks at everything. An error means that it could not be done at all; what was found is in the report.
+    pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<VerifyReport> {
+        let watch = Arc::new(Stopwatch::new(observer));
+        watch.stage("receipts");
+        // Before any target is listed: a snapshot that is being taken meanwhile is not a lost one.
+        let seen = self.state.as_ref().map(|s| s.head(&self.database)).transpose()?.flatten();
+        let gathered = Arc::new(receipts::gather(&self, cancel).await?);
+        let chain = gathered.breaks(seen.map(|h| (h.sequence, h.hash)));
+        watch.stage("objects");
+        let work: Vec<(&NamedTarget, Vec<u32>)> =
+            self.targets.iter().map(|t| (t, gathered.needed_at(&t.name, self.snapshot.as_ref()))).collect();
+        let bytes =
+            |numbers: &Vec<u32>| numbers.iter().map(|n| gathered.objects[*n as usize].size).sum::<u64>();
+        watch.expect(work.iter().map(|(_, numbers)| bytes(numbers)).sum());
+        let findings = try_join_all(work.into_iter().map(|(target, numbers)| {
+            let read_back = ReadBack {
+                database: self.database.clone(),
+                target: target.clone(),
+                gathered: gathered.clone(),
+                observer: watch.clone(),
+            };
+            read_back.run(numbers, cancel)
+        }))
+        .await?;
+        let mut report = VerifyReport {
+            snapshots: gathered.snapshots.keys().filter(|s| self.in_scope(s)).count() as u64,
+            objects: findings.iter().map(|f| f.objects).sum(),
+            bytes: findings.iter().map(|f| f.bytes).sum(),
+            damaged: gathered.damaged.clone(),
+            chain: chain.iter().map(Break::to_string).collect(),
+            targets: Vec::new(),
+            seconds: 0.0,
+        };
+        for (target, found) in self.targets.iter().zip(&findings) {
+            report.damaged.extend(found.damaged.iter().map(|(_, d)| d.clone()));
+            let verified = self.weigh(target, &gathered, found)?;
+            report.targets.push(verified);
+        }
+        report.seconds = watch.read().1;
+        Ok(report)
+    }
+
+    fn in_scope(&self, snapshot: &SnapshotId) -> bool {
+        self.snapshot.as_ref().is_none_or(|wanted| wanted == snapshot)
+    }
+
+    /// Draws the conclusions for one target, and records them.
+    fn weigh(&self, target: &NamedTarget, gathered: &Gathered, found: &Findings) -> Result<VerifiedTarget> {
+        let broken: BTreeSet<u32> = found.damaged.iter().map(|(number, _)| *number).collect();
+        let holdings = gathered.holdings(&target.name);
+        let mut intact = 0;
+        for snapshot in &holdings.expected {
+            let needed = gathered.snapshots.get(snapshot).map(|k| &k.objects);
+            let bad = holdings.bad.contains(snapshot)
+                || needed.is_some_and(|n| n.iter().any(|number| broken.contains(number)));
+            let good = !bad && needed.is_some_and(|n| n.iter().all(|number| found.good.contains(number)));
+            if bad {
+                self.disprove(snapshot, &target.name)?;
+            } else if good && self.in_scope(snapshot) {
+                intact += 1;
+                self.prove(snapshot, &target.name, gathered)?;
+            }
+        }
+        for number in &broken {
+            self.lose(&gathered.objects[*number as usize])?;
+        }
+        let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());
+        Ok(VerifiedTarget {
+            name: target.name.clone(),
+            snapshots: holdings.expected.iter().filter(|s| self.in_scope(s)).count() as u64,
+            intact,
+            behind: holdings.behind,
+            objects: found.objects,
+            bytes: found.bytes,
+            error: error.map(Error::to_string),
+            remedy: error.and_then(|e| e.remedy_text().map(str::to_owned)),
+        })
+    }
+
+    fn prove(&self, snapshot: &SnapshotId, target: &TargetName, gathered: &Gathered) -> Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        // A state that was lost learns again what must be where.
+        if let Some(known) = gathered.snapshots.get(snapshot)
+            && state.levels(&self.database, snapshot, target)?.stored.is_none()
+        {
+            state.prove(&self.database, snapshot, target, Level::Stored, known.finished_at)?;
+        }
+        state.prove(&self.database, snapshot, target, Level::Intact, Timestamp::now())
+    }
+
+    fn disprove(&self, snapshot: &SnapshotId, target: &TargetName) -> Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        for level in [Level::Intact, Level::Restored] {
+            state.disprove(&self.database, snapshot, target, level)?;
+        }
+        Ok(())
+    }
+
+    /// The next snapshot trusts a pack that has the right size. One that is bad anywhere is therefore given
+    /// up everywhere, although other targets may have it whole: its data is sent again.
+    fn lose(&self, object: &ObjectRef) -> Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
+            return state.lose_pack(&self.database, &object.sha256);
+        }
+        // Objects are never replaced: without its `epoch.age` a target can hold no further snapshot of the
+        // epoch, so the next snapshot begins another one.
+        match state.epoch(&self.database)? {
+            Some(current) if object.key == layout::epoch(&current.epoch) => {
+                state.forget_epoch(&self.database)
+            }
+            _ => Ok(()),
+        }
+    }
+}
