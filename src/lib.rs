@@ -8,7 +8,9 @@
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod engine;
 pub mod error;
 pub mod job;

@@ -1,0 +1,281 @@
+//! `marbre demo`: the whole story, with real snapshots, on this machine and with nothing else.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{self, Context};
+use super::{output, restore, signals, snapshot};
+use crate::config::Config;
+use crate::demo::{self, PopulationOptions};
+use crate::engine::LoadOptions;
+use crate::error::{Error, Result, ResultExt};
+use crate::job::restore::open::Wanted;
+use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
+use crate::job::snapshot::SnapshotReport;
+use crate::keys::{AllowedSigners, RestoreKey, TrustStore, keygen};
+use crate::model::human::{bytes, count, duration};
+use crate::model::id::DatabaseId;
+use crate::repository::manifest::Manifest;
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A folder that does not exist yet, to play in [default: a new one in the temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// How many subscribers the newspaper has
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(100..=5_000_000))]
+    subscribers: u64,
+}
+
+/// Where everything in the demo lies.
+struct Stage {
+    root: PathBuf,
+    config: PathBuf,
+    database: PathBuf,
+    publisher: PathBuf,
+    restored: PathBuf,
+    targets: [PathBuf; 2],
+    /// Whether to tell the story, or to print JSON in the end.
+    tell: bool,
+}
+
+impl Stage {
+    fn build(root: PathBuf, tell: bool) -> Result<Self> {
+        let stage = Self {
+            config: root.join("provider/marbre.toml"),
+            database: root.join("provider/abonnes.db"),
+            publisher: root.join("publisher"),
+            restored: root.join("publisher/abonnes-restored.db"),
+            targets: [root.join("target-paris"), root.join("target-lyon")],
+            root,
+            tell,
+        };
+        for folder in [&stage.root.join("provider"), &stage.targets[0], &stage.targets[1]] {
+            crate::state::make_private_folder(folder)?;
+        }
+        Ok(stage)
+    }
+
+    fn say(&self, line: &str) {
+        if self.tell {
+            output::print(line);
+        }
+    }
+
+    fn chapter(&self, title: &str) {
+        self.say(&format!("\n== {title}"));
+    }
+}
+
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let started = Instant::now();
+    let cancel = signals::cancellation()?;
+    let root = match args.dir {
+        Some(dir) if dir.exists() => {
+            return Err(Error::preflight(format!("{} exists already", dir.display()))
+                .remedy("Name a folder that does not exist, or remove it."));
+        }
+        Some(dir) => dir,
+        None => tempfile::Builder::new()
+            .prefix("marbre-demo-")
+            .tempdir()
+            .or_internal("make a temporary folder")?
+            .keep(),
+    };
+    let stage = Stage::build(root, !context.json)?;
+    stage.say(&format!(
+        "{} has {} subscribers. Their provider runs the database; only the newspaper holds the key to its backups.",
+        demo::PUBLISHER_TITLE,
+        count(args.subscribers)
+    ));
+    let signer = prepare(&stage, args.subscribers)?;
+    let first = evening(&stage, &cancel, context).await?;
+    let second = night(&stage, &cancel, context, &first).await?;
+    disaster(&stage)?;
+    let restored = recovery(&stage, &cancel, context).await?;
+    if restored.verdict != RestoreVerdict::Proven {
+        return Err(Error::verification("the restored database was not proven equal"));
+    }
+    epilogue(&stage, &second, &signer, started);
+    if context.json {
+        let seconds = started.elapsed().as_secs_f64();
+        let document = json!({"directory": stage.root, "snapshots": [first, second], "restore": restored, "seconds": seconds});
+        output::json(&document)?;
+    }
+    Ok(())
+}
+
+/// The database, the keys, the configuration. Returns the fingerprint of the agent's key.
+fn prepare(stage: &Stage, subscribers: u64) -> Result<String> {
+    stage.chapter("The subscriber base, the keys, the configuration");
+    let options = PopulationOptions { subscribers, ..PopulationOptions::default() };
+    let made = demo::create(&stage.database, &options)?;
+    stage.say(&format!(
+        "{}: {} subscribers, {} subscriptions, {} payments ({})",
+        stage.database.display(),
+        count(made.subscribers),
+        count(made.subscriptions),
+        count(made.payments),
+        bytes(made.bytes)
+    ));
+    let agent_key = stage.root.join("provider/agent_ed25519");
+    let agent = keygen::agent(&agent_key, "marbre demo agent")?;
+    let options =
+        keygen::PublisherOptions { passphrase: None, agents: vec![(agent, "demo agent".to_owned())] };
+    let keys = keygen::publisher(&stage.publisher, &options, Timestamp::now())?;
+    stage.say(&format!("{}: the newspaper's key. The provider never sees it.", keys.restore_key.display()));
+    let [paris, lyon] = &stage.targets;
+    let config = format!(
+        "state_dir = \"state\"\nsigning_key = \"agent_ed25519\"\n\n\
+         [publisher.{publisher}]\nrecipients = [\"{recipient}\"]\n\n\
+         [target.paris]\nurl = \"{paris}\"\n\n[target.lyon]\nurl = \"{lyon}\"\n\n\
+         [database.{database}]\npublisher = \"{publisher}\"\nengine = \"sqlite\"\npath = \"abonnes.db\"\n\
+         targets = [\"paris\", \"lyon\"]\ncopies = 2\n",
+        publisher = demo::PUBLISHER,
+        database = demo::DATABASE,
+        recipient = keys.recipient,
+        paris = paris.display(),
+        lyon = lyon.display(),
+    );
+    std::fs::write(&stage.config, config).or_internal(format!("write {}", stage.config.display()))?;
+    stage.say(&format!("{}: what the provider declares.", stage.config.display()));
+    Ok(agent.fingerprint())
+}
+
+async fn take_snapshot(
+    stage: &Stage,
+    cancel: &CancellationToken,
+    context: &Context,
+) -> Result<SnapshotReport> {
+    let config = Config::load(Some(&stage.config))?;
+    let job = context::snapshot_job(&config, config.database(demo::DATABASE)?).await?;
+    let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
+    if stage.tell {
+        snapshot::print(&report);
+    }
+    match report.error() {
+        Some(e) => Err(e),
+        None => Ok(report),
+    }
+}
+
+async fn evening(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<SnapshotReport> {
+    stage.chapter("Evening: the first snapshot, a full one");
+    take_snapshot(stage, cancel, context).await
+}
+
+async fn night(
+    stage: &Stage,
+    cancel: &CancellationToken,
+    context: &Context,
+    first: &SnapshotReport,
+) -> Result<SnapshotReport> {
+    stage.chapter("A day passes, and the next night's snapshot uploads what changed");
+    let changes = demo::night(&stage.database, 1)?;
+    stage.say(&format!(
+        "{} people moved, {} new subscribers, {} new subscriptions, {} cancelled",
+        count(changes.moved),
+        count(changes.new_subscribers),
+        count(changes.new_subscriptions),
+        count(changes.cancelled)
+    ));
+    let report = take_snapshot(stage, cancel, context).await?;
+    stage.say(&format!(
+        "uploaded: {} instead of {} ({:.0} % of a full snapshot), although everything is encrypted to a key that is not here",
+        bytes(report.stored_bytes),
+        bytes(first.stored_bytes),
+        100.0 * report.stored_bytes as f64 / first.stored_bytes.max(1) as f64
+    ));
+    Ok(report)
+}
+
+fn disaster(stage: &Stage) -> Result<()> {
+    stage.chapter("The disaster: the database is gone, and so is the first target");
+    demo::destroy(&stage.database)?;
+    let lost = &stage.targets[0];
+    std::fs::remove_dir_all(lost).or_internal(format!("remove {}", lost.display()))?;
+    stage.say(&format!("{} is overwritten, {} is deleted.", stage.database.display(), lost.display()));
+    Ok(())
+}
+
+/// What the newspaper does: a target, its key, a destination. No configuration, no state, no provider.
+async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<RestoreReport> {
+    stage.chapter("The newspaper restores by itself, from the second target, with its key alone");
+    stage.say(&format!("$ {}\n", restore_command(stage)));
+    let allowed = stage.publisher.join(keygen::ALLOWED_SIGNERS);
+    let job = RestoreJob {
+        database: DatabaseId {
+            publisher: demo::PUBLISHER.parse().or_internal("name the demo's publisher")?,
+            database: demo::DATABASE.parse().or_internal("name the demo's database")?,
+        },
+        targets: context::named_targets(&[stage.targets[1].display().to_string()]).await?,
+        trust: TrustStore::AllowedSigners(AllowedSigners::load(&allowed)?),
+        key: RestoreKey::load(&stage.publisher.join(keygen::RESTORE_KEY), || {
+            Err(Error::key("the demo's key has no passphrase"))
+        })?,
+        wanted: Wanted::Latest,
+        spool: None,
+        options: LoadOptions { overwrite: false, jobs: 2 },
+        dry_run: false,
+        prove: true,
+    };
+    let to = stage.restored.display().to_string();
+    let make_loader = move |manifest: &Manifest| context::loader(manifest, &to, 2, None);
+    let report = job.run(&make_loader, context.observer(), cancel).await?;
+    if stage.tell {
+        restore::print(&report);
+    }
+    Ok(report)
+}
+
+fn restore_command(stage: &Stage) -> String {
+    format!(
+        "marbre restore --from {} --key {} --to {} --prove",
+        stage.targets[1].display(),
+        stage.publisher.join(keygen::RESTORE_KEY).display(),
+        stage.restored.display()
+    )
+}
+
+fn epilogue(stage: &Stage, last: &SnapshotReport, signer: &str, started: Instant) {
+    stage.chapter("What happened");
+    stage.say(&format!(
+        "Every subscriber is back as of the last snapshot, table by table and row for row, in {} for the whole story.",
+        duration(started.elapsed().as_secs_f64())
+    ));
+    stage.say(&format!("Everything lies in {}; remove it when you have seen enough.", stage.root.display()));
+    stage.chapter("Check it without marbre (age, zstd, sha256sum, ssh-keygen, sqlite3)");
+    let base: &Path = &stage.targets[1].join(demo::PUBLISHER).join(demo::DATABASE);
+    let receipt = base.join(format!("receipts/{}.json", last.snapshot));
+    stage.say(&format!(
+        "ssh-keygen -Y verify -f {}/allowed_signers -I agent -n snapshot-receipt@marbre -s {receipt}.sig < {receipt}",
+        stage.publisher.display(),
+        receipt = receipt.display()
+    ));
+    stage.say(&format!("   (the agent's key is {signer})"));
+    stage.say(&format!(
+        "cd {}/epochs/{} && sha256sum packs/*   # each name is its hash",
+        base.display(),
+        last.epoch
+    ));
+    stage.say(&format!(
+        "age -d -i {}/restore.key {}/epochs/{}/epoch.age > /tmp/epoch.key",
+        stage.publisher.display(),
+        base.display(),
+        last.epoch
+    ));
+    stage.say(&format!(
+        "age -d -i /tmp/epoch.key {}/epochs/{}/manifests/{}.json.zst.age | zstd -d",
+        base.display(),
+        last.epoch,
+        last.snapshot
+    ));
+    stage.say(&format!("sqlite3 {} 'SELECT count(*) FROM subscribers'", stage.restored.display()));
+    stage.say("docs/RECOVERY.md has the whole way by hand, and a reader in Python.");
+}

@@ -1,0 +1,50 @@
+//! `marbre doctor`
+
+use super::context::{self, Context};
+use super::{output, signals};
+use crate::engine::CheckState;
+use crate::error::{Error, Result};
+use crate::job::doctor::{DoctorJob, DoctorReport, word};
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB")]
+    name: Option<String>,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let mut config = context.config()?;
+    if let Some(name) = &args.name {
+        let only = config.database(name)?.clone();
+        config.targets.retain(|name, _| only.targets.contains(name));
+        config.publishers.retain(|name, _| *name == only.id.publisher);
+        config.databases = vec![only];
+    }
+    let mut targets = Vec::new();
+    for name in config.targets.keys() {
+        let opened = context::configured_target(&config, name).await;
+        targets.push((name.clone(), opened.map(|t| t.target)));
+    }
+    let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
+    let report = DoctorJob { config, targets, engines }.run(&cancel).await?;
+    output::report(context.json, &report, print)?;
+    Ok(report.error())
+}
+
+fn print(report: &DoctorReport) {
+    let mut group = "";
+    for (about, check) in &report.checks {
+        if about != group {
+            output::print(about);
+            group = about;
+        }
+        let mark = format!("[{}]", word(check.state));
+        output::print(&format!("  {mark:<9} {}: {}", check.name, check.found));
+        if let Some(remedy) = check.remedy.as_ref().filter(|_| check.state != CheckState::Ok) {
+            output::print(&format!("            {remedy}"));
+        }
+    }
+}

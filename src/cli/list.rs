@@ -1,0 +1,70 @@
+//! `marbre list`
+
+use super::context::Context;
+use super::source::{Source, SourceArgs};
+use super::{output, signals};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::list::{self, ListReport, Listed};
+use crate::model::human::{bytes, count};
+use crate::model::level::Levels;
+
+/// Arguments of `list`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB", conflicts_with = "database")]
+    name: Option<String>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<()> {
+    let cancel = signals::cancellation()?;
+    let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
+    let mut report = ListReport { snapshots: Vec::new(), problems: Vec::new() };
+    for source in &sources {
+        let one = list::list(&source.reader(), &cancel).await?;
+        report.snapshots.extend(one.snapshots);
+        report.problems.extend(one.problems);
+    }
+    if report.snapshots.is_empty() && !report.problems.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Target, "no snapshot can be shown").cause(report.problems.join("; "))
+        );
+    }
+    output::report(context.json, &report, print)
+}
+
+fn print(report: &ListReport) {
+    if report.snapshots.is_empty() {
+        output::print("There is no snapshot yet.");
+        return;
+    }
+    let header = ["SNAPSHOT", "DATABASE", "ENGINE", "ROWS", "NEW", "RESTORE", "TARGETS"];
+    let rows: Vec<Vec<String>> = report.snapshots.iter().map(row).collect();
+    output::print(&output::table(&header, &rows));
+    for problem in &report.problems {
+        output::print(&format!("problem: {problem}"));
+    }
+}
+
+fn row(snapshot: &Listed) -> Vec<String> {
+    let kind = if snapshot.full { " full" } else { "" };
+    let targets: Vec<String> =
+        snapshot.targets.iter().map(|t| format!("{}: {}", t.name, word(&t.levels))).collect();
+    vec![
+        snapshot.snapshot.to_string(),
+        format!("{}/{}", snapshot.publisher, snapshot.database),
+        snapshot.engine.clone(),
+        count(snapshot.rows),
+        format!("{}{kind}", bytes(snapshot.stored_bytes)),
+        bytes(snapshot.size),
+        targets.join(", "),
+    ]
+}
+
+/// The highest level, as a word.
+pub fn word(levels: &Levels) -> &'static str {
+    levels.highest().map_or("missing", |(level, _)| level.word())
+}

@@ -1,0 +1,129 @@
+//! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
+
+mod context;
+mod demo;
+mod doctor;
+mod keygen;
+mod list;
+mod output;
+mod progress;
+mod restore;
+mod show;
+mod signals;
+mod snapshot;
+mod source;
+mod status;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::{Error, ErrorKind, Result};
+use context::Context;
+
+/// Backups of subscription databases, encrypted to keys that only their owners hold, and proven.
+#[derive(Debug, Parser)]
+#[command(
+    name = "marbre",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 2 usage, 3 config, 4 preflight (nothing changed), 5 not found, 6 database, \
+                  7 conflict, 8 target, 9 verification failed, 10 degraded, 11 key or signature, 130 interrupted."
+)]
+struct Cli {
+    /// The configuration [default: $MARBRE_CONFIG, else /etc/marbre/marbre.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print one JSON document on stdout, and progress as JSON lines on stderr
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Tell the whole story on this machine: snapshot, disaster, restore, proof. Needs nothing
+    Demo(demo::Args),
+    /// Make a publisher's keys, or an agent's
+    Keygen(keygen::Args),
+    /// Look whether everything is ready: configuration, keys, targets, databases
+    Doctor(doctor::Args),
+    /// Take a snapshot now
+    Snapshot(snapshot::Args),
+    /// Show the state of every database at a glance
+    Status,
+    /// List snapshots
+    List(list::Args),
+    /// Show one snapshot
+    Show(show::Args),
+    /// Read every object back from every target, and check it
+    Verify(verify::Args),
+    /// Restore a snapshot: needs only a target, a key and a destination
+    Restore(restore::Args),
+}
+
+/// Runs the command that the process was started with; returns its exit code.
+pub async fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let json = cli.json;
+    match dispatch(cli).await {
+        Ok(None) => 0,
+        Ok(Some(e)) => {
+            output::verdict(&e, json);
+            e.kind().exit_code()
+        }
+        Err(e) => {
+            output::error(&e, json);
+            e.kind().exit_code()
+        }
+    }
+}
+
+/// Wrong arguments, or a request for help. With `--json` an error is JSON like every other.
+fn usage(e: &clap::Error) -> u8 {
+    let wanted_json = std::env::args().any(|a| a == "--json");
+    if e.use_stderr() && wanted_json {
+        let rendered = e.render().to_string();
+        // Up to the usage: what is missing may stand on lines of its own.
+        let lines: Vec<&str> = rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let text = lines.join(" ").trim_start_matches("error: ").to_owned();
+        let error = Error::new(ErrorKind::Usage, text).remedy("Run `marbre help` to see the accepted form.");
+        output::error(&error, true);
+    } else {
+        // Where nobody reads any more, there is nobody to tell.
+        let _ = e.print();
+    }
+    u8::try_from(e.exit_code()).unwrap_or(ErrorKind::Usage.exit_code())
+}
+
+/// Runs the verb. `Ok(Some(error))`: its report is printed, and says that not all is as asked for.
+async fn dispatch(cli: Cli) -> Result<Option<Error>> {
+    output::start_tracing();
+    let context = Context::new(cli.config, cli.json);
+    match cli.verb {
+        Verb::Doctor(args) => return doctor::run(&args, &context).await,
+        Verb::Snapshot(args) => return snapshot::run(&args, &context).await,
+        Verb::Verify(args) => return verify::run(&args, &context).await,
+        Verb::Demo(args) => demo::run(args, &context).await,
+        Verb::Keygen(args) => keygen::run(&args, &context),
+        Verb::Status => status::run(&context).await,
+        Verb::List(args) => list::run(&args, &context).await,
+        Verb::Show(args) => show::run(&args, &context).await,
+        Verb::Restore(args) => restore::run(args, &context).await,
+    }
+    .map(|()| None)
+}
+
+/// A usage error found after the arguments were parsed.
+fn usage_error(message: impl Into<String>) -> Error {
+    let usage = Cli::command().render_usage();
+    Error::new(ErrorKind::Usage, message).remedy(format!("{usage}. `marbre help VERB` says more."))
+}

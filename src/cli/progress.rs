@@ -1,0 +1,127 @@
+//! Progress for people (bars on a terminal) and programs (JSON lines on stderr).
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::engine::LoadObserver;
+use crate::job::Observer;
+
+/// The observer that fits where stderr goes.
+pub fn observer(json: bool) -> Arc<dyn Observer> {
+    if json { Arc::new(Lines::default()) } else { Arc::new(Bar::new(std::io::stderr().is_terminal())) }
+}
+
+/// A bar with stage, bytes, rate and time left; without a terminal, only warnings.
+struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new(visible: bool) -> Self {
+        let target =
+            if visible { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if visible {
+            bar.enable_steady_tick(Duration::from_millis(125));
+        }
+        Self { bar }
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+    }
+}
+
+impl LoadObserver for Bar {
+    fn stage(&self, name: &'static str) {
+        self.bar.unset_length();
+        self.bar.reset();
+        self.style("{spinner} {msg:<10} {bytes:>11} {bytes_per_sec:>13}  {elapsed}");
+        self.bar.set_message(name);
+    }
+
+    fn bytes(&self, n: u64) {
+        self.bar.inc(n);
+        // Sizes are estimates of the source; a bar must not go past its end.
+        if self.bar.length().is_some_and(|length| self.bar.position() > length) {
+            self.bar.set_length(self.bar.position());
+        }
+    }
+}
+
+impl Observer for Bar {
+    fn expect(&self, bytes: u64) {
+        if bytes > 0 {
+            self.bar.set_length(bytes);
+            self.style("{spinner} {msg:<10} {bar:30} {bytes:>11} of about {total_bytes}  {bytes_per_sec}  {eta} left");
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "marbre: warning: {message}");
+        });
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// One JSON object per line: `stage`, `progress` (at most once a second), `warning`.
+#[derive(Default)]
+struct Lines {
+    stage: Mutex<&'static str>,
+    bytes: AtomicU64,
+    expected: AtomicU64,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Lines {
+    fn write(&self, line: &serde_json::Value) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+
+    fn stage_name(&self) -> &'static str {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LoadObserver for Lines {
+    fn stage(&self, name: &'static str) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        self.bytes.store(0, Ordering::Relaxed);
+        self.expected.store(0, Ordering::Relaxed);
+        self.write(&json!({"event": "stage", "stage": name}));
+    }
+
+    fn bytes(&self, n: u64) {
+        let bytes = self.bytes.fetch_add(n, Ordering::Relaxed) + n;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            *last = Some(Instant::now());
+            let expected = self.expected.load(Ordering::Relaxed);
+            let total = (expected > 0).then_some(expected);
+            self.write(&json!({"event": "progress", "stage": self.stage_name(), "bytes": bytes, "expected_bytes": total}));
+        }
+    }
+}
+
+impl Observer for Lines {
+    fn expect(&self, bytes: u64) {
+        self.expected.store(bytes, Ordering::Relaxed);
+    }
+
+    fn warn(&self, message: &str) {
+        self.write(&json!({"event": "warning", "message": message}));
+    }
+}

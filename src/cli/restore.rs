@@ -1,0 +1,141 @@
+//! `marbre restore`
+
+use std::path::PathBuf;
+
+use super::context::{self, Context};
+use super::source::{Source, SourceArgs};
+use super::{output, signals, usage_error};
+use crate::engine::LoadOptions;
+use crate::error::Result;
+use crate::job::restore::open::Wanted;
+use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
+use crate::keys::RestoreKey;
+use crate::model::human::{bytes, count, duration};
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The snapshot
+    #[arg(default_value = "latest", value_name = "SNAPSHOT")]
+    snapshot: String,
+
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// The publisher's restore key: an age identity file
+    #[arg(long, short = 'i', value_name = "FILE")]
+    key: PathBuf,
+
+    /// Where to: postgres://user@host/newdatabase, or the path of a new SQLite file
+    #[arg(long, value_name = "DESTINATION")]
+    to: String,
+
+    /// Say what would be done, with sizes and an estimate; change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Replace what is at the destination
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Afterwards, hold every table against the snapshot, row for row
+    #[arg(long)]
+    prove: bool,
+
+    /// Connections and index builds at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+
+    /// A folder with room for encrypted packs on their way [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    /// Folder of `pg_restore` [default: the newest that fits]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+/// `latest`, or a snapshot's name.
+pub fn wanted(text: &str) -> Result<Wanted> {
+    match text {
+        "latest" => Ok(Wanted::Latest),
+        id => id.parse().map(Wanted::Snapshot).map_err(|e| usage_error(e.to_string())),
+    }
+}
+
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let wanted = wanted(&args.snapshot)?;
+    let cancel = signals::cancellation()?;
+    let key = RestoreKey::load(&args.key, ask_passphrase)?;
+    let observer = context.observer();
+    for warning in key.warnings() {
+        observer.warn(warning);
+    }
+    let source = Source::one(&args.source, Some(&args.key), context, &cancel).await?;
+    let jobs = usize::from(args.jobs);
+    let job = RestoreJob {
+        database: source.database,
+        targets: source.targets,
+        trust: source.trust,
+        key,
+        wanted,
+        spool: args.spool,
+        options: LoadOptions { overwrite: args.overwrite, jobs },
+        dry_run: args.dry_run,
+        prove: args.prove,
+    };
+    let (to, bin_dir) = (args.to, args.bin_dir);
+    let make_loader = move |manifest: &crate::repository::manifest::Manifest| {
+        context::loader(manifest, &to, jobs, bin_dir.as_deref())
+    };
+    let report = job.run(&make_loader, observer, &cancel).await?;
+    output::report(context.json, &report, print)
+}
+
+/// Asks for the passphrase of a restore key; `$MARBRE_PASSPHRASE_FILE` names a file for machines.
+fn ask_passphrase() -> Result<secrecy::SecretString> {
+    use crate::error::{Error, ResultExt};
+    if let Some(path) = std::env::var_os("MARBRE_PASSPHRASE_FILE") {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::key("failed to read the file that MARBRE_PASSPHRASE_FILE names").cause(e))?;
+        return Ok(text.trim_end_matches(['\r', '\n']).to_owned().into());
+    }
+    rpassword::prompt_password("Passphrase of the restore key: ").map(Into::into).or_kind(
+        crate::ErrorKind::Key,
+        "ask for the passphrase (without a terminal, MARBRE_PASSPHRASE_FILE names a file)",
+    )
+}
+
+/// What people see.
+pub fn print(report: &RestoreReport) {
+    let verdict = match report.verdict {
+        RestoreVerdict::DryRun => "would restore",
+        RestoreVerdict::Restored => "restored",
+        RestoreVerdict::Proven => "restored, and proven equal",
+    };
+    output::print(&format!("{verdict}: snapshot {} (state of {})", report.snapshot, report.consistent_at));
+    output::print(&format!("  from      target {}, signed by {}", report.target, report.signer));
+    output::print(&format!("  to        {} (was {})", report.destination, report.destination_was));
+    output::print(&format!(
+        "  data      {} rows, {}; {} fetched",
+        count(report.rows),
+        bytes(report.bytes),
+        bytes(report.fetched_bytes)
+    ));
+    if let Some(seconds) = report.estimated_seconds {
+        output::print(&format!(
+            "  estimate  {} to fetch, at the rate of a sample taken now; loading comes on top",
+            duration(seconds)
+        ));
+    }
+    for table in &report.tables {
+        let mark = if table.equal { "equal" } else { "DIFFERENT" };
+        output::print(&format!("  table     {}: {} rows, {mark}", table.name, count(table.rows)));
+    }
+    let stages: Vec<String> =
+        report.stages.iter().map(|s| format!("{} {}", s.name, duration(s.seconds))).collect();
+    output::print(&format!("  took      {} ({})", duration(report.seconds), stages.join(", ")));
+    for warning in &report.warnings {
+        output::print(&format!("  warning   {warning}"));
+    }
+}

@@ -1,0 +1,99 @@
+//! `marbre show`
+
+use super::context::Context;
+use super::restore::wanted;
+use super::source::{Source, SourceArgs};
+use super::{output, signals};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::Observer;
+use crate::job::list::{self, ShowReport};
+use crate::job::restore::open::Wanted;
+use crate::model::human::{bytes, count};
+use crate::model::level::Levels;
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The snapshot, or `latest`
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<()> {
+    let wanted = wanted(&args.snapshot)?;
+    let cancel = signals::cancellation()?;
+    let sources = Source::all(&args.source, None, None, context, &cancel).await?;
+    let report = find(&sources, &wanted, &*context.observer(), &cancel).await?;
+    output::report(context.json, &report, print)
+}
+
+/// A snapshot's name is enough to find it among several databases; `latest` is not.
+async fn find(
+    sources: &[Source],
+    wanted: &Wanted,
+    observer: &dyn Observer,
+    cancel: &tokio_util::sync::CancellationToken,
+) -> Result<ShowReport> {
+    if *wanted == Wanted::Latest && sources.len() > 1 {
+        return Err(Error::new(ErrorKind::Usage, "`latest` of which database?")
+            .remedy("Say which with --database publisher/database."));
+    }
+    let mut last = Error::new(ErrorKind::NotFound, "there is no database to look in");
+    for source in sources {
+        match list::show(&source.reader(), wanted, observer, cancel).await {
+            Ok(report) => return Ok(report),
+            Err(e) if e.kind() == ErrorKind::NotFound => last = e,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(last)
+}
+
+fn print(report: &ShowReport) {
+    let listed = &report.listed;
+    let kind = if listed.full { "full, begins its epoch" } else { "new data only" };
+    let line = |name: &str, value: String| output::print(&format!("{name:<12}{value}"));
+    line("snapshot", format!("{} ({kind})", listed.snapshot));
+    line("database", format!("{}/{}", listed.publisher, listed.database));
+    line("state of", listed.consistent_at.to_string());
+    line("run", format!("{} to {}", report.started_at, report.finished_at));
+    line("engine", format!("{} {}", listed.engine, report.engine_version));
+    if !report.tool_version.is_empty() {
+        line("tool", report.tool_version.clone());
+    }
+    line(
+        "content",
+        format!("{} streams, {} rows, {}", report.streams, count(listed.rows), bytes(listed.bytes_read)),
+    );
+    line("new", format!("{}, stored as {}", bytes(listed.new_bytes), bytes(listed.stored_bytes)));
+    line("restore", format!("fetches {} in {} objects", bytes(listed.size), report.objects.len()));
+    line("epoch", listed.epoch.to_string());
+    line("receipt", format!("number {}, {}", listed.sequence, report.receipt_sha256));
+    line("signed by", format!("{} ({})", report.signer, report.agent));
+    for recipient in &report.recipients {
+        line("recipient", recipient.to_string());
+    }
+    for target in &listed.targets {
+        line("target", format!("{}: {}", target.name, levels(&target.levels)));
+    }
+    for problem in &report.chain {
+        line("CHAIN", problem.clone());
+    }
+}
+
+/// All levels with their times: they are never merged.
+pub fn levels(levels: &Levels) -> String {
+    let proven: Vec<String> = [
+        ("stored", levels.stored),
+        ("intact", levels.intact),
+        ("restored", levels.restored),
+        ("owner-restored", levels.owner_restored),
+    ]
+    .into_iter()
+    .filter_map(|(word, at)| at.map(|at| format!("{word} {at}")))
+    .collect();
+    if proven.is_empty() { "missing".to_owned() } else { proven.join(", ") }
+}

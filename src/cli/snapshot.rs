@@ -1,0 +1,62 @@
+//! `marbre snapshot`
+
+use jiff::Timestamp;
+
+use super::context::{self, Context};
+use super::{output, signals};
+use crate::error::{Error, Result};
+use crate::job::snapshot::SnapshotReport;
+use crate::model::human::{bytes, count, duration};
+use crate::model::verdict::Word;
+
+/// Arguments of `snapshot`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration
+    #[arg(value_name = "DB")]
+    database: String,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    // First of all: from here on a signal ends the run in order.
+    let cancel = signals::cancellation()?;
+    let config = context.config()?;
+    let database = config.database(&args.database)?;
+    let job = context::snapshot_job(&config, database).await?;
+    let report = job.run(Timestamp::now(), context.observer(), &cancel).await?;
+    output::report(context.json, &report, print)?;
+    Ok(report.error())
+}
+
+/// What people see.
+pub fn print(report: &SnapshotReport) {
+    let verdict = match report.verdict {
+        Word::Complete => "complete: every target holds it",
+        Word::Degraded => "degraded: enough targets hold it, but not all",
+        Word::Failed => "failed: too few targets hold it",
+    };
+    output::print(&format!("snapshot {} of {}/{}", report.snapshot, report.publisher, report.database));
+    output::print(&format!("  verdict   {verdict}"));
+    let kind = if report.full { "full, begins" } else { "new data only, in" };
+    output::print(&format!("  epoch     {} ({kind} the epoch)", report.epoch));
+    output::print(&format!("  read      {} rows, {}", count(report.rows), bytes(report.bytes_read)));
+    output::print(&format!(
+        "  new       {} of data, {} stored after compression and encryption",
+        bytes(report.new_bytes),
+        bytes(report.stored_bytes)
+    ));
+    output::print(&format!("  took      {}", duration(report.seconds)));
+    for target in &report.targets {
+        match (&target.level, &target.error) {
+            (Some(level), _) => output::print(&format!("  target    {}: {}", target.name, level.word())),
+            (None, error) => output::print(&format!(
+                "  target    {}: FAILED: {}",
+                target.name,
+                error.as_deref().unwrap_or("unknown")
+            )),
+        }
+    }
+    for warning in &report.warnings {
+        output::print(&format!("  warning   {warning}"));
+    }
+}

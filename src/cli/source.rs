@@ -1,0 +1,188 @@
+//! Where snapshots are looked for: the targets of the configuration, or those named by `--from`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::context::{self, Context};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::NamedTarget;
+use crate::job::catalog;
+use crate::keys::{AllowedSigners, TrustStore, keygen};
+use crate::model::id::DatabaseId;
+use crate::state::State;
+
+/// Arguments of every verb that reads snapshots.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SourceArgs {
+    /// Read from this target instead of those in the configuration; may be given several times
+    #[arg(long, value_name = "URL")]
+    pub from: Vec<String>,
+
+    /// With --from: the database, where the target holds several
+    #[arg(long, value_name = "PUBLISHER/DATABASE")]
+    pub database: Option<String>,
+
+    /// Whose receipts to trust [default: `allowed_signers` beside the key]
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+
+    /// Trust receipts of this signing key
+    #[arg(long, value_name = "SHA256:…", conflicts_with = "allowed_signers")]
+    pub accept_signer: Option<String>,
+}
+
+/// One database, where its snapshots are, and whom to trust.
+pub struct Source {
+    /// The database.
+    pub database: DatabaseId,
+    /// Its targets.
+    pub targets: Vec<NamedTarget>,
+    /// Whose receipts count.
+    pub trust: TrustStore,
+    /// What the agent remembers; a publisher has nothing.
+    pub state: Option<State>,
+}
+
+impl Source {
+    /// Resolves the arguments. `wanted` is a database given by position; `key` is the restore key, beside
+    /// which `allowed_signers` may lie.
+    pub async fn all(
+        args: &SourceArgs,
+        wanted: Option<&str>,
+        key: Option<&Path>,
+        context: &Context,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Self>> {
+        let wanted = wanted.or(args.database.as_deref());
+        if args.from.is_empty() {
+            return configured(args, wanted, context).await;
+        }
+        let targets = context::named_targets(&args.from).await?;
+        let databases = match wanted {
+            Some(name) => vec![name.parse::<DatabaseId>().map_err(|e| {
+                Error::new(ErrorKind::Usage, "--from needs the whole name of the database")
+                    .cause(e)
+                    .remedy("Write it as publisher/database.")
+            })?],
+            None => catalog::databases(&targets, cancel).await?,
+        };
+        let mut sources = Vec::new();
+        for database in databases {
+            let trust = trust(args, key, &targets, &database, cancel).await?;
+            sources.push(Self { database, targets: targets.clone(), trust, state: None });
+        }
+        Ok(sources)
+    }
+
+    /// Like [`Source::all`], where only one database can be meant.
+    pub async fn one(
+        args: &SourceArgs,
+        key: Option<&Path>,
+        context: &Context,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let mut sources = Self::all(args, None, key, context, cancel).await?;
+        match sources.len() {
+            1 => Ok(sources.remove(0)),
+            _ => {
+                let names: Vec<String> = sources.iter().map(|s| s.database.to_string()).collect();
+                Err(Error::new(ErrorKind::Usage, "there is more than one database here")
+                    .cause(names.join(", "))
+                    .remedy("Say which with --database publisher/database."))
+            }
+        }
+    }
+
+    /// Reads its receipts.
+    pub fn reader(&self) -> catalog::Reader<'_> {
+        catalog::Reader {
+            database: &self.database,
+            targets: &self.targets,
+            trust: &self.trust,
+            state: self.state.as_ref(),
+        }
+    }
+}
+
+async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) -> Result<Vec<Source>> {
+    let config = context.config()?;
+    let databases = match wanted {
+        Some(name) => vec![config.database(name)?],
+        None => config.databases.iter().collect(),
+    };
+    let trust = match given(args)? {
+        Some(trust) => trust,
+        None => context::own_trust(&config)?,
+    };
+    let state = State::open(&config.state_dir)?;
+    let mut sources = Vec::new();
+    for database in databases {
+        sources.push(Source {
+            database: database.id.clone(),
+            targets: context::targets(&config, database).await?,
+            trust: trust.clone(),
+            state: Some(state.clone()),
+        });
+    }
+    Ok(sources)
+}
+
+/// What the arguments say about trust.
+fn given(args: &SourceArgs) -> Result<Option<TrustStore>> {
+    if let Some(fingerprint) = &args.accept_signer {
+        return TrustStore::fingerprint(fingerprint).map(Some);
+    }
+    let file = args.allowed_signers.as_deref();
+    Ok(file.map(AllowedSigners::load).transpose()?.map(TrustStore::AllowedSigners))
+}
+
+async fn trust(
+    args: &SourceArgs,
+    key: Option<&Path>,
+    targets: &[NamedTarget],
+    database: &DatabaseId,
+    cancel: &CancellationToken,
+) -> Result<TrustStore> {
+    if let Some(trust) = given(args)? {
+        return Ok(trust);
+    }
+    let beside = key.and_then(Path::parent).map(|folder| folder.join(keygen::ALLOWED_SIGNERS));
+    if let Some(file) = beside.filter(|file| file.exists()) {
+        let allowed = AllowedSigners::load(&file)?;
+        if !allowed.is_empty() {
+            return Ok(TrustStore::AllowedSigners(allowed));
+        }
+    }
+    let Some(signer) = catalog::any_signer(targets, database, cancel).await? else {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot of {database} here"))
+            .remedy(
+                "Check the target's URL and prefix, and the name of the database (`publisher/database`).",
+            ));
+    };
+    let fingerprint = signer.fingerprint();
+    if confirmed(database, &fingerprint) {
+        return Ok(TrustStore::Fingerprint(fingerprint));
+    }
+    Err(Error::key(format!("the snapshots of {database} are signed by {fingerprint}, and nothing says that it is to be trusted"))
+        .remedy(format!(
+            "Compare the fingerprint with the one that the provider gave you by another way (a call, the contract). \
+             If it is the same, add `--accept-signer {fingerprint}`, or the agent's line to an allowed_signers file beside the key."
+        )))
+}
+
+/// Asks a person at a terminal.
+fn confirmed(database: &DatabaseId, fingerprint: &str) -> bool {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return false;
+    }
+    let question = format!(
+        "The snapshots of {database} are signed by\n  {fingerprint}\nCompare it with what the provider gave you by \
+         another way (a call, the contract).\nTrust this signer? [yes/no] "
+    );
+    let mut answer = String::new();
+    std::io::stderr().write_all(question.as_bytes()).is_ok()
+        && std::io::stdin().lock().read_line(&mut answer).is_ok()
+        && answer.trim() == "yes"
+}

@@ -1,0 +1,88 @@
+//! `marbre verify`
+
+use super::context::Context;
+use super::restore::wanted;
+use super::source::{Source, SourceArgs};
+use super::{output, signals};
+use crate::error::{Error, Result};
+use crate::job::restore::open::Wanted;
+use crate::job::verify::{VerifyJob, VerifyReport};
+use crate::model::human::{bytes, count, duration};
+use crate::model::id::DatabaseId;
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB", conflicts_with = "database")]
+    name: Option<String>,
+
+    /// Read back only what this snapshot needs
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Option<String>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
+    let wanted = args.snapshot.as_deref().map(wanted).transpose()?;
+    let mut reports: Vec<(DatabaseId, VerifyReport)> = Vec::new();
+    for source in sources {
+        let snapshot = match &wanted {
+            None => None,
+            Some(Wanted::Snapshot(id)) => Some(id.clone()),
+            Some(Wanted::Latest) => {
+                let catalog = source.reader().read(&cancel).await?;
+                catalog.newest().map(|entry| entry.receipt.snapshot.clone())
+            }
+        };
+        let database = source.database.clone();
+        let job = VerifyJob {
+            database: source.database,
+            targets: source.targets,
+            trust: source.trust,
+            state: source.state,
+            snapshot,
+        };
+        reports.push((database, job.run(context.observer(), &cancel).await?));
+    }
+    let error = reports.iter().find_map(|(_, report)| report.error());
+    if context.json {
+        let total = reports.into_iter().map(|(_, r)| r).reduce(VerifyReport::merge);
+        output::json(&total.ok_or_else(|| Error::internal("nothing was verified"))?)?;
+    } else {
+        for (database, report) in &reports {
+            print(database, report);
+        }
+    }
+    Ok(error)
+}
+
+fn print(database: &DatabaseId, report: &VerifyReport) {
+    output::print(&format!(
+        "{database}: {} objects, {} read back in {}",
+        count(report.objects),
+        bytes(report.bytes),
+        duration(report.seconds)
+    ));
+    for target in &report.targets {
+        let state = match &target.error {
+            Some(e) => format!("NOT VERIFIED: {e}"),
+            None if target.behind > 0 => format!(
+                "{} of {} snapshots intact, {} never arrived here",
+                target.intact, target.snapshots, target.behind
+            ),
+            None => format!("{} of {} snapshots intact", target.intact, target.snapshots),
+        };
+        output::print(&format!("  target {}: {state}", target.name));
+    }
+    for damage in &report.damaged {
+        output::print(&format!("  DAMAGED at {}: {}: {}", damage.target, damage.object, damage.problem));
+    }
+    for problem in &report.chain {
+        output::print(&format!("  CHAIN: {problem}"));
+    }
+}

@@ -1,0 +1,25 @@
+//! The fictional publisher of the demo and its subscriber base.
+//!
+//! Nobody here exists: names are put together at random, telephone numbers are from the ranges that Arcep keeps
+//! for works of fiction, and e-mail addresses are below `.example`. Towns and postcodes are real.
+
+mod names;
+mod night;
+mod population;
+mod random;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use night::{NightSummary, destroy, night};
+pub use population::{PopulationOptions, Summary, create};
+
+/// The newspaper's name, for people.
+pub const PUBLISHER_TITLE: &str = "La Gazette de l'Ouest";
+
+/// The newspaper's name as a publisher of marbre.
+pub const PUBLISHER: &str = "gazette-de-l-ouest";
+
+/// Its database of subscribers.
+pub const DATABASE: &str = "abonnes";
