@@ -1,0 +1,345 @@
+#!/usr/bin/env python3
+"""Reads a marbre snapshot without marbre: from a directory of objects and a restore key to plain files.
+
+    marbre-read.py OBJECTS --list
+    marbre-read.py OBJECTS --key restore.key --allowed-signers allowed_signers --out restored
+
+OBJECTS is what was downloaded from a target: it contains <publisher>/<database>/receipts and .../epochs.
+Needs Python 3.9 or later and the commands age, zstd and ssh-keygen. The format is described in docs/FORMAT.md.
+
+It checks the signature of the receipt, size and SHA-256 of every object before it is decrypted, and length and SHA-256
+of every stream; for rows also their number. It cannot check row digests: they need BLAKE3, which Python does not have.
+Exit status: 0 all of it was checked and written; 2 usage; 5 not found; 9 verification failed; 11 key or signature; 1 else.
+"""
+import argparse, base64, contextlib, hashlib, json, os, re, shlex, subprocess, sys, tempfile, threading
+from pathlib import Path
+
+FORMAT = 1
+NAMESPACE = "snapshot-receipt@marbre"
+BLOCK = 1 << 20
+PACK_LIMIT = 64 << 20
+STREAM_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*")
+SNAPSHOT = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+class Problem(Exception):
+    """What went wrong, the exit status, and what to do about it."""
+    def __init__(self, status, message, remedy=""):
+        super().__init__(message)
+        self.status, self.remedy = status, remedy
+
+def check(condition, message, remedy="Take this object from another target, if there is one."):
+    if not condition:
+        raise Problem(9, message, remedy)
+
+def find_database(root, wanted):
+    found = {"/".join(p.parts[-3:-1]): p.parent for p in sorted(root.glob("**/receipts")) if len(p.parts) >= 3}
+    if wanted in found:
+        return found[wanted]
+    if wanted is None and len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise Problem(5, f"no receipts below {root}", "Download the folder <publisher>/<database> as a whole.")
+    raise Problem(5, f"which database? --database one of: {', '.join(found)}")
+
+def read_receipt(base, snapshot, arguments):
+    """The receipt, after its signature was checked. Nothing in it is used before."""
+    path = base / "receipts" / f"{snapshot}.json"
+    try:
+        receipt, signature = path.read_bytes(), path.with_name(path.name + ".sig").read_bytes()
+    except FileNotFoundError as e:
+        raise Problem(5, f"{e.filename}: not there", "See what is there with --list; look at the other targets.")
+    key, fingerprint = signing_key(signature)
+    if arguments.allowed_signers:
+        allowed = arguments.allowed_signers.read_text()
+    elif arguments.accept_signer == fingerprint:
+        allowed = f"agent ssh-ed25519 {key}\n"
+    else:
+        raise Problem(11, f"the receipt of {snapshot} names the signer {fingerprint}, which nobody has confirmed",
+                      "Compare it with the fingerprint that the provider gave you by another way (a call, the contract). "
+                      f"If it is the same, add: --accept-signer {fingerprint}")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "allowed").write_text(allowed)
+        Path(folder, "sig").write_bytes(signature)
+        done = subprocess.run(["ssh-keygen", "-Y", "verify", "-f", f"{folder}/allowed", "-I", "agent", "-n", NAMESPACE,
+                               "-s", f"{folder}/sig"], input=receipt, capture_output=True)
+    if done.returncode != 0:
+        raise Problem(11, f"the signature of {snapshot} by {fingerprint} is not good: {done.stderr.decode().strip()}",
+                      "The receipt was changed, or its signer is not in allowed_signers. Do not use this copy; try another target.")
+    receipt = parse(receipt)
+    expected = {"kind": "snapshot", "publisher": base.parts[-2], "database": base.parts[-1], "snapshot": snapshot}
+    for name, value in expected.items():
+        check(receipt[name] == value, f"the receipt in the place of {snapshot} is about another {name}: {receipt[name]!r}")
+    check(SNAPSHOT.fullmatch(receipt["epoch"]), "the receipt's epoch is not valid")
+    return receipt, fingerprint
+
+def signing_key(armored):
+    """The Ed25519 key that an SSHSIG names, in Base64, and its fingerprint."""
+    try:
+        lines = armored.decode().split("-----BEGIN SSH SIGNATURE-----")[1].split("-----END")[0]
+        blob = base64.b64decode("".join(lines.split()), validate=True)
+        key = blob[14:14 + int.from_bytes(blob[10:14], "big")]
+        if blob[:10] != b"SSHSIG\0\0\0\1" or key[:15] != b"\0\0\0\x0bssh-ed25519" or len(key) != 51:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise Problem(11, "the receipt's signature is not an SSH signature by an Ed25519 key")
+    digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+    return base64.b64encode(key).decode(), f"SHA256:{digest}"
+
+def parse(text):
+    document = json.loads(text)
+    if document["format"] > FORMAT:
+        raise Problem(1, f"this is format {document['format']}; this program reads format {FORMAT}",
+                      "Get the marbre-read.py of the marbre version that the receipt names as its agent.")
+    return document
+
+class Objects:
+    """The objects that the receipt names. Nothing else is ever opened."""
+    def __init__(self, base, receipt):
+        self.base, self.known = base, {o["key"]: o for o in receipt["objects"]}
+        self.epoch = f"epochs/{receipt['epoch']}/"
+
+    def read(self, name, limit=None):
+        """The bytes of an object whose size and SHA-256 are those of the receipt."""
+        expected = self.expect(name)
+        check(limit is None or expected["size"] < limit, f"{name}: larger than the format allows")
+        with open(self.base / expected["key"], "rb") as file:
+            data = file.read(expected["size"] + 1)
+        check(len(data) == expected["size"], f"{expected['key']}: {len(data)} bytes, not {expected['size']} as the receipt says")
+        found = hashlib.sha256(data).hexdigest()
+        check(found == expected["sha256"], f"{expected['key']}: SHA-256 is {found}, not {expected['sha256']} as the receipt says")
+        return data
+
+    def expect(self, name):
+        expected = self.known.get(self.epoch + name)
+        check(expected, f"{name}: not an object of this snapshot's receipt")
+        path = self.base / expected["key"]
+        check(path.is_file(), f"{expected['key']}: not there")
+        check(path.stat().st_size == expected["size"], f"{expected['key']}: {path.stat().st_size} bytes, "
+              f"not {expected['size']} as the receipt says")
+        return expected
+
+def open_epoch(objects, key):
+    """The text of the epoch's identity. It stays in memory."""
+    done = subprocess.run(["age", "-d", "-i", key], input=objects.read("epoch.age"), stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        raise Problem(11, f"age did not open epoch.age with {key}", "Its message is above. 'no identity matched' means: "
+                      "this key is not among the recipients of the snapshot; the receipt's `recipients` are the SHA-256 of "
+                      "those that are: printf %s \"$(age-keygen -y KEY)\" | sha256sum")
+    return done.stdout
+
+@contextlib.contextmanager
+def plaintext(data, identity, name):
+    """`age -d | zstd -d` of some bytes as a stream. Ends well only if both commands do, after all was read."""
+    keys, write = os.pipe()
+    os.write(write, identity)
+    os.close(write)
+    age = subprocess.Popen(["age", "-d", "-i", f"/dev/fd/{keys}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[keys])
+    os.close(keys)
+    zstd = subprocess.Popen(["zstd", "-dcq"], stdin=age.stdout, stdout=subprocess.PIPE)
+    age.stdout.close()
+    def feed():
+        with contextlib.suppress(BrokenPipeError), age.stdin:
+            age.stdin.write(data)
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield zstd.stdout
+        while zstd.stdout.read(BLOCK):
+            pass
+    finally:  # Closing early, after an error, ends both.
+        zstd.stdout.close()
+        statuses = age.wait(), zstd.wait()
+        feeder.join()
+    check(statuses == (0, 0), f"{name}: age or zstd could not read it (see their message above)")
+
+def read_manifest(objects, receipt, identity):
+    name = f"manifests/{receipt['snapshot']}.json.zst.age"
+    with plaintext(objects.read(name), identity, name) as stream:
+        manifest = parse(stream.read())
+    for member in ("publisher", "database", "snapshot", "epoch"):
+        check(manifest[member] == receipt[member], f"the manifest is about another {member}")
+    for pack in manifest["packs"]:
+        pack["name"] = f"packs/{pack['sha256']}.zst.age"
+        known = objects.expect(pack["name"])
+        check((known["sha256"], known["size"]) == (pack["sha256"], pack["size"]), "manifest and receipt differ about a pack")
+    for stream in manifest["streams"]:
+        check(STREAM_NAME.fullmatch(stream["name"]), f"stream name {stream['name']!r} is not a safe path")
+        check(all(e[0] in range(len(manifest["packs"])) and e[1] >= 0 and e[2] >= 1 for e in stream["extents"]),
+              f"{stream['name']}: an extent is not valid")
+        check(sum(e[2] for e in stream["extents"]) == stream["length"], f"{stream['name']}: its extents do not add up")
+    return manifest
+
+def write_streams(objects, manifest, identity, out):
+    """Goes through each pack once, and puts its parts where they belong."""
+    parts = [[] for _ in manifest["packs"]]  # per pack: (offset in the pack, length, stream, offset in the stream)
+    for number, stream in enumerate(manifest["streams"]):
+        path = out / stream["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            file.truncate(stream["length"])
+        at = 0
+        for pack, offset, length in stream["extents"]:
+            parts[pack].append((offset, length, number, at))
+            at += length
+    paths = [out / stream["name"] for stream in manifest["streams"]]
+    for number, (pack, wanted) in enumerate(zip(manifest["packs"], parts), 1):
+        data = objects.read(pack["name"], PACK_LIMIT)
+        with plaintext(data, identity, pack["name"]) as stream:
+            place(stream, sorted(wanted, reverse=True), paths)
+        print(f"\rpack {number} of {len(parts)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+def place(stream, wanted, paths):
+    """Copies the wanted parts of a pack's decompressed bytes (last first) into files; reads it once, block by block."""
+    files, active, start = {}, [], 0
+    try:
+        while wanted or active:
+            block = stream.read(BLOCK)
+            check(block, "a pack is shorter than the manifest says")
+            end = start + len(block)
+            while wanted and wanted[-1][0] < end:
+                active.append(wanted.pop())
+            for offset, length, number, at in active:
+                first, last = max(offset, start), min(offset + length, end)
+                if number not in files:
+                    if len(files) >= 200:
+                        os.close(files.pop(next(iter(files))))
+                    files[number] = os.open(paths[number], os.O_WRONLY)
+                piece = block[first - start:last - start]
+                check(os.pwrite(files[number], piece, at + first - offset) == len(piece), "the disk took only a part", "Free space.")
+            active = [a for a in active if a[0] + a[1] > end]
+            start = end
+    finally:
+        for file in files.values():
+            os.close(file)
+
+def check_stream(stream, path):
+    digest, lines, size = hashlib.sha256(), 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            lines += block.count(b"\n")
+            size += len(block)
+    check(size == stream["length"] and digest.hexdigest() == stream["sha256"], f"{stream['name']}: not the bytes that were backed up")
+    if stream["kind"] == "rows":
+        rows = stream["tables"][0]["rows"]
+        check(lines == rows, f"{stream['name']}: {lines} rows, not {rows}")
+
+def quoted(name, quote='"'):
+    return quote + name.replace(quote, quote * 2) + quote
+
+LOAD = r"""#!/bin/sh
+# Loads this snapshot of PostgreSQL {version} into an empty database that exists: ./load.sh DATABASE
+# Where the server is comes from PGHOST, PGPORT, PGUSER, PGPASSFILE. Set GLOBALS=1 to create the roles as well.
+[ $# -eq 1 ] || {{ echo "usage: ./load.sh DATABASE" >&2; exit 2; }}
+cd "$(dirname "$0")" || exit 1
+export PGDATABASE="$1"
+failed=0
+step() {{ title="$1"; shift; echo "== $title"; "$@" || {{ failed=1; echo "FAILED: $title (see above)" >&2; }}; }}
+rows() {{ # file, table, columns
+    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN" < "$1" || {{ failed=1; echo "FAILED: $1 into $2" >&2; }}
+}}
+count() {{ # table, what to count, number of rows
+    found=$(psql -X -A -t -q -c "SET row_security = off" -c "SELECT $2")
+    [ "$found" = "$3" ] || {{ failed=1; echo "FAILED: $1 has $found rows, not $3" >&2; }}
+}}
+# The database's own settings must not stop what follows.
+export PGOPTIONS="$PGOPTIONS -c default_transaction_read_only=off -c statement_timeout=0"
+# Event triggers come last of all: they could refuse what comes before them.
+EVENT='^[0-9]+; [0-9]+ [0-9]+ ((COMMENT|SECURITY LABEL) - )?EVENT TRIGGER '
+pg_restore --list schema.dump > schema.list || exit 1
+grep -E "$EVENT" schema.list > event-triggers.list
+grep -vE "$EVENT" schema.list > others.list
+"""
+
+def write_loader(manifest, out):
+    names = {stream["name"] for stream in manifest["streams"]}
+    keep = {"client_encoding", "datestyle", "intervalstyle", "timezone", "extra_float_digits", "bytea_output", "lc_monetary"}
+    settings = {"client_encoding": "UTF8", "row_security": "off", "statement_timeout": "0", "lock_timeout": "0"}
+    settings.update({k.lower(): v for k, v in manifest["source"]["settings"].items() if k.lower() in keep})
+    sql = [f"SET {name} = " + quoted(value, "'") + ";" for name, value in settings.items()]
+    # As pg_dump does it: names are always qualified.
+    sql.append("SELECT pg_catalog.set_config('search_path', '', false) \\g /dev/null")
+    (out / "settings.sql").write_text("\n".join(sql) + "\n")
+    lines = [LOAD.format(version=manifest["source"]["version"])]
+    if "globals.sql" in names:
+        lines.append('[ -z "$GLOBALS" ] || step "roles; those that exist already are reported, and stay" psql -X -q -d postgres -f globals.sql')
+    lines.append('step "tables" pg_restore --section=pre-data -d "$1" schema.dump')
+    if "data.dump" in names:
+        lines.append('step "large objects" pg_restore --section=data -d "$1" data.dump')
+    if "sequences.sql" in names:
+        lines.append('step "sequences" psql -X -q -v ON_ERROR_STOP=1 -o /dev/null -f sequences.sql')
+    full = lambda table: f"{quoted(table['schema'])}.{quoted(table['table'])}"
+    details = manifest["source"]["details"]
+    # In a new database a row can belong to another of these partitions: they are loaded through their root, and counted together.
+    roots = {full(s["partition"]): full(s["root"]) for s in details.get("scattered", [])}
+    # Of an extension's table, a snapshot holds the rows that are not the extension's own.
+    conditions = {full(c): c["condition"] for c in details.get("config_tables", [])}
+    lines.append('echo "== rows"')
+    counts = {}
+    for stream in manifest["streams"]:
+        if stream["name"].startswith("rows/"):
+            table = stream["tables"][0]
+            name, columns = full(table), ", ".join(map(quoted, table["columns"]))
+            entrance = roots.get(name, name)
+            lines.append("rows " + " ".join(map(shlex.quote, [stream["name"], entrance, f" ({columns})" if columns else ""])))
+            count = counts.setdefault(entrance, [[], 0])
+            count[0].append(f"(SELECT count(*) FROM ONLY {name} {conditions.get(name, '')})")
+            count[1] += table["rows"]
+    lines += ["count " + " ".join(map(shlex.quote, [name, " + ".join(parts), str(rows)])) for name, (parts, rows) in counts.items()]
+    lines.append('step "indexes, constraints, triggers" pg_restore --section=post-data -L others.list -d "$1" schema.dump')
+    lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$1" schema.dump')
+    lines.append('[ $failed = 0 ] && echo "Loaded, and every table has its number of rows." || echo "Loaded WITH ERRORS: see FAILED above." >&2')
+    (out / "load.sh").write_text("\n".join(lines + ["exit $failed", ""]))
+    os.chmod(out / "load.sh", 0o700)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("objects", type=Path)
+    parser.add_argument("--database", metavar="PUBLISHER/DATABASE")
+    parser.add_argument("--snapshot", default="latest", help="as --list shows it (default: latest)")
+    parser.add_argument("--list", action="store_true", help="show the snapshots, without checking them")
+    parser.add_argument("--key", type=Path, help="the restore key")
+    parser.add_argument("--allowed-signers", type=Path, metavar="FILE")
+    parser.add_argument("--accept-signer", metavar="SHA256:…")
+    parser.add_argument("--out", type=Path, help="a folder that does not exist yet, or is empty")
+    arguments = parser.parse_args()
+    os.umask(0o077)
+    base = find_database(arguments.objects.resolve(), arguments.database)
+    snapshots = sorted(p.stem for p in (base / "receipts").glob("*.json") if SNAPSHOT.fullmatch(p.stem))
+    if arguments.list:
+        print("\n".join(snapshots))
+        return
+    if not arguments.key or not arguments.out:
+        parser.error("--key and --out are needed")
+    if not snapshots:
+        raise Problem(5, f"no receipts in {base / 'receipts'}", "Look at the other targets.")
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        raise Problem(1, f"{arguments.out} is not empty", "Give another folder: nothing is overwritten.")
+    snapshot = snapshots[-1] if arguments.snapshot == "latest" else arguments.snapshot
+    receipt, signer = read_receipt(base, snapshot, arguments)
+    print(f"{snapshot}: number {receipt['sequence']} of {receipt['publisher']}/{receipt['database']}, "
+          f"{receipt['engine']} as of {receipt['consistent_at']}, signed by {signer}")
+    objects = Objects(base, receipt)
+    identity = open_epoch(objects, arguments.key)
+    manifest = read_manifest(objects, receipt, identity)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_streams(objects, manifest, identity, arguments.out)
+    for stream in manifest["streams"]:
+        check_stream(stream, arguments.out / stream["name"])
+    (arguments.out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    if manifest["source"]["engine"] == "postgres":
+        write_loader(manifest, arguments.out)
+    print(f"{len(manifest['streams'])} streams, {sum(s['length'] for s in manifest['streams'])} bytes in {arguments.out}, all as they were backed up")
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Problem as problem:
+        print(f"error: {problem}", *([problem.remedy] if problem.remedy else []), sep="\n", file=sys.stderr)
+        sys.exit(problem.status)
+    except (OSError, KeyError, TypeError, ValueError, subprocess.SubprocessError) as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
