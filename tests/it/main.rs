@@ -1,0 +1,6 @@
+//! The integration tests, in one binary: real servers, the real program, whole journeys.
+
+mod architecture;
+mod support;
+mod target_conformance;
+mod target_faults;
