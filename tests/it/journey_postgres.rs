@@ -1,0 +1,9 @@
+//! PostgreSQL through the real command line: snapshot to two targets, restore, and a judge of its own.
+
+mod cuts;
+mod hostile;
+mod reader;
+mod refusals;
+mod restores;
+mod subscriptions;
+mod torture;
