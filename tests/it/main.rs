@@ -1,7 +1,11 @@
 //! The integration tests, in one binary: real servers, the real program, whole journeys.
 
 mod architecture;
+mod faults_snapshot;
+mod faults_tamper;
+mod faults_targets;
 mod journey_postgres;
+mod memory;
 mod support;
 mod target_conformance;
 mod target_faults;

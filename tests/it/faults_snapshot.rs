@@ -1,0 +1,304 @@
+//! Snapshots that are killed, interrupted, or robbed of their state.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::marbre::Outcome;
+use crate::support::postgres::{Cluster, Database, Version};
+use crate::support::sqlite_setup::{SECRET, Setup, files, objects, sound};
+
+/// Processes other than marbre itself that have this text in their arguments or environment.
+fn children_with(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let command = read("cmdline");
+        let is_tool = memchr::memmem::find(&command, b"pg_dump").is_some();
+        if is_tool
+            && [&command, &read("environ")].iter().any(|b| memchr::memmem::find(b, text.as_bytes()).is_some())
+        {
+            found.push(String::from_utf8_lossy(&command).replace('\0', " "));
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn no_orphans(text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let orphans = children_with(text);
+        if orphans.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {orphans:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn postgres(setup: &Setup, database: &Database<'_>) {
+    let bin = database.cluster.version().bin();
+    let source =
+        format!("engine = \"postgres\"\nurl = \"{}\"\nbin_dir = \"{}\"", database.url(), bin.display());
+    let (a, b) = (setup.target("a"), setup.target("b"));
+    setup.configure_source(&source, &[("a", &a), ("b", &b)], "", "");
+}
+
+/// The subscribers of a database, as one hash.
+fn content(database: &Database<'_>) -> String {
+    database.sql("SELECT count(*), md5(string_agg(s::text, '' ORDER BY id)) FROM subscribers s")
+}
+
+#[track_caller]
+fn restores_postgres(setup: &Setup, cluster: &Cluster, name: &str, from: &str) -> String {
+    let to = cluster.create_db(name);
+    setup
+        .restore("latest", &[&setup.target(from)], &to.url())
+        .arg("--bin-dir")
+        .arg(cluster.version().bin())
+        .success();
+    content(&to)
+}
+
+const DAY: &str = "UPDATE subscribers SET phone = (random() * 1e9)::bigint::text";
+
+/// Runs until `wanted` runs were killed, at moments spread over a run of about `normal` seconds. A run that is
+/// over before its moment shows that runs are shorter than that: machines are not equally fast all the time.
+fn kill_spread(wanted: u32, mut normal: f64, mut run: impl FnMut(u32, Duration) -> Outcome) {
+    let mut killed = 0;
+    for attempt in 0..wanted * 5 {
+        let share = (f64::from(attempt % wanted) + 0.5) / f64::from(wanted);
+        let outcome = run(attempt, Duration::from_secs_f64(normal * share));
+        match outcome.code() {
+            None => killed += 1,
+            Some(_) => normal = normal.min(outcome.seconds),
+        }
+        if killed == wanted {
+            return;
+        }
+    }
+    panic!("only {killed} runs were killed: {normal} s is too short to measure");
+}
+
+#[test]
+fn kill_9_at_25_moments_of_a_postgres_snapshot() {
+    let cluster = Cluster::start(Version::V15);
+    let database = cluster.create_db("abonnes");
+    database.load_subscriptions(12_000);
+    let setup = Setup::with_keys();
+    postgres(&setup, &database);
+    setup.snapshot().success();
+    database.sql(DAY);
+    let normal = setup.snapshot().success().seconds;
+    let socket = cluster.socket_dir().display().to_string();
+    kill_spread(25, normal, |moment, after| {
+        database.sql(DAY);
+        let outcome = setup.snapshot().kill_after(after).run();
+        no_orphans(&socket);
+        setup.no_plaintext(&["@courriel.example", "exemple.fr", "AGE-SECRET-KEY-"]);
+        sound(&setup);
+        if moment % 8 == 4 {
+            let target = if moment % 16 == 4 { "a" } else { "b" };
+            restores_postgres(&setup, &cluster, &format!("r{moment}"), target);
+        }
+        outcome
+    });
+    let last = setup.snapshot().success().json();
+    assert_eq!(last["verdict"], "complete");
+    assert!(setup.spooled().is_empty(), "{:?}", setup.spooled());
+    let receipts = sound(&setup);
+    assert!(receipts.len() >= 3);
+    for target in ["a", "b"] {
+        assert_eq!(
+            restores_postgres(&setup, &cluster, &format!("last_{target}"), target),
+            content(&database)
+        );
+    }
+}
+
+#[test]
+fn kill_9_at_20_moments_of_a_sqlite_snapshot() {
+    let setup = Setup::new(4_000, 3_000);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    setup.change(1);
+    let normal = setup.snapshot().success().seconds;
+    kill_spread(20, normal, |_, after| {
+        setup.change(2);
+        let outcome = setup.snapshot().kill_after(after).run();
+        setup.no_plaintext(&[SECRET, "AGE-SECRET-KEY-"]);
+        sound(&setup);
+        outcome
+    });
+    assert_eq!(setup.snapshot().success().json()["verdict"], "complete");
+    assert!(setup.spooled().is_empty(), "{:?}", setup.spooled());
+    sound(&setup);
+    setup.restores_equal(&[&setup.target("a")]);
+    setup.restores_equal(&[&setup.target("b")]);
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_a_snapshot_with_130_and_no_record() {
+    let cluster = Cluster::start(Version::V15);
+    let database = cluster.create_db("abonnes");
+    database.load_subscriptions(6_000);
+    let setup = Setup::with_keys();
+    postgres(&setup, &database);
+    setup.snapshot().success();
+    let socket = cluster.socket_dir().display().to_string();
+    let mut interrupted = 0;
+    for (n, stage) in ["targets", "open", "read", "read", "close", "commit"].iter().enumerate() {
+        database.sql(DAY);
+        let before = sound(&setup).len();
+        let run = setup.snapshot().start();
+        let wanted = format!("\"stage\":\"{stage}\"");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !run.stderr().contains(&wanted) {
+            assert!(Instant::now() < deadline, "never came to {stage}: {}", run.stderr());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if n == 3 {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        run.signal(if n % 2 == 0 { Signal::INT } else { Signal::TERM });
+        let outcome = run.wait();
+        assert!(outcome.seconds < 20.0, "{outcome}");
+        let after = sound(&setup).len();
+        match outcome.code() {
+            Some(130) => {
+                assert_eq!(after, before, "{outcome}");
+                assert_eq!(outcome.json()["exit_code"], 130);
+                interrupted += 1;
+            }
+            // It was too late to stop: then what it says is what there is.
+            Some(0 | 8 | 10) if ["close", "commit"].contains(stage) => {
+                assert_eq!(after, before + 1, "{outcome}")
+            }
+            other => panic!("{other:?} after a signal at {stage}: {outcome}"),
+        }
+        no_orphans(&socket);
+        assert!(setup.spooled().is_empty());
+    }
+    assert!(interrupted >= 4);
+    setup.snapshot().success();
+    sound(&setup);
+    assert_eq!(restores_postgres(&setup, &cluster, "last", "b"), content(&database));
+}
+
+#[test]
+fn of_two_snapshots_at_once_the_second_is_told_who_is_at_work() {
+    let setup = Setup::new(20_000, 3_000);
+    setup.configure_directories("");
+    let first = setup.snapshot().start();
+    while !first.stderr().contains("\"stage\":\"read\"") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let second = setup.snapshot().fails_with(7).json();
+    assert!(second["cause"].as_str().unwrap().contains(&format!("process {} ", first.pid())), "{second}");
+    first.wait().expect_code(0);
+    setup.snapshot().success();
+    assert_eq!(sound(&setup).len(), 2);
+}
+
+#[test]
+fn a_lost_state_costs_a_full_snapshot_and_continues_the_chain() {
+    let setup = Setup::new(1_000, 2_000);
+    setup.configure_directories("");
+    let first = setup.snapshot().success().json();
+    setup.change(10);
+    let second = setup.snapshot().success().json();
+    assert_eq!((&second["epoch"], &second["full"]), (&first["epoch"], &false.into()));
+    fs::remove_dir_all(setup.path("provider/state")).unwrap();
+    setup.change(10);
+    let third = setup.snapshot().success().json();
+    assert_ne!(third["epoch"], first["epoch"]);
+    assert_eq!(third["full"], true);
+    assert_eq!(sound(&setup).len(), 3);
+    setup.restores_equal(&[&setup.target("a")]);
+    setup.restores_equal(&[&setup.target("b")]);
+}
+
+#[test]
+fn a_state_rolled_back_to_an_older_copy_does_not_fork_the_chain() {
+    let setup = Setup::new(1_000, 2_000);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    let (state, old) = (setup.path("provider/state"), setup.path("old-state"));
+    assert!(Command::new("cp").arg("-a").args([&state, &old]).status().unwrap().success());
+    for _ in 0..2 {
+        setup.change(3);
+        setup.snapshot().success();
+    }
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&old, &state).unwrap();
+    setup.change(5);
+    setup.snapshot().success();
+    assert_eq!(sound(&setup).len(), 4);
+    setup.restores_equal(&[&setup.target("a")]);
+}
+
+#[test]
+fn damage_to_what_is_remembered_of_a_snapshot_never_reaches_the_next_one() {
+    let setup = Setup::new(1_000, 2_000);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    let folder = setup.path("provider/state/streams");
+    let mut damaged = 0;
+    for round in 0..12_usize {
+        setup.change(7);
+        let remembered = files(&folder);
+        assert!(!remembered.is_empty());
+        for file in &remembered {
+            let mut bytes = fs::read(file).unwrap();
+            if bytes.is_empty() {
+                continue;
+            }
+            match round % 4 {
+                // The first bytes, a length in the middle, the last; and a file cut short.
+                0 => bytes[round] ^= 1,
+                // The length of a unit (records are 20 bytes, their last four the length): all that follow
+                // would be looked for in the wrong place.
+                1 => {
+                    let length = bytes.len() / 40 * 20 + 16;
+                    bytes[length] ^= 0x10;
+                }
+                2 => *bytes.last_mut().unwrap() ^= 0x80,
+                _ => bytes.truncate(bytes.len() - 20),
+            }
+            // Index and units in turn: an index that is refused would hide the units.
+            let is_index = file.extension().is_some_and(|e| e == "json");
+            if is_index == (round >= 8) {
+                fs::write(file, bytes).unwrap();
+                damaged += 1;
+            }
+        }
+        assert_eq!(setup.snapshot().success().json()["verdict"], "complete");
+        setup.restores_equal(&[&setup.target("a")]);
+    }
+    assert!(damaged >= 12);
+    sound(&setup);
+}
+
+#[test]
+fn a_state_that_is_no_database_is_an_error_with_a_remedy() {
+    let setup = Setup::new(100, 100);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    for entry in files(&setup.path("provider/state")) {
+        if entry.file_name().unwrap().to_str().unwrap().starts_with("state.sqlite") {
+            fs::write(&entry, vec![0x5a; 10_000]).unwrap();
+        }
+    }
+    let error = setup.snapshot().run();
+    assert_ne!(error.code(), Some(0), "{error}");
+    let error = error.json();
+    assert!(error["remedy"].as_str().unwrap_or_default().contains("state"), "{error}");
+    assert!(sound(&setup).len() == 1);
+    fs::remove_dir_all(setup.path("provider/state")).unwrap();
+    setup.snapshot().success();
+    assert_eq!(sound(&setup).len(), 2);
+    assert!(!objects(&setup.path("a")).is_empty());
+}
