@@ -216,6 +216,7 @@ async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) 
         },
         targets: context::named_targets(&[stage.targets[1].display().to_string()]).await?,
         trust: TrustStore::AllowedSigners(AllowedSigners::load(&allowed)?),
+        state: None,
         key: RestoreKey::load(&stage.publisher.join(keygen::RESTORE_KEY), || {
             Err(Error::key("the demo's key has no passphrase"))
         })?,

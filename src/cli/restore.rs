@@ -77,6 +77,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         database: source.database,
         targets: source.targets,
         trust: source.trust,
+        state: source.state,
         key,
         wanted,
         spool: args.spool,

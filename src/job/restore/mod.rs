@@ -19,6 +19,7 @@ use crate::job::{NamedTarget, Observer};
 use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::repository::manifest::Manifest;
+use crate::state::State;
 use open::{OpenSnapshot, Wanted, choose};
 use source::Streams;
 
@@ -33,6 +34,8 @@ pub struct RestoreJob {
     pub targets: Vec<NamedTarget>,
     /// Whose receipts count.
     pub trust: TrustStore,
+    /// What the agent remembers, on its own host; a fresh machine has nothing.
+    pub state: Option<State>,
     /// The publisher's key.
     pub key: RestoreKey,
     /// Which snapshot.
@@ -115,8 +118,12 @@ impl RestoreJob {
     ) -> Result<RestoreReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         watch.stage("receipts");
-        let reader =
-            Reader { database: &self.database, targets: &self.targets, trust: &self.trust, state: None };
+        let reader = Reader {
+            database: &self.database,
+            targets: &self.targets,
+            trust: &self.trust,
+            state: self.state.as_ref(),
+        };
         let catalog = reader.read(cancel).await?;
         let entry = choose(&catalog, &self.wanted, &self.database, &*watch)?;
         let spool = self.make_spool()?;

@@ -15,6 +15,7 @@ use crate::pack::reader::open_small;
 use crate::repository::layout;
 use crate::repository::manifest::{FORMAT, Manifest};
 use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
+use crate::state::State;
 use crate::target::{Expected, TargetExt};
 
 /// A manifest is smaller than this, decompressed.
@@ -36,6 +37,9 @@ pub struct Fetcher {
     pub database: DatabaseId,
     /// The targets, in the order in which they are tried.
     pub targets: Vec<NamedTarget>,
+    /// Which version of an object is ours, where the agent remembers it: that one is read, whatever lies
+    /// over it. Elsewhere the newest is read first, and the older ones if it is not good.
+    pub state: Option<State>,
 }
 
 impl Fetcher {
@@ -49,9 +53,10 @@ impl Fetcher {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let key = layout::key(&self.database, &object.key)?;
-        let expected = Expected { version: None, size: object.size, sha256: object.sha256 };
         let mut failures: Vec<(TargetName, Error)> = Vec::new();
         for target in &self.targets {
+            let version = self.state.as_ref().map(|s| s.version(&target.name, &key)).transpose()?.flatten();
+            let expected = Expected { version, size: object.size, sha256: object.sha256 };
             match target.target.fetch_to_file(&key, &expected, path, cancel).await {
                 Ok(fetched) => {
                     if let Some(version) = fetched.instead {
@@ -193,8 +198,11 @@ impl OpenSnapshot {
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let receipt = reader.load(entry, cancel).await?;
-        let fetcher =
-            Fetcher { database: reader.database.clone(), targets: by_presence(reader.targets, entry) };
+        let fetcher = Fetcher {
+            database: reader.database.clone(),
+            targets: by_presence(reader.targets, entry),
+            state: reader.state.cloned(),
+        };
         let small = |object: ObjectRef| {
             let (fetcher, path) = (fetcher.clone(), scratch.join(object.sha256.to_string()));
             async move {
@@ -271,4 +279,59 @@ fn parse(json: &[u8], receipt: &Receipt) -> Result<Manifest> {
 #[derive(serde::Deserialize)]
 struct Format {
     format: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::LoadObserver;
+    use crate::model::id::Sha256;
+    use crate::target::memory::MemoryTarget;
+    use crate::target::{Target, Upload, VersionId};
+
+    /// Collects warnings.
+    #[derive(Default)]
+    struct Warnings(Mutex<Vec<String>>);
+
+    impl LoadObserver for Warnings {
+        fn stage(&self, _: &'static str) {}
+        fn bytes(&self, _: u64) {}
+    }
+
+    impl Observer for Warnings {
+        fn expect(&self, _: u64) {}
+        fn warn(&self, message: &str) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_version_that_is_ours_is_read_whatever_lies_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let database: DatabaseId = "gazette/abonnes".parse().unwrap();
+        let body = Bytes::from_static(b"ours");
+        let object =
+            ObjectRef { key: "epochs/x".to_owned(), sha256: Sha256::of(&body), size: body.len() as u64 };
+        let key = layout::key(&database, &object.key).unwrap();
+        let target = Arc::new(MemoryTarget::versioned());
+        target.put(&key, &Upload::memory(body.clone()), &cancel).await.unwrap();
+        target.tamper(&key, Some(Bytes::from_static(b"evil")));
+        let name: TargetName = "bucket".parse().unwrap();
+        let state = State::open(&folder.path().join("state")).unwrap();
+        state.remember_version(&name, &key, &VersionId("1".to_owned())).unwrap();
+        let path = folder.path().join("fetched");
+        for (state, warnings) in [(Some(state), 0), (None, 1)] {
+            let targets = vec![NamedTarget { name: name.clone(), target: target.clone() }];
+            let fetcher = Fetcher { database: database.clone(), targets, state };
+            let heard = Warnings::default();
+            fetcher.fetch(&object, &path, &heard, &cancel).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"ours");
+            assert_eq!(heard.0.lock().unwrap().len(), warnings);
+        }
+    }
 }

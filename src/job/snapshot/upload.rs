@@ -262,12 +262,13 @@ impl Crew {
 
     /// An older pack that this target lacks: ciphertext from a target that has it.
     async fn take_from_another(&self, key: &ObjectKey, object: &ObjectRef) -> Result<()> {
-        let expected = Expected { version: None, size: object.size, sha256: object.sha256 };
         let path = self.voyage.spool.folder().join(format!("{}-{}", self.target.name, object.sha256));
         let has =
             |t: &&NamedTarget| self.voyage.present.get(&t.name).is_some_and(|p| p.contains(&object.sha256));
         let mut last = None;
         for other in self.voyage.targets.iter().filter(has) {
+            let version = self.voyage.state.version(&other.name, key)?;
+            let expected = Expected { version, size: object.size, sha256: object.sha256 };
             match other.target.fetch_to_file(key, &expected, &path, &self.gauge.cancel).await {
                 Ok(_) => {
                     let put = self.put(key, &Upload::file(&path, object.size, object.sha256)).await;
