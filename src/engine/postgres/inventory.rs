@@ -81,18 +81,32 @@ fn grants() -> String {
     )
 }
 
+fn class(kind: &str) -> String {
+    relations(&format!("c.relkind = '{kind}'"))
+}
+
+fn constraint(kind: &str) -> String {
+    on_relation("pg_constraint", "conrelid", &format!("o.contype = '{kind}' AND o.conparentid = 0"))
+}
+
+fn routine(kind: &str) -> String {
+    in_schema("pg_proc", "pronamespace", &format!("o.prokind = '{kind}'"))
+}
+
+fn kind(kind: &str) -> String {
+    in_schema("pg_type", "typnamespace", &format!("o.typtype = '{kind}'"))
+}
+
+fn column(condition: &str) -> String {
+    on_relation("pg_attribute", "attrelid", &format!("o.attnum > 0 AND NOT o.attisdropped AND {condition}"))
+}
+
+fn trigger(condition: &str) -> String {
+    on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {condition}"))
+}
+
 /// What to count, A to G.
 fn first_half() -> Vec<(&'static str, String)> {
-    let class = |kind: &str| relations(&format!("c.relkind = '{kind}'"));
-    let constraint = |t: &str| {
-        on_relation("pg_constraint", "conrelid", &format!("o.contype = '{t}' AND o.conparentid = 0"))
-    };
-    let routine = |kind: &str| in_schema("pg_proc", "pronamespace", &format!("o.prokind = '{kind}'"));
-    let kind = |kind: &str| in_schema("pg_type", "typnamespace", &format!("o.typtype = '{kind}'"));
-    let column = |c: &str| {
-        on_relation("pg_attribute", "attrelid", &format!("o.attnum > 0 AND NOT o.attisdropped AND {c}"))
-    };
-    let trigger = |c: &str| on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {c}"));
     vec![
         ("access method", global("pg_am")),
         ("aggregate", routine("a")),
@@ -148,16 +162,6 @@ fn first_half() -> Vec<(&'static str, String)> {
 
 /// What to count, I to W.
 fn second_half() -> Vec<(&'static str, String)> {
-    let class = |kind: &str| relations(&format!("c.relkind = '{kind}'"));
-    let constraint = |t: &str| {
-        on_relation("pg_constraint", "conrelid", &format!("o.contype = '{t}' AND o.conparentid = 0"))
-    };
-    let routine = |kind: &str| in_schema("pg_proc", "pronamespace", &format!("o.prokind = '{kind}'"));
-    let kind = |kind: &str| in_schema("pg_type", "typnamespace", &format!("o.typtype = '{kind}'"));
-    let column = |c: &str| {
-        on_relation("pg_attribute", "attrelid", &format!("o.attnum > 0 AND NOT o.attisdropped AND {c}"))
-    };
-    let trigger = |c: &str| on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {c}"));
     vec![
         // Since 17 a partition's column is an identity column too, where its root's is.
         ("identity column", column("o.attidentity <> '' AND NOT c.relispartition")),
