@@ -52,6 +52,26 @@ impl ErrorKind {
             ErrorKind::Interrupted => 130,
         }
     }
+
+    /// The kind that has this exit code; `Internal` for one that no kind has.
+    pub fn of_exit_code(code: u8) -> Self {
+        [
+            Self::Usage,
+            Self::Config,
+            Self::Preflight,
+            Self::NotFound,
+            Self::Database,
+            Self::Conflict,
+            Self::Target,
+            Self::Verification,
+            Self::Degraded,
+            Self::Key,
+            Self::Interrupted,
+        ]
+        .into_iter()
+        .find(|kind| kind.exit_code() == code)
+        .unwrap_or(Self::Internal)
+    }
 }
 
 /// A failure: its kind, what failed, the cause below it, and the remedy.

@@ -4,15 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Database, Source, TargetConfig};
-use crate::engine::postgres::{PostgresConfig, PostgresEngine, PostgresLoader};
-use crate::engine::sqlite::{SqliteEngine, SqliteLoader};
+use secrecy::SecretString;
+
+use crate::config::{Config, Database, DrillKey, Source, TargetConfig};
+use crate::engine::postgres::{
+    PostgresConfig, PostgresEngine, PostgresLoader, PostgresScratchConfig, PostgresScratchHost,
+};
+use crate::engine::scratch::ScratchHost;
+use crate::engine::sqlite::{SqliteEngine, SqliteLoader, SqliteScratchHost};
 use crate::engine::{Engine, Loader};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::drill::checks::BuiltIn;
+use crate::job::drill::{DrillJob, Opens, site};
+use crate::job::epoch_keys::KeyPolicy;
+use crate::job::restore::open::Wanted;
 use crate::job::snapshot::SnapshotJob;
 use crate::job::{NamedTarget, Observer};
-use crate::keys::{Recipients, SigningKey, TrustStore};
-use crate::model::id::TargetName;
+use crate::keys::{Recipients, RestoreKey, Signer, SigningKey, TrustStore};
+use crate::model::check::Percent;
+use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use crate::repository::manifest::Manifest;
 use crate::state::State;
 use crate::target::{self, TargetUrl};
@@ -84,14 +94,23 @@ fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
     Ok(url)
 }
 
-/// Opens targets that were named on the command line.
+/// Opens targets that were named on the command line: `URL`, or `NAME=URL` with the name that the provider uses.
 pub async fn named_targets(urls: &[String]) -> Result<Vec<NamedTarget>> {
     let mut targets = Vec::new();
     for (number, text) in urls.iter().enumerate() {
+        let named =
+            text.split_once('=').and_then(|(name, url)| Some((name.parse::<TargetName>().ok()?, url)));
+        let (name, text) = match named {
+            Some((name, url)) => (name, url),
+            None => {
+                let name = format!("from-{}", number + 1);
+                let name = name
+                    .parse()
+                    .map_err(|e| Error::internal("a made-up target name is not valid").cause(e))?;
+                (name, text.as_str())
+            }
+        };
         let url: TargetUrl = from_here(text).parse().map_err(|e: Error| e.with_kind(ErrorKind::Usage))?;
-        let name = format!("from-{}", number + 1)
-            .parse()
-            .map_err(|e| Error::internal("a made-up target name is not valid").cause(e))?;
         targets.push(NamedTarget { name, target: target::open_if_up(&url).await? });
     }
     Ok(targets)
@@ -172,12 +191,161 @@ pub async fn snapshot_job(config: &Config, database: &Database) -> Result<Snapsh
         spool_wait: config.spool_wait,
         jobs: database.jobs,
         epoch: database.epoch,
+        key_policy: key_policy(database),
     })
 }
 
-/// The agent trusts its own key.
-pub fn own_trust(config: &Config) -> Result<TrustStore> {
-    Ok(TrustStore::Own(signing_key(config)?.signer()))
+/// Which keys of epochs are kept for drills.
+fn key_policy(database: &Database) -> KeyPolicy {
+    KeyPolicy { keep: database.drills.key == DrillKey::Epoch, longest: database.drills.keep_key }
+}
+
+/// The agent trusts its own key, and the owner's where the owner speaks.
+pub fn own_trust(config: &Config, publisher: &PublisherName) -> Result<TrustStore> {
+    let signers = config.publishers.get(publisher).map_or(&[][..], |p| &p.signers);
+    let owners = signers.iter().map(|text| Signer::parse(text)).collect::<Result<_>>()?;
+    Ok(TrustStore::Own { agent: signing_key(config)?.signer(), owners })
+}
+
+/// Where drills restore.
+#[derive(Debug, Clone)]
+pub struct DrillOptions {
+    /// A PostgreSQL server elsewhere, instead of a throwaway one.
+    pub scratch: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// The folder of the server's programs.
+    pub bin_dir: Option<PathBuf>,
+    /// The user that a throwaway server runs as, where marbre is root.
+    pub user: Option<String>,
+    /// How many connections or jobs at a time.
+    pub jobs: usize,
+}
+
+/// The host of throwaway places for snapshots of one engine.
+fn scratch_host(engine: &str, options: &DrillOptions) -> Result<Arc<dyn ScratchHost>> {
+    match engine {
+        "postgres" => Ok(Arc::new(PostgresScratchHost::new(PostgresScratchConfig {
+            scratch: options.scratch.clone(),
+            password: options.password.clone(),
+            bin_dir: options.bin_dir.clone(),
+            user: options.user.clone(),
+            jobs: options.jobs,
+        })?)),
+        "sqlite" => Ok(Arc::new(SqliteScratchHost::new())),
+        other => Err(Error::preflight(format!("this marbre cannot drill a snapshot of a {other} database"))
+            .remedy("Use a newer marbre.")),
+    }
+}
+
+fn drill_options(database: &Database) -> Result<DrillOptions> {
+    let drills = &database.drills;
+    let password = drills.scratch.as_ref().and_then(|s| s.password.as_ref());
+    let source_bin_dir = match &database.source {
+        Source::Postgres { bin_dir, .. } => bin_dir.clone(),
+        Source::Sqlite { .. } => None,
+    };
+    Ok(DrillOptions {
+        scratch: drills.scratch.as_ref().map(|s| s.url.clone()),
+        password: password.map(crate::config::Secret::read).transpose()?,
+        bin_dir: drills.bin_dir.clone().or(source_bin_dir),
+        user: drills.user.clone(),
+        jobs: database.jobs,
+    })
+}
+
+/// The host of a configured database.
+pub fn drill_host(database: &Database) -> Result<Arc<dyn ScratchHost>> {
+    let engine = match &database.source {
+        Source::Postgres { .. } => "postgres",
+        Source::Sqlite { .. } => "sqlite",
+    };
+    scratch_host(engine, &drill_options(database)?)
+}
+
+/// A host for whatever a drill of an owner left: the engine is not known, and a folder is all that was made.
+pub fn any_host(options: &DrillOptions) -> Option<Arc<dyn ScratchHost>> {
+    scratch_host("postgres", options).ok()
+}
+
+/// Removes what drills left that died: at the start of everything that the agent does.
+pub async fn sweep_scratch(config: &Config, observer: &dyn Observer) -> Result<()> {
+    let host = |id: &DatabaseId| {
+        let database = config.databases.iter().find(|db| db.id == *id)?;
+        drill_host(database).ok()
+    };
+    let swept = site::sweep(&config.scratch_dir, &host).await?;
+    for drill in &swept.removed {
+        observer.warn(&format!("drill {drill} had died; what it left is removed"));
+    }
+    swept.warnings.iter().for_each(|warning| observer.warn(warning));
+    Ok(())
+}
+
+/// The drill job of a configured database, by the agent.
+pub async fn drill_job(config: &Config, database: &Database) -> Result<DrillJob> {
+    let drills = &database.drills;
+    let options = drill_options(database)?;
+    let publisher = config.publishers.get(&database.id.publisher);
+    let recipients = publisher.map(|p| Recipients::parse(&p.recipients)).transpose()?;
+    Ok(DrillJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        target: None,
+        wanted: Wanted::Latest,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: Some(State::open(&config.state_dir)?),
+        opens: Opens::Kept,
+        key_policy: key_policy(database),
+        make_host: Box::new(move |engine| scratch_host(engine, &options)),
+        scratch_dir: config.scratch_dir.clone(),
+        jobs: database.jobs,
+        built_in: BuiltIn {
+            rows_change: drills.rows_change,
+            may_be_empty: drills.may_be_empty.clone(),
+            skip: drills.skip.clone(),
+        },
+        checks: database.checks.clone(),
+        rto: drills.rto,
+        signing_key: signing_key(config)?,
+        recipients,
+        report_dirs: vec![config.report_dir.clone()],
+        sabotage: None,
+        keep_on_failure: false,
+        new_baseline: false,
+    })
+}
+
+/// The drill job of an owner, on a machine of their own: with marbre's own checks, and no memory.
+pub fn owner_drill_job(
+    source: super::source::Source,
+    key: RestoreKey,
+    signing_key: SigningKey,
+    scratch_dir: PathBuf,
+    options: DrillOptions,
+) -> DrillJob {
+    DrillJob {
+        database: source.database,
+        targets: source.targets,
+        target: None,
+        wanted: Wanted::Latest,
+        trust: source.trust,
+        state: None,
+        opens: Opens::Owner(key),
+        key_policy: KeyPolicy { keep: false, longest: Duration::ZERO },
+        jobs: options.jobs,
+        make_host: Box::new(move |engine| scratch_host(engine, &options)),
+        scratch_dir,
+        built_in: BuiltIn { rows_change: Percent(100.0), may_be_empty: Vec::new(), skip: Vec::new() },
+        checks: Vec::new(),
+        rto: None,
+        signing_key,
+        recipients: None,
+        report_dirs: Vec::new(),
+        sabotage: None,
+        keep_on_failure: false,
+        new_baseline: false,
+    }
 }
 
 fn signing_key(config: &Config) -> Result<SigningKey> {

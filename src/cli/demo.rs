@@ -8,17 +8,19 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{self, Context};
-use super::{output, restore, signals, snapshot};
+use super::{drill, output, restore, signals, snapshot};
 use crate::config::Config;
 use crate::demo::{self, PopulationOptions};
 use crate::engine::LoadOptions;
 use crate::error::{Error, Result, ResultExt};
+use crate::job::drill::report::DrillReport;
 use crate::job::restore::open::Wanted;
 use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
 use crate::job::snapshot::SnapshotReport;
 use crate::keys::{AllowedSigners, RestoreKey, TrustStore, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::DatabaseId;
+use crate::model::sabotage::Sabotage;
 use crate::repository::manifest::Manifest;
 
 /// Arguments of `demo`.
@@ -97,6 +99,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let signer = prepare(&stage, args.subscribers)?;
     let first = evening(&stage, &cancel, context).await?;
     let second = night(&stage, &cancel, context, &first).await?;
+    let drills = morning(&stage, &cancel, context).await?;
     disaster(&stage)?;
     let restored = recovery(&stage, &cancel, context).await?;
     if restored.verdict != RestoreVerdict::Proven {
@@ -105,7 +108,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     epilogue(&stage, &second, &signer, started);
     if context.json {
         let seconds = started.elapsed().as_secs_f64();
-        let document = json!({"directory": stage.root, "snapshots": [first, second], "restore": restored, "seconds": seconds});
+        let document = json!({"directory": stage.root, "snapshots": [first, second], "drills": drills, "restore": restored, "seconds": seconds});
         output::json(&document)?;
     }
     Ok(())
@@ -192,6 +195,46 @@ async fn night(
         bytes(first.stored_bytes),
         100.0 * report.stored_bytes as f64 / first.stored_bytes.max(1) as f64
     ));
+    Ok(report)
+}
+
+/// Two drills: one that must pass, and one that damages its own copy and must fail.
+async fn morning(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<[DrillReport; 2]> {
+    stage.chapter(
+        "Morning: a drill restores the snapshot into a throwaway place, and proves that it is equal",
+    );
+    let config = Config::load(Some(&stage.config))?;
+    let passed = take_drill(stage, &config, None, cancel, context).await?;
+    if !passed.passed {
+        return Err(
+            drill::verdict(&passed).unwrap_or_else(|| Error::verification("the drill has not passed"))
+        );
+    }
+    stage.chapter("And a drill that changes a row of its own copy: one that cannot fail would prove nothing");
+    let sabotaged = take_drill(stage, &config, Some(Sabotage::Row), cancel, context).await?;
+    if !sabotaged.sabotage.as_ref().is_some_and(|s| s.caught) {
+        return Err(Error::verification("the changed row was not noticed"));
+    }
+    stage.say("It failed, as it had to. A director reads the report of each drill in a browser:");
+    for page in passed.reports.iter().chain(&sabotaged.reports) {
+        stage.say(&format!("   {page}"));
+    }
+    Ok([passed, sabotaged])
+}
+
+async fn take_drill(
+    stage: &Stage,
+    config: &Config,
+    sabotage: Option<Sabotage>,
+    cancel: &CancellationToken,
+    context: &Context,
+) -> Result<DrillReport> {
+    let mut job = context::drill_job(config, config.database(demo::DATABASE)?).await?;
+    job.sabotage = sabotage;
+    let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
+    if stage.tell {
+        drill::print(&report);
+    }
     Ok(report)
 }
 

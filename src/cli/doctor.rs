@@ -29,7 +29,8 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
         targets.push((name.clone(), opened.map(|t| t.target)));
     }
     let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
-    let report = DoctorJob { config, targets, engines }.run(&cancel).await?;
+    let hosts = config.databases.iter().map(|db| (db.id.clone(), context::drill_host(db))).collect();
+    let report = DoctorJob { config, targets, engines, hosts }.run(&cancel).await?;
     output::report(context.json, &report, print)?;
     Ok(report.error())
 }

@@ -66,5 +66,9 @@ fn row(snapshot: &Listed) -> Vec<String> {
 
 /// The highest level, as a word.
 pub fn word(levels: &Levels) -> &'static str {
-    levels.highest().map_or("missing", |(level, _)| level.word())
+    match (levels.damaged, levels.highest()) {
+        (Some(_), _) => "DAMAGED",
+        (None, Some((level, _))) => level.word(),
+        (None, None) => "missing",
+    }
 }

@@ -3,6 +3,7 @@
 mod context;
 mod demo;
 mod doctor;
+mod drill;
 mod keygen;
 mod list;
 mod output;
@@ -55,6 +56,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Take a snapshot now
     Snapshot(snapshot::Args),
+    /// Restore a snapshot into a throwaway place, and prove that it is equal to its source
+    Drill(drill::Args),
     /// Show the state of every database at a glance
     Status,
     /// List snapshots
@@ -111,6 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
     match cli.verb {
         Verb::Doctor(args) => return doctor::run(&args, &context).await,
         Verb::Snapshot(args) => return snapshot::run(&args, &context).await,
+        Verb::Drill(args) => return drill::run(args, &context).await,
         Verb::Verify(args) => return verify::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context),

@@ -94,7 +94,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 /// Asks for the passphrase of a restore key; `$MARBRE_PASSPHRASE_FILE` names a file for machines.
-fn ask_passphrase() -> Result<secrecy::SecretString> {
+pub fn ask_passphrase() -> Result<secrecy::SecretString> {
     use crate::error::{Error, ResultExt};
     if let Some(path) = std::env::var_os("MARBRE_PASSPHRASE_FILE") {
         let text = std::fs::read_to_string(&path)

@@ -6,9 +6,10 @@ use super::source::{Source, SourceArgs};
 use super::{output, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Observer;
+use crate::job::drills::DrillSummary;
 use crate::job::list::{self, ShowReport};
 use crate::job::restore::open::Wanted;
-use crate::model::human::{bytes, count};
+use crate::model::human::{bytes, count, duration};
 use crate::model::level::Levels;
 
 /// Arguments of `show`.
@@ -79,9 +80,25 @@ fn print(report: &ShowReport) {
     for target in &listed.targets {
         line("target", format!("{}: {}", target.name, levels(&target.levels)));
     }
+    for drill in &report.drills {
+        line("drill", drilled(drill));
+    }
     for problem in &report.chain {
         line("CHAIN", problem.clone());
     }
+}
+
+/// One drill on a line.
+pub fn drilled(drill: &DrillSummary) -> String {
+    let target = drill.target.as_ref().map(|t| format!(" from {t}")).unwrap_or_default();
+    let stage = drill.failed_stage.as_deref().unwrap_or("start");
+    let outcome = match (&drill.sabotage, drill.passed) {
+        (Some(sabotage), _) => format!("sabotage `{}`, no proof", sabotage.word()),
+        (None, true) => "passed".to_owned(),
+        (None, false) => format!("FAILED at stage {stage}"),
+    };
+    let recovery = drill.rto_seconds.map(|s| format!(", recovered in {}", duration(s))).unwrap_or_default();
+    format!("{} by the {}{target}: {outcome}{recovery}", drill.drill, drill.by.word())
 }
 
 /// All levels with their times: they are never merged.
@@ -91,6 +108,7 @@ pub fn levels(levels: &Levels) -> String {
         ("intact", levels.intact),
         ("restored", levels.restored),
         ("owner-restored", levels.owner_restored),
+        ("DAMAGED", levels.damaged),
     ]
     .into_iter()
     .filter_map(|(word, at)| at.map(|at| format!("{word} {at}")))

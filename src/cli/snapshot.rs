@@ -22,6 +22,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let config = context.config()?;
     let database = config.database(&args.database)?;
+    context::sweep_scratch(&config, &*context.observer()).await?;
     let job = context::snapshot_job(&config, database).await?;
     let report = job.run(Timestamp::now(), context.observer(), &cancel).await?;
     output::report(context.json, &report, print)?;

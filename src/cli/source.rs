@@ -9,6 +9,7 @@ use super::context::{self, Context};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
 use crate::job::catalog;
+use crate::keys::allowed_signers::AGENT;
 use crate::keys::{AllowedSigners, TrustStore, keygen};
 use crate::model::id::DatabaseId;
 use crate::state::State;
@@ -16,7 +17,8 @@ use crate::state::State;
 /// Arguments of every verb that reads snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SourceArgs {
-    /// Read from this target instead of those in the configuration; may be given several times
+    /// Read from this target instead of those in the configuration; NAME=URL says how the provider calls it. May be
+    /// given several times
     #[arg(long, value_name = "URL")]
     pub from: Vec<String>,
 
@@ -112,17 +114,18 @@ async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) 
         Some(name) => vec![config.database(name)?],
         None => config.databases.iter().collect(),
     };
-    let trust = match given(args)? {
-        Some(trust) => trust,
-        None => context::own_trust(&config)?,
-    };
+    let given = given(args)?;
     let state = State::open(&config.state_dir)?;
     let mut sources = Vec::new();
     for database in databases {
+        let trust = match &given {
+            Some(trust) => trust.clone(),
+            None => context::own_trust(&config, &database.id.publisher)?,
+        };
         sources.push(Source {
             database: database.id.clone(),
             targets: context::targets(&config, database).await?,
-            trust: trust.clone(),
+            trust,
             state: Some(state.clone()),
         });
     }
@@ -151,7 +154,7 @@ async fn trust(
     let beside = key.and_then(Path::parent).map(|folder| folder.join(keygen::ALLOWED_SIGNERS));
     if let Some(file) = beside.filter(|file| file.exists()) {
         let allowed = AllowedSigners::load(&file)?;
-        if !allowed.is_empty() {
+        if allowed.lists(AGENT) {
             return Ok(TrustStore::AllowedSigners(allowed));
         }
     }

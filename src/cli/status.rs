@@ -6,20 +6,21 @@ use super::context::{self, Context};
 use super::{output, show, signals};
 use crate::error::Result;
 use crate::job::catalog::Reader;
-use crate::job::status::{DatabaseStatus, StatusReport, database_status};
+use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
 use crate::model::human::duration;
 use crate::state::State;
 
 pub async fn run(context: &Context) -> Result<()> {
     let cancel = signals::cancellation()?;
     let config = context.config()?;
-    let trust = context::own_trust(&config)?;
     let state = State::open(&config.state_dir)?;
     let mut report = StatusReport { databases: Vec::new() };
     for database in &config.databases {
         let targets = context::targets(&config, database).await?;
+        let trust = context::own_trust(&config, &database.id.publisher)?;
         let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state: Some(&state) };
-        report.databases.push(database_status(&reader, database.rpo, Timestamp::now(), &cancel).await?);
+        let promises = Promises { rpo: database.rpo, drill_every: database.drills.every };
+        report.databases.push(database_status(&reader, promises, Timestamp::now(), &cancel).await?);
     }
     if context.json {
         return output::json(&report);
@@ -48,6 +49,14 @@ fn print(database: &DatabaseStatus) {
             _ => String::new(),
         };
         output::print(&format!("  target {}: {state}{behind}", target.name));
+        for (word, proof) in [("restored", &target.restored), ("owner-restored", &target.owner_restored)] {
+            if let Some(proof) = proof {
+                output::print(&format!("    {word} last: {} on {}", proof.snapshot, proof.at));
+            }
+        }
+    }
+    if let Some(drill) = &database.last_drill {
+        output::print(&format!("  last drill {}, {}", drill.at, show::drilled(drill)));
     }
     for incident in &database.incidents {
         output::print(&format!("  ! {incident}"));

@@ -11,12 +11,15 @@ use toml::de::DeValue;
 use super::reader::{Form, wrong_type};
 use super::report::Complaint;
 use super::secret;
+use crate::model::check::Percent;
 use crate::model::human;
 use crate::model::id::InvalidId;
 
 const PATH: &str = "a path, relative to the folder of the main configuration file or absolute";
 const SIZE: &str = "bytes as a whole number, or a text as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
 const DURATION: &str = "a text of a whole number and a unit, as \"30s\", \"5m\", \"26h\" or \"30d\"";
+const PERCENT: &str = "a text of a number and a percent sign, as \"5%\" or \"2.5%\"";
+const NUMBER: &str = "a number, as 12 or 0.5";
 const TARGET_URL: &str =
     "\"/absolute/path\", \"file:///absolute/path\" or \"s3://bucket/prefix?endpoint=…&region=…\"";
 const POSTGRES_URL: &str =
@@ -29,6 +32,14 @@ fn string<'v>(value: &'v DeValue<'_>, accepted: &str) -> Result<&'v str, Complai
 /// Any text but the empty one.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Complaint> {
     match string(value, "a text in quotes")? {
+        "" => Err(Complaint::new("is empty").accepted("a text in quotes")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Any text but one of nothing but spaces. Spaces around it do not count.
+pub(super) fn filled_text(value: &DeValue<'_>) -> Result<String, Complaint> {
+    match string(value, "a text in quotes")?.trim() {
         "" => Err(Complaint::new("is empty").accepted("a text in quotes")),
         text => Ok(text.to_owned()),
     }
@@ -122,6 +133,67 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Complaint> {
         Some(duration) if !duration.is_zero() => Ok(duration),
         Some(_) => Err(Complaint::new("is nothing").accepted(format!("{DURATION}, at least 1"))),
         None => Err(Complaint::new(format!("{text:?} is not a duration")).accepted(DURATION)),
+    }
+}
+
+/// A share: 0 or more, above 100 too.
+pub(super) fn percent(value: &DeValue<'_>) -> Result<Percent, Complaint> {
+    let text = string(value, PERCENT)?;
+    let number = text.strip_suffix('%').map(str::trim_end);
+    // Neither signs nor exponents, which `f64` would accept.
+    let plain = number.filter(|n| n.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    match plain.and_then(|n| n.parse::<f64>().ok()).filter(|n| n.is_finite()) {
+        Some(number) => Ok(Percent(number)),
+        None => Err(Complaint::new(format!("{text:?} is not a percentage")).accepted(PERCENT)),
+    }
+}
+
+/// A finite number, whole or not.
+pub(super) fn number(value: &DeValue<'_>) -> Result<f64, Complaint> {
+    let text = number_text(value).ok_or_else(|| wrong_type(value, NUMBER))?;
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(Complaint::new(format!("is {text}")).accepted(NUMBER)),
+    }
+}
+
+/// A text, number or boolean, as text.
+pub(super) fn scalar(value: &DeValue<'_>) -> Result<String, Complaint> {
+    match value {
+        DeValue::Boolean(truth) => Ok(truth.to_string()),
+        DeValue::Integer(_) | DeValue::Float(_) => {
+            number(value)?;
+            number_text(value).ok_or_else(|| wrong_type(value, NUMBER))
+        }
+        DeValue::String(_) => filled_text(value),
+        _ => Err(wrong_type(value, "a text in quotes, a number, true or false")),
+    }
+}
+
+/// A number in decimal.
+fn number_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Float(float) => Some(float.as_str().to_owned()),
+        DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Some(number.to_string()),
+            Err(_) => Some(integer.to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// The user that a throwaway server runs as.
+pub(super) fn server_user(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let accepted = "the name of a user of this host, as \"postgres\"";
+    let name = string(value, accepted)?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if name == "root" {
+        return Err(Complaint::new("is root, as whom PostgreSQL does not run").accepted(accepted));
+    }
+    if plain && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+        Ok(name.to_owned())
+    } else {
+        Err(Complaint::new(format!("{name:?} is not the name of a user")).accepted(accepted))
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! The keys are written up in `docs/CONFIGURATION.md`; `config.example.toml` holds all of them.
 
+mod checks;
+mod drills;
 mod forms;
+mod lines;
 mod reader;
 mod recipients;
 mod report;
 mod schema;
 mod secret;
+mod signers;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +24,7 @@ use std::time::Duration;
 pub use secret::Secret;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::check::{Check, Percent};
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use reader::Document;
 use report::{Report, SourceFile, nearest};
@@ -31,7 +36,7 @@ pub const PATH_VARIABLE: &str = "MARBRE_CONFIG";
 
 /// What one agent protects, and how. Paths are absolute, or relative to the working directory where
 /// the configuration itself was named so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where the agent keeps its state: a cache, and the signing key unless that is elsewhere.
     pub state_dir: PathBuf,
@@ -41,6 +46,10 @@ pub struct Config {
     pub spool_limit: u64,
     /// How long a full spool may hold a snapshot up before targets slower than the others are left behind.
     pub spool_wait: Duration,
+    /// Where drills restore: plaintext lies here while a drill runs.
+    pub scratch_dir: PathBuf,
+    /// Where the reports of drills are kept.
+    pub report_dir: PathBuf,
     /// The agent's signing key: an OpenSSH Ed25519 private key.
     pub signing_key: PathBuf,
     /// The owners of data.
@@ -62,6 +71,8 @@ pub struct Publisher {
     pub name: PublisherName,
     /// Its age recipients as text, each valid, none twice, at least one.
     pub recipients: Vec<String>,
+    /// The public keys (`ssh-ed25519 AAAA…`) that sign the publisher's own drills.
+    pub signers: Vec<String>,
 }
 
 /// A place where copies are kept.
@@ -76,7 +87,7 @@ pub struct TargetConfig {
 }
 
 /// One thing to protect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     /// Its publisher and name.
     pub id: DatabaseId,
@@ -92,7 +103,59 @@ pub struct Database {
     pub epoch: Duration,
     /// How old the newest snapshot may become (recovery point objective).
     pub rpo: Option<Duration>,
+    /// Its test restores.
+    pub drills: Drills,
+    /// What its restored data must be like.
+    pub checks: Vec<Check>,
 }
+
+/// How test restores of a database are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drills {
+    /// Whether the agent keeps the key of the current epoch, so that it can drill: `key = "epoch"`. With
+    /// `key = "none"` only the publisher can.
+    pub key: DrillKey,
+    /// How long the key of an epoch that has ended is kept for its last drill, at most.
+    pub keep_key: Duration,
+    /// How old the newest proof may become.
+    pub every: Option<Duration>,
+    /// How long a recovery may take (recovery time objective).
+    pub rto: Option<Duration>,
+    /// A server elsewhere, instead of a throwaway one.
+    pub scratch: Option<ScratchServer>,
+    /// The folder of `initdb` and `postgres`, where it is not found by itself.
+    pub bin_dir: Option<PathBuf>,
+    /// The user that a throwaway server runs as, where the agent is root.
+    pub user: Option<String>,
+    /// How far the number of all rows may be from that of the last proven snapshot.
+    pub rows_change: Percent,
+    /// Tables, as `schema.table` (or `table`), that may become empty.
+    pub may_be_empty: Vec<String>,
+    /// Built-in checks that are not made.
+    pub skip: Vec<String>,
+}
+
+/// Which key the agent keeps for drills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrillKey {
+    /// That of the current epoch.
+    Epoch,
+    /// None.
+    None,
+}
+
+/// A server for drills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScratchServer {
+    /// Its URL, without a password; the database in it is only connected to.
+    pub url: String,
+    /// Where the password is, if one is needed.
+    pub password: Option<Secret>,
+}
+
+/// The built-in checks of drills, which `skip` can switch off.
+pub const BUILT_IN_CHECKS: [&str; 6] =
+    ["empty-tables", "row-count", "definitions", "integrity", "foreign-keys", "amcheck"];
 
 /// Where a database is read.
 #[derive(Debug, Clone, PartialEq, Eq)]

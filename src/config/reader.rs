@@ -173,6 +173,21 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list that may be absent: its items in one form. What does not have it is reported.
+    pub(super) fn list<T>(&mut self, key: &'static str, form: impl Form<T>) -> Vec<T> {
+        let items = self.node(key).and_then(|node| node.items()).unwrap_or_default();
+        items.iter().filter_map(|item| item.read(&form)).collect()
+    }
+
+    /// Reads the table below this one that has this name, if it is there. `read` gets its section, whose
+    /// unread keys are refused afterwards.
+    pub(super) fn table(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'a>)) {
+        if let Some(mut section) = self.node(key).and_then(|node| Section::of(&node)) {
+            read(&mut section);
+            section.finish();
+        }
+    }
+
     /// Reports that a key is not there.
     pub(super) fn missing(&self, key: &str, example: &str) {
         self.refuse(key, Complaint::new("is missing").remedy(format!("Add `{example}` to [{}].", self.path)));
@@ -204,6 +219,15 @@ impl<'a> Section<'a> {
         if self.has(key) {
             self.refuse(key, complaint());
             self.rejected.push(key);
+        }
+    }
+
+    /// Reports every key after the first of these that is there.
+    pub(super) fn only_one(&self, keys: &[&str]) {
+        let present: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
+        for key in present.iter().skip(1) {
+            let what = format!("stands beside `{}`", present[0]);
+            self.refuse(key, Complaint::new(what).remedy("Keep one of the two."));
         }
     }
 

@@ -4,14 +4,11 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::forms;
 use super::reader::Section;
 use super::report::Complaint;
+use super::{forms, lines};
 
 const FORM: &str = "an age recipient: \"age1…\", or \"age1<plugin>1…\" for hardware keys";
-
-/// A list of recipients is short; keeps a wrong path from being read whole.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// Reads `recipients` or `recipients_file` of a publisher.
 pub(super) fn read(section: &mut Section<'_>, base: &Path) -> Option<Vec<String>> {
@@ -86,33 +83,15 @@ fn check(text: &str) -> Result<String, Complaint> {
     Err(Complaint::new(what).accepted(FORM).remedy("Copy it again from the publisher's `restore.pub`."))
 }
 
-/// One recipient per line; lines that begin with `#` and empty lines do not count.
+/// None twice.
 fn from_file(path: &Path) -> Result<Vec<String>, Complaint> {
-    let place = path.display();
-    let unreadable = |why: String| {
-        Complaint::new(format!("failed to read {place}: {why}"))
-            .remedy("Name a text file with one recipient per line.")
-    };
-    let metadata = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(unreadable("not a list of recipients".to_owned()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-    let mut recipients = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+    let mut seen: Vec<String> = Vec::new();
+    lines::read(path, "recipient", FORM, |line| {
+        let recipient = check(line)?;
+        if seen.contains(&recipient) {
+            return Err(given_twice());
         }
-        let at = format!("{place}:{}", index + 1);
-        let recipient = check(line).map_err(|complaint| complaint.inside(&at))?;
-        if recipients.contains(&recipient) {
-            return Err(given_twice().inside(&at));
-        }
-        recipients.push(recipient);
-    }
-    if recipients.is_empty() {
-        return Err(Complaint::new(format!("{place} holds no recipient")).accepted(FORM));
-    }
-    Ok(recipients)
+        seen.push(recipient.clone());
+        Ok(recipient)
+    })
 }

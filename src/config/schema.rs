@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::reader::{Document, Family, Section};
 use super::report::{Complaint, Report};
 use super::secret::{Secret, credential_path};
-use super::{Config, Database, Publisher, Source, TargetConfig, forms, recipients};
+use super::{Config, Database, Publisher, Source, TargetConfig, checks, drills, forms, recipients, signers};
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
 
 const MIB: u64 = 1024 * 1024;
@@ -33,6 +33,10 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
     let spool_limit =
         top.optional("spool_limit", forms::size(MIN_SPOOL_LIMIT)).unwrap_or(DEFAULT_SPOOL_LIMIT);
     let spool_wait = top.optional("spool_wait", forms::duration).unwrap_or(DEFAULT_SPOOL_WAIT);
+    let scratch_dir =
+        top.optional("scratch_dir", forms::path(base)).unwrap_or_else(|| state_dir.join("scratch"));
+    let report_dir =
+        top.optional("report_dir", forms::path(base)).unwrap_or_else(|| state_dir.join("reports"));
     let signing_key = top
         .optional("signing_key", forms::secret_path(base))
         .unwrap_or_else(|| state_dir.join("agent_ed25519"));
@@ -57,6 +61,8 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         spool_dir,
         spool_limit,
         spool_wait,
+        scratch_dir,
+        report_dir,
         signing_key,
         publishers: publishers
             .values
@@ -73,7 +79,8 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
 fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publisher> {
     let name = table_name(name, section);
     let recipients = recipients::read(section, base);
-    Some(Publisher { name: name?, recipients: recipients? })
+    let signers = signers::read(section, base);
+    Some(Publisher { name: name?, recipients: recipients?, signers })
 }
 
 /// The name of a table as an identifier.
@@ -107,7 +114,7 @@ fn target(
     }
     let file = section.optional("credentials_file", forms::secret_path(base));
     let credential = section.optional("credentials", forms::credential_name);
-    only_one(section, &["credentials_file", "credentials"]);
+    section.only_one(&["credentials_file", "credentials"]);
     Some(TargetConfig {
         name: parsed?,
         url: url?,
@@ -129,7 +136,8 @@ fn database(
         publishers.must_have("publisher", &forms::text(value)?)?;
         forms::id(value)
     });
-    let source = source(section, base);
+    let engine = engine(section);
+    let source = source(section, engine, base);
     let targets = target_names(section, targets);
     let copies = section.optional("copies", forms::amount(u64::MAX));
     let copies = copies.unwrap_or(NonZeroUsize::MIN);
@@ -144,6 +152,8 @@ fn database(
     let jobs = section.optional("jobs", forms::amount(MAX_JOBS));
     let epoch = section.optional("epoch", forms::duration);
     let rpo = section.optional("rpo", forms::duration);
+    let drills = drills::read(section, engine, base);
+    let checks = checks::read(section);
     let database = Database {
         id: DatabaseId { publisher: publisher?, database: name? },
         source: source?,
@@ -152,6 +162,8 @@ fn database(
         jobs: jobs.unwrap_or(DEFAULT_JOBS).get(),
         epoch: epoch.unwrap_or(DEFAULT_EPOCH),
         rpo,
+        drills,
+        checks,
     };
     Some((section.order(), database))
 }
@@ -187,15 +199,25 @@ const POSTGRES_KEYS: [&str; 6] =
     ["url", "password_file", "password_env", "password_credential", "bin_dir", "lock_timeout"];
 const SQLITE_KEYS: [&str; 1] = ["path"];
 
-fn source(section: &mut Section<'_>, base: &Path) -> Option<Source> {
-    let engine = section.required("engine", "engine = \"postgres\"", |value| {
+/// The engines, by their names in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+fn engine(section: &mut Section<'_>) -> Option<Engine> {
+    section.required("engine", "engine = \"postgres\"", |value| {
         let accepted = "\"postgres\" or \"sqlite\"";
         match forms::text(value)?.as_str() {
             "postgres" => Ok(Engine::Postgres),
             "sqlite" => Ok(Engine::Sqlite),
             other => Err(Complaint::new(format!("there is no engine {other:?}")).accepted(accepted)),
         }
-    });
+    })
+}
+
+fn source(section: &mut Section<'_>, engine: Option<Engine>, base: &Path) -> Option<Source> {
     match engine {
         Some(Engine::Postgres) => {
             foreign_keys(section, &SQLITE_KEYS, "sqlite", "postgres");
@@ -214,12 +236,8 @@ fn source(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     }
 }
 
-enum Engine {
-    Postgres,
-    Sqlite,
-}
-
-fn foreign_keys(section: &mut Section<'_>, keys: &[&'static str], theirs: &str, engine: &str) {
+/// Refuses the keys of another engine.
+pub(super) fn foreign_keys(section: &mut Section<'_>, keys: &[&'static str], theirs: &str, engine: &str) {
     for key in keys {
         section.reject(key, || {
             Complaint::new(format!("belongs to {theirs} databases, and this one is {engine}"))
@@ -230,18 +248,9 @@ fn foreign_keys(section: &mut Section<'_>, keys: &[&'static str], theirs: &str, 
 
 fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     let url = section.required("url", "url = \"postgres:///NAME\"", forms::postgres_url);
-    let file = section.optional("password_file", forms::secret_path(base));
-    let variable = section.optional("password_env", forms::variable_name);
-    let credential = section.optional("password_credential", forms::credential_name);
-    only_one(section, &["password_file", "password_env", "password_credential"]);
-    section.reject("password", || {
-        Complaint::new("a password must not stand in this file")
-            .remedy("Put it in a file that only its owner can read, and name that file with `password_file`.")
-    });
+    let password = password(section, base);
     let bin_dir = section.optional("bin_dir", forms::path(base));
     let lock_timeout = section.optional("lock_timeout", forms::duration);
-    let password =
-        file.map(Secret::File).or(variable.map(Secret::Env)).or(credential.map(Secret::Credential));
     Some(Source::Postgres {
         url: url?,
         password,
@@ -250,13 +259,18 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     })
 }
 
-/// Reports every key after the first of these that is there.
-fn only_one(section: &Section<'_>, keys: &[&str]) {
-    let present: Vec<&str> = keys.iter().copied().filter(|key| section.has(key)).collect();
-    for key in present.iter().skip(1) {
-        section.refuse(
-            key,
-            Complaint::new(format!("stands beside `{}`", present[0])).remedy("Keep one of the two."),
-        );
-    }
+/// Where a server's password can be.
+pub(super) const PASSWORD_KEYS: [&str; 3] = ["password_file", "password_env", "password_credential"];
+
+/// Reads where the password of a server is.
+pub(super) fn password(section: &mut Section<'_>, base: &Path) -> Option<Secret> {
+    let file = section.optional("password_file", forms::secret_path(base));
+    let variable = section.optional("password_env", forms::variable_name);
+    let credential = section.optional("password_credential", forms::credential_name);
+    section.only_one(&PASSWORD_KEYS);
+    section.reject("password", || {
+        Complaint::new("a password must not stand in this file")
+            .remedy("Put it in a file that only its owner can read, and name that file with `password_file`.")
+    });
+    file.map(Secret::File).or(variable.map(Secret::Env)).or(credential.map(Secret::Credential))
 }

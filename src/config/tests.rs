@@ -1,3 +1,5 @@
+mod drills;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,9 @@ fn the_example_is_a_configuration() {
     assert_eq!(abonnes.rpo, Some(Duration::from_secs(26 * 3600)));
     assert_eq!(abonnes.targets.len(), 2);
     assert_eq!(config.database("boutique").unwrap().copies.get(), 2);
+    let names: Vec<&str> = abonnes.checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names, ["subscribers", "no-orphans", "fresh"]);
+    assert_eq!(abonnes.drills.every, Some(Duration::from_secs(7 * 86_400)));
 }
 
 #[test]
@@ -73,7 +78,9 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
         .collect::<Vec<_>>()
         .join("\n");
     assert!(shown.contains("\nspool_limit = "), "{shown}");
-    assert!(shown.contains("\nlock_timeout = "), "{shown}");
+    for key in ["lock_timeout", "scratch_dir", "report_dir", "key", "keep_key", "rows_change", "timeout"] {
+        assert!(shown.contains(&format!("\n{key} = ")), "{key}: {shown}");
+    }
     assert_eq!(parse(&shown).unwrap(), parse(&example()).unwrap());
 }
 
@@ -172,7 +179,7 @@ fn bad_configurations_say_everything_that_is_wrong() {
         let expected = fs::read_to_string(&golden).unwrap_or_default();
         assert_eq!(shown, expected, "{} (left: now, right: golden)", path.display());
     }
-    assert!(seen >= 15, "only {seen} golden files were found");
+    assert!(seen >= 18, "only {seen} golden files were found");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! streams from a [`StreamSource`] in the order that suits its database.
 
 pub mod postgres;
+pub mod scratch;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -224,9 +225,13 @@ impl TableComparison {
 pub struct Comparison {
     /// Every table of the manifest.
     pub tables: Vec<TableComparison>,
-    /// Object types whose number differs: (type, expected, found).
+    /// Every type of object: (type, expected, found).
     pub inventory: Vec<(String, u64, u64)>,
-    /// Anything else that differs: what, in words.
+    /// Objects that are defined otherwise, are missing or too many: each in words.
+    pub definitions: Vec<String>,
+    /// What could not be held against its source, or could not have been restored here: not a difference, and no proof.
+    pub excused: Vec<String>,
+    /// Anything else that differs: what, in words, naming objects and no data.
     pub differences: Vec<String>,
 }
 
@@ -236,6 +241,7 @@ impl Comparison {
         self.tables.iter().all(TableComparison::equal)
             && !self.tables.is_empty()
             && self.inventory.iter().all(|(_, expected, found)| expected == found)
+            && self.definitions.is_empty()
             && self.differences.is_empty()
     }
 }

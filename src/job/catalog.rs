@@ -24,7 +24,7 @@ const RECEIPT_LIMIT: u64 = 64 << 20;
 /// A signature is smaller than this.
 const SIGNATURE_LIMIT: u64 = 64 << 10;
 /// Receipts that are fetched at the same time.
-const PARALLEL: usize = 8;
+pub(super) const PARALLEL: usize = 8;
 
 /// One snapshot in the catalog: its receipt without the list of objects.
 #[derive(Debug, Clone)]
@@ -155,7 +155,7 @@ impl Reader<'_> {
         snapshot: &SnapshotId,
         cancel: &CancellationToken,
     ) -> Result<SignedReceipt> {
-        let (bytes, signature, signer) = read_signed(target, self.database, snapshot, cancel).await?;
+        let (bytes, signature, signer) = read_receipt(target, self.database, snapshot, cancel).await?;
         let receipt = Receipt::parse(&bytes, self.database, snapshot)?;
         self.trust.check(&signer, AGENT, Namespace::SnapshotReceipt, receipt.finished_at)?;
         Ok(SignedReceipt {
@@ -196,7 +196,7 @@ impl Catalog {
             receipt.objects = Vec::new();
             Entry {
                 link: Link {
-                    snapshot: receipt.snapshot.clone(),
+                    id: receipt.snapshot.clone(),
                     sequence: receipt.sequence,
                     previous: receipt.previous,
                     hash,
@@ -212,7 +212,7 @@ impl Catalog {
             entry.targets.insert(target.name.clone());
         } else {
             let error =
-                Error::verification(format!("two different receipts of {} are signed", entry.link.snapshot))
+                Error::verification(format!("two different receipts of {} are signed", entry.link.id))
                     .remedy("Tell the publisher: the agent's signing key may be in other hands.");
             self.bad.push(BadReceipt { target: target.name.clone(), key: key.to_string(), error });
         }
@@ -275,7 +275,7 @@ pub async fn any_signer(
             }
         };
         for snapshot in objects.iter().rev().filter_map(|o| layout::snapshot_of(database, &o.key)) {
-            match read_signed(target, database, &snapshot, cancel).await {
+            match read_receipt(target, database, &snapshot, cancel).await {
                 Ok((_, _, signer)) => return Ok(Some(signer)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 Err(e) => last = Some(e),
@@ -285,22 +285,36 @@ pub async fn any_signer(
     last.map_or(Ok(None), Err)
 }
 
-/// The bytes of a receipt, its signature, and who signed.
-async fn read_signed(
+/// The bytes of a record, its signature, and who signed. `keys` are those of the record and of its signature,
+/// relative to the database.
+pub(super) async fn read_signed(
     target: &NamedTarget,
     database: &DatabaseId,
-    snapshot: &SnapshotId,
+    keys: &[String; 2],
+    limit: u64,
+    namespace: Namespace,
     cancel: &CancellationToken,
 ) -> Result<(Bytes, Bytes, Signer)> {
-    let key = layout::key(database, &layout::receipt(snapshot))?;
-    let signature_key = layout::key(database, &layout::signature(snapshot))?;
+    let [key, signature_key] = keys;
+    let (key, signature_key) = (layout::key(database, key)?, layout::key(database, signature_key)?);
     let fetch = async |key: &ObjectKey, limit| target.target.fetch_small(key, limit, cancel).await;
     let signature = fetch(&signature_key, SIGNATURE_LIMIT).await.map_err(|e| match e.kind {
         TargetErrorKind::NotFound => Error::key(format!("{signature_key} is missing"))
             .remedy("Without a signature a receipt proves nothing: use another target."),
         _ => e.into(),
     })?;
-    let bytes = fetch(&key, RECEIPT_LIMIT).await?;
-    let signer = signing::verify(&signature, Namespace::SnapshotReceipt, &bytes)?;
+    let bytes = fetch(&key, limit).await?;
+    let signer = signing::verify(&signature, namespace, &bytes)?;
     Ok((bytes, signature, signer))
+}
+
+/// The same of a snapshot's receipt.
+async fn read_receipt(
+    target: &NamedTarget,
+    database: &DatabaseId,
+    snapshot: &SnapshotId,
+    cancel: &CancellationToken,
+) -> Result<(Bytes, Bytes, Signer)> {
+    let keys = [layout::receipt(snapshot), layout::signature(snapshot)];
+    read_signed(target, database, &keys, RECEIPT_LIMIT, Namespace::SnapshotReceipt, cancel).await
 }

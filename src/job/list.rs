@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::job::catalog::{Catalog, Entry, Reader};
+use crate::job::drills::{DrillCatalog, DrillSummary};
 use crate::job::restore::open::{Wanted, choose};
 use crate::job::{Observer, status};
 use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
@@ -95,6 +96,8 @@ pub struct ShowReport {
     pub objects: Vec<ObjectRef>,
     /// What is wrong with the chain of receipts.
     pub chain: Vec<String>,
+    /// Every drill of it, oldest first.
+    pub drills: Vec<DrillSummary>,
 }
 
 /// Lists the snapshots of one database.
@@ -102,6 +105,7 @@ pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<Lis
     // Before the targets are read: reading them teaches the state newer receipts.
     let seen = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
     let catalog = reader.read(cancel).await?;
+    let drills = reader.drills(cancel).await?;
     let mut problems: Vec<String> =
         catalog.unreachable.iter().map(|(name, e)| format!("target {name} cannot be reached: {e}")).collect();
     problems.extend(catalog.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
@@ -110,9 +114,10 @@ pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<Lis
             .iter()
             .map(|b| format!("the chain of receipts is broken: {b}")),
     );
+    problems.extend(drills.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
     let starts = epoch_starts(&catalog);
-    let snapshots =
-        catalog.entries.values().map(|e| listed(reader, &catalog, e, &starts)).collect::<Result<_>>()?;
+    let listed = |entry| listed(reader, &catalog, &drills, entry, &starts);
+    let snapshots = catalog.entries.values().map(listed).collect::<Result<_>>()?;
     Ok(ListReport { snapshots, problems })
 }
 
@@ -124,12 +129,14 @@ pub async fn show(
     cancel: &CancellationToken,
 ) -> Result<ShowReport> {
     let catalog = reader.read(cancel).await?;
+    let drills = reader.drills(cancel).await?;
     let entry = choose(&catalog, wanted, reader.database, observer)?;
     let signed = reader.load(entry, cancel).await?;
     let receipt_sha256 = signed.hash();
     let receipt: Receipt = signed.receipt;
     Ok(ShowReport {
-        listed: listed(reader, &catalog, entry, &epoch_starts(&catalog))?,
+        listed: listed(reader, &catalog, &drills, entry, &epoch_starts(&catalog))?,
+        drills: drills.of(&entry.receipt.snapshot),
         signer: signed.signer,
         receipt_sha256,
         previous: receipt.previous,
@@ -157,12 +164,13 @@ fn epoch_starts(catalog: &Catalog) -> BTreeMap<EpochId, SnapshotId> {
 fn listed(
     reader: &Reader<'_>,
     catalog: &Catalog,
+    drills: &DrillCatalog,
     entry: &Entry,
     starts: &BTreeMap<EpochId, SnapshotId>,
 ) -> Result<Listed> {
     let receipt = &entry.receipt;
     let at = |name: &TargetName| -> Result<ListedTarget> {
-        let levels = status::levels(reader, catalog, &receipt.snapshot, name)?;
+        let levels = status::levels(reader, catalog, drills, &receipt.snapshot, name)?;
         Ok(ListedTarget { name: name.clone(), levels })
     };
     let here = reader.targets.iter().map(|t| &t.name).filter(|name| entry.targets.contains(*name));

@@ -1,7 +1,11 @@
 //! The use cases: what marbre does, whoever asks for it.
 
 pub mod catalog;
+pub mod damage;
 pub mod doctor;
+pub mod drill;
+pub mod drills;
+pub mod epoch_keys;
 pub mod list;
 pub mod lock;
 pub mod restore;

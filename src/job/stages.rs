@@ -47,6 +47,14 @@ impl Stopwatch {
     }
 }
 
+impl Stopwatch {
+    /// The running stage.
+    pub fn current(&self) -> Option<&'static str> {
+        let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.running.map(|(name, _)| name)
+    }
+}
+
 fn seconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::job::catalog::{Catalog, Entry, Reader};
+use crate::job::drills::{DrillCatalog, DrillProof, DrillSummary};
 use crate::model::human;
 use crate::model::id::{DatabaseName, PublisherName, SnapshotId, TargetName};
-use crate::model::level::Levels;
+use crate::model::level::{By, Level, Levels};
 use crate::repository::chain::Break;
+use crate::repository::drill::DrillReceipt;
 
 /// What `status --json` prints.
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +43,10 @@ pub struct DatabaseStatus {
     pub next_run: Option<Timestamp>,
     /// Every target.
     pub targets: Vec<TargetStatus>,
+    /// The newest drill of the agent that was no sabotage, passed or not.
+    pub last_drill: Option<DrillSummary>,
+    /// How old the newest proof by a drill of the agent may become, in seconds, where that is agreed.
+    pub drill_every_seconds: Option<u64>,
     /// What is wrong now, in full sentences.
     pub incidents: Vec<String>,
 }
@@ -54,28 +60,43 @@ pub struct TargetStatus {
     pub snapshot: Option<SnapshotId>,
     /// The levels proven for that snapshot there.
     pub levels: Levels,
+    /// The newest snapshot that the agent restored from there and found equal.
+    pub restored: Option<DrillProof>,
+    /// The newest snapshot that its owner restored from there and found equal.
+    pub owner_restored: Option<DrillProof>,
     /// How many snapshots it lacks that another target has; `null` where it cannot be reached.
     pub behind: Option<u64>,
     /// Why it cannot be reached.
     pub error: Option<String>,
 }
 
-/// Looks at one database. `rpo` is how old its newest snapshot may become.
+/// What was agreed for a database.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Promises {
+    /// How old its newest snapshot may become.
+    pub rpo: Option<Duration>,
+    /// How old its newest proof by a drill of the agent may become.
+    pub drill_every: Option<Duration>,
+}
+
+/// Looks at one database.
 pub async fn database_status(
     reader: &Reader<'_>,
-    rpo: Option<Duration>,
+    promises: Promises,
     now: Timestamp,
     cancel: &CancellationToken,
 ) -> Result<DatabaseStatus> {
+    let rpo = promises.rpo;
     // Before the targets are read: reading them teaches the state newer receipts.
     let seen = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
     let catalog = reader.read(cancel).await?;
+    let drills = reader.drills(cancel).await?;
     let newest = catalog.newest();
     let age = catalog.age(now);
     let late = rpo.is_some_and(|rpo| age.is_none_or(|age| age.unsigned_abs() > rpo.as_secs()));
     let mut targets = Vec::new();
     for target in reader.targets {
-        targets.push(target_status(reader, &catalog, &target.name)?);
+        targets.push(target_status(reader, &catalog, &drills, &target.name)?);
     }
     let mut status = DatabaseStatus {
         publisher: reader.database.publisher.clone(),
@@ -87,34 +108,45 @@ pub async fn database_status(
         late,
         next_run: None,
         targets,
+        last_drill: last_drill(&drills),
+        drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),
         incidents: Vec::new(),
     };
     status.incidents = incidents(&status, &catalog);
+    status.incidents.extend(drill_incidents(&status, &drills, now));
     let breaks = chain_breaks(&catalog, seen.map(|h| (h.sequence, h.hash)));
     status.incidents.extend(breaks.iter().map(|b| format!("The chain of receipts is broken: {b}.")));
     Ok(status)
 }
 
-fn target_status(reader: &Reader<'_>, catalog: &Catalog, name: &TargetName) -> Result<TargetStatus> {
+fn target_status(
+    reader: &Reader<'_>,
+    catalog: &Catalog,
+    drills: &DrillCatalog,
+    name: &TargetName,
+) -> Result<TargetStatus> {
     let error = catalog.unreachable.iter().find(|(n, _)| n == name).map(|(_, e)| e.to_string());
     let snapshot = match (&error, reader.state) {
         (None, _) => newest_at(catalog, name).map(|e| e.receipt.snapshot.clone()),
-        (Some(_), Some(state)) => state.stored_at(reader.database, name)?.pop(),
+        (Some(_), Some(state)) => state.newest_stored_at(reader.database, name)?,
         (Some(_), None) => None,
     };
     let levels = match &snapshot {
-        Some(snapshot) => levels(reader, catalog, snapshot, name)?,
+        Some(snapshot) => levels(reader, catalog, drills, snapshot, name)?,
         None => Levels::default(),
     };
     let lacks = |e: &&Entry| !e.targets.contains(name);
     let behind = error.is_none().then(|| catalog.entries.values().filter(lacks).count() as u64);
-    Ok(TargetStatus { name: name.clone(), snapshot, levels, behind, error })
+    let restored = drills.last_proof(name, Level::Restored);
+    let owner_restored = drills.last_proof(name, Level::OwnerRestored);
+    Ok(TargetStatus { name: name.clone(), snapshot, levels, restored, owner_restored, behind, error })
 }
 
 /// The levels of one snapshot at one target. `stored` is what the target shows: a signed receipt, written last.
 pub(super) fn levels(
     reader: &Reader<'_>,
     catalog: &Catalog,
+    drills: &DrillCatalog,
     snapshot: &SnapshotId,
     target: &TargetName,
 ) -> Result<Levels> {
@@ -127,6 +159,7 @@ pub(super) fn levels(
         let here = catalog.entries.get(snapshot).filter(|e| e.targets.contains(target));
         levels.stored = here.map(|e| e.receipt.finished_at);
     }
+    drills.raise(&mut levels, snapshot, target);
     Ok(levels)
 }
 
@@ -174,6 +207,50 @@ fn incidents(status: &DatabaseStatus, catalog: &Catalog) -> Vec<String> {
     incidents
 }
 
+fn last_drill(drills: &DrillCatalog) -> Option<DrillSummary> {
+    let ours = |d: &&DrillReceipt| d.by == By::Agent && d.sabotage.is_none();
+    drills.receipts().rev().find(ours).map(DrillSummary::of)
+}
+
+fn drill_incidents(status: &DatabaseStatus, drills: &DrillCatalog, now: Timestamp) -> Vec<String> {
+    let mut incidents = Vec::new();
+    let newest = status.targets.iter().filter_map(|t| t.restored.as_ref()).map(|p| p.at).max();
+    let age = newest.map(|at| now.duration_since(at).as_secs().max(0).unsigned_abs());
+    let span = |seconds: u64| human::duration(seconds as f64);
+    match (age, status.drill_every_seconds) {
+        (None, Some(_)) => incidents.push("No drill has proven a snapshot yet.".to_owned()),
+        (Some(age), Some(every)) if age > every => incidents.push(format!(
+            "The newest proof by a drill is {} old, and may be {} old at most.",
+            span(age),
+            span(every)
+        )),
+        _ => {}
+    }
+    if let Some(drill) = status.last_drill.as_ref().filter(|d| !d.passed) {
+        let stage = drill.failed_stage.as_deref().unwrap_or("start");
+        let target = drill.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
+        incidents.push(format!("The last drill ({}{target}) FAILED at stage {stage}.", drill.drill));
+    }
+    if let Some((took, rto)) =
+        status.last_drill.as_ref().and_then(|d| d.rto_seconds.zip(d.rto_promised_seconds))
+        && took > rto as f64
+    {
+        let took = human::duration(took);
+        incidents.push(format!("The last drill recovered in {took}, and {} were promised.", span(rto)));
+    }
+    if let Some(drill) = drills.unnoticed() {
+        incidents.push(format!(
+            "Drill {drill} damaged its own copy and did NOT notice it: drills prove nothing here."
+        ));
+    }
+    for bad in &drills.bad {
+        incidents.push(format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error));
+    }
+    let breaks = [By::Agent, By::Owner].map(|by| drills.breaks(by, None));
+    incidents.extend(breaks.iter().flatten().map(|b| format!("The chain of drills is broken: {b}.")));
+    incidents
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -183,7 +260,6 @@ mod tests {
     use super::*;
     use crate::job::NamedTarget;
     use crate::job::testing::{Repository, named, start};
-    use crate::model::level::Level;
     use crate::state::State;
     use crate::target::TargetErrorKind;
     use crate::target::faulty::{Fault, Faulty, Operation};
@@ -198,7 +274,8 @@ mod tests {
         let trust = repository.trust();
         let reader = Reader { database: &repository.database, targets, trust: &trust, state };
         let now = start() + SignedDuration::from_hours(48);
-        database_status(&reader, rpo, now, &CancellationToken::new()).await.unwrap()
+        let promises = Promises { rpo, drill_every: None };
+        database_status(&reader, promises, now, &CancellationToken::new()).await.unwrap()
     }
 
     #[tokio::test]
@@ -240,8 +317,8 @@ mod tests {
         let targets = repository.targets();
         let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state: None };
         let late = first.consistent_at + SignedDuration::from_hours(24 * 400);
-        let rpo = Some(Duration::from_secs(86_400));
-        let found = database_status(&reader, rpo, late, &CancellationToken::new()).await.unwrap();
+        let promises = Promises { rpo: Some(Duration::from_secs(86_400)), drill_every: None };
+        let found = database_status(&reader, promises, late, &CancellationToken::new()).await.unwrap();
         assert!(found.late);
         assert!(found.incidents[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents);
         assert_eq!(found.incidents[1], "Target b lacks 1 of 2 snapshots, among them the newest.");

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::LoadObserver;
 use crate::engine::sqlite::SqliteEngine;
+use crate::job::epoch_keys::KeyPolicy;
 use crate::job::snapshot::{SnapshotJob, SnapshotReport};
 use crate::job::{NamedTarget, Observer};
 use crate::keys::{Recipients, SigningKey, TrustStore};
@@ -94,7 +95,7 @@ impl Repository {
     }
 
     pub(crate) fn trust(&self) -> TrustStore {
-        TrustStore::Own(self.signing_key().signer())
+        TrustStore::own(self.signing_key().signer())
     }
 
     /// Snapshot number `n` at both targets.
@@ -130,6 +131,7 @@ impl Repository {
             spool_wait: Duration::from_secs(60),
             jobs: 1,
             epoch: Duration::from_secs(30 * 86_400),
+            key_policy: KeyPolicy { keep: true, longest: Duration::from_secs(7 * 86_400) },
         };
         let now = start() + SignedDuration::from_hours(24 * n);
         job.run(now, Arc::new(Silent), &CancellationToken::new()).await.unwrap()

@@ -11,9 +11,21 @@ use crate::error::{Error, Result};
 use crate::keys::files;
 use crate::keys::pattern::matches_list;
 use crate::keys::signing::{Namespace, Signer};
+use crate::model::level::By;
 
 /// The principal of the agent in `allowed_signers`.
 pub const AGENT: &str = "agent";
+
+/// The principal of the owner of the data, the publisher.
+pub const OWNER: &str = "owner";
+
+/// The principal of those who make drills.
+pub fn principal(by: By) -> &'static str {
+    match by {
+        By::Agent => AGENT,
+        By::Owner => OWNER,
+    }
+}
 
 /// A parsed `allowed_signers` file. Lines with keys that are not Ed25519 are kept out: they sign nothing of ours.
 #[derive(Debug, Clone, Default)]
@@ -63,9 +75,9 @@ impl AllowedSigners {
         Self::parse(text).map_err(|e| e.context(format!("allowed signers {}", path.display())))
     }
 
-    /// Whether no signer is listed.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+    /// Whether some key is listed for this principal.
+    pub fn lists(&self, principal: &str) -> bool {
+        self.lines.iter().any(|line| matches_list(&line.principals, principal))
     }
 
     /// Whether some line lets this key sign as this principal in this namespace at this time.

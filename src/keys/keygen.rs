@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Error, Result};
-use crate::keys::allowed_signers::{self, AGENT};
+use crate::keys::allowed_signers::{self, AGENT, OWNER};
 use crate::keys::files;
 use crate::keys::signing::{Namespace, Signer, SigningKey};
 
@@ -28,8 +28,9 @@ pub const ALLOWED_SIGNERS: &str = "allowed_signers";
 const WORK_FACTOR: u8 = 18;
 
 const ALLOWED_SIGNERS_HEAD: &str = "\
-# Whose receipts are trusted: the signing keys of the agents that make this publisher's snapshots.
-# One line each, as the provider gives it (compare the fingerprint by another way, e.g. on the phone):
+# Whose records are trusted: those of the owner of the data, who drills with the restore key, and those of the
+# agents that make snapshots. One line for each agent, as the provider gives it (compare the fingerprint
+# by another way, e.g. on the phone):
 #   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre\" ssh-ed25519 AAAA...
 ";
 
@@ -63,6 +64,7 @@ pub fn publisher(folder: &Path, options: &PublisherOptions, now: Timestamp) -> R
     let recipient = identity.to_public().to_string();
     let signing = SigningKey::generate("marbre publisher")?;
     let mut allowed = ALLOWED_SIGNERS_HEAD.to_owned();
+    allowed += &owner_line(&signing.signer(), "marbre publisher")?;
     for (agent, comment) in &options.agents {
         allowed += &agent_line(agent, comment)?;
     }
@@ -102,6 +104,12 @@ pub fn agent(path: &Path, comment: &str) -> Result<Signer> {
 pub fn agent_line(agent: &Signer, comment: &str) -> Result<String> {
     let namespaces = [Namespace::SnapshotReceipt, Namespace::DrillReceipt];
     allowed_signers::line(AGENT, &namespaces, agent, comment)
+}
+
+/// The line that lets the owner of the data sign their own drills, the charter and key proofs.
+pub fn owner_line(owner: &Signer, comment: &str) -> Result<String> {
+    let namespaces = [Namespace::DrillReceipt, Namespace::Charter, Namespace::KeyProof];
+    allowed_signers::line(OWNER, &namespaces, owner, comment)
 }
 
 /// An identity file as `age-keygen` writes it.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
-use crate::keys::allowed_signers::AllowedSigners;
+use crate::keys::allowed_signers::{AGENT, AllowedSigners, OWNER};
 use crate::keys::signing::{Namespace, Signer};
 
 /// What a reader measures a signer against.
@@ -13,11 +13,30 @@ pub enum TrustStore {
     AllowedSigners(AllowedSigners),
     /// A fingerprint that a person gave or confirmed: `SHA256:…`.
     Fingerprint(String),
-    /// The agent reading its own records.
-    Own(Signer),
+    /// The agent reading its own records, and what the owner of the data has put beside them.
+    Own {
+        /// The agent's key.
+        agent: Signer,
+        /// The keys that the owner signs with.
+        owners: Vec<Signer>,
+    },
 }
 
 impl TrustStore {
+    /// The agent's own key, and no owner's.
+    pub fn own(agent: Signer) -> Self {
+        Self::Own { agent, owners: Vec::new() }
+    }
+
+    /// Whether any key at all may speak as this principal: of one who is not known nothing can be said.
+    pub fn knows(&self, principal: &str) -> bool {
+        match self {
+            Self::AllowedSigners(allowed) => allowed.lists(principal),
+            Self::Fingerprint(_) => principal == AGENT,
+            Self::Own { owners, .. } => principal == AGENT || !owners.is_empty(),
+        }
+    }
+
     /// A fingerprint given by a person, e.g. to `--accept-signer`.
     pub fn fingerprint(text: &str) -> Result<Self> {
         let text = text.trim();
@@ -43,8 +62,17 @@ impl TrustStore {
                     "allowed_signers has no line that lets this key sign as {principal} in {namespace} at {at}"
                 ),
             ),
-            Self::Fingerprint(f) => (*f == shown, format!("the accepted signer is {f}")),
-            Self::Own(own) => (own == signer, format!("this agent's key is {}", own.fingerprint())),
+            // What was accepted is the agent's key, and not one that speaks for the owner.
+            Self::Fingerprint(f) => {
+                (*f == shown && principal == AGENT, format!("the accepted signer of the agent is {f}"))
+            }
+            Self::Own { owners, .. } if principal == OWNER => {
+                (owners.contains(signer), "the publisher's `signers` in the configuration lack it".to_owned())
+            }
+            Self::Own { agent, .. } => (
+                agent == signer && principal == AGENT,
+                format!("this agent's key is {}", agent.fingerprint()),
+            ),
         };
         if trusted {
             return Ok(());
@@ -61,7 +89,7 @@ impl TrustStore {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::keys::allowed_signers::{AGENT, line};
+    use crate::keys::allowed_signers::line;
     use crate::keys::{SigningKey, signing};
 
     const NAMESPACE: Namespace = Namespace::SnapshotReceipt;
@@ -77,12 +105,12 @@ mod tests {
             let text = line(AGENT, &[NAMESPACE], &key.signer(), "").unwrap();
             TrustStore::AllowedSigners(AllowedSigners::parse(&text).unwrap())
         };
-        for good in [TrustStore::fingerprint(&print).unwrap(), TrustStore::Own(one.signer()), allowed(&one)] {
+        for good in [TrustStore::fingerprint(&print).unwrap(), TrustStore::own(one.signer()), allowed(&one)] {
             good.check(&signer, AGENT, NAMESPACE, now).unwrap();
         }
         let empty = TrustStore::AllowedSigners(AllowedSigners::default());
         let theirs = TrustStore::fingerprint(&two.signer().fingerprint()).unwrap();
-        for bad in [theirs, TrustStore::Own(two.signer()), allowed(&two), empty] {
+        for bad in [theirs, TrustStore::own(two.signer()), allowed(&two), empty] {
             let e = bad.check(&signer, AGENT, NAMESPACE, now).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Key);
             assert!(e.message().contains(&print), "{e}");

@@ -108,6 +108,10 @@ string_id!(
     /// One epoch, in the same form as a snapshot's.
     EpochId, "epoch", "like 20261122T020000Z-1f3a9c4e", is_stamped
 );
+string_id!(
+    /// One drill, in the same form as a snapshot's.
+    DrillId, "drill", "like 20261122T020000Z-1f3a9c4e", is_stamped
+);
 
 fn stamped(now: Timestamp, random: u32) -> String {
     format!("{}-{random:08x}", now.strftime("%Y%m%dT%H%M%SZ"))
@@ -122,6 +126,23 @@ impl SnapshotId {
 
 impl EpochId {
     /// A new identifier for an epoch that starts `now`.
+    pub fn new(now: Timestamp, random: u32) -> Self {
+        Self(stamped(now, random))
+    }
+}
+
+impl EpochId {
+    /// When it began, to the second. An impossible date, which has the form of one, is the beginning of time.
+    pub fn time(&self) -> Timestamp {
+        let stamp = self.0.split('-').next().unwrap_or_default();
+        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp);
+        let zoned = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
+        zoned.map_or(Timestamp::MIN, |zoned| zoned.timestamp())
+    }
+}
+
+impl DrillId {
+    /// A new identifier for a drill that starts `now`.
     pub fn new(now: Timestamp, random: u32) -> Self {
         Self(stamped(now, random))
     }
@@ -232,6 +253,9 @@ mod tests {
         let late = SnapshotId::new("2026-11-22T02:00:01Z".parse().unwrap(), 0);
         assert_eq!(early.as_str(), "20261122T020000Z-ffffffff");
         assert!(early < late);
+        let begun = "2026-11-22T02:00:00Z".parse().unwrap();
+        assert_eq!(EpochId::new(begun, 7).time(), begun);
+        assert_eq!("20261399T020000Z-00000000".parse::<EpochId>().unwrap().time(), Timestamp::MIN);
         assert!(early.as_str().parse::<SnapshotId>().is_ok());
         for bad in ["20261122T020000Z", "20261122T020000Z-FFFFFFFF", "20261122 020000Z-00000000", "../x"] {
             assert!(bad.parse::<SnapshotId>().is_err(), "{bad:?}");

@@ -14,6 +14,8 @@ pub struct Levels {
     pub restored: Option<Timestamp>,
     /// The same by the publisher, from their own key.
     pub owner_restored: Option<Timestamp>,
+    /// Damage that was found there since: what was proven before it does not count any more.
+    pub damaged: Option<Timestamp>,
 }
 
 /// One level of proof.
@@ -30,6 +32,34 @@ pub enum Level {
     OwnerRestored,
 }
 
+/// Who made a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The agent, with the epoch key that it still held.
+    Agent,
+    /// The owner of the data, with their restore key.
+    Owner,
+}
+
+impl By {
+    /// The word used in messages and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            By::Agent => "agent",
+            By::Owner => "owner",
+        }
+    }
+
+    /// The level that a drill of theirs proves.
+    pub fn level(self) -> Level {
+        match self {
+            By::Agent => Level::Restored,
+            By::Owner => Level::OwnerRestored,
+        }
+    }
+}
+
 impl Level {
     /// The word used in messages and documents.
     pub fn word(self) -> &'static str {
@@ -43,6 +73,20 @@ impl Level {
 }
 
 impl Levels {
+    /// Adds a level that was proven at this time, unless damage was found since.
+    pub fn add(&mut self, level: Level, at: Timestamp) {
+        if self.damaged.is_some_and(|damaged| damaged >= at) {
+            return;
+        }
+        let place = match level {
+            Level::Stored => &mut self.stored,
+            Level::Intact => &mut self.intact,
+            Level::Restored => &mut self.restored,
+            Level::OwnerRestored => &mut self.owner_restored,
+        };
+        *place = (*place).max(Some(at));
+    }
+
     /// The highest level that has been proven, with its time.
     pub fn highest(&self) -> Option<(Level, Timestamp)> {
         [

@@ -1,14 +1,16 @@
-//! The chain of a database's receipts: a dropped, edited, reordered or replayed one shows.
+//! The chain of a database's receipts: a dropped, edited, reordered or replayed one shows. Drills have chains of
+//! their own, one for each who makes them.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
 use crate::model::id::{Sha256, SnapshotId};
 
 /// What the chain needs to know of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// The snapshot.
-    pub snapshot: SnapshotId,
+pub struct Link<I = SnapshotId> {
+    /// The snapshot, or the drill.
+    pub id: I,
     /// Its place.
     pub sequence: u64,
     /// The hash it names as its predecessor's.
@@ -19,27 +21,27 @@ pub struct Link {
 
 /// What is wrong with a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Break {
+pub enum Break<I = SnapshotId> {
     /// No receipt has these places (first and last of a gap).
     Missing(u64, u64),
     /// Two different receipts claim one place.
-    Fork(u64, SnapshotId, SnapshotId),
+    Fork(u64, I, I),
     /// The receipt does not name the hash of the one before it.
-    Edited(SnapshotId),
+    Edited(I),
     /// A newer head was seen before (its place and hash), and is not there.
     Rollback(u64),
 }
 
-impl std::fmt::Display for Break {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<I: Display> Display for Break<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Break::Missing(from, to) if from == to => write!(f, "receipt number {from} is missing"),
             Break::Missing(from, to) => write!(f, "receipts number {from} to {to} are missing"),
             Break::Fork(at, a, b) => write!(f, "{a} and {b} both claim to be receipt number {at}"),
-            Break::Edited(snapshot) => {
+            Break::Edited(id) => {
                 write!(
                     f,
-                    "the receipt of {snapshot} does not continue the one before it: one of the two was changed"
+                    "the receipt of {id} does not continue the one before it: one of the two was changed"
                 )
             }
             Break::Rollback(at) => {
@@ -51,20 +53,20 @@ impl std::fmt::Display for Break {
 
 /// Checks a set of links, in any order. `from_start` demands that the chain begins with number 1
 /// (retention may have removed the oldest). `seen` is the newest head that the caller remembers.
-pub fn check(links: &[Link], from_start: bool, seen: Option<(u64, Sha256)>) -> Vec<Break> {
+pub fn check<I: Clone>(links: &[Link<I>], from_start: bool, seen: Option<(u64, Sha256)>) -> Vec<Break<I>> {
     let mut breaks = Vec::new();
-    let mut places: BTreeMap<u64, &Link> = BTreeMap::new();
+    let mut places: BTreeMap<u64, &Link<I>> = BTreeMap::new();
     for link in links {
         match places.get(&link.sequence) {
             Some(other) if other.hash != link.hash => {
-                breaks.push(Break::Fork(link.sequence, other.snapshot.clone(), link.snapshot.clone()));
+                breaks.push(Break::Fork(link.sequence, other.id.clone(), link.id.clone()));
             }
             _ => {
                 places.insert(link.sequence, link);
             }
         }
     }
-    let mut before: Option<&Link> = None;
+    let mut before: Option<&Link<I>> = None;
     for (&at, &link) in &places {
         let expected = match before {
             Some(b) => b.sequence + 1,
@@ -79,7 +81,7 @@ pub fn check(links: &[Link], from_start: bool, seen: Option<(u64, Sha256)>) -> V
                 None => (at == 1) == link.previous.is_none(),
             };
             if !continues {
-                breaks.push(Break::Edited(link.snapshot.clone()));
+                breaks.push(Break::Edited(link.id.clone()));
             }
         }
         before = Some(link);
@@ -101,7 +103,7 @@ mod tests {
         let hash = |i: u64| Sha256::of(&i.to_le_bytes());
         (1..=n)
             .map(|i| Link {
-                snapshot: SnapshotId::new("2026-11-22T02:00:00Z".parse().unwrap(), i as u32),
+                id: SnapshotId::new("2026-11-22T02:00:00Z".parse().unwrap(), i as u32),
                 sequence: i,
                 previous: (i > 1).then(|| hash(i - 1)),
                 hash: hash(i),

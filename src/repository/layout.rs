@@ -1,7 +1,8 @@
 //! Where everything lies below a target's prefix (see `docs/FORMAT.md`).
 
 use crate::error::{Error, Result};
-use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId};
+use crate::model::id::{DatabaseId, DrillId, EpochId, Sha256, SnapshotId};
+use crate::repository::receipt::Receipt;
 use crate::target::ObjectKey;
 
 /// Key of an object, relative to its database, e.g. `receipts/20261122T020000Z-1f3a9c4e.json`.
@@ -32,24 +33,51 @@ pub fn signature(snapshot: &SnapshotId) -> RelativeKey {
     format!("receipts/{snapshot}.json.sig")
 }
 
+/// `drills/<drill>.json`
+pub fn drill(drill: &DrillId) -> RelativeKey {
+    format!("drills/{drill}.json")
+}
+
+/// `drills/<drill>.json.sig`
+pub fn drill_signature(drill: &DrillId) -> RelativeKey {
+    format!("drills/{drill}.json.sig")
+}
+
+/// `drills/<drill>.html.age`
+pub fn drill_page(drill: &DrillId) -> RelativeKey {
+    format!("drills/{drill}.html.age")
+}
+
+/// The drill whose receipt lies under this key of `database`, if it is such a key.
+pub fn drill_of(database: &DatabaseId, key: &ObjectKey) -> Option<DrillId> {
+    let (found, file) = split(key, "drills")?;
+    (found == *database).then_some(())?;
+    file.strip_suffix(".json")?.parse().ok()
+}
+
 /// The snapshot whose receipt lies under this key of `database`, if it is a receipt's key.
 pub fn snapshot_of(database: &DatabaseId, key: &ObjectKey) -> Option<SnapshotId> {
-    let (found, file) = split_receipt(key)?;
+    let (found, file) = split(key, "receipts")?;
     (found == *database).then_some(())?;
     file.strip_suffix(".json")?.parse().ok()
 }
 
 /// The database below whose prefix a receipt's key lies.
 pub fn database_of(key: &ObjectKey) -> Option<DatabaseId> {
-    split_receipt(key).map(|(database, _)| database)
+    split(key, "receipts").map(|(database, _)| database)
 }
 
-fn split_receipt(key: &ObjectKey) -> Option<(DatabaseId, &str)> {
+fn split<'k>(key: &'k ObjectKey, wanted: &str) -> Option<(DatabaseId, &'k str)> {
     let mut parts = key.as_str().split('/');
     let publisher = parts.next()?.parse().ok()?;
     let database = parts.next()?.parse().ok()?;
     let (folder, file) = (parts.next()?, parts.next()?);
-    (folder == "receipts" && parts.next().is_none()).then_some((DatabaseId { publisher, database }, file))
+    (folder == wanted && parts.next().is_none()).then_some((DatabaseId { publisher, database }, file))
+}
+
+/// The database of a receipt.
+pub fn database(receipt: &Receipt) -> DatabaseId {
+    DatabaseId { publisher: receipt.publisher.clone(), database: receipt.database.clone() }
 }
 
 /// The full key of something relative to its database. Fails only for a relative key that came from

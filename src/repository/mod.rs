@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod chain;
+pub mod drill;
 pub mod layout;
 pub mod manifest;
 pub mod receipt;

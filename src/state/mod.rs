@@ -1,7 +1,12 @@
 //! What the agent remembers between runs, in SQLite. All of it is a cache (invariant I6): without it the
 //! next snapshot is a full one, and receipts are read from the targets again.
 
+mod drills;
+mod epoch_keys;
+mod proofs;
 mod schema;
+
+pub use drills::Baseline;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +16,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
-use crate::model::level::{Level, Levels};
 use crate::repository::receipt::SignedReceipt;
 use crate::target::{ObjectKey, VersionId};
+
+const FILE: &str = "state.sqlite";
 
 /// The agent's memory.
 #[derive(Debug, Clone)]
@@ -51,10 +57,15 @@ pub struct Head {
 }
 
 impl State {
+    /// Opens the state in this folder if there is one; makes nothing.
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
+        folder.join(FILE).exists().then(|| Self::open(folder)).transpose()
+    }
+
     /// Opens the state in this folder (made with mode 0700 if it is not there).
     pub fn open(folder: &Path) -> Result<Self> {
         make_private_folder(folder)?;
-        let path = folder.join("state.sqlite");
+        let path = folder.join(FILE);
         let what = format!("open the state {}", path.display());
         let unusable = |e| {
             Error::internal(format!("failed to {what}")).cause(e).remedy(format!(
@@ -76,6 +87,12 @@ impl State {
     /// The file whose lock says that a job runs for a database.
     pub fn lock_file(&self, database: &DatabaseId) -> PathBuf {
         self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
+    }
+
+    /// The file whose lock says that a drill runs for a database: drills and snapshots do not wait for
+    /// each other.
+    pub fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {
+        self.lock_file(database).with_extension("drill")
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -189,89 +206,18 @@ impl State {
         .transpose()
     }
 
-    /// Records that a level was proven.
-    pub fn prove(
-        &self,
-        database: &DatabaseId,
-        snapshot: &SnapshotId,
-        target: &TargetName,
-        level: Level,
-        at: Timestamp,
-    ) -> Result<()> {
-        self.db()
-            .execute(
-                "INSERT OR REPLACE INTO proof (database, snapshot, target, level, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), level.word(), whole_second(at)],
+    /// The place in the chain of the newest known snapshot of an epoch.
+    pub fn newest_of_epoch(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<u64>> {
+        let newest: Option<i64> = self
+            .db()
+            .query_row(
+                "SELECT max(sequence) FROM receipt
+                 WHERE database = ?1 AND json_extract(CAST(body AS TEXT), '$.epoch') = ?2",
+                [database.to_string().as_str(), epoch.as_str()],
+                |r| r.get(0),
             )
-            .or_internal("save a proof in the state")
-            .map(drop)
-    }
-
-    /// Takes a proof back: a later look found damage.
-    pub fn disprove(
-        &self,
-        database: &DatabaseId,
-        snapshot: &SnapshotId,
-        target: &TargetName,
-        level: Level,
-    ) -> Result<()> {
-        self.db()
-            .execute(
-                "DELETE FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3 AND level = ?4",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), level.word()],
-            )
-            .or_internal("take back a proof in the state")
-            .map(drop)
-    }
-
-    /// The levels proven for a snapshot at a target.
-    pub fn levels(
-        &self,
-        database: &DatabaseId,
-        snapshot: &SnapshotId,
-        target: &TargetName,
-    ) -> Result<Levels> {
-        let db = self.db();
-        let mut levels = Levels::default();
-        let mut statement = db
-            .prepare_cached(
-                "SELECT level, at FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3",
-            )
-            .or_internal("read proofs from the state")?;
-        let rows = statement
-            .query_map([database.to_string(), snapshot.to_string(), target.to_string()], |r| {
-                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
-            })
-            .or_internal("read proofs from the state")?;
-        for row in rows {
-            let (level, at) = row.or_internal("read proofs from the state")?;
-            let at = Some(parse(&at)?);
-            match level.as_str() {
-                "stored" => levels.stored = at,
-                "intact" => levels.intact = at,
-                "restored" => levels.restored = at,
-                "owner-restored" => levels.owner_restored = at,
-                other => return Err(Error::internal(format!("the state knows an unknown level {other:?}"))),
-            }
-        }
-        Ok(levels)
-    }
-
-    /// The snapshots of a database that a target once acknowledged, oldest first.
-    pub fn stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Vec<SnapshotId>> {
-        let what = "read stored snapshots from the state";
-        let db = self.db();
-        let mut statement = db
-            .prepare_cached(
-                "SELECT snapshot FROM proof WHERE database = ?1 AND target = ?2 AND level = ?3 ORDER BY snapshot",
-            )
-            .or_internal(what)?;
-        let rows = statement
-            .query_map([database.to_string().as_str(), target.as_str(), Level::Stored.word()], |r| {
-                r.get::<_, String>(0)
-            })
-            .or_internal(what)?;
-        rows.map(|r| parse(&r.or_internal(what)?)).collect()
+            .or_internal("read the snapshots of an epoch from the state")?;
+        Ok(newest.map(i64::unsigned_abs))
     }
 
     /// Packs that failed a check: the next snapshot does not refer to them.

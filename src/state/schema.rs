@@ -16,6 +16,13 @@ CREATE TABLE IF NOT EXISTS proof (
     database TEXT NOT NULL, snapshot TEXT NOT NULL, target TEXT NOT NULL, level TEXT NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (database, snapshot, target, level)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS drill (
+    database TEXT NOT NULL, drill TEXT NOT NULL, maker TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT NOT NULL,
+    body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, drill)
+) STRICT;
+CREATE TABLE IF NOT EXISTS baseline (
+    database TEXT PRIMARY KEY, snapshot TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS lost_pack (
     database TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (database, pack)
 ) STRICT;

@@ -1,5 +1,5 @@
-//! A target that fails as it is told: test support that lives beside the contract it breaks, so that
-//! every layer above can be shown to survive it. Production never makes one.
+//! A target that fails as it is told. It lives beside the contract it breaks, so that every layer above can be
+//! shown to survive it: in tests, and in a drill that sabotages its own copy.
 
 use std::collections::BTreeMap;
 use std::fmt;

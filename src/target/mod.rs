@@ -11,6 +11,7 @@ pub mod s3;
 mod s3_credentials;
 mod s3_error;
 mod s3_upload;
+mod shared;
 mod unopened;
 pub mod url;
 

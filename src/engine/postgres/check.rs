@@ -11,19 +11,23 @@ use super::version::NEWEST_SERVER;
 use crate::engine::{Check, CheckState};
 use crate::error::{Error, Result};
 
-fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<String>) -> Check {
+/// One check.
+pub fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<String>) -> Check {
     Check { name: name.to_owned(), state, found: found.into(), remedy }
 }
 
-fn ok(name: &str, found: impl Into<String>) -> Check {
+/// One that is as it should be.
+pub fn ok(name: &str, found: impl Into<String>) -> Check {
     check(name, CheckState::Ok, found, None)
 }
 
-fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
+/// One that works, but should be better.
+pub fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
     check(name, CheckState::Warn, found, Some(remedy.to_owned()))
 }
 
-fn fail(name: &str, error: &Error) -> Check {
+/// One that failed so.
+pub fn fail(name: &str, error: &Error) -> Check {
     let remedy = error.remedy_text().map(str::to_owned);
     check(name, CheckState::Fail, error.to_string(), remedy)
 }

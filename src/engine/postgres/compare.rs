@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session};
 use super::details::Details;
-use super::{catalog, inventory, rows};
+use super::{catalog, definitions, inventory, rows};
 use crate::engine::{Comparison, TableComparison};
 use crate::error::{Result, ResultExt};
 use crate::repository::manifest::{Manifest, RowDigest, TableProof};
@@ -45,7 +45,9 @@ pub async fn compare(
     gather(&mut tables, details);
     differences.extend(sequences(session, details).await?);
     differences.extend(large_objects(session, details).await?);
-    Ok(Comparison { tables, inventory: objects(session, manifest, superuser).await?, differences })
+    let (defined, excused) = defined(session, details, superuser).await?;
+    let inventory = objects(session, manifest, superuser).await?;
+    Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
 
 async fn compare_table(
@@ -95,7 +97,6 @@ fn gather(tables: &mut [TableComparison], details: &Details) {
     }
 }
 
-/// Only types whose number differs.
 async fn objects(session: &Session, manifest: &Manifest, superuser: bool) -> Result<Vec<(String, u64, u64)>> {
     let found = inventory::count(session).await?;
     let expected = &manifest.source.inventory;
@@ -106,15 +107,36 @@ async fn objects(session: &Session, manifest: &Manifest, superuser: bool) -> Res
             let number = |of: &std::collections::BTreeMap<String, u64>| of.get(name).copied().unwrap_or(0);
             (name.clone(), number(expected), number(&found))
         })
-        .filter(|(_, expected, found)| expected != found)
         // Who may not do everything may not make everything: the load has said what is missing.
-        .filter(|(name, expected, found)| superuser || found > expected || !RESERVED.contains(&name.as_str()))
+        .filter(|(name, expected, found)| {
+            superuser || found >= expected || !RESERVED.contains(&name.as_str())
+        })
         .collect())
 }
 
 /// Types of objects that only a superuser can always make; what the load excuses.
 const RESERVED: [&str; 6] =
     ["comment", "event trigger", "grant", "publication", "publication table", "security label"];
+
+/// Objects that are defined otherwise, and what could not be held against its source.
+async fn defined(
+    session: &Session,
+    details: &Details,
+    superuser: bool,
+) -> Result<(Vec<String>, Vec<String>)> {
+    if details.definitions.is_empty() {
+        return Ok((
+            Vec::new(),
+            vec!["the snapshot is of an earlier release, and has no definitions".to_owned()],
+        ));
+    }
+    let (was, is) = (details.server_major, session.version.major);
+    if was != is {
+        let why = format!("PostgreSQL {is} writes definitions otherwise than {was}");
+        return Ok((Vec::new(), vec![why]));
+    }
+    Ok(definitions::differences(&details.definitions, &definitions::read(session).await?, superuser))
+}
 
 async fn sequences(session: &Session, details: &Details) -> Result<Vec<String>> {
     let found = catalog::sequences(session).await?;

@@ -125,6 +125,15 @@ impl Connector {
         other
     }
 
+    /// The same database, as another user.
+    pub fn with_user(&self, user: &str, password: SecretString) -> Self {
+        let mut other = self.clone();
+        other.place.user = user.to_owned();
+        other.place.config.user(user).password(password.expose_secret());
+        other.password = Some(password);
+        other
+    }
+
     /// Connects, and pins what could change the meaning of anything we do.
     pub async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
         let connecting = async {

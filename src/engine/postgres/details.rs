@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{ConfigTable, LargeObjects, Scattered, Sequence};
 use super::connect::Session;
+use super::definitions::Definitions;
 use super::globals::Globals;
 use crate::error::{Error, Result, ResultExt};
 use crate::repository::manifest::{Manifest, TableId};
@@ -31,6 +32,9 @@ pub struct Details {
     pub config_tables: Vec<ConfigTable>,
     /// Partitions whose rows may belong into another one at the destination.
     pub scattered: Vec<Scattered>,
+    /// How its objects are defined; empty in snapshots of the first releases.
+    #[serde(default)]
+    pub definitions: Definitions,
     /// Large objects, whose bytes are in `data.dump`.
     pub large_objects: LargeObjects,
 }

@@ -7,7 +7,7 @@ use super::connect::Session;
 use crate::error::Result;
 
 /// `objid` of this catalogue is not a member of an extension.
-fn own(catalogue: &str, oid: &str) -> String {
+pub(super) fn own(catalogue: &str, oid: &str) -> String {
     format!(
         "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = '{catalogue}'::regclass \
          AND e.objid = {oid} AND e.deptype = 'e')"
@@ -15,7 +15,7 @@ fn own(catalogue: &str, oid: &str) -> String {
 }
 
 /// Relations in people's schemas, which are not members of extensions.
-fn relations(condition: &str) -> String {
+pub(super) fn relations(condition: &str) -> String {
     format!(
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence <> 't' \
          AND {OWN_SCHEMA} AND {} AND {condition}",
@@ -24,7 +24,7 @@ fn relations(condition: &str) -> String {
 }
 
 /// Something that hangs on a relation: its `catalogue` row is `o`, whose `column` names the relation.
-fn on_relation(catalogue: &str, column: &str, condition: &str) -> String {
+pub(super) fn on_relation(catalogue: &str, column: &str, condition: &str) -> String {
     format!(
         "FROM {catalogue} o JOIN pg_class c ON c.oid = o.{column} \
          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence <> 't' \
@@ -34,7 +34,7 @@ fn on_relation(catalogue: &str, column: &str, condition: &str) -> String {
 }
 
 /// Something in a schema: its `catalogue` row is `o`.
-fn in_schema(catalogue: &str, namespace: &str, condition: &str) -> String {
+pub(super) fn in_schema(catalogue: &str, namespace: &str, condition: &str) -> String {
     format!(
         "FROM {catalogue} o JOIN pg_namespace n ON n.oid = o.{namespace} \
          WHERE {OWN_SCHEMA} AND {} AND {condition}",
@@ -105,6 +105,10 @@ fn trigger(condition: &str) -> String {
     on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {condition}"))
 }
 
+/// An index that `pg_dump` writes: one that was never finished (`CREATE INDEX CONCURRENTLY` that failed) stays behind.
+pub(super) const DUMPED_INDEX: &str =
+    "c.relkind IN ('r', 'p', 'm') AND o.indisready AND (o.indisvalid OR c.relkind = 'p')";
+
 /// What to count, A to G.
 fn first_half() -> Vec<(&'static str, String)> {
     vec![
@@ -165,7 +169,7 @@ fn second_half() -> Vec<(&'static str, String)> {
     vec![
         // Since 17 a partition's column is an identity column too, where its root's is.
         ("identity column", column("o.attidentity <> '' AND NOT c.relispartition")),
-        ("index", on_relation("pg_index", "indrelid", "c.relkind IN ('r', 'p', 'm')")),
+        ("index", on_relation("pg_index", "indrelid", DUMPED_INDEX)),
         ("inheritance", on_relation("pg_inherits", "inhrelid", "c.relkind IN ('r', 'p', 'f')")),
         ("language", global("pg_language")),
         ("large object", "FROM pg_largeobject_metadata".into()),

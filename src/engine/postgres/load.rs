@@ -32,12 +32,12 @@ pub struct PostgresLoader {
 impl PostgresLoader {
     /// Reads the configuration; connects to nothing. Fails where the URL or the password file is wrong.
     pub fn new(config: PostgresConfig) -> Result<Self> {
-        Ok(Self {
-            connector: Connector::new(&config)?,
-            bin_dir: config.bin_dir,
-            jobs: config.jobs.max(1),
-            comment: Mutex::new(None),
-        })
+        Ok(Self::into_database(Connector::new(&config)?, config.bin_dir, config.jobs))
+    }
+
+    /// Loads into the database that the connector names.
+    pub(super) fn into_database(connector: Connector, bin_dir: Option<PathBuf>, jobs: usize) -> Self {
+        Self { connector, bin_dir, jobs: jobs.max(1), comment: Mutex::new(None) }
     }
 
     /// Tools that can read the archive and talk to the server.

@@ -19,17 +19,20 @@ mod check;
 mod compare;
 mod complaints;
 mod connect;
+mod definitions;
 mod destination;
 mod details;
 mod globals;
 mod inventory;
 mod load;
 mod lock;
+mod normal;
 mod password;
 mod quote;
 mod restore;
 mod roles;
 mod rows;
+mod scratch;
 mod source;
 mod tls;
 mod tools;
@@ -44,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use connect::PostgresConfig;
 pub use load::PostgresLoader;
+pub use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
 use self::connect::{Connector, interruptible};
 use self::tools::Tools;

@@ -145,7 +145,8 @@ fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
     directories
 }
 
-async fn tool_version(path: &Path) -> Option<Version> {
+/// What a program of PostgreSQL says of itself.
+pub async fn tool_version(path: &Path) -> Option<Version> {
     if !path.is_file() {
         return None;
     }
@@ -156,7 +157,7 @@ async fn tool_version(path: &Path) -> Option<Version> {
 
 /// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Where it is
 /// missing, an orphan ends when it next writes to us, or finds its snapshot gone.
-static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+pub static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     ["/usr/bin/setpriv", "/bin/setpriv"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 });
 
@@ -164,7 +165,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The kernel's "parent" is the thread that started the child. The runtime's threads may end before
 /// the process does, so that all children are started by one thread that never ends.
-fn spawn_on_lasting_thread(
+pub fn spawn_on_lasting_thread(
     mut command: Command,
 ) -> impl Future<Output = Result<std::io::Result<tokio::process::Child>>> {
     static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {

@@ -17,7 +17,7 @@ use super::details::{self, Details, Extension};
 use super::globals::Globals;
 use super::rows::CopyOut;
 use super::tools::Tools;
-use super::{capture, inventory, lock, quote, rows, source};
+use super::{capture, definitions, inventory, lock, quote, rows, source};
 use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::repository::manifest::{SourceFacts, StreamKind};
@@ -263,6 +263,7 @@ impl PostgresView {
             sequences: self.sequences.clone(),
             config_tables: self.config_tables.clone(),
             scattered: self.tables.values().filter_map(scattered).collect(),
+            definitions: definitions::read(&self.coordinator).await?,
             large_objects: catalog::large_objects(&self.coordinator).await?,
         };
         let inventory = inventory::count(&self.coordinator).await?;

@@ -64,7 +64,8 @@ fn ok(name: &str, found: String) -> Check {
     Check { name: name.to_owned(), state: CheckState::Ok, found, remedy: None }
 }
 
-fn library() -> Check {
+/// The SQLite library that is built in.
+pub(super) fn library() -> Check {
     let found = rusqlite::version().to_owned();
     if rusqlite::version_number() >= OLDEST_LIBRARY {
         return ok("SQLite library", found);

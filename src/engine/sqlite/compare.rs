@@ -1,20 +1,22 @@
 //! Holding a loaded database against its manifest.
+//!
+//! What the source was like is not judged here: pages that are those of a damaged index are equal to their source, and on
+//! the worst day must not be refused for it. Drills look for such damage (see `examine`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{LOCK_WAIT, Reader, begin, failed, open_shared, open_still};
 use super::facts::{self, Facts, LASTING};
-use super::tables::{self, Proof, Table};
+use super::proving::{Proof, Proving, readers};
+use super::tables::Table;
 use crate::engine::{Comparison, TableComparison};
 use crate::error::{Error, Result};
 use crate::repository::manifest::{Manifest, RowDigest, SourceFacts, StreamEntry, TableProof};
-
-/// How many complaints of SQLite's integrity check are passed on.
-const COMPLAINTS: u32 = 10;
 
 /// Compares the database in `path`. `still` says that nobody else uses it: then no file is made beside it.
 pub(super) async fn compare(
@@ -24,7 +26,6 @@ pub(super) async fn compare(
     entry: &StreamEntry,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
-    let connection = if still { open_still(&path)? } else { open_shared(&path)? };
     let mut row_key = [0; 32];
     hex::decode_to_slice(&manifest.row_key, &mut row_key).map_err(|_| {
         Error::verification(format!(
@@ -32,19 +33,32 @@ pub(super) async fn compare(
             manifest.snapshot
         ))
     })?;
-    let (source, proofs) = (manifest.source.clone(), entry.tables.clone());
-    Reader::new(connection)
-        .run(cancel, move |connection, cancel| {
-            begin(connection, &path, LOCK_WAIT, cancel)?;
-            let mut comparison = Comparison::default();
-            compare_settings(connection, &path, &source, &mut comparison)?;
-            for proof in &proofs {
-                compare_table(connection, &path, proof, &row_key, &mut comparison, cancel)?;
-            }
-            check_integrity(connection, &path, &source, &mut comparison)?;
-            Ok(comparison)
-        })
-        .await
+    // Where nobody writes, all connections see the same state.
+    let open = || if still { open_still(&path) } else { open_shared(&path) };
+    let connections = if still { readers() } else { 1 };
+    let readers: Vec<Arc<Reader>> =
+        (0..connections).map(|_| open().map(Reader::new)).collect::<Result<_>>()?;
+    let (place, source) = (path.clone(), manifest.source.clone());
+    let tables: Vec<Table> = entry.tables.iter().map(Table::of).collect();
+    let planned = readers[0].run(cancel, move |connection, cancel| {
+        begin(connection, &place, LOCK_WAIT, cancel)?;
+        let mut comparison = Comparison::default();
+        compare_settings(connection, &place, &source, &mut comparison)?;
+        Ok((comparison, Proving::plan(connection, place, tables, row_key)))
+    });
+    let (mut comparison, proving) = planned.await?;
+    for reader in &readers[1..] {
+        let place = path.clone();
+        let begun =
+            reader.run(cancel, move |connection, cancel| begin(connection, &place, LOCK_WAIT, cancel));
+        begun.await?;
+    }
+    let proving = Arc::new(proving);
+    proving.run(&readers, cancel).await?;
+    for (expected, proof) in entry.tables.iter().zip(proving.finish()?) {
+        compare_table(expected, proof, &mut comparison);
+    }
+    Ok(comparison)
 }
 
 fn compare_settings(
@@ -63,29 +77,14 @@ fn compare_settings(
     let found = facts::inventory(connection).map_err(|e| failed(path, "read", e))?;
     let types: BTreeSet<&String> = source.inventory.keys().chain(found.keys()).collect();
     for kind in types {
-        let count =
-            |inventory: &std::collections::BTreeMap<String, u64>| inventory.get(kind).copied().unwrap_or(0);
-        if count(&source.inventory) != count(&found) {
-            comparison.inventory.push((kind.clone(), count(&source.inventory), count(&found)));
-        }
+        let count = |inventory: &BTreeMap<String, u64>| inventory.get(kind).copied().unwrap_or(0);
+        comparison.inventory.push((kind.clone(), count(&source.inventory), count(&found)));
     }
     Ok(())
 }
 
-fn compare_table(
-    connection: &Connection,
-    path: &Path,
-    expected: &TableProof,
-    row_key: &[u8; 32],
-    comparison: &mut Comparison,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let table = Table {
-        name: expected.table.table.clone(),
-        columns: expected.columns.clone(),
-        key: expected.key.clone(),
-    };
-    let (rows, digest) = match tables::prove(connection, path, &table, row_key, cancel)? {
+fn compare_table(expected: &TableProof, found: Proof, comparison: &mut Comparison) {
+    let (rows, digest) = match found {
         Proof::Read(proof) => (proof.rows, proof.digest),
         Proof::Unreadable(why) => {
             comparison.differences.push(format!("table {} cannot be read: {why}", expected.table));
@@ -99,33 +98,4 @@ fn compare_table(
         expected_digest: expected.digest,
         digest,
     });
-    Ok(())
-}
-
-/// Runs SQLite's own check. Foreign keys are not checked: SQLite does not enforce them unless an application asks
-/// for it, so a sound source may hold violations, and equal rows hold the same ones.
-fn check_integrity(
-    connection: &Connection,
-    path: &Path,
-    source: &SourceFacts,
-    comparison: &mut Comparison,
-) -> Result<()> {
-    if let Some(why) = facts::uncheckable(connection) {
-        // What only the application has was missing for the snapshot too, which warned of it.
-        if source.details["uncheckable"].as_str() != Some(&why) {
-            comparison.differences.push(format!("SQLite's integrity check cannot run: {why}"));
-        }
-        return Ok(());
-    }
-    let check = |e| failed(path, "check", e);
-    let mut statement =
-        connection.prepare(&format!("PRAGMA main.integrity_check({COMPLAINTS})")).map_err(check)?;
-    let mut rows = statement.query([]).map_err(check)?;
-    while let Some(row) = rows.next().map_err(check)? {
-        let line: String = row.get(0).map_err(check)?;
-        if line != "ok" {
-            comparison.differences.push(format!("SQLite's integrity check: {line}"));
-        }
-    }
-    Ok(())
 }

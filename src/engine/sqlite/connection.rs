@@ -22,6 +22,9 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long SQLite itself waits for a lock before this code looks whether it was cancelled.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
+/// How often it is tried to begin several transactions in the same state.
+const ATTEMPTS: usize = 10;
+
 /// Opens a database that others may be using, for reading only.
 pub(super) fn open_shared(path: &Path) -> Result<Connection> {
     let metadata = std::fs::metadata(path).map_err(|e| cannot_stat(path, &e))?;
@@ -96,6 +99,48 @@ pub(super) fn begin(
     }
 }
 
+/// Starts read transactions on several connections so that all see the same state; the first one's is to be kept
+/// anyhow. Where a writer does not allow that, only the first is returned.
+///
+/// A connection's `data_version` changes when another one commits. None has changed between a look before the
+/// first transaction starts and a look in the transactions of the others: so nothing was committed in between, and
+/// all see what there was then. Source: <https://www.sqlite.org/pragma.html#pragma_data_version>.
+pub(super) fn begin_together(
+    mut connections: Vec<Connection>,
+    path: &Path,
+    patience: Duration,
+    cancel: &CancellationToken,
+) -> Result<Vec<Connection>> {
+    let version = |connection: &Connection| {
+        connection.query_row("PRAGMA main.data_version", [], |row| row.get::<_, i64>(0))
+    };
+    for _ in 0..ATTEMPTS {
+        let (first, others) = match connections.split_first() {
+            Some((first, others)) if !others.is_empty() => (first, others),
+            _ => break,
+        };
+        // Readers that are kept out now (by a writer that is about to commit) are not waited for.
+        let Ok(before) = others.iter().map(version).collect::<rusqlite::Result<Vec<_>>>() else { break };
+        begin(first, path, patience, cancel)?;
+        let same = others.iter().zip(before).all(|(connection, before)| {
+            let begun = connection.execute_batch("BEGIN").and_then(|()| version(connection));
+            begun.is_ok_and(|now| now == before)
+        });
+        if same {
+            return Ok(connections);
+        }
+        for connection in &connections {
+            // Not every one had begun.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+    }
+    connections.truncate(1);
+    for connection in &connections {
+        begin(connection, path, patience, cancel)?;
+    }
+    Ok(connections)
+}
+
 /// A connection that is used by one blocking task at a time.
 pub(super) struct Reader {
     connection: Mutex<Connection>,
@@ -167,6 +212,12 @@ pub(super) fn code_and_message(error: &rusqlite::Error) -> (Option<ffi::Error>, 
         // The others are of rusqlite's own making and name types and columns.
         other => (None, other.to_string()),
     }
+}
+
+/// Compiling failed because the schema asks for something that is not there, e.g. a collation or a function
+/// that only the application has.
+pub(super) fn asks_for_unknown(code: ffi::Error) -> bool {
+    matches!(code.extended_code, ffi::SQLITE_ERROR | ffi::SQLITE_ERROR_MISSING_COLLSEQ)
 }
 
 fn is_locked(error: &rusqlite::Error) -> bool {

@@ -98,6 +98,14 @@ pub(super) fn inventory(connection: &Connection) -> rusqlite::Result<BTreeMap<St
     rows.collect()
 }
 
+/// How many foreign keys there are.
+pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM (
+         SELECT DISTINCT s.name, f.id FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
+         WHERE s.type = 'table' AND s.rootpage > 0)";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
 /// Why SQLite's integrity check cannot run here, where it cannot: the schema uses a collation or a function
 /// that only the application has. Compiles the check without running it.
 pub(super) fn uncheckable(connection: &Connection) -> Option<String> {

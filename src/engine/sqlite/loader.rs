@@ -50,6 +50,11 @@ impl SqliteLoader {
         side_file(&self.path, ".marbre-incomplete")
     }
 
+    /// The file in which the database is now: the incomplete one until [`Loader::finish`].
+    pub(super) fn current(&self) -> PathBuf {
+        if self.loading().is_some() { self.incomplete() } else { self.path.clone() }
+    }
+
     fn loading(&self) -> MutexGuard<'_, Option<Loading>> {
         self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,16 +160,8 @@ impl Loader for SqliteLoader {
 
     async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison> {
         let (entry, _) = database_stream(manifest)?;
-        let incomplete = self.incomplete();
-        let loading = self.loading().is_some();
-        compare::compare(
-            if loading { incomplete } else { self.path.clone() },
-            loading,
-            manifest,
-            entry,
-            cancel,
-        )
-        .await
+        let still = self.loading().is_some();
+        compare::compare(self.current(), still, manifest, entry, cancel).await
     }
 
     async fn finish(&self) -> Result<()> {

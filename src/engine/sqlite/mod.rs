@@ -5,16 +5,25 @@
 //! in memory, and no copy of the file touches the disk. (The online backup API would need such a copy, or
 //! memory for the whole database.) What is read is a complete database file: no `-wal` belongs to it.
 //!
-//! While the transaction lasts, the write-ahead log cannot be reset and grows by what is written. A reader of a database
+//! The rows of all tables are counted and hashed by several connections, whose transactions see the same state: the digest
+//! is a sum, and parts of a table add up.
+//!
+//! While the transactions last, the write-ahead log cannot be reset and grows by what is written. A reader of a database
 //! in WAL mode that nobody else has open leaves an empty `-wal` and a `-shm` behind; they are harmless, and belong to
 //! the owner of the database where the reader is its owner or root.
 
 mod check;
 mod compare;
 mod connection;
+mod damage;
+mod digest;
+mod examine;
 mod facts;
 mod loader;
 mod place;
+mod proving;
+mod query;
+mod scratch;
 mod tables;
 mod view;
 
@@ -22,6 +31,7 @@ mod view;
 mod tests;
 
 pub use loader::SqliteLoader;
+pub use scratch::SqliteScratchHost;
 
 use std::path::{Path, PathBuf};
 

@@ -1,21 +1,8 @@
-//! The tables of a database: their rows counted and hashed (see `docs/FORMAT.md`, "SQLite").
-
-use std::path::Path;
+//! The tables of a database that have rows of their own.
 
 use rusqlite::Connection;
-use rusqlite::types::ValueRef;
-use tokio_util::sync::CancellationToken;
 
-use super::connection::{code_and_message, failed};
-use crate::error::{Error, Result};
-use crate::pack::hash::{DigestSum, row_hash};
-use crate::repository::manifest::{TableId, TableProof};
-
-/// Rows between two looks at the cancellation token.
-const ROWS_PER_LOOK: u64 = 4096;
-
-/// The buffer of a row is given back when a row has made it bigger than this.
-const ROW_BUFFER: usize = 1 << 20;
+use crate::repository::manifest::TableProof;
 
 /// A table that has rows of its own.
 #[derive(Debug, Clone)]
@@ -25,6 +12,13 @@ pub(super) struct Table {
     pub columns: Vec<String>,
     /// The columns of the declared primary key, in its order.
     pub key: Vec<String>,
+}
+
+impl Table {
+    /// The table that was proven.
+    pub(super) fn of(proof: &TableProof) -> Self {
+        Self { name: proof.table.table.clone(), columns: proof.columns.clone(), key: proof.key.clone() }
+    }
 }
 
 /// The schema table and every table that the schema stores on pages: also those of virtual tables, and
@@ -54,81 +48,19 @@ pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// What came of looking at a table.
-pub(super) enum Proof {
-    /// Every row was read.
-    Read(TableProof),
-    /// The table cannot be read without what only its application has (a collation): why.
-    Unreadable(String),
+/// A name for the rowid of a table that none of its columns has, generated ones included; `None` for a table
+/// without rowids, or of which that cannot be told.
+pub(super) fn rowid(connection: &Connection, table: &str) -> Option<&'static str> {
+    let mut named = connection
+        .prepare("SELECT count(*) FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE")
+        .ok()?;
+    let mut is_free = |word: &&str| named.query_row([table, word], |row| Ok(row.get::<_, i64>(0)? == 0));
+    let word = ["rowid", "_rowid_", "oid"].into_iter().find(|word| is_free(word).unwrap_or(false))?;
+    let sql = format!("SELECT {word} FROM main.{} NOT INDEXED", quoted(table));
+    connection.prepare(&sql).is_ok().then_some(word)
 }
 
-/// Counts and hashes the rows of a table.
-pub(super) fn prove(
-    connection: &Connection,
-    path: &Path,
-    table: &Table,
-    row_key: &[u8; 32],
-    cancel: &CancellationToken,
-) -> Result<Proof> {
-    let columns: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
-    // NOT INDEXED: the table itself is read, and indexes with unknown collations are not looked at.
-    let sql = format!("SELECT {} FROM main.{} NOT INDEXED", columns.join(", "), quoted(&table.name));
-    let doing = || format!("read table {} of", table.name.escape_debug());
-    let mut statement = match connection.prepare(&sql) {
-        Ok(statement) => statement,
-        Err(e) => {
-            let (code, message) = code_and_message(&e);
-            // A plain SQLITE_ERROR while the statement is compiled: the schema asks for something unknown.
-            return match code {
-                Some(code) if code.extended_code == rusqlite::ffi::SQLITE_ERROR => {
-                    Ok(Proof::Unreadable(message))
-                }
-                _ => Err(failed(path, &doing(), e)),
-            };
-        }
-    };
-    let mut rows = statement.query([]).map_err(|e| failed(path, &doing(), e))?;
-    let mut sum = DigestSum::default();
-    let mut buffer = Vec::new();
-    while let Some(row) = rows.next().map_err(|e| failed(path, &doing(), e))? {
-        buffer.clear();
-        for column in 0..columns.len() {
-            if column > 0 {
-                buffer.push(b',');
-            }
-            let value = row.get_ref(column).map_err(|e| failed(path, &doing(), e))?;
-            encode(value, &mut buffer);
-        }
-        sum.add(row_hash(row_key, &buffer));
-        buffer.shrink_to(ROW_BUFFER);
-        if sum.rows().is_multiple_of(ROWS_PER_LOOK) && cancel.is_cancelled() {
-            return Err(Error::interrupted());
-        }
-    }
-    Ok(Proof::Read(TableProof {
-        table: TableId { schema: String::new(), table: table.name.clone() },
-        columns: table.columns.clone(),
-        key: table.key.clone(),
-        rows: sum.rows(),
-        digest: sum.digest(),
-    }))
-}
-
-/// Appends the one form in which a value is hashed.
-pub(super) fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
-    let sized = |tag: char, bytes: &[u8], out: &mut Vec<u8>| {
-        out.extend_from_slice(format!("{tag}{}:", bytes.len()).as_bytes());
-        out.extend_from_slice(bytes);
-    };
-    match value {
-        ValueRef::Null => out.push(b'n'),
-        ValueRef::Integer(i) => out.extend_from_slice(format!("i{i}").as_bytes()),
-        ValueRef::Real(r) => out.extend_from_slice(format!("r{:016x}", r.to_bits()).as_bytes()),
-        ValueRef::Text(text) => sized('t', text, out),
-        ValueRef::Blob(blob) => sized('b', blob, out),
-    }
-}
-
-fn quoted(name: &str) -> String {
+/// A name as it stands in SQL.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

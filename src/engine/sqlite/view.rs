@@ -13,12 +13,13 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{LOCK_WAIT, Reader, begin, failed, open_shared};
+use super::connection::{LOCK_WAIT, Reader, begin_together, failed, open_shared};
 use super::facts::{self, Facts};
-use super::tables::{self, Proof};
+use super::proving::{Proof, Proving, readers};
+use super::tables;
 use super::{ENGINE, STREAM};
 use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 use crate::repository::manifest::{SourceFacts, StreamKind};
 
 /// Bytes sent at a time, rounded to whole pages.
@@ -27,7 +28,8 @@ const BATCH: usize = 1 << 20;
 /// See the module.
 pub(super) struct SqliteView {
     path: PathBuf,
-    reader: Arc<Reader>,
+    /// In transactions that see the same state. The first one reads the pages.
+    readers: Vec<Arc<Reader>>,
     facts: Facts,
     consistent_at: Timestamp,
     streams: [StreamPlan; 1],
@@ -38,16 +40,18 @@ pub(super) struct SqliteView {
 impl SqliteView {
     /// Starts the read transaction.
     pub(super) async fn open(path: PathBuf, cancel: &CancellationToken) -> Result<Self> {
-        let reader = Reader::new(open_shared(&path)?);
-        let place = path.clone();
-        let (facts, consistent_at) = reader
-            .run(cancel, move |connection, cancel| {
-                begin(connection, &place, LOCK_WAIT, cancel)?;
-                let consistent_at = Timestamp::now();
-                let facts = Facts::read(connection).map_err(|e| failed(&place, "read", e))?;
-                Ok((facts, consistent_at))
-            })
-            .await?;
+        let connections: Vec<Connection> =
+            (0..readers()).map(|_| open_shared(&path)).collect::<Result<_>>()?;
+        let (place, cancelled) = (path.clone(), cancel.clone());
+        // Cancelled while it waits for a lock, it ends at its next look at the token.
+        let begun = tokio::task::spawn_blocking(move || {
+            let connections = begin_together(connections, &place, LOCK_WAIT, &cancelled)?;
+            let consistent_at = Timestamp::now();
+            let facts = Facts::read(&connections[0]).map_err(|e| failed(&place, "read", e))?;
+            Ok::<_, Error>((connections, facts, consistent_at))
+        });
+        let (connections, facts, consistent_at) = begun.await.or_internal("run a worker thread")??;
+        let readers: Vec<Arc<Reader>> = connections.into_iter().map(Reader::new).collect();
         if facts.page_count == 0 {
             return Err(Error::preflight(format!("{} holds nothing yet", path.display()))
                 .remedy("Check the path: a database with a table has at least one page."));
@@ -59,7 +63,7 @@ impl SqliteView {
             table: None,
             estimate: facts.page_count * u64::from(facts.page_size),
         }];
-        Ok(Self { path, reader, facts, consistent_at, streams, complete: AtomicBool::new(false) })
+        Ok(Self { path, readers, facts, consistent_at, streams, complete: AtomicBool::new(false) })
     }
 }
 
@@ -74,7 +78,7 @@ impl View for SqliteView {
             return Err(Error::internal(format!("a SQLite database has no stream {:?}", stream.name)));
         }
         let (path, facts, out) = (self.path.clone(), self.facts.clone(), out.clone());
-        self.reader
+        self.readers[0]
             .run(cancel, move |connection, cancel| send_pages(connection, &path, &facts, &out, cancel))
             .await?;
         self.complete.store(true, Ordering::Release);
@@ -85,54 +89,50 @@ impl View for SqliteView {
         if !self.complete.load(Ordering::Acquire) {
             return Err(Error::interrupted());
         }
+        let (path, facts, consistent_at) = (self.path.clone(), self.facts.clone(), self.consistent_at);
         let row_key = *row_key;
-        let reader = Arc::clone(&self.reader);
-        reader
-            .run(cancel, move |connection, cancel| {
-                let facts = self.prove(connection, &row_key, cancel)?;
-                still_in_transaction(connection, &self.path)?;
-                connection.execute_batch("COMMIT").map_err(|e| failed(&self.path, "close", e))?;
-                Ok(facts)
-            })
-            .await
-    }
-}
-
-impl SqliteView {
-    fn prove(
-        &self,
-        connection: &Connection,
-        row_key: &[u8; 32],
-        cancel: &CancellationToken,
-    ) -> Result<ViewFacts> {
-        let sqlite = |e| failed(&self.path, "read the schema of", e);
-        let mut warnings = Vec::new();
+        let described = self.readers[0].run(cancel, move |connection, _| {
+            let sqlite = |e| failed(&path, "read the schema of", e);
+            let tables = tables::list(connection).map_err(sqlite)?;
+            let described = describe(connection, &facts, consistent_at).map_err(sqlite)?;
+            Ok((described, Proving::plan(connection, path, tables, row_key)))
+        });
+        let (mut facts, proving) = described.await?;
+        let proving = Arc::new(proving);
+        proving.run(&self.readers, cancel).await?;
         let mut proofs = Vec::new();
-        let mut details = self.facts.details();
-        for table in tables::list(connection).map_err(sqlite)? {
-            match tables::prove(connection, &self.path, &table, row_key, cancel)? {
+        for (table, proof) in proving.finish()?.into_iter().enumerate() {
+            match proof {
                 Proof::Read(proof) => proofs.push(proof),
-                Proof::Unreadable(why) => warnings.push(format!(
+                Proof::Unreadable(why) => facts.warnings.push(format!(
                     "table {} is in the snapshot, but its rows were not counted: {why}",
-                    table.name.escape_debug()
+                    proving.name(table).escape_debug()
                 )),
             }
         }
-        if let Some(why) = facts::uncheckable(connection) {
-            warnings.push(format!("a restore of this database cannot run SQLite's integrity check: {why}"));
-            details["uncheckable"] = json!(why);
-        }
-        let source = SourceFacts {
-            engine: ENGINE.to_owned(),
-            version: rusqlite::version().to_owned(),
-            consistent_at: self.consistent_at,
-            consistency_point: format!("change counter {}", self.facts.change_counter),
-            settings: BTreeMap::from([("encoding".to_owned(), self.facts.encoding.clone())]),
-            inventory: facts::inventory(connection).map_err(sqlite)?,
-            details,
-        };
-        Ok(ViewFacts { source, tables: vec![(STREAM.to_owned(), proofs)], warnings })
+        facts.tables.push((STREAM.to_owned(), proofs));
+        Ok(facts)
     }
+}
+
+/// What there is to say of the database but for its tables' rows.
+fn describe(connection: &Connection, facts: &Facts, consistent_at: Timestamp) -> rusqlite::Result<ViewFacts> {
+    let mut details = facts.details();
+    let mut warnings = Vec::new();
+    if let Some(why) = facts::uncheckable(connection) {
+        warnings.push(format!("drills of this database cannot run SQLite's integrity check: {why}"));
+        details["uncheckable"] = json!(why);
+    }
+    let source = SourceFacts {
+        engine: ENGINE.to_owned(),
+        version: rusqlite::version().to_owned(),
+        consistent_at,
+        consistency_point: format!("change counter {}", facts.change_counter),
+        settings: BTreeMap::from([("encoding".to_owned(), facts.encoding.clone())]),
+        inventory: facts::inventory(connection)?,
+        details,
+    };
+    Ok(ViewFacts { source, tables: Vec::new(), warnings })
 }
 
 fn send_pages(

@@ -12,12 +12,15 @@ use super::{check, ok};
 /// Less than two full packs: no snapshot can be taken.
 const LEAST_SPOOL: u64 = 128 << 20;
 
-/// State folder, spool folder, and the room in it.
+/// The folders, and the room for the spool.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     vec![
-        folder("state folder", &config.state_dir),
-        folder("spool folder", &config.spool_dir),
+        folder("state folder", &config.state_dir, 0o077),
+        folder("spool folder", &config.spool_dir, 0o077),
         room(&config.spool_dir, config.spool_limit),
+        // Where marbre is root, the user of a throwaway server must get through to its own folder in there.
+        folder("scratch folder", &config.scratch_dir, 0o066),
+        folder("report folder", &config.report_dir, 0o077),
     ]
 }
 
@@ -26,7 +29,8 @@ pub(super) fn device(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|m| m.dev())
 }
 
-fn folder(name: &str, path: &Path) -> Check {
+/// Whether a folder can be written, and gives others none of the rights in `private`.
+fn folder(name: &str, path: &Path, private: u32) -> Check {
     let there = nearest(path);
     let shown = path.display();
     // A file that never has a name: it is gone when it is closed, whatever happens.
@@ -40,11 +44,11 @@ fn folder(name: &str, path: &Path) -> Check {
             Some(remedy),
         );
     }
-    if there != path {
+    if std::path::absolute(path).is_ok_and(|path| there != path) {
         return ok(name, format!("{shown} will be made below {}", there.display()));
     }
     match std::fs::metadata(path).map(|m| m.permissions().mode() & 0o777) {
-        Ok(mode) if mode & 0o077 == 0 => ok(name, shown.to_string()),
+        Ok(mode) if mode & private == 0 => ok(name, shown.to_string()),
         Ok(mode) => {
             let remedy = format!("Run `chmod 700 '{shown}'`.");
             check(
@@ -60,8 +64,8 @@ fn folder(name: &str, path: &Path) -> Check {
 
 fn room(spool: &Path, limit: u64) -> Check {
     const NAME: &str = "spool space";
-    let free = match rustix::fs::statvfs(nearest(spool)) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+    let free = match free(spool) {
+        Ok(free) => free,
         Err(e) => return check(NAME, CheckState::Skipped, format!("{}: {e}", spool.display()), None),
     };
     let found = format!("{} free, spool_limit is {}", human::bytes(free), human::bytes(limit));
@@ -73,6 +77,12 @@ fn room(spool: &Path, limit: u64) -> Check {
     } else {
         ok(NAME, found)
     }
+}
+
+/// How many bytes this user can still write below a path, which need not exist.
+pub(super) fn free(path: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(nearest(path))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// The folder itself, or the nearest one above it that exists.

@@ -1,6 +1,7 @@
-//! Looks at everything that snapshots need, before they need it. Changes nothing, but for one well-known
-//! object that it leaves at each target.
+//! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for one
+//! well-known object that it leaves at each target.
 
+mod drills;
 mod host;
 mod probe;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Database, Source};
+use crate::engine::scratch::ScratchHost;
 use crate::engine::{Check, CheckState, Engine};
 use crate::error::{Error, Result};
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
@@ -30,6 +32,8 @@ pub struct DoctorJob {
     pub targets: Vec<(TargetName, Result<Arc<dyn Target>>)>,
     /// The engine of every database, or why it could not be made.
     pub engines: Vec<(DatabaseId, Result<Arc<dyn Engine>>)>,
+    /// The host of every database's throwaway places, or why it could not be made.
+    pub hosts: Vec<(DatabaseId, Result<Arc<dyn ScratchHost>>)>,
 }
 
 /// What was found.
@@ -40,7 +44,7 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// The error that the command ends with where snapshots would fail.
+    /// The error that the command ends with where snapshots or drills would fail.
     pub fn error(&self) -> Option<Error> {
         let failed: Vec<String> = self
             .checks
@@ -131,9 +135,15 @@ impl DoctorJob {
         for (group, found) in targets {
             add(&group, found);
         }
-        let databases = join_all(self.config.databases.iter().map(|db| self.database(db, cancel))).await;
-        for (db, found) in self.config.databases.iter().zip(databases) {
-            add(&format!("database {}", db.id), found);
+        let job = &self;
+        let databases = join_all(job.config.databases.iter().map(|db| async move {
+            let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
+            (job.database(db, cancel).await, drills::checks(&job.config, db, host, cancel).await)
+        }))
+        .await;
+        for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
+            add(&format!("database {}", db.id), reading);
+            add(&format!("drills of {}", db.id), drills);
         }
         if cancel.is_cancelled() {
             return Err(Error::interrupted());
@@ -177,6 +187,7 @@ impl DoctorJob {
                 Ok(n) => ok(&name, format!("{n} recipients")),
                 Err(e) => failed(&name, &e),
             });
+            checks.push(drills::signers(&self.config, publisher));
         }
         Ok(checks)
     }

@@ -4,13 +4,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::config::DrillKey;
+use crate::engine::scratch::Scratch;
 use crate::engine::sqlite::SqliteEngine;
 use crate::error::ErrorKind;
-use crate::job::testing::Shared;
+use crate::job::testing::{Repository, Shared};
+use crate::repository::manifest::Manifest;
 use crate::target::TargetErrorKind;
 use crate::target::faulty::{Fault, Faulty, Operation};
 use crate::target::memory::MemoryTarget;
@@ -25,6 +29,25 @@ fn private(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
+/// A host whose one check is in this state.
+struct Host(CheckState);
+
+#[async_trait]
+impl ScratchHost for Host {
+    async fn check(&self, folder: &Path, _: &CancellationToken) -> Vec<Check> {
+        assert!(!folder.exists());
+        vec![check("programs", self.0, "initdb", Some("Install it."))]
+    }
+
+    async fn start(&self, _: &Manifest, _: &Path, _: &CancellationToken) -> Result<Box<dyn Scratch>> {
+        Err(Error::internal("doctor starts nothing"))
+    }
+
+    async fn sweep(&self, _: &Path) -> Result<()> {
+        Err(Error::internal("doctor removes nothing"))
+    }
+}
+
 /// One database, with these targets in memory beside each other in the configuration.
 fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
     let folder = tempfile::tempdir().unwrap();
@@ -37,13 +60,15 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
         "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)",
     )
     .unwrap();
+    let publisher = SigningKey::generate("").unwrap().signer().to_openssh();
     let recipient = || age::x25519::Identity::generate().to_public().to_string();
     let (one, two, here) = (recipient(), recipient(), root.display());
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let mut text = format!(
         "state_dir = '{here}/state'\nspool_dir = '{here}/spool'\nspool_limit = '64MiB'\nsigning_key = '{here}/agent'\n\
-         [publisher.gazette]\nrecipients = ['{one}', '{two}']\n\
-         [database.abonnes]\npublisher = 'gazette'\nengine = 'sqlite'\npath = '{here}/source.db'\ntargets = {names:?}\n"
+         [publisher.gazette]\nrecipients = ['{one}', '{two}']\nsigners = ['{publisher}']\n\
+         [database.abonnes]\npublisher = 'gazette'\nengine = 'sqlite'\npath = '{here}/source.db'\ntargets = {names:?}\n\
+         drills = {{ every = '7d', rto = '4h' }}\nchecks.some = {{ sql = 'SELECT count(*) FROM t', min = 1 }}\n"
     );
     for name in &names {
         text.push_str(&format!("[target.{name}]\nurl = 's3://bucket-{name}/prefix'\n"));
@@ -52,7 +77,9 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
     let engine: Arc<dyn Engine> = Arc::new(SqliteEngine::new(root.join("source.db")));
     let engines = vec![("gazette/abonnes".parse().unwrap(), Ok(engine))];
     let targets = targets.into_iter().map(|(name, target)| (name.parse().unwrap(), Ok(target))).collect();
-    Patient { job: DoctorJob { config, targets, engines }, folder }
+    let host: Arc<dyn ScratchHost> = Arc::new(Host(CheckState::Ok));
+    let hosts = vec![("gazette/abonnes".parse().unwrap(), Ok(host))];
+    Patient { job: DoctorJob { config, targets, engines, hosts }, folder }
 }
 
 fn memory() -> Arc<dyn Target> {
@@ -189,6 +216,11 @@ async fn folders_that_do_not_serve() {
     assert_eq!(found(&report, "host", "spool folder").state, CheckState::Ok);
     assert_eq!(found(&report, "host", "spool space").state, CheckState::Warn);
     assert!(!folder.path().join("not").exists());
+
+    // A path that is relative to the working directory, which nobody made private.
+    let Patient { mut job, folder: _folder } = two();
+    job.config.state_dir = "src".into();
+    assert_eq!(found(&run(job).await, "host", "state folder").state, CheckState::Warn);
 }
 
 #[tokio::test]
@@ -217,4 +249,100 @@ async fn copies_that_share_their_fate() {
     let Patient { mut job, folder } = two();
     place(&mut job, [Path::new("/proc"), folder.path()]);
     assert_eq!(found(&run(job).await, GROUP, "file systems").state, CheckState::Ok);
+}
+
+const DRILLS: &str = "drills of gazette/abonnes";
+
+#[tokio::test]
+async fn drills_that_cannot_be_made() {
+    let Patient { mut job, folder: _folder } = two();
+    job.hosts[0].1 = Ok(Arc::new(Host(CheckState::Fail)));
+    let report = run(job).await;
+    assert_eq!(found(&report, DRILLS, "programs").state, CheckState::Fail);
+    assert!(report.error().unwrap().to_string().contains("drills of gazette/abonnes: programs"));
+
+    let Patient { mut job, folder } = two();
+    job.hosts[0].1 = Err(Error::database("no password"));
+    job.config.scratch_dir = folder.path().join("scratch");
+    private(&job.config.scratch_dir);
+    std::fs::set_permissions(&job.config.scratch_dir, std::fs::Permissions::from_mode(0o750)).unwrap();
+    job.config.report_dir = "/proc/marbre".into();
+    let report = run(job).await;
+    assert_eq!(found(&report, DRILLS, "place").state, CheckState::Fail);
+    assert_eq!(found(&report, "host", "scratch folder").state, CheckState::Warn);
+    assert_eq!(found(&report, "host", "report folder").state, CheckState::Fail);
+
+    let Patient { mut job, folder: _folder } = two();
+    job.hosts.clear();
+    assert_eq!(found(&run(job).await, DRILLS, "place").state, CheckState::Skipped);
+}
+
+#[tokio::test]
+async fn without_a_key_only_the_publisher_can_drill() {
+    let Patient { mut job, folder: _folder } = two();
+    job.config.databases[0].drills.key = DrillKey::None;
+    job.hosts[0].1 = Err(Error::database("no password"));
+    let report = run(job).await;
+    assert_eq!(found(&report, DRILLS, "key").state, CheckState::Warn);
+    assert_eq!(report.checks.iter().filter(|(group, _)| group == DRILLS).count(), 1);
+    assert!(report.error().is_none());
+}
+
+#[tokio::test]
+async fn drills_that_prove_less_than_they_could() {
+    let Patient { mut job, folder } = two();
+    job.config.databases[0].drills.rto = None;
+    job.config.databases[0].checks.clear();
+    job.config.publishers.values_mut().next().unwrap().signers.clear();
+    let report = run(job).await;
+    let goals = found(&report, DRILLS, "goals");
+    assert_eq!(goals.state, CheckState::Warn);
+    assert_eq!(goals.found, "there is no `rto`, no checks of the data");
+    let remedy = goals.remedy.as_deref().unwrap();
+    assert!(
+        remedy
+            .starts_with("Say with `rto` in [database.abonnes.drills] how long a recovery may take. Say in")
+    );
+    assert_eq!(found(&report, "keys", "signers of gazette").state, CheckState::Warn);
+    assert!(!folder.path().join("state/state.sqlite").exists(), "doctor makes nothing");
+
+    let Patient { mut job, folder: _folder } = two();
+    let agent = SigningKey::load(&job.config.signing_key).unwrap().signer().to_openssh();
+    job.config.publishers.values_mut().next().unwrap().signers.push(agent);
+    let report = run(job).await;
+    assert!(found(&report, "keys", "signers of gazette").found.contains("the agent's own key"));
+}
+
+#[tokio::test]
+async fn what_the_last_snapshot_says_about_the_next_drill() {
+    let repository = Repository::of(1, MemoryTarget::new).await;
+    let database = repository.database.clone();
+    let epoch = repository.state.epoch(&database).unwrap().unwrap().epoch;
+    if repository.state.kept_epochs(&database).unwrap().is_empty() {
+        let key = secrecy::SecretString::from("a key");
+        repository.state.keep_epoch_key(&database, &epoch, &key).unwrap();
+    }
+    let with_state = || {
+        let Patient { mut job, folder } = two();
+        job.config.state_dir = repository.folder.path().join("state");
+        (job, folder)
+    };
+    let (job, _folder) = with_state();
+    let report = run(job).await;
+    assert_eq!(found(&report, DRILLS, "key").state, CheckState::Ok);
+    let space = found(&report, DRILLS, "space");
+    assert_eq!(space.state, CheckState::Ok);
+    assert!(space.found.contains("the last snapshot holds"), "{space:?}");
+
+    // A file system without any room.
+    let (mut job, _folder) = with_state();
+    job.config.scratch_dir = "/proc/scratch".into();
+    assert_eq!(found(&run(job).await, DRILLS, "space").state, CheckState::Warn);
+
+    repository.state.destroy_epoch_key(&database, &epoch).unwrap();
+    let (job, _folder) = with_state();
+    let report = run(job).await;
+    let key = found(&report, DRILLS, "key");
+    assert_eq!(key.state, CheckState::Warn);
+    assert!(key.found.contains(epoch.as_str()), "{key:?}");
 }

@@ -1,6 +1,7 @@
 //! Restoring a snapshot: from a target and a key, with no configuration and no state.
 
 pub mod open;
+pub mod recovery;
 pub mod source;
 
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::repository::manifest::Manifest;
 use crate::state::State;
-use open::{OpenSnapshot, Wanted, choose};
+use open::{Fetcher, OpenSnapshot, Opener, Wanted, choose};
+use recovery::{Recovery, differences, first_few};
 use source::Streams;
 
 /// Makes the loader that fits a snapshot's engine and the destination.
@@ -102,8 +104,10 @@ pub enum RestoreVerdict {
 pub struct TableReport {
     /// Its name.
     pub name: String,
-    /// Its rows.
+    /// Rows found.
     pub rows: u64,
+    /// Rows of the snapshot.
+    pub expected_rows: u64,
     /// Count and digest are equal.
     pub equal: bool,
 }
@@ -128,7 +132,10 @@ impl RestoreJob {
         let entry = choose(&catalog, &self.wanted, &self.database, &*watch)?;
         let spool = self.make_spool()?;
         watch.stage("open");
-        let opened = OpenSnapshot::open(&reader, entry, &self.key, spool.path(), &*watch, cancel).await?;
+        let receipt = reader.load(entry, cancel).await?;
+        let fetcher = Fetcher::of(&reader, entry);
+        let opener = Opener::Owner(&self.key);
+        let opened = OpenSnapshot::open(receipt, fetcher, opener, spool.path(), &*watch, cancel).await?;
         let loader = make_loader(&opened.manifest)?;
         let was = loader.inspect(&opened.manifest, cancel).await?;
         if let Destination::Occupied(what) = &was
@@ -157,15 +164,14 @@ impl RestoreJob {
         report: &mut RestoreReport,
         cancel: &CancellationToken,
     ) -> Result<()> {
-        watch.expect(opened.manifest.streams.iter().map(|s| s.length).sum());
-        let loaded = loader.load(&opened.manifest, streams, &self.options, watch, cancel).await?;
+        let recovery = Recovery { opened, loader, streams, watch };
+        let loaded = recovery.load(&self.options, cancel).await?;
         report.rows = opened.receipt.receipt.rows;
         report.bytes = loaded.bytes;
         report.warnings = loaded.warnings;
         report.verdict = RestoreVerdict::Restored;
         if self.prove {
-            watch.stage("compare");
-            let comparison = loader.compare(&opened.manifest, cancel).await?;
+            let comparison = recovery.compare(cancel).await?;
             report.tables = tables(&comparison);
             if !comparison.equal() {
                 return Err(differs(loader, &comparison));
@@ -228,37 +234,15 @@ pub fn tables(comparison: &Comparison) -> Vec<TableReport> {
     let table = |t: &crate::engine::TableComparison| TableReport {
         name: t.table.to_string(),
         rows: t.rows,
+        expected_rows: t.expected_rows,
         equal: t.equal(),
     };
     comparison.tables.iter().map(table).collect()
 }
 
 fn differs(loader: &dyn Loader, comparison: &Comparison) -> Error {
-    let mut what: Vec<String> = comparison
-        .tables
-        .iter()
-        .filter(|t| !t.equal())
-        .map(|t| {
-            if t.rows == t.expected_rows {
-                format!("the rows of {} differ", t.table)
-            } else {
-                format!("{} has {} rows, not {}", t.table, t.rows, t.expected_rows)
-            }
-        })
-        .collect();
-    what.extend(
-        comparison
-            .inventory
-            .iter()
-            .filter(|(_, expected, found)| expected != found)
-            .map(|(kind, expected, found)| format!("{found} objects of type {kind}, not {expected}")),
-    );
-    what.extend(comparison.differences.iter().cloned());
-    if comparison.tables.is_empty() {
-        what.push("the snapshot names no table that could be compared".to_owned());
-    }
     Error::verification(format!("{} is not equal to the snapshot", loader.describe()))
-        .cause(what.join("; "))
+        .cause(first_few(&differences(comparison)))
         .remedy(
             "The destination stays marked as incomplete: do not use it. Restore again, or another snapshot.",
         )

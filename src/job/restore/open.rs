@@ -98,6 +98,23 @@ fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
     )
 }
 
+/// What opens an epoch.
+pub enum Opener<'a> {
+    /// The owner's key, which opens `epoch.age`.
+    Owner(&'a RestoreKey),
+    /// The epoch's own key, which the agent still keeps.
+    Epoch(EpochKey),
+}
+
+impl Opener<'_> {
+    fn open(self, sealed: &[u8], receipt: &Receipt) -> Result<EpochKey> {
+        match self {
+            Self::Owner(key) => EpochKey::open(sealed, key, &receipt.recipients),
+            Self::Epoch(key) => Ok(key),
+        }
+    }
+}
+
 /// A snapshot that was opened.
 #[derive(Debug)]
 pub struct OpenSnapshot {
@@ -188,33 +205,28 @@ fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error
 }
 
 impl OpenSnapshot {
-    /// Opens an entry of the catalog with the publisher's key. `scratch` is a private folder.
+    /// Opens the snapshot of a receipt. `scratch` is a private folder: what lies there under its hash was fetched and
+    /// checked before, and is used.
     pub async fn open(
-        reader: &Reader<'_>,
-        entry: &Entry,
-        key: &RestoreKey,
+        receipt: SignedReceipt,
+        fetcher: Fetcher,
+        opener: Opener<'_>,
         scratch: &Path,
         observer: &dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let receipt = reader.load(entry, cancel).await?;
-        let fetcher = Fetcher {
-            database: reader.database.clone(),
-            targets: by_presence(reader.targets, entry),
-            state: reader.state.cloned(),
-        };
-        let small = |object: ObjectRef| {
-            let (fetcher, path) = (fetcher.clone(), scratch.join(object.sha256.to_string()));
-            async move {
+        let small = async |object: ObjectRef| {
+            let path = scratch.join(object.sha256.to_string());
+            if !path.exists() {
                 fetcher.fetch(&object, &path, observer, cancel).await?;
-                let bytes = tokio::fs::read(&path).await;
-                let _ = tokio::fs::remove_file(&path).await;
-                bytes.or_internal(format!("read {}", path.display()))
             }
+            let bytes = tokio::fs::read(&path).await;
+            let _ = tokio::fs::remove_file(&path).await;
+            bytes.or_internal(format!("read {}", path.display()))
         };
         let content = &receipt.receipt;
         let sealed = small(needed(content, &layout::epoch(&content.epoch))?).await?;
-        let key = EpochKey::open(&sealed, key, &content.recipients)?;
+        let key = opener.open(&sealed, content)?;
         let sealed = small(needed(content, &layout::manifest(&content.epoch, &content.snapshot))?).await?;
         let json = open_small(&sealed, key.identity(), MANIFEST_LIMIT).map_err(|e| {
             Error::verification(format!(
@@ -228,7 +240,18 @@ impl OpenSnapshot {
     }
 }
 
-/// Targets that have this receipt first: the others may still have some of its objects.
+impl Fetcher {
+    /// Fetches from all targets, those first that have this receipt: the others may still have some of its
+    /// objects.
+    pub fn of(reader: &Reader<'_>, entry: &Entry) -> Self {
+        Self {
+            database: reader.database.clone(),
+            targets: by_presence(reader.targets, entry),
+            state: reader.state.cloned(),
+        }
+    }
+}
+
 fn by_presence(targets: &[NamedTarget], entry: &Entry) -> Vec<NamedTarget> {
     let (mut first, second): (Vec<_>, Vec<_>) =
         targets.iter().cloned().partition(|t| entry.targets.contains(&t.name));

@@ -58,7 +58,7 @@ struct Pack {
 
 impl Streams {
     /// The streams of `snapshot`; packs are kept in `folder`, which must be private and on a disk that can
-    /// hold the part of the snapshot that is being read.
+    /// hold the part of the snapshot that is being read. A pack that lies there already was fetched and checked.
     pub fn new(
         snapshot: &OpenSnapshot,
         folder: &Path,
@@ -80,7 +80,7 @@ impl Streams {
                     sha256: pack.sha256,
                     size: pack.size,
                 },
-                here: Mutex::new(false),
+                here: Mutex::new(folder.join(pack.sha256.to_string()).exists()),
                 uses: AtomicU64::new(uses),
             })
             .collect();

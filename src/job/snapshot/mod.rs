@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, LoadObserver as _};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::catalog::{Catalog, Reader};
+use crate::job::epoch_keys::{self, KeyPolicy};
 use crate::job::lock::Lock;
 use crate::job::stages::{Stage, Stopwatch};
 use crate::job::{NamedTarget, Observer};
@@ -58,6 +59,8 @@ pub struct SnapshotJob {
     pub jobs: usize,
     /// How long an epoch lasts.
     pub epoch: Duration,
+    /// Which keys of epochs are kept for drills.
+    pub key_policy: KeyPolicy,
 }
 
 /// How a snapshot went, as `snapshot --json` prints it.
@@ -216,6 +219,7 @@ impl SnapshotJob {
         }
         drop(bench);
         let verdict = self.keep(&epoch, &record, draft, &landed)?;
+        epoch_keys::retire(&self.state, &self.database, self.key_policy, finished_at)?;
         Ok(self.report(&snapshot, &epoch, record, verdict, landed, unreachable, &watch))
     }
 
@@ -234,7 +238,7 @@ impl SnapshotJob {
     }
 
     async fn read_catalog(&self, cancel: &CancellationToken) -> Result<Catalog> {
-        let trust = TrustStore::Own(self.signing_key.signer());
+        let trust = TrustStore::own(self.signing_key.signer());
         let reader = Reader {
             database: &self.database,
             targets: &self.targets,
@@ -293,8 +297,10 @@ impl SnapshotJob {
         }
         let key = EpochKey::generate();
         let epoch = EpochId::new(now, rand::random());
-        // From here on only the publisher can open the epoch: the key is dropped with this scope.
         let sealed = key.seal(&self.recipients, &epoch, &self.database)?;
+        // Where no drill needs it, only the publisher can open the epoch from here on: the key is
+        // dropped with this scope.
+        epoch_keys::keep(&self.state, &self.database, &epoch, &key, self.key_policy)?;
         let recipient = key.recipient();
         let state = EpochState {
             epoch,

@@ -15,14 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::LoadObserver as _;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::catalog::Reader;
 use crate::job::stages::Stopwatch;
-use crate::job::{NamedTarget, Observer};
+use crate::job::{NamedTarget, Observer, damage};
 use crate::keys::TrustStore;
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
-use crate::model::level::Level;
+use crate::model::level::{By, Level};
 use crate::repository::chain::Break;
-use crate::repository::layout;
-use crate::repository::receipt::ObjectRef;
 use crate::state::State;
 use objects::{Findings, ReadBack};
 use receipts::Gathered;
@@ -203,8 +202,26 @@ impl VerifyJob {
             let verified = self.weigh(target, &gathered, found)?;
             report.targets.push(verified);
         }
+        self.drills(&mut report, cancel).await?;
         report.seconds = watch.read().1;
         Ok(report)
+    }
+
+    /// The receipts of drills, fetched afresh, and their chains.
+    async fn drills(&self, report: &mut VerifyReport, cancel: &CancellationToken) -> Result<()> {
+        let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
+        let drills = Reader { database, targets, trust, state: None }.drills(cancel).await?;
+        report.damaged.extend(drills.bad.iter().map(|bad| Damage {
+            target: bad.target.clone(),
+            object: bad.key.clone(),
+            problem: bad.error.to_string(),
+        }));
+        for by in [By::Agent, By::Owner] {
+            let seen = self.state.as_ref().map(|s| s.drill_head(database, by)).transpose()?.flatten();
+            let breaks = drills.breaks(by, seen);
+            report.chain.extend(breaks.iter().map(|b| format!("drills of the {}: {b}", by.word())));
+        }
+        Ok(())
     }
 
     fn in_scope(&self, snapshot: &SnapshotId) -> bool {
@@ -229,7 +246,9 @@ impl VerifyJob {
             }
         }
         for number in &broken {
-            self.lose(&gathered.objects[*number as usize])?;
+            if let Some(state) = &self.state {
+                damage::lose(state, &self.database, &gathered.objects[*number as usize])?;
+            }
         }
         let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());
         Ok(VerifiedTarget {
@@ -256,27 +275,9 @@ impl VerifyJob {
     }
 
     fn disprove(&self, snapshot: &SnapshotId, target: &TargetName) -> Result<()> {
-        let Some(state) = &self.state else { return Ok(()) };
-        for level in [Level::Intact, Level::Restored] {
-            state.disprove(&self.database, snapshot, target, level)?;
-        }
-        Ok(())
-    }
-
-    /// The next snapshot trusts a pack that has the right size. One that is bad anywhere is therefore given
-    /// up everywhere, although other targets may have it whole: its data is sent again.
-    fn lose(&self, object: &ObjectRef) -> Result<()> {
-        let Some(state) = &self.state else { return Ok(()) };
-        if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
-            return state.lose_pack(&self.database, &object.sha256);
-        }
-        // Objects are never replaced: without its `epoch.age` a target can hold no further snapshot of the
-        // epoch, so the next snapshot begins another one.
-        match state.epoch(&self.database)? {
-            Some(current) if object.key == layout::epoch(&current.epoch) => {
-                state.forget_epoch(&self.database)
-            }
-            _ => Ok(()),
+        match &self.state {
+            Some(state) => state.disprove(&self.database, snapshot, target, Timestamp::now()),
+            None => Ok(()),
         }
     }
 }

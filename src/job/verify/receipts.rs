@@ -214,7 +214,7 @@ impl Gathered {
         };
         Known {
             link: Link {
-                snapshot: receipt.snapshot.clone(),
+                id: receipt.snapshot.clone(),
                 sequence: receipt.sequence,
                 previous: receipt.previous,
                 hash: signed.hash(),

@@ -1,5 +1,7 @@
 //! Real databases, read and loaded as the jobs do it.
 
+mod digests;
+mod drilling;
 mod loading;
 mod reading;
 

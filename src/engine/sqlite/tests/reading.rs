@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use rusqlite::params;
 use rusqlite::types::ValueRef;
 
-use super::super::SqliteLoader;
-use super::super::tables::encode;
+use super::super::digest::encode;
+use super::super::{SqliteLoader, SqliteScratchHost};
 use super::*;
+use crate::engine::scratch::{ExaminationResult, ScratchHost};
 use crate::engine::{CheckState, Loader};
 use crate::error::ErrorKind;
 
@@ -131,7 +132,14 @@ async fn a_writer_goes_on_writing() {
         // The digests were taken after the pages, and are of the same state.
         assert_eq!(snapshot.tables()["log"].rows, lines as u64);
         drop(db);
-        std::fs::remove_file(folder.path().join("opened.db")).unwrap();
+        let opened = folder.path().join("opened.db");
+        let (loader, cancel) = (SqliteLoader::new(&opened), CancellationToken::new());
+        let comparison = loader.compare(&snapshot.manifest(), &cancel).await.unwrap();
+        assert!(comparison.equal(), "{comparison:?}");
+        // Looking at a database in WAL mode leaves its empty log.
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(format!("opened.db{suffix}")));
+        }
     }
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
@@ -262,14 +270,17 @@ async fn what_only_the_application_knows_is_a_warning() {
     let snapshot = snapshot(&path).await.unwrap();
     assert_eq!(snapshot.tables()["t"].rows, 1);
     assert!(snapshot.facts.warnings[0].contains("français"), "{:?}", snapshot.facts.warnings);
-    // A restore of it is equal, although it cannot be checked either; but only where the snapshot knew that.
-    let cancel = CancellationToken::new();
-    let mut manifest = snapshot.manifest();
-    let loader = SqliteLoader::new(&path);
-    let comparison = loader.compare(&manifest, &cancel).await.unwrap();
+    // A restore of it is equal, although it cannot be checked either.
+    let (manifest, cancel) = (snapshot.manifest(), CancellationToken::new());
+    assert!(manifest.source.details["uncheckable"].as_str().is_some_and(|why| why.contains("français")));
+    let comparison = SqliteLoader::new(&path).compare(&manifest, &cancel).await.unwrap();
     assert!(comparison.equal(), "{comparison:?}");
-    manifest.source.details["uncheckable"].take();
-    assert!(!loader.compare(&manifest, &cancel).await.unwrap().equal());
+    let place = path.with_file_name("place");
+    let scratch = SqliteScratchHost::new().start(&manifest, &place, &cancel).await.unwrap();
+    std::fs::copy(&path, place.join("database.sqlite")).unwrap();
+    let found = scratch.examine(&["foreign-keys".to_owned()], &cancel).await.unwrap();
+    assert_eq!(found[0].result, ExaminationResult::Unavailable);
+    assert!(found[0].found.contains("français"), "{found:?}");
 }
 
 #[tokio::test]

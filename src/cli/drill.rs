@@ -1,0 +1,282 @@
+//! `marbre drill`
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::context::{self, Context, DrillOptions};
+use super::restore::{ask_passphrase, wanted};
+use super::source::{Source, SourceArgs};
+use super::{output, signals, usage_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::drill::DrillJob;
+use crate::job::drill::page::Verdict;
+use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
+use crate::job::{Observer, drill};
+use crate::keys::{RestoreKey, SigningKey, keygen};
+use crate::model::human::{bytes, count, duration};
+use crate::model::id::TargetName;
+use crate::model::sabotage::Sabotage;
+
+/// Arguments of `drill`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration (with --from: publisher/database)
+    #[arg(value_name = "DB", conflicts_with = "database")]
+    name: Option<String>,
+
+    /// The snapshot
+    #[arg(long, default_value = "latest", value_name = "SNAPSHOT")]
+    snapshot: String,
+
+    /// The target to read from [default: the one whose last proof is oldest]
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+
+    /// Damage the drill's own copy, which must then be noticed: byte, row, missing-table, index, sequence or stale
+    #[arg(long, value_name = "WHAT")]
+    sabotage: Option<String>,
+
+    /// Leave the restored copy of a failed drill for people to look at. It is readable
+    #[arg(long)]
+    keep_on_failure: bool,
+
+    /// Take what is found as the new measure for changes: where the data changed much, and rightly
+    #[arg(long, conflicts_with = "as_owner")]
+    new_baseline: bool,
+
+    /// Write the report here too
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+
+    /// Owner of the data: drill with the restore key, on a machine of your own
+    #[arg(long, requires = "key")]
+    as_owner: bool,
+
+    /// With --as-owner: the restore key, an age identity file
+    #[arg(long, short = 'i', value_name = "FILE", requires = "as_owner")]
+    key: Option<PathBuf>,
+
+    /// With --as-owner: the key that signs the receipt [default: `publisher_ed25519` beside the restore key]
+    #[arg(long, value_name = "FILE", requires = "as_owner")]
+    sign: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Where an owner's drill restores; the agent's is in the configuration.
+#[derive(Debug, Clone, clap::Args)]
+struct PlaceArgs {
+    /// With --as-owner: a PostgreSQL server to restore into [default: a throwaway one]
+    #[arg(long, value_name = "URL", requires = "as_owner")]
+    scratch: Option<String>,
+
+    /// With --as-owner: the local folder to restore in [default: ~/.cache/marbre/scratch]
+    #[arg(long, value_name = "DIR", requires = "as_owner")]
+    scratch_dir: Option<PathBuf>,
+
+    /// With --as-owner: folder of `initdb`, `postgres` and `pg_restore` [default: those that fit]
+    #[arg(long, value_name = "DIR", requires = "as_owner")]
+    bin_dir: Option<PathBuf>,
+}
+
+pub async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let observer = context.observer();
+    let job = match args.as_owner {
+        true => owner_job(&args, context, &*observer, &cancel).await?,
+        false => agent_job(&args, context, &*observer).await?,
+    };
+    let report = job.run(Timestamp::now(), observer, &cancel).await?;
+    output::report(context.json, &report, print)?;
+    Ok(verdict(&report))
+}
+
+async fn agent_job(args: &Args, context: &Context, observer: &dyn Observer) -> Result<DrillJob> {
+    if !args.source.from.is_empty() {
+        return Err(usage_error("--from is for drills of the owner: say --as-owner with it"));
+    }
+    let config = context.config()?;
+    let name = args.name.as_deref().or(args.source.database.as_deref());
+    let name = name.ok_or_else(|| usage_error("which database? `marbre drill DB`"))?;
+    let database = config.database(name)?;
+    context::sweep_scratch(&config, observer).await?;
+    let mut job = context::drill_job(&config, database).await?;
+    job.target = args.target.as_deref().map(target_name).transpose()?;
+    job.wanted = wanted(&args.snapshot)?;
+    job.sabotage = args.sabotage()?;
+    job.keep_on_failure = args.keep_on_failure;
+    job.new_baseline = args.new_baseline;
+    job.report_dirs.extend(args.report.clone());
+    Ok(job)
+}
+
+async fn owner_job(
+    args: &Args,
+    context: &Context,
+    observer: &dyn Observer,
+    cancel: &tokio_util::sync::CancellationToken,
+) -> Result<DrillJob> {
+    let key_file =
+        args.key.as_deref().ok_or_else(|| usage_error("--as-owner needs the restore key: -i FILE"))?;
+    let key = RestoreKey::load(key_file, ask_passphrase)?;
+    key.warnings().iter().for_each(|warning| observer.warn(warning));
+    let mut source_args = args.source.clone();
+    source_args.database = args.name.clone().or(source_args.database);
+    let source = Source::one(&source_args, Some(key_file), context, cancel).await?;
+    let scratch_dir = match &args.place.scratch_dir {
+        Some(folder) => folder.clone(),
+        None => default_scratch_dir()?,
+    };
+    let options = DrillOptions {
+        scratch: args.place.scratch.clone(),
+        password: None,
+        bin_dir: args.place.bin_dir.clone(),
+        user: None,
+        jobs: 4,
+    };
+    let swept = drill::site::sweep(&scratch_dir, &|_| context::any_host(&options)).await?;
+    swept.warnings.iter().for_each(|warning| observer.warn(warning));
+    let mut job = context::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
+    job.target = args.target.as_deref().map(target_name).transpose()?;
+    job.wanted = wanted(&args.snapshot)?;
+    job.sabotage = args.sabotage()?;
+    job.keep_on_failure = args.keep_on_failure;
+    job.report_dirs = vec![args.report.clone().unwrap_or_else(|| PathBuf::from("drill-reports"))];
+    Ok(job)
+}
+
+impl Args {
+    fn sabotage(&self) -> Result<Option<Sabotage>> {
+        self.sabotage
+            .as_deref()
+            .map(|text| text.parse().map_err(|e: String| usage_error(format!("--sabotage {e}"))))
+            .transpose()
+    }
+}
+
+fn target_name(text: &str) -> Result<TargetName> {
+    text.parse().map_err(|e: crate::model::id::InvalidId| usage_error(format!("--target: {e}")))
+}
+
+fn signing_key(args: &Args, key_file: &Path) -> Result<SigningKey> {
+    let beside = key_file.with_file_name(keygen::PUBLISHER_KEY);
+    let path = args.sign.as_deref().unwrap_or(&beside);
+    SigningKey::load(path).map_err(|e| match path.exists() {
+        true => e,
+        false => e.remedy(
+            "The receipt is signed with the publisher's key, which `marbre keygen` made beside the restore key: name it with --sign.",
+        ),
+    })
+}
+
+fn default_scratch_dir() -> Result<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    cache.map(|cache| cache.join("marbre").join("scratch")).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "there is no home folder to restore in")
+            .remedy("Name a folder with --scratch-dir.")
+    })
+}
+
+/// What the command ends with.
+pub fn verdict(report: &DrillReport) -> Option<Error> {
+    let failure = report.error.as_ref().map(|e| {
+        let kind = ErrorKind::of_exit_code(e.exit_code);
+        let error = Error::new(kind, e.message.clone());
+        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause));
+        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
+    });
+    match (&report.sabotage, failure) {
+        (Some(sabotage), Some(failure)) if sabotage.caught => {
+            let what = sabotage.kind.word();
+            let at = &sabotage.expected_stage;
+            Some(
+                Error::verification(format!(
+                    "the drill failed, as it had to: the sabotage `{what}` was noticed ({at})"
+                ))
+                .cause(failure)
+                .remedy("Nothing is to be done: a drill that can fail is worth something when it passes."),
+            )
+        }
+        (_, Some(failure)) => {
+            let stage = report.failed_stage.as_deref().unwrap_or("start");
+            Some(failure.context(format!("the drill failed at stage {stage}")))
+        }
+        (_, None) => not_everywhere(report),
+    }
+}
+
+/// A proof that is not on every target is one that others may not see.
+fn not_everywhere(report: &DrillReport) -> Option<Error> {
+    let failed: Vec<String> =
+        report.targets.iter().filter_map(|t| Some(format!("{}: {}", t.name, t.error.as_ref()?))).collect();
+    (!failed.is_empty()).then(|| {
+        Error::new(ErrorKind::Degraded, "the drill has passed, but not every target took its receipt")
+            .cause(failed.join("; "))
+            .remedy(format!(
+                "The next drill puts it there. An owner without the right to write sends {}.json and .json.sig from the \
+                 folder of the report to the provider.",
+                report.drill
+            ))
+    })
+}
+
+/// What people see.
+pub fn print(report: &DrillReport) {
+    let line = |name: &str, value: &str| output::print(&format!("  {name:<10}{value}"));
+    let verdict = Verdict::of(report);
+    let level = report.level.map(|level| format!(", {}", level.word())).unwrap_or_default();
+    let word = format!("{}{level}", verdict.word());
+    output::print(&format!("drill {} of {}/{}: {word}", report.drill, report.publisher, report.database));
+    if let (Some(snapshot), Some(at)) = (&report.snapshot, &report.consistent_at) {
+        line("snapshot", &format!("{snapshot} (state of {at})"));
+    }
+    if let Some(target) = &report.target {
+        line("from", &format!("target {target}, {} fetched", bytes(report.fetched_bytes)));
+    }
+    if let Some(place) = &report.scratch {
+        line("into", place);
+    }
+    if let Some(done) = report.sabotage.as_ref().and_then(|s| s.done.as_deref()) {
+        line("sabotage", done);
+    }
+    let equal = report.tables.iter().filter(|t| t.equal).count();
+    if !report.tables.is_empty() {
+        line("tables", &format!("{equal} of {} equal, {} rows", report.tables.len(), count(report.rows)));
+    }
+    for difference in &report.differences {
+        line("DIFFERENT", difference);
+    }
+    report.checks.iter().for_each(|check| line("check", &checked(check)));
+    if let Some(seconds) = report.rto_seconds {
+        let promised = report.rto_promised_seconds.map(|rto| format!(", {} promised", duration(rto as f64)));
+        line("recovery", &format!("{}{}", duration(seconds), promised.unwrap_or_default()));
+    }
+    let stages: Vec<String> =
+        report.stages.iter().map(|s| format!("{} {}", s.name, duration(s.seconds))).collect();
+    line("took", &format!("{} ({})", duration(report.seconds), stages.join(", ")));
+    for target in report.targets.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))) {
+        line("receipt", &format!("NOT at target {}: {}", target.0, target.1));
+    }
+    report.reports.iter().for_each(|path| line("report", path));
+    report.kept.iter().for_each(|how| line("KEPT", how));
+    report.warnings.iter().for_each(|warning| line("warning", warning));
+}
+
+fn checked(check: &CheckReport) -> String {
+    let word = match check.result {
+        CheckResult::Passed => "passed",
+        CheckResult::Failed => "FAILED",
+        CheckResult::NoBaseline => "no earlier value yet",
+        CheckResult::Unavailable => "cannot be made here",
+        CheckResult::Off => "switched off",
+    };
+    let value = check.value.as_ref().map(|v| format!(" ({v})")).unwrap_or_default();
+    let message = check.message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
+    format!("{}: {word}{value}{message}", check.name)
+}

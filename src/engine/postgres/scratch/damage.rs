@@ -1,0 +1,162 @@
+//! Damage to a restored database, to see whether it is noticed.
+
+use rand::seq::SliceRandom;
+use tokio_util::sync::CancellationToken;
+
+use super::super::catalog::{OWN_SCHEMA, Sequence};
+use super::super::connect::{Connector, Session, failed, interruptible};
+use super::super::details::Details;
+use super::super::quote::{ident, ident_line, literal, qualified};
+use crate::engine::scratch::Damage;
+use crate::error::{Error, Result};
+use crate::repository::manifest::{Manifest, TableId};
+
+/// Does it, to something chosen at random, and says to what.
+pub async fn damage(
+    connector: &Connector,
+    damage: Damage,
+    manifest: &Manifest,
+    cancel: &CancellationToken,
+) -> Result<String> {
+    let details = Details::of(manifest)?;
+    let session = connector.connect(cancel).await?;
+    // No trigger, rule or foreign key may undo it or refuse it. Only a superuser may say so.
+    let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
+    let doing = async {
+        match damage {
+            Damage::Row => row(&session, manifest, &details).await,
+            Damage::MissingTable => table(&session, manifest, &details).await,
+            Damage::Index => index(&session).await,
+            Damage::Sequence => sequence(&session, &details).await,
+        }
+    };
+    interruptible(cancel, doing).await
+}
+
+fn nothing(what: &str) -> Error {
+    Error::preflight(format!("the restored database has {what}"))
+        .remedy("Choose another sabotage, or another database.")
+}
+
+/// The tables of the manifest in any order. Those of extensions are left out: not all of their rows are the user's, and
+/// they cannot be dropped.
+fn tables<'a>(manifest: &'a Manifest, details: &Details, with_rows: bool) -> Vec<&'a TableId> {
+    let proofs = manifest.streams.iter().flat_map(|stream| &stream.tables);
+    let of_extension = |table: &TableId| details.config_tables.iter().any(|c| c.table == *table);
+    let mut tables: Vec<&TableId> = proofs
+        .filter(|proof| proof.rows > 0 || !with_rows)
+        .map(|proof| &proof.table)
+        .filter(|table| !of_extension(table))
+        .collect();
+    tables.shuffle(&mut rand::rng());
+    tables
+}
+
+async fn row(session: &Session, manifest: &Manifest, details: &Details) -> Result<String> {
+    let mut last = None;
+    for table in tables(manifest, details, true) {
+        let name = qualified(&table.schema, &table.table);
+        let sql = format!("DELETE FROM ONLY {name} WHERE ctid = (SELECT ctid FROM ONLY {name} LIMIT 1)");
+        match session.client.execute(&sql, &[]).await {
+            Ok(0) => {}
+            Ok(_) => return Ok(format!("one row of table {table} was deleted")),
+            Err(e) => last = Some(failed(&format!("delete a row of table {table}"), &e)),
+        }
+    }
+    Err(last.unwrap_or_else(|| nothing("no row that could be deleted")))
+}
+
+async fn table(session: &Session, manifest: &Manifest, details: &Details) -> Result<String> {
+    let mut last = None;
+    for table in tables(manifest, details, false) {
+        let sql = format!("DROP TABLE {} CASCADE", qualified(&table.schema, &table.table));
+        match session.client.batch_execute(&sql).await {
+            Ok(()) => return Ok(format!("table {table} was dropped")),
+            Err(e) => last = Some(failed(&format!("drop table {table}"), &e)),
+        }
+    }
+    Err(last.unwrap_or_else(|| nothing("no table that could be dropped")))
+}
+
+/// An index that nothing else needs: not a part of a partitioned one, and not of an extension.
+async fn index(session: &Session) -> Result<String> {
+    let rows = session
+        .query(
+            &format!(
+                "SELECT n.nspname::text, c.relname::text, t.relname::text,
+                   (SELECT k.conname::text FROM pg_constraint k
+                    WHERE k.conindid = c.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x') LIMIT 1)
+                 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+                 JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relkind IN ('i', 'I') AND NOT c.relispartition AND t.relkind IN ('r', 'p', 'm')
+                   AND c.relpersistence = 'p' AND {OWN_SCHEMA}
+                   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                     AND d.objid IN (c.oid, t.oid) AND d.deptype = 'e')
+                 ORDER BY random() LIMIT 1"
+            ),
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else {
+        return Err(nothing("no index that could be dropped"));
+    };
+    let (schema, index, table): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    let constraint: Option<String> = row.get(3);
+    let sql = match &constraint {
+        Some(constraint) => {
+            format!(
+                "ALTER TABLE {} DROP CONSTRAINT {} CASCADE",
+                qualified(&schema, &table),
+                ident(constraint)
+            )
+        }
+        None => format!("DROP INDEX {} CASCADE", qualified(&schema, &index)),
+    };
+    let name = format!("{}.{}", ident_line(&schema), ident_line(&index));
+    session.batch(&sql, &format!("drop index {name}")).await?;
+    Ok(match constraint {
+        Some(_) => format!("index {name} was dropped, with the constraint that it belongs to"),
+        None => format!("index {name} was dropped"),
+    })
+}
+
+async fn sequence(session: &Session, details: &Details) -> Result<String> {
+    let mut sequences: Vec<&Sequence> = details.sequences.iter().collect();
+    sequences.shuffle(&mut rand::rng());
+    let Some(sequence) = sequences.first() else {
+        return Err(nothing("no sequence that could be set back"));
+    };
+    let name = literal(&qualified(&sequence.schema, &sequence.name));
+    let rows = session
+        .query(&format!("SELECT seqmin, seqmax FROM pg_sequence WHERE seqrelid = {name}::regclass"), &[])
+        .await?;
+    let (lowest, highest) = rows.first().map_or((1, 1), |row| (row.get(0), row.get(1)));
+    let (value, called) = elsewhere(sequence, lowest, highest);
+    let shown = format!("{}.{}", ident_line(&sequence.schema), ident_line(&sequence.name));
+    let sql = format!("SELECT setval({name}::regclass, {value}, {called})");
+    session.batch(&sql, &format!("set sequence {shown}")).await?;
+    Ok(format!("sequence {shown} was set to another value"))
+}
+
+/// A place where the sequence may stand, and does not: one back, as after the loss of the last rows, if that can be.
+fn elsewhere(sequence: &Sequence, lowest: i64, highest: i64) -> (i64, bool) {
+    match sequence.last_value {
+        value if value > lowest => (value - 1, sequence.is_called),
+        value if value < highest => (value + 1, sequence.is_called),
+        value => (value, !sequence.is_called),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_move_within_their_bounds() {
+        let at = |last_value| Sequence { schema: "s".into(), name: "q".into(), last_value, is_called: true };
+        assert_eq!(elsewhere(&at(7), 1, 9), (6, true));
+        assert_eq!(elsewhere(&at(1), 1, 9), (2, true));
+        assert_eq!(elsewhere(&at(1), 1, 1), (1, false));
+        assert_eq!(elsewhere(&at(i64::MIN), i64::MIN, i64::MAX), (i64::MIN + 1, true));
+    }
+}

@@ -1,0 +1,97 @@
+//! What `doctor` looks at before a drill.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::check::{check, fail, ok, warn};
+use super::super::connect::Connector;
+use super::PostgresScratchConfig;
+use super::elsewhere::rights;
+use super::programs::{Programs, Runner, list};
+use super::server::refuse_long;
+use crate::engine::{Check, CheckState};
+use crate::error::{Error, Result};
+
+const SERVER: &str = "scratch server";
+const RIGHTS: &str = "scratch rights";
+const USER: &str = "scratch user";
+const FOLDER: &str = "scratch folder";
+
+/// Looks at a server elsewhere.
+pub async fn elsewhere(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
+    let look = async {
+        let session = admin.connect(cancel).await?;
+        rights(&session).await
+    };
+    let rights = match look.await {
+        Ok(rights) => rights,
+        Err(e) => {
+            let remedy = Some("Mend the connection first.".to_owned());
+            return vec![fail(SERVER, &e), check(RIGHTS, CheckState::Skipped, "no connection", remedy)];
+        }
+    };
+    let server = ok(SERVER, format!("PostgreSQL {}, {}", rights.version, admin.describe()));
+    let may = match (rights.refuse(admin), rights.roles, rights.superuser) {
+        (Err(e), _, _) => fail(RIGHTS, &e),
+        (Ok(()), false, _) => warn(
+            RIGHTS,
+            "the user may create databases, but no roles: checks by queries will fail",
+            "Let the server's administrator run: ALTER ROLE … CREATEROLE.",
+        ),
+        (Ok(()), true, false) => warn(
+            RIGHTS,
+            "the user may create databases and roles, but is no superuser: not everything may come back, and indexes are \
+             not checked",
+            "Use a throwaway server, or a superuser of a server that serves nothing else.",
+        ),
+        (Ok(()), true, true) => ok(RIGHTS, "the user may do everything"),
+    };
+    vec![server, may]
+}
+
+/// Looks at what a throwaway server needs.
+pub async fn throwaway(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
+    let mut checks = vec![programs(config).await];
+    let remedy = Some("Mend the user for drills first.".to_owned());
+    match Runner::new(config.user.as_deref()).await {
+        Err(e) => {
+            checks.push(fail(USER, &e));
+            checks.push(check(FOLDER, CheckState::Skipped, "there is no user", remedy));
+        }
+        Ok(runner) => {
+            let name = runner.user.as_ref().map_or("the user that runs marbre", |user| &user.name);
+            checks.push(ok(USER, name));
+            checks.push(match reachable(&runner, folder).await {
+                Ok(found) => ok(FOLDER, found),
+                Err(e) => fail(FOLDER, &e),
+            });
+        }
+    }
+    checks
+}
+
+async fn programs(config: &PostgresScratchConfig) -> Check {
+    let found = Programs::all(config.bin_dir.as_deref()).await;
+    if found.is_empty() {
+        let place = config
+            .bin_dir
+            .as_ref()
+            .map_or("PATH and /usr/lib/postgresql".to_owned(), |d| d.display().to_string());
+        let error = Error::preflight(format!("there are no initdb and postgres in {place}"))
+            .remedy("Install the server programs of PostgreSQL in the source's major version, or name their folder with bin_dir.");
+        return fail(SERVER, &error);
+    }
+    ok(SERVER, format!("can be started: PostgreSQL {}", list(&found)))
+}
+
+/// The folder of drills itself is opened by a drill where that is needed; what lies above it must be open now.
+async fn reachable(runner: &Runner, folder: &Path) -> Result<String> {
+    refuse_long(folder)?;
+    let scratch = folder.parent().unwrap_or(folder);
+    let above = scratch.ancestors().skip(1).find(|path| path.is_dir());
+    if let Some(above) = above {
+        runner.refuse_closed(above).await?;
+    }
+    Ok(scratch.display().to_string())
+}

@@ -1,0 +1,109 @@
+//! PostgreSQL's own check of restored indexes, by the extension amcheck.
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::catalog::OWN_SCHEMA;
+use super::super::connect::{Connector, Session, cause, failed, interruptible};
+use super::super::quote::{ident, ident_line, qualified};
+use super::random_name;
+use crate::engine::scratch::{Examination, ExaminationResult};
+use crate::error::Result;
+use crate::model::human;
+
+/// The name of the check.
+pub const AMCHECK: &str = "amcheck";
+
+/// How many bad indexes are named.
+const NAMED: usize = 5;
+
+/// Checks every index.
+pub async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Result<Examination> {
+    let session = connector.connect(cancel).await?;
+    let (result, found) = interruptible(cancel, amcheck(&session)).await?;
+    Ok(Examination { name: AMCHECK, result, found })
+}
+
+async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
+    // Only a superuser may; whoever is none needs it not either.
+    let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
+    let schema = match install(session).await? {
+        Ok(schema) => schema,
+        Err(why) => return Ok((ExaminationResult::Unavailable, why)),
+    };
+    let indexes = session
+        .query(
+            &format!(
+                "SELECT c.oid, n.nspname::text, c.relname::text
+                 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = c.relam
+                 WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p'
+                   AND i.indisvalid AND i.indisready AND {OWN_SCHEMA}
+                 ORDER BY 2, 3"
+            ),
+            &[],
+        )
+        .await?;
+    if indexes.is_empty() {
+        return Ok((ExaminationResult::Unavailable, "there is no index to check".to_owned()));
+    }
+    let call = format!(
+        "SELECT {}(index => $1::oid::regclass, heapallindexed => true)",
+        qualified(&schema, "bt_index_check")
+    );
+    let check = session.client.prepare(&call).await.map_err(|e| failed("call amcheck", &e))?;
+    let mut bad = Vec::new();
+    for row in &indexes {
+        let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+        let index = format!("{}.{}", ident_line(&schema), ident_line(&name));
+        if let Err(e) = session.client.execute(&check, &[&oid]).await {
+            // Corruption has a class of its own. Anything else says nothing of the index.
+            match e.code().is_some_and(|code| code.code().starts_with("XX")) {
+                true => bad.push(format!("{index}: {}", cause(&e))),
+                false => return Err(failed(&format!("check index {index}"), &e)),
+            }
+        }
+    }
+    let all = human::count(indexes.len() as u64);
+    if bad.is_empty() {
+        let noun = if indexes.len() == 1 { "index" } else { "indexes" };
+        return Ok((ExaminationResult::Passed, format!("{all} {noun}")));
+    }
+    let more = match bad.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let named = bad[..bad.len().min(NAMED)].join("; ");
+    Ok((ExaminationResult::Failed, format!("{} of {all} indexes are bad: {named}{more}", bad.len())))
+}
+
+/// The schema in which amcheck is, or why it is not there. The snapshot may have had it itself.
+async fn install(session: &Session) -> Result<std::result::Result<String, String>> {
+    let rows = session
+        .query(
+            "SELECT (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                     WHERE e.extname = 'amcheck'),
+                    EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck'),
+                    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
+            &[],
+        )
+        .await?;
+    let (there, available, superuser): (Option<String>, bool, bool) =
+        rows.first().map_or((None, false, false), |row| (row.get(0), row.get(1), row.get(2)));
+    if !superuser {
+        return Ok(Err(
+            "only a superuser may check indexes, and the user of the server for drills is none".to_owned()
+        ));
+    }
+    if let Some(schema) = there {
+        return Ok(Ok(schema));
+    }
+    if !available {
+        return Ok(Err(
+            "the extension amcheck is not installed on the server (package postgresql-contrib)".to_owned()
+        ));
+    }
+    let schema = random_name("marbre_amcheck");
+    let sql = format!("CREATE SCHEMA {0}; CREATE EXTENSION amcheck SCHEMA {0}", ident(&schema));
+    session.batch(&sql, "install amcheck in the restored database").await?;
+    Ok(Ok(schema))
+}

@@ -1,0 +1,302 @@
+//! What a throwaway server may leave behind: processes and a segment of shared memory.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use tokio::process::Command;
+
+use super::programs::program;
+use crate::error::{Error, Result, ResultExt};
+
+/// What the server calls itself in the titles of its processes: by the folder, so that a later run knows it too.
+pub fn cluster_name(folder: &Path) -> String {
+    let hash = blake3::hash(folder.as_os_str().as_bytes());
+    format!("marbre_{}", &hash.to_hex()[..16])
+}
+
+/// A process, as far as it matters here.
+struct Process {
+    /// Its working folder, where we may see it.
+    cwd: Option<PathBuf>,
+    /// Its arguments, or the title it gave itself.
+    arguments: Vec<u8>,
+    uid: u32,
+}
+
+impl Process {
+    fn read(pid: u32) -> Option<Self> {
+        let place = PathBuf::from(format!("/proc/{pid}"));
+        let uid = fs::metadata(&place).ok()?.uid();
+        let cwd = fs::read_link(place.join("cwd")).ok();
+        let arguments = fs::read(place.join("cmdline")).unwrap_or_default();
+        Some(Self { cwd, arguments, uid })
+    }
+
+    /// Whether it belongs to the server in this folder: the server's own processes work in its data folder, and so does
+    /// everything that they start. Where we may not see that (root in a container), the name tells.
+    fn belongs(&self, folder: &Path) -> bool {
+        if self.cwd.as_ref().is_some_and(|cwd| cwd.starts_with(folder)) {
+            return true;
+        }
+        let title = format!("postgres: {}: ", cluster_name(folder));
+        if self.arguments.starts_with(title.as_bytes()) {
+            return true;
+        }
+        let mut words = self.arguments.split(|byte| *byte == 0);
+        let program = words.next().unwrap_or_default();
+        let program = Path::new(std::ffi::OsStr::from_bytes(program)).file_name();
+        let data = folder.join("data");
+        program.is_some_and(|name| name == "postgres" || name == "initdb")
+            && words.any(|word| word == data.as_os_str().as_bytes())
+    }
+}
+
+/// The processes of the server in this folder. Those of other users (somebody who looks at the folder) are not its.
+fn of_server(folder: &Path) -> Vec<u32> {
+    let owner = owner(folder);
+    let ours = std::process::id();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != ours && is_of(*pid, folder, owner))
+        .collect()
+}
+
+fn owner(folder: &Path) -> Option<u32> {
+    fs::symlink_metadata(folder).ok().map(|meta| meta.uid())
+}
+
+fn is_of(pid: u32, folder: &Path, owner: Option<u32>) -> bool {
+    Process::read(pid)
+        .is_some_and(|process| owner.is_none_or(|uid| uid == process.uid) && process.belongs(folder))
+}
+
+fn kill(pid: u32, folder: &Path) {
+    let Some(process) = Pid::from_raw(pid.cast_signed()) else { return };
+    // The process that is held cannot become another one between the look and the signal. That it is gone is no failure.
+    match pidfd_open(process, PidfdFlags::empty()) {
+        Ok(held) if is_of(pid, folder, owner(folder)) => drop(pidfd_send_signal(&held, Signal::KILL)),
+        Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+        Err(_) => drop(kill_process(process, Signal::KILL)),
+    }
+}
+
+/// How often, and how long in all, processes are looked for that should be gone.
+const LOOK: (Duration, u32) = (Duration::from_millis(50), 400);
+
+/// Ends every process of the server in this folder, and looks whether they are gone.
+pub async fn end(folder: &Path) -> Result<()> {
+    let (pause, looks) = LOOK;
+    let mut left = of_server(folder);
+    for _ in 0..looks {
+        if left.is_empty() {
+            return Ok(());
+        }
+        left.iter().for_each(|pid| kill(*pid, folder));
+        tokio::time::sleep(pause).await;
+        left = of_server(folder);
+    }
+    let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
+    Err(Error::internal(format!("the throwaway server in {} does not end", folder.display()))
+        .cause(format!("these processes are still there: {}", pids.join(", ")))
+        .remedy("End them by hand, then remove the folder: it holds readable data."))
+}
+
+/// The small segment of System V shared memory by which servers exclude each other. A server that is killed leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    key: u32,
+    id: u32,
+    creator: u32,
+    /// Who owns the server's folder: what code in the server may write into its lock file is worth no more than that.
+    owner: u32,
+}
+
+impl Segment {
+    /// That of the server in this folder, by its lock file, if there is one.
+    pub fn of(folder: &Path) -> Option<Self> {
+        // What lies there belongs to the server's user: neither a link nor a pipe may fool us.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let path = folder.join("data/postmaster.pid");
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
+        let mut text = String::new();
+        file.take(4096).read_to_string(&mut text).ok()?;
+        Self::parse(&text, fs::symlink_metadata(folder).ok()?.uid())
+    }
+
+    fn parse(text: &str, owner: u32) -> Option<Self> {
+        let mut lines = text.lines();
+        let creator = lines.next()?.trim().parse().ok()?;
+        let mut words = lines.nth(5)?.split_whitespace();
+        let key: u64 = words.next()?.parse().ok()?;
+        // The kernel's keys are 32 bits wide, whatever sign they are written with.
+        Some(Self { key: (key & 0xffff_ffff) as u32, id: words.next()?.parse().ok()?, creator, owner })
+    }
+
+    /// Whether the kernel's list still has it: the same key, made by the same process, of the server's user.
+    fn is_in(&self, list: &str) -> bool {
+        list.lines().skip(1).any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |at: usize| words.get(at).and_then(|word| word.parse::<i64>().ok());
+            let wanted = [i64::from(self.key.cast_signed()), i64::from(self.id), i64::from(self.creator)];
+            [number(0), number(1), number(4)] == wanted.map(Some) && number(7) == Some(i64::from(self.owner))
+        })
+    }
+
+    /// Whether it is still there.
+    pub fn is_there(&self) -> bool {
+        fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|list| self.is_in(&list))
+    }
+
+    /// Removes it, if it is still there. The server's processes have ended before.
+    pub async fn remove(&self) -> Result<()> {
+        if !self.is_there() {
+            return Ok(());
+        }
+        let mut command = Command::new(program("ipcrm")?);
+        command
+            .args(["-m", &self.id.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let _status = command.kill_on_drop(true).status().await.or_internal("run ipcrm")?;
+        match self.is_there() {
+            false => Ok(()),
+            true => Err(Error::internal("the throwaway server's segment of shared memory is still there")
+                .remedy(format!("Remove it by hand: ipcrm -m {}", self.id))),
+        }
+    }
+}
+
+/// The path as the kernel shows it in `/proc`, though its last part may not exist (any more).
+pub fn real_path(folder: &Path) -> PathBuf {
+    if let Ok(real) = folder.canonicalize() {
+        return real;
+    }
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    match (absolute.parent().map(Path::canonicalize), absolute.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => absolute,
+    }
+}
+
+/// The last thing that the log says about a failure.
+pub fn last_words(log: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(log).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let fatal = |line: &&&str| ["FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word));
+    // initdb says at last only that it removes what it made.
+    let last = lines.iter().rfind(fatal).or(lines.last())?;
+    let last = match (last.find("FATAL:"), last.find("PANIC:")) {
+        (Some(at), _) | (None, Some(at)) => &last[at..],
+        (None, None) => last,
+    };
+    Some(last.chars().filter(|c| !c.is_control()).take(400).collect())
+}
+
+/// The end of a file: all of what matters of a log, and no more memory than that.
+pub fn tail(path: &Path) -> Vec<u8> {
+    use std::io::{Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        // The folder belongs to the server's user: neither a link nor a pipe may fool us.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(Vec::new());
+        }
+        let length = metadata.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))?;
+        let mut bytes = Vec::new();
+        file.take(16 * 1024).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().unwrap_or_default()
+}
+
+/// Removes a folder with everything in it, and looks whether it is gone.
+pub async fn remove_folder(folder: &Path) -> Result<()> {
+    let path = folder.to_owned();
+    let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await;
+    let cause = match removed.or_internal("remove a folder")? {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => e.to_string(),
+        _ if fs::symlink_metadata(folder).is_err() => return Ok(()),
+        _ => "it is still there".to_owned(),
+    };
+    Err(Error::internal(format!("failed to remove {}", folder.display()))
+        .cause(cause)
+        .remedy("Remove it by hand: it holds readable data."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(cwd: Option<&str>, arguments: &str) -> Process {
+        Process { cwd: cwd.map(PathBuf::from), arguments: arguments.as_bytes().to_vec(), uid: 1 }
+    }
+
+    #[test]
+    fn only_processes_of_the_server_belong_to_it() {
+        let folder = Path::new("/x/drill.place");
+        let title = format!("postgres: {}: checkpointer ", cluster_name(folder));
+        for (cwd, arguments) in [
+            (Some("/x/drill.place/data"), "sh"),
+            (Some("/x/drill.place/data (deleted)"), "sh"),
+            (None, title.as_str()),
+            (None, "/usr/lib/postgresql/15/bin/postgres\0-D\0/x/drill.place/data\0"),
+            (None, "/b/initdb\0-D\0/x/drill.place/data\0"),
+        ] {
+            assert!(process(cwd, arguments).belongs(folder), "{cwd:?} {arguments}");
+        }
+        for (cwd, arguments) in [
+            (Some("/x/drill.place2/data"), "sh"),
+            (Some("/x"), "postgres: checkpointer "),
+            (None, "ls\0/x/drill.place/data\0"),
+            (None, "/b/postgres\0-D\0/x/other.place/data\0"),
+            (None, ""),
+        ] {
+            assert!(!process(cwd, arguments).belongs(folder), "{cwd:?} {arguments}");
+        }
+    }
+
+    #[test]
+    fn segments_are_known_by_key_number_and_creator() {
+        let lock = "4711\n/x/data\n1700000000\n5432\n/x/s\n\n3489661033        65\nready   \n";
+        let segment = Segment::parse(lock, 105).unwrap();
+        assert_eq!(segment, Segment { key: 3_489_661_033, id: 65, creator: 4711, owner: 105 });
+        let list = |key: &str, id: u32, creator: u32| {
+            format!(
+                "       key      shmid perms  size  cpid  lpid nattch uid\n{key} {id}   600 56 {creator} 1 0 105\n"
+            )
+        };
+        assert!(segment.is_in(&list("-805306263", 65, 4711)));
+        assert!(!segment.is_in(&list("-805306263", 66, 4711)));
+        assert!(!segment.is_in(&list("-805306263", 65, 4712)));
+        let of_root = Segment { owner: 0, ..segment };
+        assert!(!of_root.is_in(&list("-805306263", 65, 4711)), "another user's is none of ours");
+        assert_eq!(Segment::parse("4711\n/x/data\n", 105), None);
+    }
+
+    #[test]
+    fn logs_end_with_a_reason() {
+        let log = "creating\n2026-01-01 UTC [1] LOG:  could not bind\n2026-01-01 UTC [1] FATAL:  no sockets\n\
+            child process exited with exit code 1\ninitdb: removing data directory\n";
+        assert_eq!(last_words(log.as_bytes()).unwrap(), "FATAL:  no sockets");
+        assert_eq!(last_words(b"a\nb\n\n").unwrap(), "b");
+        assert_eq!(last_words(b""), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_to_end_is_well() {
+        let folder = tempfile::tempdir().unwrap();
+        end(&folder.path().join("absent")).await.unwrap();
+        remove_folder(&folder.path().join("absent")).await.unwrap();
+    }
+}

@@ -1,0 +1,395 @@
+//! A throwaway server: made for one drill, on a socket in a private folder, and gone after it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::super::connect::{Connector, PostgresConfig, interruptible};
+use super::super::version::Version;
+use super::processes::{self, Segment, cluster_name, last_words, remove_folder, tail};
+use super::programs::{Programs, Runner, Running};
+use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
+use crate::error::{Error, Result, ResultExt};
+
+/// What lies in the folder of a place.
+#[derive(Debug, Clone)]
+struct Layout {
+    folder: PathBuf,
+}
+
+impl Layout {
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.folder.join("s")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// The settings that a drill runs with.
+    fn settings(&self) -> PathBuf {
+        self.folder.join("server.conf")
+    }
+
+    /// The settings for people who look at what was kept: they need no password.
+    fn look(&self) -> PathBuf {
+        self.folder.join("look.conf")
+    }
+}
+
+/// The longest path that a socket can have, in bytes.
+const LONGEST_SOCKET: usize = 107;
+
+/// Fails where a socket below this folder would have too long a path.
+pub fn refuse_long(folder: &Path) -> Result<()> {
+    let length = Layout { folder: folder.to_owned() }.sockets().join(".s.PGSQL.5432").as_os_str().len();
+    if length <= LONGEST_SOCKET {
+        return Ok(());
+    }
+    Err(Error::preflight("the path of the throwaway server's socket would be too long")
+        .cause(format!("{length} bytes below {}, and {LONGEST_SOCKET} are possible", folder.display()))
+        .remedy("Set `scratch_dir` to a folder with a shorter path."))
+}
+
+/// How large the server must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Connections at a time that do the work.
+    pub jobs: usize,
+    /// Tables of the snapshot.
+    pub tables: usize,
+}
+
+/// How long the server may take to be there.
+const START: Duration = Duration::from_secs(120);
+/// How long it may take to end at once, and to end well.
+const QUIT: Duration = Duration::from_secs(10);
+const SHUTDOWN: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A server that runs.
+pub struct Server {
+    layout: Layout,
+    programs: Programs,
+    runner: Runner,
+    running: Running,
+    connector: Connector,
+    version: Version,
+}
+
+impl Server {
+    /// Makes the server in `folder`, which does not exist yet, and waits until it answers.
+    pub async fn start(
+        programs: Programs,
+        runner: Runner,
+        folder: &Path,
+        size: Size,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        refuse_long(folder)?;
+        let parent = folder.parent().ok_or_else(|| Error::internal("a drill without a folder"))?;
+        runner.open_way(parent).await?;
+        let layout = Layout { folder: folder.to_owned() };
+        let (user, password) = (random_name("marbre"), random_password());
+        let connector = connector(&layout, &user, password.clone())?;
+        let log = lay_out(&layout, &runner, size)?;
+        initialise(&layout, &programs, &runner, &user, &password, &log, cancel).await?;
+        let mut command = runner.command(&programs.directory.join("postgres"));
+        command.arg("-D").arg(layout.data()).arg(option("config_file", &layout.settings())?);
+        let mut running = Running::start(command, &log).await?;
+        let version = ready(&mut running, &connector, &layout, cancel).await?;
+        Ok(Self { layout, programs, runner, running, connector: connector.with_database(DATABASE), version })
+    }
+
+    /// The server's version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Why it is not well, if its log says so.
+    pub fn trouble(&self) -> Option<String> {
+        let words = last_words(&tail(&self.layout.log()))?;
+        ["PANIC:", "FATAL:", "No space left"].iter().any(|sign| words.contains(sign)).then_some(words)
+    }
+
+    /// The database to restore into, as the superuser.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// Ends the server at once, and removes everything of it.
+    pub async fn remove(mut self) -> Result<()> {
+        let segment = Segment::of(&self.layout.folder);
+        self.running.signal(Signal::QUIT);
+        if tokio::time::timeout(QUIT, self.running.wait()).await.is_err() {
+            self.running.signal(Signal::KILL);
+            self.running.wait().await?;
+        }
+        clear(&self.layout.folder, segment).await
+    }
+
+    /// Ends the server well, leaves its files, and says how to look at them.
+    pub async fn keep(mut self) -> Result<String> {
+        let segment = Segment::of(&self.layout.folder);
+        self.running.signal(Signal::INT);
+        if tokio::time::timeout(SHUTDOWN, self.running.wait()).await.is_err() {
+            // It recovers when it is started again.
+            self.running.signal(Signal::KILL);
+            self.running.wait().await?;
+        }
+        processes::end(&self.layout.folder).await?;
+        if let Some(segment) = segment {
+            segment.remove().await?;
+        }
+        let (bin, prefix) = (&self.programs.directory, self.runner.prefix());
+        Ok(format!(
+            "The restored database lies readable in {}. Start its server with `{prefix}{} -D {} --config_file={}`, where \
+             Ctrl-C ends it. It asks for no password: look at it with `{prefix}{} -h {} -U {} {DATABASE}`.",
+            self.layout.folder.display(),
+            word(&bin.join("postgres")),
+            word(&self.layout.data()),
+            word(&self.layout.look()),
+            word(&bin.join("psql")),
+            word(&self.layout.sockets()),
+            self.connector.user(),
+        ))
+    }
+}
+
+/// Takes away what a server left in this folder, and the folder.
+pub async fn sweep(folder: &Path) -> Result<()> {
+    let segment = Segment::of(folder);
+    clear(folder, segment).await
+}
+
+async fn clear(folder: &Path, segment: Option<Segment>) -> Result<()> {
+    processes::end(folder).await?;
+    if let Some(segment) = segment {
+        segment.remove().await?;
+    }
+    remove_folder(folder).await
+}
+
+/// Folders and settings. Everything is written before the folder is given away: nobody can put a link in our way.
+fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
+    let operation = format!("make the folder {}", layout.folder.display());
+    let folder = |path: &Path| DirBuilder::new().mode(0o700).create(path).or_internal(&operation);
+    folder(&layout.folder)?;
+    folder(&layout.sockets())?;
+    let settings = settings(layout, size)?;
+    let trust = layout.folder.join("look_hba.conf");
+    let look =
+        format!("include {}\nhba_file = {}\n", quoted(text(&layout.settings())?), quoted(text(&trust)?));
+    let hba = layout.folder.join("hba.conf");
+    for (path, content) in [
+        (&layout.settings(), settings.as_str()),
+        (&layout.look(), look.as_str()),
+        (&hba, "local all all scram-sha-256\n"),
+        // The folder of the socket is closed to everybody else.
+        (&trust, "local all all trust\n"),
+    ] {
+        create(path, content, runner)?;
+    }
+    let log = create(&layout.log(), "", runner)?;
+    runner.give(&layout.sockets())?;
+    runner.give(&layout.folder)?;
+    Ok(log)
+}
+
+fn create(path: &Path, content: &str, runner: &Runner) -> Result<File> {
+    let operation = format!("write {}", path.display());
+    let mut options = OpenOptions::new();
+    let mut file = options.append(true).create_new(true).mode(0o600).open(path).or_internal(&operation)?;
+    file.write_all(content.as_bytes()).or_internal(&operation)?;
+    runner.give(path)?;
+    Ok(file)
+}
+
+/// What the server runs with: fast rather than safe, for it never outlives a crash; small; and silent about data.
+fn settings(layout: &Layout, size: Size) -> Result<String> {
+    let sockets = layout.sockets();
+    let connections = (size.jobs * 2 + 12).max(24).to_string();
+    let locks = (1024 + size.tables / 4).to_string();
+    let cluster = cluster_name(&layout.folder);
+    let listed = format!("\"{}\"", text(&sockets)?.replace('"', "\"\""));
+    let hba = layout.folder.join("hba.conf");
+    let all = [
+        ("listen_addresses", ""),
+        ("unix_socket_directories", &listed),
+        ("unix_socket_permissions", "0700"),
+        ("port", "5432"),
+        ("hba_file", text(&hba)?),
+        ("password_encryption", "scram-sha-256"),
+        ("cluster_name", &cluster),
+        ("max_connections", &connections),
+        ("max_locks_per_transaction", &locks),
+        ("shared_buffers", "128MB"),
+        ("maintenance_work_mem", "128MB"),
+        // A segment in /dev/shm would outlive a killed server.
+        ("dynamic_shared_memory_type", "mmap"),
+        ("huge_pages", "off"),
+        ("fsync", "off"),
+        ("full_page_writes", "off"),
+        ("synchronous_commit", "off"),
+        ("wal_level", "minimal"),
+        ("max_wal_senders", "0"),
+        ("autovacuum", "off"),
+        // A restored subscription must not fetch anything.
+        ("max_logical_replication_workers", "0"),
+        ("jit", "off"),
+        ("timezone", "UTC"),
+        ("log_timezone", "UTC"),
+        ("logging_collector", "off"),
+        // Warnings and errors can hold values.
+        ("log_min_messages", "log"),
+        ("log_min_error_statement", "panic"),
+        ("log_error_verbosity", "terse"),
+        ("log_statement", "none"),
+        ("update_process_title", "off"),
+    ];
+    Ok(all.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect())
+}
+
+/// A value in a file of settings.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::preflight(format!("the path {} is not UTF-8", path.display()))
+            .remedy("Set `scratch_dir` to a folder with a plainer path.")
+    })
+}
+
+fn option(name: &str, path: &Path) -> Result<String> {
+    Ok(format!("--{name}={}", text(path)?))
+}
+
+/// A path as one word for a shell.
+fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Connector> {
+    let sockets = layout.sockets();
+    let host = text(&sockets)?.replace('\\', "\\\\").replace('\'', "\\'");
+    Connector::new(&PostgresConfig {
+        url: format!("host='{host}' port=5432 user={user} dbname=postgres"),
+        password: Some(password),
+        bin_dir: None,
+        lock_timeout: LOCK_TIMEOUT,
+        jobs: 1,
+    })
+}
+
+async fn initialise(
+    layout: &Layout,
+    programs: &Programs,
+    runner: &Runner,
+    user: &str,
+    password: &SecretString,
+    log: &File,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let file = layout.folder.join("password");
+    create(&file, &format!("{}\n", password.expose_secret()), runner)?;
+    let mut command = runner.command(&programs.directory.join("initdb"));
+    command
+        .arg("-D")
+        .arg(layout.data())
+        .args(["-N", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
+        .arg(format!("--username={user}"))
+        .arg(option("pwfile", &file)?);
+    let mut running = Running::start(command, log).await?;
+    let ended = interruptible(cancel, running.wait()).await;
+    fs::remove_file(&file).or_internal("remove the file of a password")?;
+    let status = ended?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(failed(&format!("initdb failed ({status})"), layout)),
+    }
+}
+
+/// A program's failure, with the last thing that it said.
+fn failed(what: &str, layout: &Layout) -> Error {
+    let failed = Error::database(format!("failed to make a throwaway server: {what}"))
+        .remedy("Make good what the cause names, and run the command again.");
+    match last_words(&tail(&layout.log())) {
+        Some(words) => failed.cause(words),
+        None => failed,
+    }
+}
+
+/// Waits until the server answers.
+async fn ready(
+    running: &mut Running,
+    connector: &Connector,
+    layout: &Layout,
+    cancel: &CancellationToken,
+) -> Result<Version> {
+    let deadline = Instant::now() + START;
+    loop {
+        if let Some(status) = running.ended()? {
+            return Err(failed(&format!("postgres ended ({status})"), layout));
+        }
+        match connector.connect(cancel).await {
+            Ok(session) => return Ok(session.version),
+            Err(e) if cancel.is_cancelled() => return Err(e),
+            Err(e) if Instant::now() > deadline => {
+                return Err(failed(&format!("it did not answer within {START:?}: {e}"), layout));
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_are_refused_with_a_remedy() {
+        refuse_long(Path::new("/var/lib/marbre/scratch/20261122T020000Z-1f3a9c4e.place")).unwrap();
+        let long = PathBuf::from("/x").join("y".repeat(100));
+        let error = refuse_long(&long).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Preflight);
+        assert!(error.remedy_text().unwrap().contains("scratch_dir"));
+    }
+
+    #[test]
+    fn settings_grow_with_the_work_and_quote_paths() {
+        let layout = Layout { folder: "/x/it's, \"so\"".into() };
+        let text = settings(&layout, Size { jobs: 40, tables: 8000 }).unwrap();
+        assert!(text.contains("max_connections = '92'\n"), "{text}");
+        assert!(text.contains("max_locks_per_transaction = '3024'\n"), "{text}");
+        assert!(text.contains("unix_socket_directories = '\"/x/it''s, \"\"so\"\"/s\"'\n"), "{text}");
+        assert!(text.contains("listen_addresses = ''\n"), "{text}");
+    }
+
+    #[test]
+    fn paths_are_words_for_shells() {
+        assert_eq!(word(Path::new("/a/b-1.2")), "/a/b-1.2");
+        assert_eq!(word(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}

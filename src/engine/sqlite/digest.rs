@@ -1,0 +1,150 @@
+//! The digest of rows, as an aggregate function of SQLite: a row is not passed through this code column by column.
+
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+
+use crate::pack::hash::{DigestSum, row_hash};
+
+/// The function's name. Only statements of this code can call it, no view and no trigger of a database.
+pub(super) const FUNCTION: &str = "marbre_digest";
+
+/// The most arguments that SQLite passes to a function; tables may have more columns.
+/// Source: `SQLITE_MAX_FUNCTION_ARG` of the bundled library.
+pub(super) const MOST_ARGUMENTS: usize = 1000;
+
+/// The buffer of a row is given back when a row has made it bigger than this.
+const ROW_BUFFER: usize = 1 << 20;
+
+/// Makes the function known to a connection. Its answer is 24 bytes, see [`total`].
+pub(super) fn register(connection: &Connection, row_key: [u8; 32]) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_aggregate_function(FUNCTION, -1, flags, Digest { row_key })
+}
+
+/// Rows and sum of hashes out of the function's answer.
+pub(super) fn total(answer: &[u8]) -> Option<(u64, u128)> {
+    let (rows, sum) = answer.split_first_chunk()?;
+    Some((u64::from_le_bytes(*rows), u128::from_le_bytes(sum.try_into().ok()?)))
+}
+
+struct Digest {
+    row_key: [u8; 32],
+}
+
+impl Aggregate<Hasher, Vec<u8>> for Digest {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Hasher> {
+        Ok(Hasher::new(self.row_key))
+    }
+
+    fn step(&self, row: &mut Context<'_>, hasher: &mut Hasher) -> rusqlite::Result<()> {
+        for column in 0..row.len() {
+            hasher.value(column, row.get_raw(column));
+        }
+        hasher.end_row();
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, hasher: Option<Hasher>) -> rusqlite::Result<Vec<u8>> {
+        let (rows, sum) = hasher.map_or((0, 0), |hasher| hasher.total());
+        Ok([rows.to_le_bytes().as_slice(), &sum.to_le_bytes()].concat())
+    }
+}
+
+/// Hashes rows, value by value.
+pub(super) struct Hasher {
+    row_key: [u8; 32],
+    row: Vec<u8>,
+    sum: DigestSum,
+}
+
+impl Hasher {
+    /// Starts with no rows.
+    pub(super) fn new(row_key: [u8; 32]) -> Self {
+        Self { row_key, row: Vec::new(), sum: DigestSum::default() }
+    }
+
+    /// Takes the whole row of a statement.
+    pub(super) fn row(&mut self, row: &Row<'_>, columns: usize) -> rusqlite::Result<()> {
+        for column in 0..columns {
+            self.value(column, row.get_ref(column)?);
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Number of rows, and the sum of their hashes.
+    pub(super) fn total(&self) -> (u64, u128) {
+        (self.sum.rows(), self.sum.digest().0)
+    }
+
+    fn value(&mut self, column: usize, value: ValueRef<'_>) {
+        if column > 0 {
+            self.row.push(b',');
+        }
+        encode(value, &mut self.row);
+    }
+
+    fn end_row(&mut self) {
+        self.sum.add(row_hash(&self.row_key, &self.row));
+        self.row.clear();
+        if self.row.capacity() > ROW_BUFFER {
+            self.row.shrink_to(ROW_BUFFER);
+        }
+    }
+}
+
+/// Appends the one form in which a value is hashed (see `docs/FORMAT.md`, "SQLite").
+pub(super) fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    match value {
+        ValueRef::Null => out.push(b'n'),
+        ValueRef::Integer(number) => {
+            out.push(b'i');
+            if number < 0 {
+                out.push(b'-');
+            }
+            out.extend_from_slice(Decimal::of(number.unsigned_abs()).digits());
+        }
+        ValueRef::Real(number) => {
+            let mut form = [b'r'; 17];
+            for (nibble, digit) in form[1..].iter_mut().enumerate() {
+                let bits = number.to_bits() >> (60 - 4 * nibble) & 0xf;
+                *digit = b"0123456789abcdef"[bits as usize];
+            }
+            out.extend_from_slice(&form);
+        }
+        ValueRef::Text(text) => sized(b't', text, out),
+        ValueRef::Blob(blob) => sized(b'b', blob, out),
+    }
+}
+
+fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend_from_slice(Decimal::of(bytes.len() as u64).digits());
+    out.push(b':');
+    out.extend_from_slice(bytes);
+}
+
+/// A number in decimal, without an allocation: this is done for almost every value of a database.
+struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u64) -> Self {
+        let mut decimal = Self { digits: [b'0'; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] += (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    fn digits(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}

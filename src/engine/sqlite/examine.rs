@@ -1,0 +1,135 @@
+//! SQLite's own checks of a restored database.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, Statement};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Reader, asks_for_unknown, code_and_message, failed, open_still};
+use super::facts;
+use crate::engine::scratch::{Examination, ExaminationResult};
+use crate::error::Result;
+use crate::model::human::count;
+
+/// How many complaints of SQLite are passed on.
+const COMPLAINTS: usize = 10;
+
+/// How a check came out, and what it found.
+type Found = (ExaminationResult, String);
+
+/// A check of the database in this file.
+type Look = fn(&Connection, &Path) -> Result<Found>;
+
+/// All checks by name. Foreign keys are checked although SQLite does not enforce them unless an application asks
+/// for it: the restored copy holds no other violations than its source, whose owner should know of them.
+const CHECKS: [(&str, Look); 2] = [("integrity", integrity), ("foreign-keys", foreign_keys)];
+
+/// Makes those checks that are wanted of a database that nobody else uses.
+pub(super) async fn examine(
+    path: PathBuf,
+    wanted: impl Fn(&'static str) -> bool + Send,
+    cancel: &CancellationToken,
+) -> Result<Vec<Examination>> {
+    let checks: Vec<_> = CHECKS.into_iter().filter(|(name, _)| wanted(name)).collect();
+    let reader = Reader::new(open_still(&path)?);
+    reader
+        .run(cancel, move |connection, _| {
+            let look = |(name, look): (&'static str, Look)| {
+                let (result, found) = look(connection, &path)?;
+                Ok(Examination { name, result, found })
+            };
+            checks.into_iter().map(look).collect()
+        })
+        .await
+}
+
+fn integrity(connection: &Connection, path: &Path) -> Result<Found> {
+    let sql = format!("PRAGMA main.integrity_check({COMPLAINTS})");
+    let complaints = prepared(connection, path, &sql, |statement| {
+        let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let complaints: Vec<String> =
+            lines.filter(|line| line.as_ref().map_or(true, |line| line != "ok")).collect::<Result<_, _>>()?;
+        Ok(complaints)
+    })?;
+    let complaints = match complaints {
+        Ok(complaints) => complaints,
+        Err(found) => return Ok(found),
+    };
+    if !complaints.is_empty() {
+        return Ok((ExaminationResult::Failed, complaints.join("; ")));
+    }
+    let pages = facts::page_count(connection).map_err(|e| failed(path, "check", e))?;
+    Ok((ExaminationResult::Passed, format!("{} pages", count(pages))))
+}
+
+fn foreign_keys(connection: &Connection, path: &Path) -> Result<Found> {
+    let violations = prepared(connection, path, "PRAGMA main.foreign_key_check", |statement| {
+        let mut violations: BTreeMap<(String, String), u64> = BTreeMap::new();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            *violations.entry((row.get(0)?, row.get(2)?)).or_default() += 1;
+        }
+        Ok(violations)
+    })?;
+    let violations = match violations {
+        Ok(violations) => violations,
+        Err(found) => return Ok(found),
+    };
+    if violations.is_empty() {
+        let keys = facts::foreign_keys(connection).map_err(|e| failed(path, "check", e))?;
+        let found =
+            if keys == 1 { "1 foreign key".to_owned() } else { format!("{} foreign keys", count(keys)) };
+        return Ok((ExaminationResult::Passed, found));
+    }
+    let mut found: Vec<String> = violations
+        .iter()
+        .take(COMPLAINTS)
+        .map(|((table, parent), rows)| {
+            format!(
+                "{} of {} without their row of {}",
+                rows_of(*rows),
+                table.escape_debug(),
+                parent.escape_debug()
+            )
+        })
+        .collect();
+    if violations.len() > COMPLAINTS {
+        found.push(format!("and {} more", violations.len() - COMPLAINTS));
+    }
+    Ok((ExaminationResult::Failed, found.join("; ")))
+}
+
+fn rows_of(rows: u64) -> String {
+    if rows == 1 { "1 row".to_owned() } else { format!("{} rows", count(rows)) }
+}
+
+/// Compiles a check and runs it. The inner error is what there is to say where it cannot be compiled here, or meets
+/// a file that is so damaged that it cannot be read on.
+fn prepared<T>(
+    connection: &Connection,
+    path: &Path,
+    sql: &str,
+    run: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
+) -> Result<Result<T, Found>> {
+    let mut compiled = false;
+    let done = connection.prepare(sql).and_then(|mut statement| {
+        compiled = true;
+        run(&mut statement)
+    });
+    let error = match done {
+        Ok(found) => return Ok(Ok(found)),
+        Err(e) => e,
+    };
+    let (code, message) = code_and_message(&error);
+    match code {
+        Some(code) if matches!(code.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Ok(Err((ExaminationResult::Failed, message)))
+        }
+        // The schema asks for a collation, a function or a parent key that is not there.
+        Some(code) if !compiled && asks_for_unknown(code) => {
+            Ok(Err((ExaminationResult::Unavailable, message)))
+        }
+        _ => Err(failed(path, "check", error)),
+    }
+}

@@ -1,0 +1,145 @@
+//! Throwaway SQLite files for drills: a private folder with one database in it.
+
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind as IoErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::{STREAM, SqliteLoader, check, damage, examine, query};
+use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
+use crate::engine::{Check, Loader};
+use crate::error::{Error, Result, ResultExt};
+use crate::repository::manifest::Manifest;
+
+/// Makes throwaway SQLite files.
+#[derive(Debug, Default)]
+pub struct SqliteScratchHost;
+
+impl SqliteScratchHost {
+    /// A host.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+#[async_trait]
+impl ScratchHost for SqliteScratchHost {
+    async fn check(&self, _folder: &Path, _cancel: &CancellationToken) -> Vec<Check> {
+        vec![check::library()]
+    }
+
+    async fn start(
+        &self,
+        manifest: &Manifest,
+        folder: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Box<dyn Scratch>> {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(folder)
+            .or_internal(format!("make the folder {}", folder.display()))?;
+        let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)));
+        // Says that the snapshot is one of SQLite, and that there is room for it.
+        loader.inspect(manifest, cancel).await?;
+        Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader }))
+    }
+
+    async fn sweep(&self, folder: &Path) -> Result<()> {
+        clear(folder.to_owned()).await
+    }
+}
+
+/// One throwaway file.
+#[derive(Debug)]
+struct SqliteScratch {
+    folder: PathBuf,
+    loader: Arc<SqliteLoader>,
+}
+
+#[async_trait]
+impl Scratch for SqliteScratch {
+    fn describe(&self) -> String {
+        format!("a throwaway file, SQLite {}", rusqlite::version())
+    }
+
+    fn version(&self) -> String {
+        rusqlite::version().to_owned()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn loader(&self) -> Arc<dyn Loader> {
+        self.loader.clone()
+    }
+
+    async fn query(
+        &self,
+        sql: &str,
+        timeout: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Option<String>> {
+        query::ask(&self.loader.current(), sql, timeout, cancel).await
+    }
+
+    async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
+        examine::examine(self.loader.current(), |name| !skip.iter().any(|skipped| skipped == name), cancel)
+            .await
+    }
+
+    async fn damage(
+        &self,
+        damage: Damage,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        damage::damage(self.loader.current(), damage, manifest, cancel).await
+    }
+
+    async fn keep(self: Box<Self>) -> Result<String> {
+        let path = self.loader.current();
+        Ok(match path.is_file() {
+            true => {
+                let quoted = path.display().to_string().replace('\'', r"'\''");
+                format!(
+                    "The restored database lies readable in {}. Look at it with: sqlite3 '{quoted}'",
+                    path.display()
+                )
+            }
+            false => {
+                format!("No database was restored; what there is lies in {}.", self.folder.display())
+            }
+        })
+    }
+
+    async fn remove(self: Box<Self>) -> Result<()> {
+        clear(self.folder.clone()).await
+    }
+}
+
+/// Removes a folder with all that is in it, and looks whether it is gone.
+async fn clear(folder: PathBuf) -> Result<()> {
+    let removal = tokio::task::spawn_blocking(move || {
+        let failed = |cause: &dyn std::fmt::Display| {
+            Error::internal(format!("failed to remove {}", folder.display()))
+                .cause(cause)
+                .remedy("Remove it by hand: it holds a readable copy of the database.")
+        };
+        match fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != IoErrorKind::NotFound => return Err(failed(&e)),
+            _ => {}
+        }
+        match fs::symlink_metadata(&folder) {
+            Err(e) if e.kind() == IoErrorKind::NotFound => Ok(()),
+            Err(e) => Err(failed(&e)),
+            Ok(_) => Err(failed(&"it is still there")),
+        }
+    });
+    removal.await.or_internal("run a worker thread")?
+}

@@ -1,0 +1,268 @@
+//! One attempt at proving a snapshot: from its receipt to the last check. Everything that was found on
+//! the way stays, whatever fails.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::checks::{Checking, Values};
+use super::report::CheckReport;
+use super::site::Site;
+use super::{DrillJob, Opens, choose, fetch};
+use crate::engine::scratch::{Damage, Scratch};
+use crate::engine::{Comparison, LoadObserver as _, LoadOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::NamedTarget;
+use crate::job::catalog::Reader;
+use crate::job::drills::DrillCatalog;
+use crate::job::restore::open::{Fetcher, OpenSnapshot, Opener};
+use crate::job::restore::recovery::{Recovery, differences, first_few};
+use crate::job::restore::source::Streams;
+use crate::job::stages::Stopwatch;
+use crate::keys::EpochKey;
+use crate::model::id::TargetName;
+use crate::model::sabotage::Sabotage;
+use crate::repository::manifest::Manifest;
+use crate::repository::receipt::{ObjectRef, SignedReceipt};
+
+/// What an attempt has found so far.
+#[derive(Default)]
+pub struct Findings {
+    /// The target.
+    pub target: Option<TargetName>,
+    /// The snapshot's receipt.
+    pub receipt: Option<SignedReceipt>,
+    /// Objects that were fetched and were right.
+    pub fetched: u64,
+    /// The snapshot's manifest.
+    pub manifest: Option<Arc<Manifest>>,
+    /// The object that is not what the receipt says.
+    pub damaged: Option<ObjectRef>,
+    /// Where it was restored: must be removed.
+    pub scratch: Option<Box<dyn Scratch>>,
+    /// What the scratch place is, and its version.
+    pub place: Option<(String, String)>,
+    /// What the loader could not set.
+    pub warnings: Vec<String>,
+    /// Seconds until the database was there again.
+    pub rto_seconds: Option<f64>,
+    /// The last comparison.
+    pub comparison: Option<Comparison>,
+    /// What was damaged, in words.
+    pub damage: Option<String>,
+    /// The sabotage was noticed, as what it was.
+    pub caught: bool,
+    /// The checks.
+    pub checks: Vec<CheckReport>,
+    /// What was found, for the checks of the next drill.
+    pub values: Values,
+}
+
+/// The attempt.
+pub struct Attempt<'a> {
+    pub job: &'a DrillJob,
+    pub drills: &'a DrillCatalog,
+    pub site: &'a Site,
+    pub watch: &'a Arc<Stopwatch>,
+    pub cancel: &'a CancellationToken,
+}
+
+impl Attempt<'_> {
+    /// Goes as far as it can. An error is the failure of the drill.
+    pub async fn run(&self, found: &mut Findings) -> Result<()> {
+        let opened = self.fetch(found).await?;
+        let mut tried = self.load(&opened, found).await;
+        // A sabotage that came so far was not noticed: no check may hide that.
+        if tried.is_ok() && self.job.sabotage.is_none() {
+            tried = self.check(&opened, found).await;
+        }
+        tried.map_err(|e| explained(e, found))
+    }
+
+    /// The snapshot, fetched from one target and opened.
+    async fn fetch(&self, found: &mut Findings) -> Result<OpenSnapshot> {
+        let job = self.job;
+        self.watch.stage("receipts");
+        let target = choose::target(&job.targets, job.target.as_ref(), self.drills, job.by())?;
+        found.target = Some(target.name.clone());
+        let reader = Reader {
+            database: &job.database,
+            targets: std::slice::from_ref(target),
+            trust: &job.trust,
+            state: job.state.as_ref(),
+        };
+        let chosen = choose::snapshot(&reader, &job.wanted, job.sabotage, &**self.watch, self.cancel).await;
+        if let Err(e) = &chosen {
+            found.caught = job.sabotage == Some(Sabotage::Stale) && e.kind() == ErrorKind::Verification;
+        }
+        let (_, receipt) = chosen?;
+        found.receipt = Some(receipt.clone());
+        // Before anything is fetched: without the key it would be for nothing.
+        let kept = self.epoch_key(&receipt)?;
+
+        self.watch.stage("fetch");
+        let mut from: NamedTarget = target.clone();
+        let mut flipped = None;
+        if job.sabotage == Some(Sabotage::Byte) {
+            let (target, object) = fetch::flip_one_bit(target, &receipt.receipt)?;
+            from = target;
+            found.damage = Some(format!("one bit of {object} was inverted on its way from the target"));
+            flipped = Some(object);
+        }
+        let fetcher =
+            Fetcher { database: job.database.clone(), targets: vec![from], state: job.state.clone() };
+        let packs = self.site.packs();
+        let fetched = fetch::everything(&fetcher, &receipt.receipt, &packs, &**self.watch, self.cancel).await;
+        found.fetched = fetched.map_err(|failed| self.not_fetched(failed, flipped.as_ref(), found))?;
+
+        self.watch.stage("open");
+        let opener = match (kept, &job.opens) {
+            (Some(key), _) => Opener::Epoch(key),
+            (None, Opens::Owner(key)) => Opener::Owner(key),
+            (None, Opens::Kept) => return Err(Error::internal("a drill without a key")),
+        };
+        let opened = OpenSnapshot::open(receipt, fetcher, opener, &packs, &**self.watch, self.cancel).await?;
+        found.manifest = Some(opened.manifest.clone());
+        Ok(opened)
+    }
+
+    /// Says of an object that is not what its receipt says whether that is our own doing, and else remembers it.
+    fn not_fetched(&self, failed: fetch::Failed, flipped: Option<&String>, found: &mut Findings) -> Error {
+        let fetch::Failed { object, error } = failed;
+        if error.kind() != ErrorKind::Verification {
+            return error;
+        }
+        match flipped {
+            Some(flipped) => found.caught = object.is_some_and(|o| o.key == *flipped),
+            None => found.damaged = object,
+        }
+        error.remedy(
+            "Find out who or what changed the target: `marbre verify` looks at everything. The next snapshot sends the \
+             data of a damaged pack again.",
+        )
+    }
+
+    /// The key that the agent still keeps; an owner opens `epoch.age` instead.
+    fn epoch_key(&self, receipt: &SignedReceipt) -> Result<Option<EpochKey>> {
+        let (Opens::Kept, Some(state)) = (&self.job.opens, &self.job.state) else {
+            return Ok(None);
+        };
+        let epoch = &receipt.receipt.epoch;
+        match state.epoch_key(&self.job.database, epoch)? {
+            Some(text) => EpochKey::from_secret(&text).map(Some),
+            None => Err(Error::key(format!(
+                "the agent does not hold the key of epoch {epoch} (any more), and cannot drill {}",
+                receipt.receipt.snapshot
+            ))
+            .cause("the key is kept while drills of its epoch are due, and with `drills.key = \"none\"` not at all")
+            .remedy(
+                "Drill a snapshot of the current epoch, or let the owner do it with `marbre drill --as-owner`. After \
+                 the state was lost, the next snapshot begins an epoch whose key is kept.",
+            )),
+        }
+    }
+
+    /// The database, in a throwaway place.
+    async fn load(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
+        let job = self.job;
+        self.watch.stage("server");
+        let host = (job.make_host)(&opened.manifest.source.engine)?;
+        let scratch = host.start(&opened.manifest, &self.site.place(), self.cancel).await?;
+        let scratch = &**found.scratch.insert(scratch);
+        found.place = Some((scratch.describe(), scratch.version()));
+
+        let loader = scratch.loader();
+        let streams = Streams::new(opened, &self.site.packs(), self.watch.clone(), self.cancel);
+        let recovery = Recovery { opened, loader: &*loader, streams: &streams, watch: self.watch };
+        let options = LoadOptions { overwrite: false, jobs: job.jobs };
+        let loaded = recovery.load(&options, self.cancel).await?;
+        found.warnings.extend(loaded.warnings);
+        found.rto_seconds = Some(self.watch.read().1);
+
+        self.compare(&recovery, found).await?;
+        let Some(damage) = job.sabotage.and_then(damage) else {
+            return loader.finish().await;
+        };
+        // What was equal a moment ago must be seen to differ now, and for this reason only.
+        let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
+        found.damage = Some(scratch.damage(damage, &opened.manifest, self.cancel).await?);
+        let compared = self.compare(&recovery, found).await;
+        found.caught = compared.as_ref().is_err_and(|e| e.kind() == ErrorKind::Verification);
+        compared
+    }
+
+    async fn compare(&self, recovery: &Recovery<'_>, found: &mut Findings) -> Result<()> {
+        let mut comparison = recovery.compare(self.cancel).await?;
+        if self.job.built_in.skips("definitions") {
+            found.warnings.append(&mut comparison.definitions);
+        }
+        let what = differences(&comparison);
+        found.values = Values::of(&comparison);
+        let equal = comparison.equal();
+        found.comparison = Some(comparison);
+        if equal {
+            return Ok(());
+        }
+        Err(Error::verification("what was restored is not equal to the snapshot").cause(first_few(&what)).remedy(
+            "Do not count on this snapshot. Drill it from another target; if it fails there too, take a new full snapshot \
+             and find out what changed.",
+        ))
+    }
+
+    async fn check(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
+        self.watch.stage("checks");
+        let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
+        let before = self.job.baseline(&opened.receipt.receipt.snapshot)?;
+        let checking = Checking {
+            scratch,
+            checks: &self.job.checks,
+            built_in: &self.job.built_in,
+            before: before.as_ref(),
+            consistent_at: opened.manifest.source.consistent_at,
+        };
+        found.checks = checking.run(&mut found.values, self.cancel).await?;
+        if let Some(excused) = found.comparison.as_ref().map(|c| &c.excused).filter(|e| !e.is_empty()) {
+            found.checks.insert(0, CheckReport::not_made("definitions", first_few(excused)));
+        }
+        let failed: Vec<String> = found
+            .checks
+            .iter()
+            .filter(|c| c.result == super::report::CheckResult::Failed)
+            .map(|c| format!("{}: {}", c.name, c.message.as_deref().unwrap_or("failed")))
+            .collect();
+        match failed.len() {
+            0 => Ok(()),
+            n => Err(Error::verification(match n {
+                1 => "a check of the restored data has failed".to_owned(),
+                n => format!("{n} checks of the restored data have failed"),
+            })
+            .cause(failed.join("; "))
+            .remedy(
+                "The snapshot is equal to its source: look at the source, or at the check. Where the data changed much, and \
+                 rightly, `marbre drill DB --new-baseline` measures later drills against what is there now.",
+            )),
+        }
+    }
+}
+
+/// A connection that was cut does not say why: the place's own log may.
+fn explained(e: Error, found: &Findings) -> Error {
+    let trouble =
+        found.scratch.as_ref().filter(|_| e.kind() == ErrorKind::Database).and_then(|s| s.trouble());
+    match (trouble, e.cause_text().map(str::to_owned)) {
+        (Some(trouble), Some(cause)) => e.cause(format!("{cause}; the throwaway server says: {trouble}")),
+        (Some(trouble), None) => e.cause(format!("the throwaway server says: {trouble}")),
+        (None, _) => e,
+    }
+}
+
+/// Sabotage of the restored database.
+fn damage(sabotage: Sabotage) -> Option<Damage> {
+    match sabotage {
+        Sabotage::Row => Some(Damage::Row),
+        Sabotage::MissingTable => Some(Damage::MissingTable),
+        Sabotage::Index => Some(Damage::Index),
+        Sabotage::Sequence => Some(Damage::Sequence),
+        Sabotage::Byte | Sabotage::Stale => None,
+    }
+}

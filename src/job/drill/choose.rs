@@ -1,0 +1,105 @@
+//! Which target, and which snapshot there.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::catalog::{Catalog, Entry, Reader};
+use crate::job::drills::DrillCatalog;
+use crate::job::restore::open::{Wanted, choose};
+use crate::job::{NamedTarget, Observer};
+use crate::model::id::TargetName;
+use crate::model::level::By;
+use crate::model::sabotage::Sabotage;
+use crate::repository::receipt::SignedReceipt;
+
+/// The target of this name.
+pub fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a NamedTarget> {
+    let known: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
+    targets.iter().find(|t| t.name == *name).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("the database has no target `{name}`"))
+            .remedy(format!("Its targets are: {}.", known.join(", ")))
+    })
+}
+
+/// The target that is asked for, or else the one whose last drill by this maker is oldest; without any first, and in the
+/// order of the configuration. That is the one whose last proof is oldest, while drills pass; a target where they fail
+/// does not keep the others from being proven.
+pub fn target<'a>(
+    targets: &'a [NamedTarget],
+    wanted: Option<&TargetName>,
+    drills: &DrillCatalog,
+    by: By,
+) -> Result<&'a NamedTarget> {
+    if let Some(name) = wanted {
+        return named(targets, name);
+    }
+    let last = |t: &&NamedTarget| drills.last_number(&t.name, by);
+    targets.iter().min_by_key(last).ok_or_else(|| Error::internal("a database without targets"))
+}
+
+/// Chooses the snapshot at the one target of `reader`, and fetches its receipt from there anew. With
+/// [`Sabotage::Stale`], the target's newest receipt is not seen.
+pub async fn snapshot(
+    reader: &Reader<'_>,
+    wanted: &Wanted,
+    sabotage: Option<Sabotage>,
+    observer: &dyn Observer,
+    cancel: &CancellationToken,
+) -> Result<(Entry, SignedReceipt)> {
+    let [target] = reader.targets else {
+        return Err(Error::internal("a drill reads from one target"));
+    };
+    // Before the target is read: reading it teaches the state newer receipts.
+    let head = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
+    let mut catalog = reader.read(cancel).await?;
+    if let Some((name, e)) = catalog.unreachable.pop() {
+        return Err(Error::from(e).with_kind(ErrorKind::Target).context(format!("target {name}")));
+    }
+    if sabotage == Some(Sabotage::Stale)
+        && let Some(newest) = catalog.newest().map(|e| e.receipt.snapshot.clone())
+    {
+        catalog.entries.remove(&newest);
+    }
+    if *wanted == Wanted::Latest {
+        not_stale(reader, target, &catalog)?;
+    }
+    let entry = choose(&catalog, wanted, reader.database, observer)?.clone();
+    if let Some(head) = head.filter(|h| h.sequence > entry.receipt.sequence && *wanted == Wanted::Latest) {
+        observer.warn(&format!(
+            "target {} lacks the newest snapshot {}: the drill takes {}",
+            target.name, head.snapshot, entry.receipt.snapshot
+        ));
+    }
+    let receipt = reader.fetch(target, &entry.receipt.snapshot, cancel).await?;
+    if receipt.hash() != entry.link.hash {
+        return Err(Error::verification(format!(
+            "target {} shows another receipt of {} than was seen before",
+            target.name, entry.receipt.snapshot
+        ))
+        .remedy("Tell the publisher: the agent's signing key may be in other hands."));
+    }
+    Ok((entry, receipt))
+}
+
+/// A target that has acknowledged a newer snapshot than it shows is showing an old state.
+fn not_stale(reader: &Reader<'_>, target: &NamedTarget, catalog: &Catalog) -> Result<()> {
+    let Some(state) = reader.state else { return Ok(()) };
+    let Some(acknowledged) = state.newest_stored_at(reader.database, &target.name)? else { return Ok(()) };
+    let shown = catalog.newest().map(|e| &e.receipt.snapshot);
+    let here = |key: &str| key.contains(acknowledged.as_str());
+    // A receipt that is there, and is bad, has an error of its own.
+    if catalog.entries.contains_key(&acknowledged) || catalog.bad.iter().any(|b| here(&b.key)) {
+        return Ok(());
+    }
+    Err(Error::verification(format!(
+        "target {} has acknowledged snapshot {acknowledged}, and does not show it",
+        target.name
+    ))
+    .cause(match shown {
+        Some(shown) => format!("an old state is being shown: its newest snapshot is {shown}"),
+        None => "it shows no snapshot at all".to_owned(),
+    })
+    .remedy(
+        "Find out who removed it, or what serves an old copy; `marbre verify` shows what else is missing.",
+    ))
+}

@@ -1,0 +1,81 @@
+//! Fetching everything that a snapshot needs, from one target.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::job::restore::open::Fetcher;
+use crate::job::{NamedTarget, Observer};
+use crate::model::human;
+use crate::repository::layout;
+use crate::repository::receipt::{ObjectRef, Receipt};
+use crate::target::faulty::{Fault, Faulty, Operation};
+
+/// Objects that are fetched at the same time.
+const PARALLEL: usize = 3;
+
+/// Why not everything could be fetched.
+pub struct Failed {
+    /// The object that has failed; none where it did not come to that.
+    pub object: Option<ObjectRef>,
+    /// Why.
+    pub error: Error,
+}
+
+/// Fetches every object of the receipt into `folder`, under its hash, and checks size and hash of each.
+/// Returns how many there were.
+pub async fn everything(
+    fetcher: &Fetcher,
+    receipt: &Receipt,
+    folder: &Path,
+    observer: &dyn Observer,
+    cancel: &CancellationToken,
+) -> std::result::Result<u64, Failed> {
+    has_room(folder, receipt.size()).map_err(|error| Failed { object: None, error })?;
+    observer.expect(receipt.size());
+    let fetches: Vec<_> = receipt
+        .objects
+        .iter()
+        .map(|object| async move {
+            let path = folder.join(object.sha256.to_string());
+            let fetched = fetcher.fetch(object, &path, observer, cancel).await;
+            fetched.map_err(|error| Failed { object: Some(object.clone()), error })?;
+            observer.bytes(object.size);
+            Ok::<u64, Failed>(1)
+        })
+        .collect();
+    stream::iter(fetches).buffer_unordered(PARALLEL).try_fold(0, async |sum, one| Ok(sum + one)).await
+}
+
+fn has_room(folder: &Path, needed: u64) -> Result<()> {
+    let space =
+        rustix::fs::statvfs(folder).or_internal(format!("look at the space in {}", folder.display()))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Error::preflight(format!(
+        "{} has {} free, and the snapshot's objects alone need {}",
+        folder.display(),
+        human::bytes(free),
+        human::bytes(needed)
+    ))
+    .remedy("Free some space, or name another `scratch_dir`. The restored database needs room there too."))
+}
+
+/// The same target, with one bit of one object of the snapshot inverted whenever it is read. Says of which.
+pub fn flip_one_bit(target: &NamedTarget, receipt: &Receipt) -> Result<(NamedTarget, String)> {
+    let of_kind = |folder: &str| receipt.objects.iter().find(|o| o.key.contains(folder));
+    let object = of_kind("/packs/")
+        .or_else(|| of_kind("/manifests/"))
+        .ok_or_else(|| Error::internal("a receipt without objects"))?;
+    let fault = Fault::FlipBit(object.size / 2);
+    let key = layout::key(&layout::database(receipt), &object.key)?;
+    let faulty =
+        Faulty::new(target.target.clone()).with_key(Operation::Get, key.as_str(), 1..=u64::MAX, fault);
+    let target = NamedTarget { name: target.name.clone(), target: Arc::new(faulty) };
+    Ok((target, object.key.clone()))
+}

@@ -1,0 +1,138 @@
+//! The page as HTML: one file that asks nobody for anything.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::words::{on_one_line, time, visible};
+use super::{Bar, Block, Cell, Column, Page, Section, Table, Tone};
+use crate::model::id::Sha256;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole document.
+pub fn render(page: &Page) -> String {
+    // Nothing may be loaded, sent or run; the one style is known by its hash.
+    let style = BASE64_STANDARD.encode(Sha256::of(STYLE.as_bytes()).0);
+    let policy =
+        format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
+    let document = html! {
+        (DOCTYPE) "\n"
+        html lang="en" {
+            head { "\n"
+                meta charset="utf-8"; "\n"
+                meta http-equiv="Content-Security-Policy" content=(policy); "\n"
+                meta name="viewport" content="width=device-width, initial-scale=1"; "\n"
+                meta name="color-scheme" content="light dark"; "\n"
+                meta name="referrer" content="no-referrer"; "\n"
+                meta name="robots" content="noindex"; "\n"
+                title { (page.title) ": " (page.verdict) } "\n"
+                style { (PreEscaped(STYLE)) } "\n"
+            } "\n"
+            body { "\n"
+                header class=(class(page.tone)) { "\n"
+                    p class="title" { (page.title) } "\n"
+                    h1 {
+                        span aria-hidden="true" { (page.tone.sign()) } " " (page.verdict)
+                        @if let Some(level) = page.level { ": " span class="level" { (level) } }
+                    } "\n"
+                    @for sentence in &page.lead { p { (on_one_line(sentence)) } "\n" }
+                } "\n"
+                main { "\n" @for part in &page.sections { (section(part)) } } "\n"
+                footer { p { (page.footer) } } "\n"
+            } "\n"
+        } "\n"
+    };
+    document.into_string()
+}
+
+fn class(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Good => "good",
+        Tone::Bad => "bad",
+        Tone::Open => "open",
+    }
+}
+
+fn section(section: &Section) -> Markup {
+    html! {
+        section { "\n"
+            h2 { (section.heading) } "\n"
+            @for part in &section.blocks { (block(part)) "\n" }
+        } "\n"
+    }
+}
+
+fn block(block: &Block) -> Markup {
+    html! {
+        @match block {
+            Block::Text(text) | Block::Legend(text) => { p { (on_one_line(text)) } }
+            Block::List(lines) => { ul { "\n" @for line in lines { li { (on_one_line(line)) } "\n" } } }
+            Block::Facts(facts) => {
+                table class="facts" { tbody { "\n"
+                    @for (name, value) in facts { tr { th scope="row" { (name) } td { (cell(value)) } } "\n" }
+                } }
+            }
+            Block::Table(of) => { (table(of)) }
+            Block::Commands(lines) => { pre { code { (lines) } } }
+        }
+    }
+}
+
+fn table(table: &Table) -> Markup {
+    html! {
+        table { "\n"
+            caption { (table.caption) } "\n"
+            thead { tr {
+                @for column in &table.columns { th scope="col" class=[side(*column)] { (column.name()) } }
+            } } "\n"
+            tbody { "\n"
+                @for row in &table.rows {
+                    tr {
+                        @for (i, (value, column)) in row.iter().zip(&table.columns).enumerate() {
+                            @if i == 0 { th scope="row" { (cell(value)) } }
+                            @else { td class=[side(*column)] { (cell(value)) } }
+                        }
+                    } "\n"
+                }
+            }
+        }
+    }
+}
+
+fn side(column: Column) -> Option<&'static str> {
+    match column {
+        Column::Left(_) => None,
+        Column::Right(_) => Some("right"),
+        Column::Bars(_) => Some("bars"),
+    }
+}
+
+fn cell(cell: &Cell) -> Markup {
+    html! {
+        @match cell {
+            Cell::Text(text) => { (on_one_line(text)) }
+            Cell::Name(name) => { code { (visible(name)) } }
+            Cell::Time(at) => { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (time(*at)) } }
+            Cell::Mark(tone, text) => {
+                span class={ "mark " (class(*tone)) } {
+                    span aria-hidden="true" { (tone.sign()) } " " (on_one_line(text))
+                }
+            }
+            Cell::Bar(of) => { (bar(of)) }
+        }
+    }
+}
+
+/// The numbers are in the cell beside it, so it is a picture for eyes only.
+fn bar(bar: &Bar) -> Markup {
+    let percent = |share: f64| format!("{:.1}%", share.clamp(0.0, 1.0) * 100.0);
+    html! {
+        svg aria-hidden="true" width="100%" height="12" {
+            rect class=(if bar.hollow { "hollow" } else { "solid" }) x="0" y="1" width=(percent(bar.share)) height="10" {}
+            @if let Some(limit) = bar.limit {
+                line class="limit" x1=(percent(limit)) x2=(percent(limit)) y1="0" y2="12" {}
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Did it pass? One honest word, and the sentences that everybody should read.
+
+use super::Tone;
+use super::words::{counted, is_after, maker, sentence, stage, time};
+use crate::job::drill::report::{CheckResult, DrillReport, SabotageReport};
+use crate::model::human::duration;
+use crate::model::level::{By, Level};
+use crate::model::sabotage::Sabotage;
+
+/// How a drill ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It proves a level.
+    Passed(Level),
+    /// It proves nothing.
+    Failed,
+    /// It noticed its own damage, where it had to.
+    Noticed,
+    /// It went past its own damage.
+    NotNoticed,
+    /// It failed before the damage could be noticed, for a reason of its own.
+    Untested,
+}
+
+impl Verdict {
+    /// Of this drill.
+    pub fn of(report: &DrillReport) -> Self {
+        match (&report.sabotage, report.level) {
+            (None, Some(level)) if report.passed && report.error.is_none() => Self::Passed(level),
+            (None, _) => Self::Failed,
+            (Some(sabotage), _) if sabotage.caught => Self::Noticed,
+            (Some(sabotage), _) if went_past(report, sabotage) => Self::NotNoticed,
+            (Some(_), _) => Self::Untested,
+        }
+    }
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed(_) => "PASSED",
+            Self::Failed | Self::Untested => "FAILED",
+            Self::Noticed => "SABOTAGE NOTICED",
+            Self::NotNoticed => "SABOTAGE NOT NOTICED",
+        }
+    }
+
+    /// Its colour. A sabotage is never green: it proves nothing about the snapshot.
+    pub(super) fn tone(self) -> Tone {
+        match self {
+            Self::Passed(_) => Tone::Good,
+            Self::Failed | Self::Untested | Self::NotNoticed => Tone::Bad,
+            Self::Noticed => Tone::Open,
+        }
+    }
+}
+
+/// The drill came further than its damage should have let it. An old state is shown from the start; any other damage
+/// must have been done first.
+fn went_past(report: &DrillReport, sabotage: &SabotageReport) -> bool {
+    let done = sabotage.done.is_some() || sabotage.kind == Sabotage::Stale;
+    let ended = report.failed_stage.as_deref().unwrap_or("verdict");
+    done && is_after(ended, &sabotage.expected_stage)
+}
+
+/// The sentences under the word.
+pub fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
+    let mut lead = match verdict {
+        Verdict::Passed(_) => passed(report),
+        Verdict::Failed => failed(report),
+        Verdict::Noticed => vec![
+            format!("{} It failed where it had to, {}.", damaged(report), at_stage(report)),
+            "This was a test of the drill, not of the backup: it shows that drills here can fail. It never counts as \
+             proof that a snapshot can be restored. Only the drill's own copy was damaged."
+                .to_owned(),
+        ],
+        Verdict::NotNoticed => vec![
+            format!("{} It did not notice that where it had to.", damaged(report)),
+            "Drills on this machine prove nothing until this is mended, and those that passed here are in doubt. This \
+             drill itself never counts as proof. Only its own copy was damaged."
+                .to_owned(),
+        ],
+        Verdict::Untested => vec![
+            format!(
+                "The drill was to damage its own copy on purpose, and to notice it. It failed for another reason, {}, so \
+                 nobody knows whether the damage would be noticed.",
+                at_stage(report)
+            ),
+            "A sabotage never counts as proof, and neither does this one.".to_owned(),
+        ],
+    };
+    lead.extend(aside(report));
+    lead
+}
+
+fn passed(report: &DrillReport) -> Vec<String> {
+    let tables = counted(report.tables.len() as u64, "table", "tables");
+    let rows = counted(report.rows, "row", "rows");
+    let mut lead = vec![format!(
+        "The snapshot{} came back from {} whole: {tables} with {rows}, all of them equal to what was saved.",
+        report.consistent_at.map(|at| format!(" of {}", time(at))).unwrap_or_default(),
+        report.target.as_ref().map_or("the target".to_owned(), |t| format!("the target {t}")),
+    )];
+    lead.extend(report.rto_seconds.map(|took| {
+        let took_so_long = format!("The recovery took {}", duration(took));
+        match report.rto_promised_seconds.map(|rto| rto as f64) {
+            Some(rto) if took > rto => format!("{took_so_long}: longer than the promised {}.", duration(rto)),
+            Some(rto) => format!("{took_so_long}, within the promised {}.", duration(rto)),
+            None => format!("{took_so_long}. How long it may take is not agreed."),
+        }
+    }));
+    lead.push(checks(report));
+    lead.push(
+        match report.by {
+            By::Agent => {
+                "It was opened with the key that the agent still holds. Whether the owner's own key opens it is shown by \
+                 drills of the owner only."
+            }
+            By::Owner => {
+                "It was opened with the owner's own key, as it would be if the provider and its agent were gone."
+            }
+        }
+        .to_owned(),
+    );
+    lead
+}
+
+fn checks(report: &DrillReport) -> String {
+    let of = |wanted: CheckResult| report.checks.iter().filter(|c| c.result == wanted).count() as u64;
+    let (passed, failed) = (of(CheckResult::Passed), of(CheckResult::Failed));
+    let not_made = report.checks.len() as u64 - passed - failed;
+    let passed = counted(passed, "check of the restored data passed", "checks of the restored data passed");
+    match not_made {
+        0 => format!("{passed}."),
+        n => format!("{passed}; {}.", counted(n, "check was not made", "checks were not made")),
+    }
+}
+
+fn failed(report: &DrillReport) -> Vec<String> {
+    let why = report.error.as_ref().map(|e| sentence(&e.message)).unwrap_or_default();
+    let mut lead = vec![format!("The drill failed {}: {why}", at_stage(report))];
+    lead.extend(
+        report
+            .error
+            .as_ref()
+            .and_then(|e| e.remedy.as_deref())
+            .map(|r| format!("What to do: {}", sentence(r))),
+    );
+    lead.push("This drill proves nothing about the snapshot.".to_owned());
+    lead
+}
+
+/// While it was doing what.
+pub fn at_stage(report: &DrillReport) -> String {
+    let name = report.failed_stage.as_deref().unwrap_or("verdict");
+    match stage(name) {
+        "" => format!("at the stage “{name}”"),
+        doing => format!("while {doing}"),
+    }
+}
+
+fn damaged(report: &DrillReport) -> String {
+    let what = report.sabotage.as_ref().map_or("", |s| meaning(s.kind));
+    format!("The drill by {} damaged its own copy on purpose: {what}.", maker(report.by))
+}
+
+/// What a sabotage does, in words.
+pub fn meaning(sabotage: Sabotage) -> &'static str {
+    match sabotage {
+        Sabotage::Byte => "one bit was changed on its way from the target",
+        Sabotage::Row => "one row of the restored database was changed",
+        Sabotage::MissingTable => "one table of the restored database was dropped",
+        Sabotage::Index => "one index of the restored database was dropped",
+        Sabotage::Sequence => "one sequence of the restored database was set back",
+        Sabotage::Stale => "the newest snapshot was hidden, as if the target showed an old state",
+    }
+}
+
+/// What must not be missed at the end of the page.
+fn aside(report: &DrillReport) -> Vec<String> {
+    let kept = report.kept.as_ref().map(|_| {
+        "The restored copy was left for people to look at. It is readable, and must be removed by hand: see “Kept copy”."
+            .to_owned()
+    });
+    let warnings = match report.warnings.len() as u64 {
+        0 => None,
+        n => Some(format!(
+            "There {}: see the end.",
+            match n {
+                1 => "is 1 warning".to_owned(),
+                n => format!("are {}", counted(n, "warning", "warnings")),
+            }
+        )),
+    };
+    kept.into_iter().chain(warnings).collect()
+}

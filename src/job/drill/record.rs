@@ -1,0 +1,320 @@
+//! From what a drill found to what is recorded: report, page, receipt, signature, and their copies.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::Findings;
+use super::page::{html, markdown};
+use super::report::{
+    CheckResult, DrillError, DrillReport, ObjectReport, ReceiptTarget, SabotageReport, TrendPoint, group,
+};
+use super::{DrillJob, Ended};
+use crate::engine::LoadObserver as _;
+use crate::error::{Error, Result, ResultExt};
+use crate::job::NamedTarget;
+use crate::job::drills::{DrillCatalog, KnownDrill, VERDICT};
+use crate::job::restore::recovery::differences;
+use crate::job::restore::tables;
+use crate::job::stages::{Stage, Stopwatch};
+use crate::keys::Namespace;
+use crate::model::id::Sha256;
+use crate::repository::drill::{
+    DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
+};
+use crate::repository::layout;
+use crate::repository::manifest::FORMAT;
+use crate::repository::receipt::ObjectRef;
+use crate::state::make_private_folder;
+use crate::target::{TargetExt, Upload};
+
+/// Drills of the past that a report shows.
+const TREND: usize = 12;
+
+/// Records a drill.
+pub struct Recorder<'a> {
+    pub job: &'a DrillJob,
+    pub drills: &'a DrillCatalog,
+    pub watch: &'a Arc<Stopwatch>,
+    pub cancel: &'a CancellationToken,
+}
+
+/// What one target gets, in this order.
+type Objects = Vec<(String, Vec<u8>)>;
+
+impl Recorder<'_> {
+    /// Signs and stores what was found. The report says where it could not be stored.
+    pub async fn record(&self, ended: Ended, found: Findings) -> Result<DrillReport> {
+        let mut report = self.report(&ended, &found);
+        let page = html(&report);
+        let mut objects = Objects::new();
+        let sealed = self.seal(&report, page.as_bytes(), &mut objects)?;
+        let signed =
+            self.sign(&report, &found, ReportRecord { page: Sha256::of(page.as_bytes()), sealed })?;
+        if let Some(state) = &self.job.state {
+            state.remember_drill(&self.job.database, &signed)?;
+        }
+        objects.extend(records(&signed));
+        self.watch.stage("record");
+        let puts = self.job.targets.iter().map(|target| self.put(target, &objects));
+        for (target, put) in self.job.targets.iter().zip(join_all(puts).await) {
+            let error = put.err().map(|e| e.to_string());
+            report.targets.push(ReceiptTarget { name: target.name.clone(), error });
+        }
+        self.write(&mut report, &page, &objects)?;
+        Ok(report)
+    }
+
+    fn report(&self, ended: &Ended, found: &Findings) -> DrillReport {
+        let job = self.job;
+        let receipt = found.receipt.as_ref().map(|r| &r.receipt);
+        let (stages, seconds) = self.watch.read();
+        let comparison = found.comparison.as_ref();
+        let error = ended.proof.as_ref().err();
+        let level = ended.proof.as_ref().ok().map(|proof| proof.level());
+        let sabotage = job.sabotage.map(|kind| SabotageReport {
+            kind,
+            done: found.damage.clone(),
+            expected_stage: kind.stage().to_owned(),
+            caught: found.caught && ended.failed_stage.as_deref() == Some(kind.stage()),
+        });
+        DrillReport {
+            drill: ended.drill.clone(),
+            publisher: job.database.publisher.clone(),
+            database: job.database.database.clone(),
+            by: job.by(),
+            snapshot: receipt.map(|r| r.snapshot.clone()),
+            epoch: receipt.map(|r| r.epoch.clone()),
+            consistent_at: receipt.map(|r| r.consistent_at),
+            target: found.target.clone(),
+            level,
+            passed: level.is_some(),
+            sabotage,
+            failed_stage: ended.failed_stage.clone().or(error.map(|_| VERDICT.to_owned())),
+            error: error.map(DrillError::from),
+            tables: comparison.map(tables).unwrap_or_default(),
+            objects: comparison.map(|c| c.inventory.iter().map(object).collect()).unwrap_or_default(),
+            differences: comparison.filter(|c| !c.equal()).map(differences).unwrap_or_default(),
+            checks: found.checks.clone(),
+            rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
+            bytes: found.manifest.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
+            fetched_bytes: if found.fetched > 0 { receipt.map_or(0, |r| r.size()) } else { 0 },
+            started_at: whole_second(ended.started_at),
+            finished_at: whole_second(Timestamp::now()),
+            seconds,
+            rto_seconds: found.rto_seconds,
+            rto_promised_seconds: job.rto.map(|rto| rto.as_secs()),
+            stages: grouped(&stages),
+            engine: receipt.map(|r| r.engine.clone()),
+            source_version: receipt.map(|r| r.engine_version.clone()),
+            scratch: found.place.as_ref().map(|(place, _)| place.clone()),
+            scratch_version: found.place.as_ref().map(|(_, version)| version.clone()),
+            snapshot_signer: found.receipt.as_ref().map(|r| r.signer.clone()),
+            receipt_sha256: found.receipt.as_ref().map(|r| r.hash()),
+            signer: job.signing_key.signer().fingerprint(),
+            trend: self.trend(),
+            targets: Vec::new(),
+            reports: Vec::new(),
+            kept: ended.kept.clone(),
+            warnings: self.warnings(found),
+        }
+    }
+
+    fn warnings(&self, found: &Findings) -> Vec<String> {
+        let mut warnings = found.warnings.clone();
+        if let (Some(took), Some(rto)) = (found.rto_seconds, self.job.rto)
+            && took > rto.as_secs_f64()
+        {
+            warnings.push("the recovery took longer than was promised (rto)".to_owned());
+        }
+        let breaks = self.drills.breaks(self.job.by(), None);
+        warnings.extend(breaks.iter().map(|b| format!("the chain of drills is not whole: {b}")));
+        warnings
+    }
+
+    /// The drills before this one that were no sabotage, oldest first.
+    fn trend(&self) -> Vec<TrendPoint> {
+        let ours = self.drills.receipts().filter(|d| d.by == self.job.by() && d.sabotage.is_none());
+        let points: Vec<TrendPoint> = ours
+            .map(|d| TrendPoint {
+                drill: d.drill.clone(),
+                at: d.finished_at,
+                passed: d.level.is_some(),
+                rto_seconds: d.rto_milliseconds.map(|ms| ms as f64 / 1000.0),
+            })
+            .collect();
+        points[points.len().saturating_sub(TREND)..].to_vec()
+    }
+
+    /// The page, sealed to the owner.
+    fn seal(&self, report: &DrillReport, page: &[u8], objects: &mut Objects) -> Result<Option<ObjectRef>> {
+        let Some(recipients) = &self.job.recipients else { return Ok(None) };
+        let sealed = recipients.seal(page)?;
+        let key = layout::drill_page(&report.drill);
+        let object = ObjectRef { key: key.clone(), sha256: Sha256::of(&sealed), size: sealed.len() as u64 };
+        objects.push((key, sealed));
+        Ok(Some(object))
+    }
+
+    fn sign(&self, report: &DrillReport, found: &Findings, page: ReportRecord) -> Result<SignedDrill> {
+        let job = self.job;
+        let head = self.drills.head(job.by());
+        let receipt = DrillReceipt {
+            format: FORMAT,
+            kind: DrillKind::Drill,
+            publisher: report.publisher.clone(),
+            database: report.database.clone(),
+            drill: report.drill.clone(),
+            by: report.by,
+            sequence: head.map_or(1, |(sequence, _)| sequence + 1),
+            previous: head.map(|(_, hash)| hash),
+            agent: concat!("marbre ", env!("CARGO_PKG_VERSION")).to_owned(),
+            subject: subject(found, report),
+            target: report.target.clone(),
+            started_at: report.started_at,
+            finished_at: report.finished_at,
+            level: report.level,
+            sabotage: report.sabotage.as_ref().map(|s| SabotageRecord { kind: s.kind, caught: s.caught }),
+            failure: report.error.as_ref().map(|e| Failure {
+                stage: report.failed_stage.clone().unwrap_or_default(),
+                exit_code: e.exit_code,
+            }),
+            found: counted(report),
+            milliseconds: milliseconds(report.seconds),
+            rto_milliseconds: report.rto_seconds.map(milliseconds),
+            rto_promised_seconds: report.rto_promised_seconds,
+            stages: report
+                .stages
+                .iter()
+                .map(|s| StageRecord { name: s.name.to_owned(), milliseconds: milliseconds(s.seconds) })
+                .collect(),
+            report: Some(page),
+        };
+        let bytes = receipt.to_bytes()?;
+        let signature = job.signing_key.sign(Namespace::DrillReceipt, &bytes)?;
+        // What nobody could read back is not written.
+        DrillReceipt::parse(&bytes, &job.database, &report.drill)?;
+        Ok(SignedDrill { receipt, bytes, signature, signer: report.signer.clone() })
+    }
+
+    /// Puts this drill's records to a target, and those of earlier drills that it lacks.
+    async fn put(&self, target: &NamedTarget, objects: &Objects) -> Result<()> {
+        if !self.drills.unreachable.contains(&target.name) {
+            let by = self.job.by();
+            let lacks = |k: &&KnownDrill| k.signed.receipt.by == by && !k.targets.contains(&target.name);
+            for known in self.drills.drills.values().filter(lacks) {
+                self.put_all(target, &records(&known.signed)).await?;
+            }
+        }
+        self.put_all(target, objects).await
+    }
+
+    async fn put_all(&self, target: &NamedTarget, objects: &[(String, Vec<u8>)]) -> Result<()> {
+        for (key, bytes) in objects {
+            let key = layout::key(&self.job.database, key)?;
+            target.target.put_or_compare(&key, &Upload::memory(bytes.clone()), self.cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the report for people and programs.
+    fn write(&self, report: &mut DrillReport, page: &str, objects: &Objects) -> Result<()> {
+        for folder in self.job.report_folders() {
+            make_private_folder(&folder)?;
+            let file = |suffix: &str| folder.join(format!("{}.{suffix}", report.drill));
+            report.reports.push(file("html").display().to_string());
+            private_file(&file("html"), page.as_bytes())?;
+            private_file(&file("md"), markdown(report).as_bytes())?;
+            for (key, bytes) in objects {
+                let name = Path::new(key).file_name().unwrap_or_default();
+                private_file(&folder.join(name), bytes)?;
+            }
+            let json = serde_json::to_vec_pretty(&report).or_internal("serialise the report")?;
+            private_file(&file("report.json"), &json)?;
+        }
+        Ok(())
+    }
+}
+
+fn private_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(bytes)
+    };
+    write().map_err(|e| {
+        Error::preflight(format!("failed to write the report {}", path.display()))
+            .cause(e)
+            .remedy("Name another `report_dir`, or give its disk some room.")
+    })
+}
+
+/// Signature first: a receipt without one proves nothing.
+fn records(signed: &SignedDrill) -> Objects {
+    let drill = &signed.receipt.drill;
+    vec![
+        (layout::drill_signature(drill), signed.signature.clone().into_bytes()),
+        (layout::drill(drill), signed.bytes.clone()),
+    ]
+}
+
+fn subject(found: &Findings, report: &DrillReport) -> Option<Subject> {
+    let signed = found.receipt.as_ref()?;
+    let receipt = &signed.receipt;
+    Some(Subject {
+        snapshot: receipt.snapshot.clone(),
+        receipt: signed.hash(),
+        sequence: receipt.sequence,
+        epoch: receipt.epoch.clone(),
+        consistent_at: receipt.consistent_at,
+        engine: receipt.engine.clone(),
+        source_version: receipt.engine_version.clone(),
+        scratch_version: report.scratch_version.clone(),
+    })
+}
+
+fn counted(report: &DrillReport) -> Found {
+    let checks =
+        |results: &[CheckResult]| report.checks.iter().filter(|c| results.contains(&c.result)).count() as u64;
+    Found {
+        tables: report.tables.len() as u64,
+        tables_equal: report.tables.iter().filter(|t| t.equal).count() as u64,
+        rows: report.rows,
+        bytes: report.bytes,
+        fetched_bytes: report.fetched_bytes,
+        checks_passed: checks(&[CheckResult::Passed]),
+        checks_failed: checks(&[CheckResult::Failed]),
+        checks_not_made: checks(&[CheckResult::NoBaseline, CheckResult::Unavailable, CheckResult::Off]),
+    }
+}
+
+fn object((kind, expected, found): &(String, u64, u64)) -> ObjectReport {
+    ObjectReport { kind: kind.clone(), expected: *expected, found: *found }
+}
+
+/// The stages as people think of them, each once.
+fn grouped(stages: &[Stage]) -> Vec<Stage> {
+    let mut groups: Vec<Stage> = Vec::new();
+    for stage in stages {
+        let name = group(Some(stage.name));
+        match groups.iter_mut().find(|g| g.name == name) {
+            Some(known) => known.seconds = ((known.seconds + stage.seconds) * 1000.0).round() / 1000.0,
+            None => groups.push(Stage { name, seconds: stage.seconds }),
+        }
+    }
+    groups
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0).round() as u64
+}
+
+/// Receipts hold whole seconds.
+fn whole_second(at: Timestamp) -> Timestamp {
+    at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
+}

@@ -1,0 +1,212 @@
+//! What a drill found: for programs as it is, for people as a page (see `page`).
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::job::restore::TableReport;
+use crate::job::stages::Stage;
+use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
+use crate::model::level::{By, Level};
+use crate::model::sabotage::Sabotage;
+
+/// How a drill went, as `drill --json` prints it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DrillReport {
+    /// The drill.
+    pub drill: DrillId,
+    /// Whose data.
+    pub publisher: PublisherName,
+    /// Which database.
+    pub database: DatabaseName,
+    /// Who made it.
+    pub by: By,
+    /// The snapshot; `null` where the drill failed before one was chosen.
+    pub snapshot: Option<SnapshotId>,
+    /// Its epoch.
+    pub epoch: Option<EpochId>,
+    /// The moment whose state it holds.
+    pub consistent_at: Option<Timestamp>,
+    /// The target that everything was fetched from.
+    pub target: Option<TargetName>,
+    /// The level that was proven, and nothing else.
+    pub level: Option<Level>,
+    /// Everything was looked at and found right. Never so for a sabotage.
+    pub passed: bool,
+    /// The damage that this drill did to its own copy.
+    pub sabotage: Option<SabotageReport>,
+    /// The stage at which it failed.
+    pub failed_stage: Option<String>,
+    /// Why it failed.
+    pub error: Option<DrillError>,
+    /// Every table that was compared.
+    pub tables: Vec<TableReport>,
+    /// Every type of object.
+    pub objects: Vec<ObjectReport>,
+    /// What else differs, in words.
+    pub differences: Vec<String>,
+    /// Every check.
+    pub checks: Vec<CheckReport>,
+    /// Rows that came back, over all tables.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub bytes: u64,
+    /// Bytes fetched from the target.
+    pub fetched_bytes: u64,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it was over.
+    pub finished_at: Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// Of these, the recovery: receipts, fetch, open, server, load and index. The measured RTO.
+    pub rto_seconds: Option<f64>,
+    /// How long a recovery may take, where that is agreed.
+    pub rto_promised_seconds: Option<u64>,
+    /// How long each stage took.
+    pub stages: Vec<Stage>,
+    /// Engine.
+    pub engine: Option<String>,
+    /// Version of the source's server.
+    pub source_version: Option<String>,
+    /// Where it was restored, for people.
+    pub scratch: Option<String>,
+    /// Version of the scratch server.
+    pub scratch_version: Option<String>,
+    /// Fingerprint of the signer of the snapshot's receipt.
+    pub snapshot_signer: Option<String>,
+    /// SHA-256 of the snapshot's receipt.
+    pub receipt_sha256: Option<Sha256>,
+    /// Fingerprint of the signer of this drill's receipt.
+    pub signer: String,
+    /// The drills before this one, oldest first: the trend of the measured RTO.
+    pub trend: Vec<TrendPoint>,
+    /// Where the receipt of this drill was put.
+    pub targets: Vec<ReceiptTarget>,
+    /// Where the pages for people lie.
+    pub reports: Vec<String>,
+    /// What was left for people to look at (`--keep-on-failure`), and how.
+    pub kept: Option<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// A sabotage and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SabotageReport {
+    /// What was damaged.
+    pub kind: Sabotage,
+    /// What was done, in words.
+    pub done: Option<String>,
+    /// Where the drill had to fail.
+    pub expected_stage: String,
+    /// It failed there: the damage was noticed.
+    pub caught: bool,
+}
+
+/// Why a drill failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct DrillError {
+    /// What failed.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to do.
+    pub remedy: Option<String>,
+    /// The exit code of this kind of failure.
+    pub exit_code: u8,
+}
+
+impl From<&Error> for DrillError {
+    fn from(e: &Error) -> Self {
+        Self {
+            message: e.message().to_owned(),
+            cause: e.cause_text().map(str::to_owned),
+            remedy: e.remedy_text().map(str::to_owned),
+            exit_code: e.kind().exit_code(),
+        }
+    }
+}
+
+/// How many objects of one type were expected and found.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObjectReport {
+    /// `table`, `index`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// In the snapshot.
+    pub expected: u64,
+    /// After the restore.
+    pub found: u64,
+}
+
+/// A check of the restored data.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckReport {
+    /// Its name.
+    pub name: String,
+    /// `true` only if it was made and everything held.
+    pub passed: bool,
+    /// How it came out.
+    pub result: CheckResult,
+    /// The answer, where there is one.
+    pub value: Option<String>,
+    /// Why it failed or was not made, and what its owner wants to be said then.
+    pub message: Option<String>,
+}
+
+impl CheckReport {
+    /// One that cannot be made here, and why.
+    pub fn not_made(name: &str, why: String) -> Self {
+        let result = CheckResult::Unavailable;
+        Self { name: name.to_owned(), passed: false, result, value: None, message: Some(why) }
+    }
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckResult {
+    /// It held.
+    Passed,
+    /// It did not, or could not be asked: the drill has failed.
+    Failed,
+    /// There is no earlier proven value to compare with yet.
+    NoBaseline,
+    /// It cannot be made here.
+    Unavailable,
+    /// It is switched off.
+    Off,
+}
+
+/// One earlier drill.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrendPoint {
+    /// The drill.
+    pub drill: DrillId,
+    /// When it was over.
+    pub at: Timestamp,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Its measured recovery.
+    pub rto_seconds: Option<f64>,
+}
+
+/// A target that the receipt was put to.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiptTarget {
+    /// The target.
+    pub name: TargetName,
+    /// Why it is not there.
+    pub error: Option<String>,
+}
+
+/// The stage of a drill that a step of the restore belongs to.
+pub fn group(step: Option<&'static str>) -> &'static str {
+    match step {
+        Some("roles" | "schema" | "data" | "rows" | "pages" | "check") => "load",
+        Some("indexes" | "analyze") => "index",
+        Some(other) => other,
+        None => "start",
+    }
+}

@@ -1,0 +1,67 @@
+//! The way back: the same steps for a restore and for a drill, which is a restore plus proof.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Comparison, LoadObserver as _, LoadOptions, LoadReport, Loader};
+use crate::error::Result;
+use crate::job::Observer as _;
+use crate::job::restore::open::OpenSnapshot;
+use crate::job::restore::source::Streams;
+use crate::job::stages::Stopwatch;
+
+/// An open snapshot on its way into a destination.
+pub struct Recovery<'a> {
+    /// The snapshot.
+    pub opened: &'a OpenSnapshot,
+    /// The destination.
+    pub loader: &'a dyn Loader,
+    /// The snapshot's streams.
+    pub streams: &'a Streams,
+    /// Hears the stages.
+    pub watch: &'a Stopwatch,
+}
+
+impl Recovery<'_> {
+    /// Loads everything; every byte is verified on its way in. The destination stays marked as incomplete.
+    pub async fn load(&self, options: &LoadOptions, cancel: &CancellationToken) -> Result<LoadReport> {
+        let manifest = &self.opened.manifest;
+        self.watch.expect(manifest.streams.iter().map(|s| s.length).sum());
+        self.loader.load(manifest, self.streams, options, self.watch, cancel).await
+    }
+
+    /// Holds what was loaded against the manifest. A difference is in the comparison, not an error.
+    pub async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
+        self.watch.stage("compare");
+        self.loader.compare(&self.opened.manifest, cancel).await
+    }
+}
+
+/// Everything that differs, in words; empty if the comparison is a proof.
+pub fn differences(comparison: &Comparison) -> Vec<String> {
+    let tables = comparison.tables.iter().filter(|t| !t.equal()).map(|t| {
+        if t.rows == t.expected_rows {
+            format!("the rows of {} differ", t.table)
+        } else {
+            format!("{} has {} rows, not {}", t.table, t.rows, t.expected_rows)
+        }
+    });
+    let counts = comparison.inventory.iter().filter(|(_, expected, found)| expected != found);
+    let counts =
+        counts.map(|(kind, expected, found)| format!("{found} objects of type {kind}, not {expected}"));
+    let mut what: Vec<String> = tables.chain(counts).chain(comparison.differences.iter().cloned()).collect();
+    what.extend(comparison.definitions.iter().cloned());
+    if comparison.tables.is_empty() {
+        what.push("the snapshot names no table that could be compared".to_owned());
+    }
+    what
+}
+
+/// The first few differences, for a message.
+pub fn first_few(differences: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut shown = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if differences.len() > SHOWN {
+        shown += &format!("; and {} more", differences.len() - SHOWN);
+    }
+    shown
+}

@@ -1,0 +1,60 @@
+//! Damage that a drill does to its own copy, to show that it notices.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sabotage {
+    /// One byte of a pack, on its way from the target.
+    Byte,
+    /// One row of the restored database.
+    Row,
+    /// One of its tables.
+    MissingTable,
+    /// One of its indexes.
+    Index,
+    /// The place of one of its sequences.
+    Sequence,
+    /// The newest receipt is hidden: the target shows an older state.
+    Stale,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Byte, Self::Row, Self::MissingTable, Self::Index, Self::Sequence, Self::Stale];
+
+    /// The word used on the command line and in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Byte => "byte",
+            Self::Row => "row",
+            Self::MissingTable => "missing-table",
+            Self::Index => "index",
+            Self::Sequence => "sequence",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// The stage at which a drill must fail because of it.
+    pub fn stage(self) -> &'static str {
+        match self {
+            Self::Stale => "receipts",
+            Self::Byte => "fetch",
+            Self::Row | Self::MissingTable | Self::Index | Self::Sequence => "compare",
+        }
+    }
+}
+
+impl FromStr for Sabotage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = Self::ALL.iter().map(|s| s.word()).collect();
+        let found = Self::ALL.into_iter().find(|s| s.word() == text);
+        found.ok_or_else(|| format!("{text:?} is not one of {}", words.join(", ")))
+    }
+}

@@ -1,0 +1,214 @@
+//! The receipt of a drill: in clear, signed, chained (see `docs/FORMAT.md`). It names no table and holds no data.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::id::{
+    DatabaseId, DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName,
+};
+use crate::model::level::{By, Level};
+use crate::model::sabotage::Sabotage;
+use crate::repository::canonical;
+use crate::repository::receipt::ObjectRef;
+
+/// What is recorded of a drill, passed or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillReceipt {
+    /// Format version.
+    pub format: u32,
+    /// What is recorded; `drill`.
+    pub kind: DrillKind,
+    /// The owner of the data.
+    pub publisher: PublisherName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The drill.
+    pub drill: DrillId,
+    /// Who made it: each has a chain of their own.
+    pub by: By,
+    /// Place in that chain, from 1.
+    pub sequence: u64,
+    /// SHA-256 of the receipt before it.
+    pub previous: Option<Sha256>,
+    /// Name and version of the writer.
+    pub agent: String,
+    /// What was drilled; `null` where it failed before a snapshot was chosen.
+    pub subject: Option<Subject>,
+    /// The target that everything was fetched from; `null` where it failed before one was chosen.
+    pub target: Option<TargetName>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it was over, and everything was removed again.
+    pub finished_at: Timestamp,
+    /// The level that was proven; `null` where none was.
+    pub level: Option<Level>,
+    /// The damage that the drill did to its own copy: then it proves nothing about the snapshot.
+    pub sabotage: Option<SabotageRecord>,
+    /// Where and how it failed.
+    pub failure: Option<Failure>,
+    /// What came back.
+    pub found: Found,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// Of these, the recovery; `null` where it did not come so far.
+    pub rto_milliseconds: Option<u64>,
+    /// How long a recovery may take, in seconds, where that is agreed.
+    pub rto_promised_seconds: Option<u64>,
+    /// How long each stage took.
+    pub stages: Vec<StageRecord>,
+    /// The page for people, sealed to the owner's recipients.
+    pub report: Option<ReportRecord>,
+}
+
+/// What a [`DrillReceipt`] records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrillKind {
+    /// A drill.
+    Drill,
+}
+
+/// The snapshot that was drilled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// SHA-256 of its receipt.
+    pub receipt: Sha256,
+    /// Its place in the chain of snapshots.
+    pub sequence: u64,
+    /// Its epoch.
+    pub epoch: EpochId,
+    /// The moment whose state it holds.
+    pub consistent_at: Timestamp,
+    /// Engine.
+    pub engine: String,
+    /// Version of the source's server.
+    pub source_version: String,
+    /// Version of the server that it was restored into; `null` where none was started.
+    pub scratch_version: Option<String>,
+}
+
+/// A sabotage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SabotageRecord {
+    /// What was damaged.
+    pub kind: Sabotage,
+    /// The drill failed where it had to.
+    pub caught: bool,
+}
+
+/// Where and how a drill failed. The words are in the report, which only the owner opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stage.
+    pub stage: String,
+    /// The exit code of this kind of failure (see `docs/EXIT-CODES.md`).
+    pub exit_code: u8,
+}
+
+/// What came back, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Tables that were compared.
+    pub tables: u64,
+    /// Tables whose count and digest of rows are equal.
+    pub tables_equal: u64,
+    /// Rows in all tables.
+    pub rows: u64,
+    /// Bytes of all streams.
+    pub bytes: u64,
+    /// Bytes fetched from the target.
+    pub fetched_bytes: u64,
+    /// Checks that held.
+    pub checks_passed: u64,
+    /// Checks that did not, or could not be asked.
+    pub checks_failed: u64,
+    /// Checks that were not made: switched off, not possible here, or without an earlier value.
+    pub checks_not_made: u64,
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub milliseconds: u64,
+}
+
+/// The page for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRecord {
+    /// SHA-256 of the page itself.
+    pub page: Sha256,
+    /// The sealed page; its key is relative to the database. `null` where it was not put anywhere.
+    pub sealed: Option<ObjectRef>,
+}
+
+impl DrillReceipt {
+    /// The bytes that are hashed, signed and stored.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        canonical::to_bytes(self)
+    }
+
+    /// Parses the receipt that was found at its place. The caller has checked the signature of `bytes`.
+    pub fn parse(bytes: &[u8], database: &DatabaseId, drill: &DrillId) -> Result<Self> {
+        let receipt: Self =
+            canonical::from_bytes(bytes).map_err(|e| e.context(format!("receipt of drill {drill}")))?;
+        let place = (&receipt.publisher, &receipt.database, &receipt.drill);
+        if place != (&database.publisher, &database.database, drill) {
+            return Err(Error::verification(format!(
+                "the receipt at drill {drill} of {database} belongs to another place"
+            ))
+            .cause(format!("it says {}/{}, {}", receipt.publisher, receipt.database, receipt.drill))
+            .remedy("Somebody moved it: use another target, and tell the publisher."));
+        }
+        receipt.check()?;
+        Ok(receipt)
+    }
+
+    /// A level stands on everything that it says: the writer may be wrong too.
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::verification(format!("receipt of drill {}: {what}", self.drill)));
+        if self.sequence == 0 {
+            return wrong("its sequence is 0");
+        }
+        let Some(level) = self.level else {
+            return Ok(());
+        };
+        let found = &self.found;
+        if level != self.by.level() {
+            wrong("who made it cannot prove its level")
+        } else if self.sabotage.is_some() {
+            wrong("a sabotage proves no level")
+        } else if self.failure.is_some() || found.checks_failed > 0 || found.tables != found.tables_equal {
+            wrong("it has failed, and claims a level")
+        } else if self.subject.is_none() || self.target.is_none() || found.tables == 0 {
+            wrong("it claims a level, and does not say of what")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A drill's receipt whose signature was checked, with its bytes.
+#[derive(Debug, Clone)]
+pub struct SignedDrill {
+    /// The content.
+    pub receipt: DrillReceipt,
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The armored signature.
+    pub signature: String,
+    /// Fingerprint of the signer, `SHA256:…`.
+    pub signer: String,
+}
+
+impl SignedDrill {
+    /// The hash that the next receipt names.
+    pub fn hash(&self) -> Sha256 {
+        Sha256::of(&self.bytes)
+    }
+}
