@@ -20,14 +20,8 @@ const PLAN: &[(&str, &[&str])] = &[
 ];
 
 /// Adapters, which only the composition root names.
-const CONCRETE: &[&str] = &[
-    "engine::postgres",
-    "engine::sqlite",
-    "target::s3",
-    "target::directory",
-    "target::memory",
-    "target::faulty",
-];
+const CONCRETE: &[&str] =
+    &["engine::postgres", "engine::sqlite", "target::s3", "target::directory", "target::memory"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: real servers, the real program, whole journeys.
 
 mod architecture;
+mod drills;
 mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;

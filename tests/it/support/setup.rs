@@ -6,6 +6,7 @@ use std::process::Command;
 use super::marbre::{Marbre, marbre};
 use super::postgres::{Database, Version, run};
 use super::s3::{LIMITED, SeaweedFs};
+use super::sqlite_setup::files;
 
 /// The name of the database in configuration and targets.
 pub const DATABASE: &str = "abonnes";
@@ -16,6 +17,8 @@ pub struct Provider {
     targets: Vec<(&'static str, String)>,
     source: String,
     more: String,
+    drills: String,
+    scratch: tempfile::TempDir,
 }
 
 impl Provider {
@@ -31,6 +34,8 @@ impl Provider {
             folder,
             source,
             more: String::new(),
+            drills: String::new(),
+            scratch: scratch_folder(),
         };
         provider.write();
         provider
@@ -67,10 +72,17 @@ impl Provider {
         self.write();
     }
 
+    /// More lines of `[database.abonnes.drills]`, and tables after it.
+    pub fn set_drills(&mut self, lines: &str) {
+        self.drills = lines.to_owned();
+        self.write();
+    }
+
     fn write(&self) {
         let mut config = format!(
-            "state_dir = \"state\"\nsigning_key = \"agent_ed25519\"\n{}\n\
-             [publisher.gazette]\nrecipients_file = \"keys/restore.pub\"\n",
+            "state_dir = \"state\"\nscratch_dir = {:?}\nsigning_key = \"agent_ed25519\"\n{}\n\
+             [publisher.gazette]\nrecipients_file = \"keys/restore.pub\"\nsigners_file = \"keys/publisher_ed25519.pub\"\n",
+            self.scratch(),
             self.more
         );
         for (name, url) in &self.targets {
@@ -78,8 +90,9 @@ impl Provider {
         }
         let names: Vec<&str> = self.targets.iter().map(|(name, _)| *name).collect();
         config += &format!(
-            "[database.{DATABASE}]\npublisher = \"gazette\"\ntargets = {names:?}\n{}\n",
-            self.source
+            "[database.{DATABASE}]\npublisher = \"gazette\"\ntargets = {names:?}\n{}\n\
+             [database.{DATABASE}.drills]\n{}\n",
+            self.source, self.drills
         );
         std::fs::write(self.config(), config).unwrap();
     }
@@ -102,6 +115,27 @@ impl Provider {
     /// `marbre snapshot`, as JSON.
     pub fn snapshot(&self) -> Marbre {
         with_tools(marbre(["--json", "--config"]).arg(self.config()).args(["snapshot", DATABASE]))
+    }
+
+    /// marbre with the provider's configuration, as JSON.
+    pub fn marbre(&self, args: &[&str]) -> Marbre {
+        with_tools(marbre(["--json", "--config"]).arg(self.config()).args(args))
+    }
+
+    /// `marbre drill`, as JSON.
+    pub fn drill(&self) -> Marbre {
+        self.marbre(&["drill", DATABASE])
+    }
+
+    /// Where drills restore.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.path().join("s")
+    }
+
+    /// What drills have left: files in the scratch folder, and processes that work there.
+    pub fn traces(&self) -> Vec<String> {
+        let files = files(&self.scratch()).into_iter().map(|path| path.display().to_string());
+        files.chain(processes_below(&self.scratch())).collect()
     }
 
     /// `marbre restore latest`, as JSON, with what the publisher has: a target, keys and nothing else.
@@ -131,6 +165,30 @@ impl Provider {
         names.sort();
         names
     }
+}
+
+/// A folder that user postgres can get to, whom a throwaway server runs as where marbre is root.
+fn scratch_folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::Builder::new().prefix("mscr-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    folder
+}
+
+/// Processes whose working directory or command line lies below a folder.
+pub fn processes_below(folder: &Path) -> Vec<String> {
+    let text = folder.to_str().unwrap();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().into_string().unwrap_or_default().parse::<u32>() else { continue };
+        let cwd = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if pid != std::process::id() && (cwd.starts_with(folder) || command.contains(text)) {
+            found.push(format!("process {pid}: {command}"));
+        }
+    }
+    found
 }
 
 /// Where a PostgreSQL database is.
