@@ -146,14 +146,17 @@ impl Setup {
         db.execute("INSERT INTO subscriber (name, data) SELECT ?1, randomblob(500)", [SECRET]).unwrap();
     }
 
-    /// No file below these folders holds personal data.
+    /// No file below these folders holds personal data, or a key outside the one place where that of the current epoch is
+    /// kept for drills.
     #[track_caller]
     pub fn no_plaintext(&self, secrets: &[&str]) {
         for folder in ["provider/state", "provider/state/spool", "tmp", "a", "b"] {
             for file in files(&self.path(folder)) {
                 // A file may go away while it is looked for.
                 let Ok(bytes) = fs::read(&file) else { continue };
-                for secret in secrets {
+                let kept_for_drills = file.starts_with(self.path("provider/state/epoch-keys"));
+                for secret in secrets.iter().filter(|s| !(kept_for_drills && s.starts_with("AGE-SECRET-KEY")))
+                {
                     let found = memchr::memmem::find(&bytes, secret.as_bytes());
                     assert!(found.is_none(), "{secret:?} lies in {}", file.display());
                 }
