@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::config::{Config, Database, DrillKey, Source, TargetConfig};
 use crate::engine::postgres::{
     PostgresConfig, PostgresEngine, PostgresLoader, PostgresScratchConfig, PostgresScratchHost,
@@ -207,31 +205,13 @@ pub fn own_trust(config: &Config, publisher: &PublisherName) -> Result<TrustStor
     Ok(TrustStore::Own { agent: signing_key(config)?.signer(), owners })
 }
 
-/// Where drills restore.
-#[derive(Debug, Clone)]
-pub struct DrillOptions {
-    /// A PostgreSQL server elsewhere, instead of a throwaway one.
-    pub scratch: Option<String>,
-    /// Its password.
-    pub password: Option<SecretString>,
-    /// The folder of the server's programs.
-    pub bin_dir: Option<PathBuf>,
-    /// The user that a throwaway server runs as, where marbre is root.
-    pub user: Option<String>,
-    /// How many connections or jobs at a time.
-    pub jobs: usize,
-}
+/// Where drills restore: so far only PostgreSQL has something to choose.
+pub type DrillOptions = PostgresScratchConfig;
 
 /// The host of throwaway places for snapshots of one engine.
 fn scratch_host(engine: &str, options: &DrillOptions) -> Result<Arc<dyn ScratchHost>> {
     match engine {
-        "postgres" => Ok(Arc::new(PostgresScratchHost::new(PostgresScratchConfig {
-            scratch: options.scratch.clone(),
-            password: options.password.clone(),
-            bin_dir: options.bin_dir.clone(),
-            user: options.user.clone(),
-            jobs: options.jobs,
-        })?)),
+        "postgres" => Ok(Arc::new(PostgresScratchHost::new(options.clone())?)),
         "sqlite" => Ok(Arc::new(SqliteScratchHost::new())),
         other => Err(Error::preflight(format!("this marbre cannot drill a snapshot of a {other} database"))
             .remedy("Use a newer marbre.")),

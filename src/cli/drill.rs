@@ -16,7 +16,6 @@ use crate::job::{Observer, drill};
 use crate::keys::{RestoreKey, SigningKey, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
-use crate::model::sabotage::Sabotage;
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ pub struct Args {
     #[arg(long, default_value = "latest", value_name = "SNAPSHOT")]
     snapshot: String,
 
-    /// The target to read from [default: the one whose last proof is oldest]
+    /// The target to read from [default: the one that was drilled longest ago]
     #[arg(long, value_name = "TARGET")]
     target: Option<String>,
 
@@ -106,11 +105,7 @@ async fn agent_job(args: &Args, context: &Context, observer: &dyn Observer) -> R
     let database = config.database(name)?;
     context::sweep_scratch(&config, observer).await?;
     let mut job = context::drill_job(&config, database).await?;
-    job.target = args.target.as_deref().map(target_name).transpose()?;
-    job.wanted = wanted(&args.snapshot)?;
-    job.sabotage = args.sabotage()?;
-    job.keep_on_failure = args.keep_on_failure;
-    job.new_baseline = args.new_baseline;
+    args.apply(&mut job)?;
     job.report_dirs.extend(args.report.clone());
     Ok(job)
 }
@@ -142,20 +137,21 @@ async fn owner_job(
     let swept = drill::site::sweep(&scratch_dir, &|_| context::any_host(&options)).await?;
     swept.warnings.iter().for_each(|warning| observer.warn(warning));
     let mut job = context::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
-    job.target = args.target.as_deref().map(target_name).transpose()?;
-    job.wanted = wanted(&args.snapshot)?;
-    job.sabotage = args.sabotage()?;
-    job.keep_on_failure = args.keep_on_failure;
+    args.apply(&mut job)?;
     job.report_dirs = vec![args.report.clone().unwrap_or_else(|| PathBuf::from("drill-reports"))];
     Ok(job)
 }
 
 impl Args {
-    fn sabotage(&self) -> Result<Option<Sabotage>> {
-        self.sabotage
-            .as_deref()
-            .map(|text| text.parse().map_err(|e: String| usage_error(format!("--sabotage {e}"))))
-            .transpose()
+    /// What is asked of a drill, whoever makes it.
+    fn apply(&self, job: &mut DrillJob) -> Result<()> {
+        let sabotage = self.sabotage.as_deref().map(str::parse).transpose();
+        job.target = self.target.as_deref().map(target_name).transpose()?;
+        job.wanted = wanted(&self.snapshot)?;
+        job.sabotage = sabotage.map_err(|e| usage_error(format!("--sabotage {e}")))?;
+        job.keep_on_failure = self.keep_on_failure;
+        job.new_baseline = self.new_baseline;
+        Ok(())
     }
 }
 

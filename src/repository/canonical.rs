@@ -1,5 +1,6 @@
 //! Canonical JSON: the bytes that are hashed and signed (see `docs/FORMAT.md`, Receipt).
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,6 +11,11 @@ pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     // `serde_json::Value` keeps its members sorted by byte order, and writes no white space.
     let value = serde_json::to_value(value).or_internal("serialise a record")?;
     serde_json::to_vec(&value).or_internal("serialise a record")
+}
+
+/// A moment as records hold it, without its fraction of a second.
+pub fn whole_second(at: Timestamp) -> Timestamp {
+    at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }
 
 /// Parses canonical bytes, refusing any other spelling of the same value: what was signed is what is read.

@@ -4,15 +4,15 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, parse};
 use crate::error::{Result, ResultExt};
-use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId};
+use crate::model::id::{DatabaseId, DrillId, Sha256};
 use crate::model::level::By;
 use crate::repository::drill::{DrillReceipt, SignedDrill};
 
 /// What the last proven snapshot held, for checks that compare with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// The snapshot.
-    pub snapshot: SnapshotId,
+    /// The snapshot's place in the chain.
+    pub sequence: u64,
     /// What was found, in the form that its writer chose.
     pub body: String,
 }
@@ -95,26 +95,28 @@ impl State {
 
     /// What the last proven snapshot held.
     pub fn baseline(&self, database: &DatabaseId) -> Result<Option<Baseline>> {
-        let row = self
-            .db()
+        self.db()
             .query_row(
-                "SELECT snapshot, body FROM baseline WHERE database = ?1",
+                "SELECT sequence, body FROM baseline WHERE database = ?1",
                 [database.to_string()],
-                |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)),
+                |r| Ok(Baseline { sequence: r.get::<_, i64>(0)?.unsigned_abs(), body: r.get(1)? }),
             )
             .optional()
-            .or_internal("read the last proven values from the state")?;
-        row.map(|(snapshot, body)| Ok(Baseline { snapshot: parse(&snapshot)?, body })).transpose()
+            .or_internal("read the last proven values from the state")
     }
 
     /// Remembers what a proven snapshot held, unless that of a newer one is known.
     pub fn set_baseline(&self, database: &DatabaseId, baseline: &Baseline) -> Result<()> {
         self.db()
             .execute(
-                "INSERT INTO baseline (database, snapshot, body) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (database) DO UPDATE SET snapshot = excluded.snapshot, body = excluded.body
-                 WHERE substr(excluded.snapshot, 1, 16) >= substr(baseline.snapshot, 1, 16)",
-                params![database.to_string(), baseline.snapshot.as_str(), baseline.body],
+                "INSERT INTO baseline (database, sequence, body) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (database) DO UPDATE SET sequence = excluded.sequence, body = excluded.body
+                 WHERE excluded.sequence >= baseline.sequence",
+                params![
+                    database.to_string(),
+                    i64::try_from(baseline.sequence).unwrap_or(i64::MAX),
+                    baseline.body
+                ],
             )
             .or_internal("save the last proven values in the state")
             .map(drop)

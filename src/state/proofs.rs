@@ -21,12 +21,7 @@ impl State {
         level: Level,
         at: Timestamp,
     ) -> Result<()> {
-        self.db()
-            .execute(
-                "INSERT OR REPLACE INTO proof (database, snapshot, target, level, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), level.word(), whole_second(at)],
-            )
-            .or_internal("save a proof in the state")?;
+        self.save_proof(database, snapshot, target, level.word(), at)?;
         match level {
             Level::Intact => self.forget_proof(database, snapshot, target, DAMAGED),
             _ => Ok(()),
@@ -42,12 +37,23 @@ impl State {
         at: Timestamp,
     ) -> Result<()> {
         self.forget_proof(database, snapshot, target, Level::Intact.word())?;
+        self.save_proof(database, snapshot, target, DAMAGED, at)
+    }
+
+    fn save_proof(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+        level: &str,
+        at: Timestamp,
+    ) -> Result<()> {
         self.db()
             .execute(
                 "INSERT OR REPLACE INTO proof (database, snapshot, target, level, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), DAMAGED, whole_second(at)],
+                params![database.to_string(), snapshot.as_str(), target.as_str(), level, whole_second(at)],
             )
-            .or_internal("save damage in the state")
+            .or_internal("save a proof in the state")
             .map(drop)
     }
 

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS drill (
     body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, drill)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS baseline (
-    database TEXT PRIMARY KEY, snapshot TEXT NOT NULL, body TEXT NOT NULL
+    database TEXT PRIMARY KEY, sequence INTEGER NOT NULL, body TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS lost_pack (
     database TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (database, pack)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::checks::{Checking, Values};
-use super::report::CheckReport;
+use super::report::{CheckReport, CheckResult};
 use super::site::Site;
 use super::{DrillJob, Opens, choose, fetch};
 use crate::engine::scratch::{Damage, Scratch};
@@ -212,7 +212,7 @@ impl Attempt<'_> {
     async fn check(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
         self.watch.stage("checks");
         let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
-        let before = self.job.baseline(&opened.receipt.receipt.snapshot)?;
+        let before = self.job.baseline(&opened.receipt.receipt)?;
         let checking = Checking {
             scratch,
             checks: &self.job.checks,
@@ -222,12 +222,13 @@ impl Attempt<'_> {
         };
         found.checks = checking.run(&mut found.values, self.cancel).await?;
         if let Some(excused) = found.comparison.as_ref().map(|c| &c.excused).filter(|e| !e.is_empty()) {
-            found.checks.insert(0, CheckReport::not_made("definitions", first_few(excused)));
+            let why = Some(first_few(excused));
+            found.checks.insert(0, CheckReport::new("definitions", CheckResult::Unavailable, None, why));
         }
         let failed: Vec<String> = found
             .checks
             .iter()
-            .filter(|c| c.result == super::report::CheckResult::Failed)
+            .filter(|c| c.result == CheckResult::Failed)
             .map(|c| format!("{}: {}", c.name, c.message.as_deref().unwrap_or("failed")))
             .collect();
         match failed.len() {

@@ -76,7 +76,7 @@ impl Checking<'_> {
         for name in
             self.built_in.skip.iter().filter(|name| !["empty-tables", "row-count"].contains(&name.as_str()))
         {
-            reports.push(report(name, CheckResult::Off, None, None));
+            reports.push(CheckReport::new(name, CheckResult::Off, None, None));
         }
         for examination in self.scratch.examine(&self.built_in.skip, cancel).await? {
             let result = match examination.result {
@@ -84,7 +84,7 @@ impl Checking<'_> {
                 ExaminationResult::Failed => CheckResult::Failed,
                 ExaminationResult::Unavailable => CheckResult::Unavailable,
             };
-            reports.push(report(examination.name, result, None, Some(examination.found)));
+            reports.push(CheckReport::new(examination.name, result, None, Some(examination.found)));
         }
         for check in self.checks {
             reports.push(self.ask(check, values, cancel).await?);
@@ -98,15 +98,15 @@ impl Checking<'_> {
         judge: impl FnOnce(&Values) -> (Option<String>, Result<(), String>),
     ) -> CheckReport {
         if self.built_in.skips(name) {
-            return report(name, CheckResult::Off, None, None);
+            return CheckReport::new(name, CheckResult::Off, None, None);
         }
         let Some(before) = self.before else {
             let why = "no earlier drill has proven a snapshot yet".to_owned();
-            return report(name, CheckResult::NoBaseline, None, Some(why));
+            return CheckReport::new(name, CheckResult::NoBaseline, None, Some(why));
         };
         match judge(before) {
-            (value, Ok(())) => report(name, CheckResult::Passed, value, None),
-            (value, Err(why)) => report(name, CheckResult::Failed, value, Some(why)),
+            (value, Ok(())) => CheckReport::new(name, CheckResult::Passed, value, None),
+            (value, Err(why)) => CheckReport::new(name, CheckResult::Failed, value, Some(why)),
         }
     }
 
@@ -149,7 +149,7 @@ impl Checking<'_> {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
             Err(e) => {
                 let why = Some(said(check, e.to_string()));
-                return Ok(report(&check.name, CheckResult::Failed, None, why));
+                return Ok(CheckReport::new(&check.name, CheckResult::Failed, None, why));
             }
         };
         let before = self.before.and_then(|b| b.answers.get(&check.name)).map(String::as_str);
@@ -158,11 +158,13 @@ impl Checking<'_> {
             values.answers.insert(check.name.clone(), answer.clone());
         }
         Ok(match outcome {
-            Outcome::Passed => report(&check.name, CheckResult::Passed, answer, None),
-            Outcome::Failed(why) => report(&check.name, CheckResult::Failed, answer, Some(said(check, why))),
+            Outcome::Passed => CheckReport::new(&check.name, CheckResult::Passed, answer, None),
+            Outcome::Failed(why) => {
+                CheckReport::new(&check.name, CheckResult::Failed, answer, Some(said(check, why)))
+            }
             Outcome::NoBaseline => {
                 let why = "there is no earlier proven value to compare with yet".to_owned();
-                report(&check.name, CheckResult::NoBaseline, answer, Some(why))
+                CheckReport::new(&check.name, CheckResult::NoBaseline, answer, Some(why))
             }
         })
     }
@@ -174,8 +176,4 @@ fn said(check: &Check, why: String) -> String {
         Some(message) => format!("{why}. {message}"),
         None => why,
     }
-}
-
-fn report(name: &str, result: CheckResult, value: Option<String>, message: Option<String>) -> CheckReport {
-    CheckReport { name: name.to_owned(), passed: result == CheckResult::Passed, result, value, message }
 }

@@ -32,10 +32,11 @@ use crate::job::stages::Stopwatch;
 use crate::job::{NamedTarget, Observer, damage};
 use crate::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
 use crate::model::check::Check;
-use crate::model::id::{DatabaseId, DrillId, SnapshotId, TargetName};
+use crate::model::id::{DatabaseId, DrillId, TargetName};
 use crate::model::level::By;
 use crate::model::proof::{Evidence, Proof};
 use crate::model::sabotage::Sabotage;
+use crate::repository::receipt::Receipt;
 use crate::state::{Baseline, State};
 use attempt::{Attempt, Findings};
 use checks::{BuiltIn, Values};
@@ -59,7 +60,7 @@ pub struct DrillJob {
     pub database: DatabaseId,
     /// Where its snapshots are, and where the receipt goes.
     pub targets: Vec<NamedTarget>,
-    /// The target to read from; else the one whose last proof is oldest.
+    /// The target to read from; else the one that was drilled longest ago.
     pub target: Option<TargetName>,
     /// Which snapshot.
     pub wanted: Wanted,
@@ -270,12 +271,11 @@ impl DrillJob {
     }
 
     /// What the last proven snapshot held.
-    fn baseline(&self, drilled: &SnapshotId) -> Result<Option<Values>> {
+    fn baseline(&self, drilled: &Receipt) -> Result<Option<Values>> {
         let Some(state) = self.state.as_ref().filter(|_| !self.new_baseline) else { return Ok(None) };
         let Some(baseline) = state.baseline(&self.database)? else { return Ok(None) };
-        // An older snapshot is not measured against a newer one. To the second: the rest of a name has no order.
-        let second = |id: &SnapshotId| id.as_str().get(..16).map(str::to_owned);
-        if second(&baseline.snapshot) > second(drilled) {
+        // An older snapshot is not measured against a newer one.
+        if baseline.sequence > drilled.sequence {
             return Ok(None);
         }
         serde_json::from_str(&baseline.body).map(Some).or_internal(
@@ -286,8 +286,7 @@ impl DrillJob {
     fn remember(&self, found: &Findings) -> Result<()> {
         let (Some(state), Some(receipt)) = (&self.state, &found.receipt) else { return Ok(()) };
         let body = serde_json::to_string(&found.values).or_internal("serialise what the drill found")?;
-        let snapshot = receipt.receipt.snapshot.clone();
-        state.set_baseline(&self.database, &Baseline { snapshot, body })
+        state.set_baseline(&self.database, &Baseline { sequence: receipt.receipt.sequence, body })
     }
 
     /// What was not as the receipt says does not count as proven there any more, and is sent again.

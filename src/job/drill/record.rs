@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Findings;
@@ -25,10 +25,10 @@ use crate::model::id::Sha256;
 use crate::repository::drill::{
     DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
 };
-use crate::repository::layout;
 use crate::repository::manifest::FORMAT;
 use crate::repository::receipt::ObjectRef;
-use crate::state::make_private_folder;
+use crate::repository::{canonical, layout};
+use crate::state::{make_private_folder, write_private_file};
 use crate::target::{TargetExt, Upload};
 
 /// Drills of the past that a report shows.
@@ -102,8 +102,8 @@ impl Recorder<'_> {
             rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
             bytes: found.manifest.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
             fetched_bytes: if found.fetched > 0 { receipt.map_or(0, |r| r.size()) } else { 0 },
-            started_at: whole_second(ended.started_at),
-            finished_at: whole_second(Timestamp::now()),
+            started_at: canonical::whole_second(ended.started_at),
+            finished_at: canonical::whole_second(Timestamp::now()),
             seconds,
             rto_seconds: found.rto_seconds,
             rto_promised_seconds: job.rto.map(|rto| rto.as_secs()),
@@ -240,14 +240,7 @@ impl Recorder<'_> {
 }
 
 fn private_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(bytes)
-    };
-    write().map_err(|e| {
+    write_private_file(path, bytes).map_err(|e| {
         Error::preflight(format!("failed to write the report {}", path.display()))
             .cause(e)
             .remedy("Name another `report_dir`, or give its disk some room.")
@@ -312,9 +305,4 @@ fn grouped(stages: &[Stage]) -> Vec<Stage> {
 
 fn milliseconds(seconds: f64) -> u64 {
     (seconds * 1000.0).round() as u64
-}
-
-/// Receipts hold whole seconds.
-fn whole_second(at: Timestamp) -> Timestamp {
-    at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }

@@ -156,10 +156,9 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// One that cannot be made here, and why.
-    pub fn not_made(name: &str, why: String) -> Self {
-        let result = CheckResult::Unavailable;
-        Self { name: name.to_owned(), passed: false, result, value: None, message: Some(why) }
+    /// How a check came out. Only [`CheckResult::Passed`] has passed.
+    pub fn new(name: &str, result: CheckResult, value: Option<String>, message: Option<String>) -> Self {
+        Self { name: name.to_owned(), passed: result == CheckResult::Passed, result, value, message }
     }
 }
 

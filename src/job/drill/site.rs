@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, DrillId};
-use crate::state::make_private_folder;
+use crate::state::{make_private_folder, write_private_file};
 
 const LOCK: &str = "lock";
 const PACKS: &str = "packs";
@@ -96,16 +96,7 @@ impl Site {
     /// Leaves the place to people: no later start removes it.
     pub fn keep(self, how: &str) -> Result<()> {
         let path = self.paths.of(KEPT);
-        let write = || -> std::io::Result<()> {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&path)?
-                .write_all(how.as_bytes())
-        };
-        write().or_internal(format!("write {}", path.display()))?;
+        write_private_file(&path, how.as_bytes()).or_internal(format!("write {}", path.display()))?;
         let _ = fs::remove_dir_all(self.packs());
         let _ = fs::remove_file(self.paths.of(LOCK));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::job::snapshot::reader::Content;
@@ -13,9 +13,9 @@ use crate::keys::Namespace;
 use crate::model::id::{Sha256, SnapshotId};
 use crate::pack::stream::{Encoded, Place, Run, StoredRun};
 use crate::pack::writer::seal_small;
-use crate::repository::layout;
 use crate::repository::manifest::{Extent, FORMAT, Manifest, PackRef, StreamEntry, TableProof};
 use crate::repository::receipt::{ObjectRef, Receipt, ReceiptKind, SignedReceipt};
+use crate::repository::{canonical, layout};
 
 /// The records of a snapshot, ready to be stored.
 pub struct Record {
@@ -139,9 +139,9 @@ fn sign(
         engine: manifest.source.engine.clone(),
         engine_version: manifest.source.version.clone(),
         tool_version: manifest.source.details["tool_version"].as_str().unwrap_or_default().to_owned(),
-        started_at: whole_second(started_at),
-        consistent_at: whole_second(manifest.source.consistent_at),
-        finished_at: whole_second(finished_at),
+        started_at: canonical::whole_second(started_at),
+        consistent_at: canonical::whole_second(manifest.source.consistent_at),
+        finished_at: canonical::whole_second(finished_at),
         streams: manifest.streams.len() as u64,
         rows: manifest.streams.iter().flat_map(|s| &s.tables).map(|t| t.rows).sum(),
         bytes_read: manifest.streams.iter().map(|s| s.length).sum(),
@@ -185,9 +185,4 @@ fn objects(epoch: &Epoch, manifest: &Manifest, sealed_manifest: &[u8]) -> Vec<Ob
         .collect();
     objects.sort();
     objects
-}
-
-/// Receipts hold whole seconds.
-fn whole_second(at: Timestamp) -> Timestamp {
-    at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }

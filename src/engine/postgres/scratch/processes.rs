@@ -121,10 +121,7 @@ pub struct Segment {
 impl Segment {
     /// That of the server in this folder, by its lock file, if there is one.
     pub fn of(folder: &Path) -> Option<Self> {
-        // What lies there belongs to the server's user: neither a link nor a pipe may fool us.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let path = folder.join("data/postmaster.pid");
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
+        let file = open_theirs(&folder.join("data/postmaster.pid")).ok()?;
         let mut text = String::new();
         file.take(4096).read_to_string(&mut text).ok()?;
         Self::parse(&text, fs::symlink_metadata(folder).ok()?.uid())
@@ -200,18 +197,22 @@ pub fn last_words(log: &[u8]) -> Option<String> {
     Some(last.chars().filter(|c| !c.is_control()).take(400).collect())
 }
 
+/// Opens a file that lies where the server's user may write: neither a link nor a pipe may fool us.
+fn open_theirs(path: &Path) -> std::io::Result<fs::File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("not a regular file")),
+    }
+}
+
 /// The end of a file: all of what matters of a log, and no more memory than that.
 pub fn tail(path: &Path) -> Vec<u8> {
     use std::io::{Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
-        // The folder belongs to the server's user: neither a link nor a pipe may fool us.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(Vec::new());
-        }
-        let length = metadata.len();
+        let mut file = open_theirs(path)?;
+        let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))?;
         let mut bytes = Vec::new();
         file.take(16 * 1024).read_to_end(&mut bytes)?;
