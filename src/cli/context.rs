@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Database, DrillKey, Source, TargetConfig};
+use crate::config::{Config, Database, DrillKey, Retention, Source, TargetConfig};
 use crate::engine::postgres::{
     PostgresConfig, PostgresEngine, PostgresLoader, PostgresScratchConfig, PostgresScratchHost,
 };
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::drill::checks::BuiltIn;
 use crate::job::drill::{DrillJob, Opens, site};
 use crate::job::epoch_keys::KeyPolicy;
+use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
 use crate::job::snapshot::SnapshotJob;
 use crate::job::{NamedTarget, Observer};
@@ -326,6 +327,27 @@ pub fn owner_drill_job(
         keep_on_failure: false,
         new_baseline: false,
     }
+}
+
+/// The prune job of a configured database that has rules of retention.
+pub async fn prune_job(
+    config: &Config,
+    database: &Database,
+    retention: &Retention,
+    dry_run: bool,
+) -> Result<PruneJob> {
+    Ok(PruneJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: State::open(&config.state_dir)?,
+        signing_key: signing_key(config)?,
+        policy: retention.policy.clone(),
+        time_zone: retention.time_zone.clone(),
+        max_delete: retention.max_delete,
+        grace: retention.grace,
+        dry_run,
+    })
 }
 
 fn signing_key(config: &Config) -> Result<SigningKey> {

@@ -8,12 +8,14 @@ mod keygen;
 mod list;
 mod output;
 mod progress;
+mod prune;
 mod restore;
 mod show;
 mod signals;
 mod snapshot;
 mod source;
 mod status;
+mod sync;
 mod verify;
 
 use std::path::PathBuf;
@@ -66,6 +68,10 @@ enum Verb {
     Show(show::Args),
     /// Read every object back from every target, and check it
     Verify(verify::Args),
+    /// Copy what targets lack from those that have it
+    Sync(sync::Args),
+    /// Delete the snapshots that no rule of the configuration keeps
+    Prune(prune::Args),
     /// Restore a snapshot: needs only a target, a key and a destination
     Restore(restore::Args),
 }
@@ -116,6 +122,8 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Snapshot(args) => return snapshot::run(&args, &context).await,
         Verb::Drill(args) => return drill::run(args, &context).await,
         Verb::Verify(args) => return verify::run(&args, &context).await,
+        Verb::Sync(args) => return sync::run(&args, &context).await,
+        Verb::Prune(args) => return prune::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context),
         Verb::Status => status::run(&context).await,

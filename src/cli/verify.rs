@@ -72,7 +72,7 @@ fn print(database: &DatabaseId, report: &VerifyReport) {
         let state = match &target.error {
             Some(e) => format!("NOT VERIFIED: {e}"),
             None if target.behind > 0 => format!(
-                "{} of {} snapshots intact, {} never arrived here",
+                "{} of {} snapshots intact, {} never arrived here (`marbre sync` copies them)",
                 target.intact, target.snapshots, target.behind
             ),
             None => format!("{} of {} snapshots intact", target.intact, target.snapshots),

@@ -9,6 +9,8 @@ mod lines;
 mod reader;
 mod recipients;
 mod report;
+mod retention;
+mod schedule;
 mod schema;
 mod secret;
 mod signers;
@@ -21,11 +23,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use schedule::{Deadlines, Schedules};
 pub use secret::Secret;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::check::{Check, Percent};
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
+use crate::model::retention::Policy;
 use reader::Document;
 use report::{Report, SourceFile, nearest};
 
@@ -52,6 +56,10 @@ pub struct Config {
     pub report_dir: PathBuf,
     /// The agent's signing key: an OpenSSH Ed25519 private key.
     pub signing_key: PathBuf,
+    /// By how much the daemon spreads the starts of its jobs, at most.
+    pub jitter: Duration,
+    /// How many jobs the daemon runs at the same time.
+    pub parallel_jobs: NonZeroUsize,
     /// The owners of data.
     pub publishers: BTreeMap<PublisherName, Publisher>,
     /// The places where copies are kept.
@@ -105,8 +113,27 @@ pub struct Database {
     pub rpo: Option<Duration>,
     /// Its test restores.
     pub drills: Drills,
+    /// When the daemon does what.
+    pub schedules: Schedules,
+    /// How long that may take.
+    pub deadlines: Deadlines,
     /// What its restored data must be like.
     pub checks: Vec<Check>,
+    /// What is kept; without it, everything.
+    pub retention: Option<Retention>,
+}
+
+/// What is kept of a database's snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// The rules.
+    pub policy: Policy,
+    /// Where days, weeks, months and years begin.
+    pub time_zone: jiff::tz::TimeZone,
+    /// How many snapshots one run deletes at most.
+    pub max_delete: usize,
+    /// How long an object must be known to be needed by nobody before it goes.
+    pub grace: Duration,
 }
 
 /// How test restores of a database are made.

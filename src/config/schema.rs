@@ -4,10 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::reader::{Document, Family, Section};
 use super::report::{Complaint, Report};
 use super::secret::{Secret, credential_path};
-use super::{Config, Database, Publisher, Source, TargetConfig, checks, drills, forms, recipients, signers};
+use super::{
+    Config, Database, DrillKey, Publisher, Source, TargetConfig, checks, drills, forms, recipients,
+    retention, schedule, signers,
+};
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
 
 const MIB: u64 = 1024 * 1024;
@@ -20,6 +25,7 @@ const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 const MAX_JOBS: u64 = 64;
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_SPOOL_WAIT: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_PARALLEL_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 const DEFAULT_EPOCH: Duration = Duration::from_secs(30 * 86_400);
 
 /// Reads all files together. `None`, or problems in the report, where they make no configuration.
@@ -41,11 +47,16 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         .optional("signing_key", forms::secret_path(base))
         .unwrap_or_else(|| state_dir.join("agent_ed25519"));
 
+    let zone = schedule::zone(&mut top).unwrap_or_else(schedule::system_zone);
+    let jitter = top.optional("jitter", forms::duration).unwrap_or(Duration::ZERO);
+    let parallel_jobs =
+        top.optional("parallel_jobs", forms::amount(MAX_JOBS)).unwrap_or(DEFAULT_PARALLEL_JOBS);
+
     let publishers = top.family("publisher", |name, section| publisher(name, section, base));
     let mut places = Vec::new();
     let targets = top.family("target", |name, section| target(name, section, base, &mut places));
     let mut databases =
-        top.family("database", |name, section| database(name, section, base, &publishers, &targets));
+        top.family("database", |name, section| database(name, section, base, &zone, &publishers, &targets));
     if databases.names.is_empty() {
         top.refuse(
             "database",
@@ -64,6 +75,8 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         scratch_dir,
         report_dir,
         signing_key,
+        jitter,
+        parallel_jobs,
         publishers: publishers
             .values
             .into_iter()
@@ -128,6 +141,7 @@ fn database(
     name: &str,
     section: &mut Section<'_>,
     base: &Path,
+    zone: &TimeZone,
     publishers: &Family<Publisher>,
     targets: &Family<TargetConfig>,
 ) -> Option<Ordered<Database>> {
@@ -154,6 +168,9 @@ fn database(
     let rpo = section.optional("rpo", forms::duration);
     let drills = drills::read(section, engine, base);
     let checks = checks::read(section);
+    let schedules = schedule::read(section, zone, drills.key == DrillKey::Epoch);
+    let deadlines = schedule::deadlines(section);
+    let retention = retention::read(section);
     let database = Database {
         id: DatabaseId { publisher: publisher?, database: name? },
         source: source?,
@@ -163,7 +180,10 @@ fn database(
         epoch: epoch.unwrap_or(DEFAULT_EPOCH),
         rpo,
         drills,
+        schedules,
+        deadlines,
         checks,
+        retention,
     };
     Some((section.order(), database))
 }

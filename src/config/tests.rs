@@ -1,4 +1,6 @@
 mod drills;
+mod retention;
+mod schedule;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
+use crate::job::prunes::Prunes;
 use crate::keys::allowed_signers::AGENT;
 use crate::keys::{Namespace, Signer, TrustStore, signing};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
@@ -63,6 +64,8 @@ pub struct Catalog {
     pub bad: Vec<BadReceipt>,
     /// Targets that could not be listed.
     pub unreachable: Vec<(TargetName, TargetError)>,
+    /// What retention has removed; some of it may still be at targets that have not been pruned since.
+    pub prunes: Prunes,
 }
 
 /// Reads catalogs.
@@ -112,6 +115,10 @@ impl Reader<'_> {
                 }
             }
         }
+        let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
+        let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
+        catalog.prunes = self.prunes(&reachable, cancel).await?;
+        catalog.bad.append(&mut catalog.prunes.bad);
         Ok(catalog)
     }
 
@@ -220,7 +227,8 @@ impl Catalog {
 
     /// What is wrong with the chain. `seen` is the newest receipt that the caller remembers.
     pub fn breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
-        let links: Vec<Link> = self.entries.values().map(|e| e.link.clone()).collect();
+        let links: Vec<Link> =
+            self.entries.values().map(|e| e.link.clone()).chain(self.prunes.links()).collect();
         chain::check(&links, true, seen)
     }
 

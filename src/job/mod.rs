@@ -2,16 +2,20 @@
 
 pub mod catalog;
 pub mod damage;
+pub mod deliver;
 pub mod doctor;
 pub mod drill;
 pub mod drills;
 pub mod epoch_keys;
 pub mod list;
 pub mod lock;
+pub mod prune;
+pub mod prunes;
 pub mod restore;
 pub mod snapshot;
 pub mod stages;
 pub mod status;
+pub mod sync;
 #[cfg(test)]
 mod testing;
 pub mod verify;

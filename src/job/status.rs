@@ -135,7 +135,8 @@ fn target_status(
         Some(snapshot) => levels(reader, catalog, drills, snapshot, name)?,
         None => Levels::default(),
     };
-    let lacks = |e: &&Entry| !e.targets.contains(name);
+    let pruned = catalog.prunes.snapshots();
+    let lacks = |e: &&Entry| !e.targets.contains(name) && !pruned.contains(&e.receipt.snapshot);
     let behind = error.is_none().then(|| catalog.entries.values().filter(lacks).count() as u64);
     let restored = drills.last_proof(name, Level::Restored);
     let owner_restored = drills.last_proof(name, Level::OwnerRestored);
@@ -193,12 +194,16 @@ fn incidents(status: &DatabaseStatus, catalog: &Catalog) -> Vec<String> {
     for (name, e) in &catalog.unreachable {
         incidents.push(format!("Target {name} cannot be reached: {e}."));
     }
-    let total = catalog.entries.len();
+    let pruned = catalog.prunes.snapshots();
+    let total = catalog.entries.keys().filter(|snapshot| !pruned.contains(*snapshot)).count();
     for target in &status.targets {
         let behind = target.behind.unwrap_or(0);
         if behind > 0 {
             let newest = if target.snapshot == status.snapshot { "" } else { ", among them the newest" };
-            incidents.push(format!("Target {} lacks {behind} of {total} snapshots{newest}.", target.name));
+            incidents.push(format!(
+                "Target {} lacks {behind} of {total} snapshots{newest}: `marbre sync` copies them from another target.",
+                target.name
+            ));
         }
     }
     for bad in &catalog.bad {
@@ -321,7 +326,8 @@ mod tests {
         let found = database_status(&reader, promises, late, &CancellationToken::new()).await.unwrap();
         assert!(found.late);
         assert!(found.incidents[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents);
-        assert_eq!(found.incidents[1], "Target b lacks 1 of 2 snapshots, among them the newest.");
+        let lacks = "Target b lacks 1 of 2 snapshots, among them the newest: `marbre sync` copies them from another target.";
+        assert_eq!(found.incidents[1], lacks);
         assert_eq!(found.targets[1].snapshot, Some(first.snapshot.clone()));
 
         let receipt = repository.key(&format!("receipts/{}.json", first.snapshot));

@@ -219,4 +219,13 @@ impl Target for Shared {
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         self.target.versions(key, cancel).await
     }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        self.target.delete(key, version, cancel).await
+    }
 }

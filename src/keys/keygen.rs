@@ -31,7 +31,7 @@ const ALLOWED_SIGNERS_HEAD: &str = "\
 # Whose records are trusted: those of the owner of the data, who drills with the restore key, and those of the
 # agents that make snapshots. One line for each agent, as the provider gives it (compare the fingerprint
 # by another way, e.g. on the phone):
-#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre\" ssh-ed25519 AAAA...
+#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre,prune-record@marbre\" ssh-ed25519 AAAA...
 ";
 
 /// What a new publisher's folder should hold beyond the keys.
@@ -102,7 +102,7 @@ pub fn agent(path: &Path, comment: &str) -> Result<Signer> {
 
 /// The line that makes a publisher trust an agent's receipts of snapshots and drills.
 pub fn agent_line(agent: &Signer, comment: &str) -> Result<String> {
-    let namespaces = [Namespace::SnapshotReceipt, Namespace::DrillReceipt];
+    let namespaces = [Namespace::SnapshotReceipt, Namespace::DrillReceipt, Namespace::PruneRecord];
     allowed_signers::line(AGENT, &namespaces, agent, comment)
 }
 

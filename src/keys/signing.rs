@@ -21,6 +21,8 @@ pub enum Namespace {
     SnapshotReceipt,
     /// The agent's or the publisher's receipt of a drill.
     DrillReceipt,
+    /// The agent's record of what retention deleted.
+    PruneRecord,
     /// The publisher's charter.
     Charter,
     /// The publisher's answer to a key challenge.
@@ -33,6 +35,7 @@ impl Namespace {
         match self {
             Namespace::SnapshotReceipt => "snapshot-receipt@marbre",
             Namespace::DrillReceipt => "drill-receipt@marbre",
+            Namespace::PruneRecord => "prune-record@marbre",
             Namespace::Charter => "charter@marbre",
             Namespace::KeyProof => "key-proof@marbre",
         }

@@ -113,6 +113,11 @@ string_id!(
     DrillId, "drill", "like 20261122T020000Z-1f3a9c4e", is_stamped
 );
 
+string_id!(
+    /// One record of what retention deleted, in the same form as a snapshot's.
+    PruneId, "prune", "like 20261122T020000Z-1f3a9c4e", is_stamped
+);
+
 fn stamped(now: Timestamp, random: u32) -> String {
     format!("{}-{random:08x}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
@@ -148,8 +153,16 @@ impl DrillId {
     }
 }
 
+impl PruneId {
+    /// A new identifier for a record of a run that starts `now`.
+    pub fn new(now: Timestamp, random: u32) -> Self {
+        Self(stamped(now, random))
+    }
+}
+
 /// A database and its publisher, written `publisher/database`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DatabaseId {
     /// Who owns the data.
     pub publisher: PublisherName,
@@ -173,6 +186,20 @@ impl FromStr for DatabaseId {
             accepted: "publisher/database",
         })?;
         Ok(Self { publisher: publisher.parse()?, database: database.parse()? })
+    }
+}
+
+impl TryFrom<String> for DatabaseId {
+    type Error = InvalidId;
+
+    fn try_from(value: String) -> Result<Self, InvalidId> {
+        value.parse()
+    }
+}
+
+impl From<DatabaseId> for String {
+    fn from(id: DatabaseId) -> Self {
+        id.to_string()
     }
 }
 

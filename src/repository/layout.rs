@@ -1,7 +1,7 @@
 //! Where everything lies below a target's prefix (see `docs/FORMAT.md`).
 
 use crate::error::{Error, Result};
-use crate::model::id::{DatabaseId, DrillId, EpochId, Sha256, SnapshotId};
+use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
 use crate::repository::receipt::Receipt;
 use crate::target::ObjectKey;
 
@@ -46,6 +46,23 @@ pub fn drill_signature(drill: &DrillId) -> RelativeKey {
 /// `drills/<drill>.html.age`
 pub fn drill_page(drill: &DrillId) -> RelativeKey {
     format!("drills/{drill}.html.age")
+}
+
+/// `prunes/<prune>.json`
+pub fn prune(prune: &PruneId) -> RelativeKey {
+    format!("prunes/{prune}.json")
+}
+
+/// `prunes/<prune>.json.sig`
+pub fn prune_signature(prune: &PruneId) -> RelativeKey {
+    format!("prunes/{prune}.json.sig")
+}
+
+/// The prune whose record lies under this key of `database`, if it is such a key.
+pub fn prune_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
+    let (found, file) = split(key, "prunes")?;
+    (found == *database).then_some(())?;
+    file.strip_suffix(".json")?.parse().ok()
 }
 
 /// The drill whose receipt lies under this key of `database`, if it is such a key.

@@ -5,4 +5,5 @@ pub mod chain;
 pub mod drill;
 pub mod layout;
 pub mod manifest;
+pub mod prune;
 pub mod receipt;

@@ -4,9 +4,13 @@
 mod drills;
 mod epoch_keys;
 mod proofs;
+mod prunes;
 mod schema;
+mod slots;
 
 pub use drills::Baseline;
+pub use prunes::Waited;
+pub use slots::{Opened, Scheduled, SlotRecord, Slots};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -20,6 +20,14 @@ CREATE TABLE IF NOT EXISTS drill (
     database TEXT NOT NULL, drill TEXT NOT NULL, maker TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT NOT NULL,
     body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, drill)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS prune (
+    database TEXT NOT NULL, prune TEXT NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL,
+    PRIMARY KEY (database, prune)
+) STRICT;
+CREATE TABLE IF NOT EXISTS unneeded (
+    database TEXT NOT NULL, target TEXT NOT NULL, key TEXT NOT NULL, waited INTEGER NOT NULL, seen TEXT NOT NULL,
+    PRIMARY KEY (database, target, key)
+) STRICT;
 CREATE TABLE IF NOT EXISTS baseline (
     database TEXT PRIMARY KEY, sequence INTEGER NOT NULL, body TEXT NOT NULL
 ) STRICT;
@@ -29,6 +37,15 @@ CREATE TABLE IF NOT EXISTS lost_pack (
 CREATE TABLE IF NOT EXISTS version (
     target TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, PRIMARY KEY (target, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS scheduled (
+    database TEXT NOT NULL, job TEXT NOT NULL, rule TEXT NOT NULL, accounted TEXT NOT NULL, runs INTEGER NOT NULL,
+    PRIMARY KEY (database, job)
+) STRICT;
+CREATE TABLE IF NOT EXISTS slot (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, database TEXT NOT NULL, job TEXT NOT NULL, first TEXT NOT NULL,
+    last TEXT NOT NULL, slots INTEGER NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL, detail TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS slot_of ON slot (database, job, id);
 ";
 
 /// Makes the tables where they are missing. Several processes may use the state at a time.

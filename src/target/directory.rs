@@ -167,6 +167,20 @@ impl Target for DirectoryTarget {
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         Ok(self.head(key, cancel).await?.into_iter().collect())
     }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        let operation = format!("delete {key} from {}", self.describe());
+        let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
+        // A directory has no versions, so one that is named is not there.
+        let named_version = version.is_some();
+        cancellable(operation, cancel, move || if named_version { Ok(()) } else { disk.delete(&key, &named) })
+            .await
+    }
 }
 
 /// An object that is being read.

@@ -271,6 +271,45 @@ impl Disk {
         Ok(found)
     }
 
+    /// Removes an object, and the folders that it leaves empty.
+    pub(super) fn delete(&self, key: &ObjectKey, operation: &str) -> Result<(), TargetError> {
+        let refused = |errno| {
+            let error = failure(operation, &self.shown(key.as_str()), errno);
+            match error.kind {
+                TargetErrorKind::Denied => TargetError { kind: TargetErrorKind::Refused, ..error },
+                _ => error,
+            }
+        };
+        let (folder, name) = split(key);
+        // Also says so where something else lies there: that is not ours to remove.
+        if self.stat(key, operation)?.is_none() {
+            return Ok(());
+        }
+        let Some(parent) = self.folder(self.root(operation)?, folder, operation)? else { return Ok(()) };
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) => sync_folder(parent.as_fd()).map_err(refused)?,
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(refused(e)),
+        }
+        self.remove_empty(folder, operation);
+        Ok(())
+    }
+
+    /// Removes a folder and those above it while they are empty. One that stays harms nobody.
+    fn remove_empty(&self, folder: &str, operation: &str) {
+        let mut folder = folder;
+        while !folder.is_empty() {
+            let (above, name) = folder.rsplit_once('/').unwrap_or(("", folder));
+            let parent = self.root(operation).and_then(|root| self.folder(root, above, operation));
+            let Ok(Some(parent)) = parent else { return };
+            self.durable().remove(folder);
+            if rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+            folder = above;
+        }
+    }
+
     fn is_file(&self, path: &str) -> bool {
         std::fs::symlink_metadata(self.path.join(path)).is_ok_and(|m| m.is_file())
     }

@@ -28,6 +28,8 @@ pub enum Operation {
     List,
     /// [`Target::versions`].
     Versions,
+    /// [`Target::delete`].
+    Delete,
 }
 
 /// What goes wrong.
@@ -263,5 +265,16 @@ impl<T: Target> Target for Faulty<T> {
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         let fault = self.before(Operation::Versions, key.as_str(), cancel).await?;
         after(fault, "versions", self.inner.versions(key, cancel).await?)
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        let fault = self.before(Operation::Delete, key.as_str(), cancel).await?;
+        self.inner.delete(key, version, cancel).await?;
+        after(fault, "delete", ())
     }
 }

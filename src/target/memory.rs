@@ -50,7 +50,7 @@ impl MemoryTarget {
         if !self.versioned {
             entries.clear();
         }
-        let id = VersionId(format!("{}", entries.len() + 1));
+        let id = next_version(entries);
         entries.push(Entry { id, bytes });
     }
 
@@ -68,6 +68,12 @@ impl MemoryTarget {
             version: self.versioned.then(|| entry.id.clone()),
         })
     }
+}
+
+/// A version that no entry has: older ones may have been deleted.
+fn next_version(entries: &[Entry]) -> VersionId {
+    let last = entries.last().and_then(|entry| entry.id.0.parse::<u64>().ok()).unwrap_or(0);
+    VersionId(format!("{}", last + 1))
 }
 
 async fn read(upload: &Upload, operation: &str) -> Result<Bytes, TargetError> {
@@ -107,7 +113,7 @@ impl Target for MemoryTarget {
         if entries.last().is_some_and(|newest| newest.bytes.is_some()) {
             return Ok(PutOutcome::Exists);
         }
-        let id = VersionId(format!("{}", entries.len() + 1));
+        let id = next_version(entries);
         entries.push(Entry { id: id.clone(), bytes: Some(bytes) });
         Ok(PutOutcome::Created { version: self.versioned.then_some(id), checked: true })
     }
@@ -190,5 +196,22 @@ impl Target for MemoryTarget {
         let objects = self.lock();
         let entries = objects.get(key).map_or(&[][..], Vec::as_slice);
         Ok(entries.iter().filter_map(|e| self.info(key, e)).collect())
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        if cancel.is_cancelled() {
+            return Err(TargetError::cancelled(format!("delete {key} from memory")));
+        }
+        let mut objects = self.lock();
+        match (version, objects.get_mut(key)) {
+            (Some(version), Some(entries)) => entries.retain(|entry| entry.id != *version),
+            _ => drop(objects.remove(key)),
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod retry;
 pub mod s3;
 mod s3_credentials;
+mod s3_delete;
 mod s3_error;
 mod s3_upload;
 mod shared;
@@ -166,6 +167,9 @@ pub type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 ///   for `get` and `None` for `head`.
 /// - `list` returns every object whose key starts with `prefix/` (or all, for `None`), sorted by key, and
 ///   nothing that is half-written.
+/// - `delete` removes an object with all its versions, or exactly the version that is named. What is not there is `Ok`. What
+///   the target holds fast (a lock, a missing right) is [`TargetErrorKind::Refused`], and then nothing was laid over it that
+///   would hide it. When it returns `Ok` the object is gone for good, durably.
 /// - Every call gives up soon after `cancel` fires, with [`TargetErrorKind::Cancelled`].
 /// - Errors never contain credentials.
 #[async_trait]
@@ -211,6 +215,14 @@ pub trait Target: Send + Sync + fmt::Debug {
         key: &ObjectKey,
         cancel: &CancellationToken,
     ) -> Result<Vec<ObjectInfo>, TargetError>;
+
+    /// Removes an object with all its versions; with a version, only that one.
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError>;
 }
 
 /// A target's failure.
@@ -232,6 +244,8 @@ pub enum TargetErrorKind {
     NotFound,
     /// Credentials are missing or wrong, or do not allow this.
     Denied,
+    /// The target holds the object fast: a lock, a retention time, or credentials without the right to delete.
+    Refused,
     /// No space, or a quota is used up.
     Full,
     /// No connection, a time-out, a 5xx, throttling: may be better in a moment.
@@ -250,6 +264,7 @@ impl TargetErrorKind {
         match self {
             TargetErrorKind::NotFound
             | TargetErrorKind::Denied
+            | TargetErrorKind::Refused
             | TargetErrorKind::Full
             | TargetErrorKind::Unsupported
             | TargetErrorKind::Cancelled => true,
@@ -263,6 +278,9 @@ impl TargetErrorKind {
             TargetErrorKind::NotFound => "Check the bucket or directory and the prefix of the target.",
             TargetErrorKind::Denied => {
                 "Check the target's credentials and that they may put, get and list objects below its prefix."
+            }
+            TargetErrorKind::Refused => {
+                "A lock ends by itself, and the next run tries again. Where there is none, the credentials lack the right to delete."
             }
             TargetErrorKind::Full => "Free space at the target or raise its quota.",
             TargetErrorKind::Unavailable => "Check that the target is up and can be reached from this host.",
@@ -321,6 +339,7 @@ impl From<TargetError> for crate::Error {
             TargetErrorKind::NotFound => crate::ErrorKind::NotFound,
             TargetErrorKind::Corrupt => crate::ErrorKind::Verification,
             TargetErrorKind::Denied
+            | TargetErrorKind::Refused
             | TargetErrorKind::Full
             | TargetErrorKind::Unavailable
             | TargetErrorKind::Unsupported => crate::ErrorKind::Target,

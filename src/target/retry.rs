@@ -169,6 +169,16 @@ impl<T: Target> Target for Retry<T> {
         let attempt = || self.inner.versions(key, cancel);
         self.policy.run(cancel, attempt).await
     }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        let attempt = || self.inner.delete(key, version, cancel);
+        self.policy.run(cancel, attempt).await
+    }
 }
 
 #[cfg(test)]

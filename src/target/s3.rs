@@ -54,9 +54,9 @@ impl Default for S3Timeouts {
 /// A target in an S3 bucket.
 #[derive(Debug, Clone)]
 pub struct S3Target {
-    client: Client,
+    pub(super) client: Client,
     credentials: SharedCredentialsProvider,
-    location: S3Location,
+    pub(super) location: S3Location,
     timeouts: S3Timeouts,
     /// A request has succeeded, so the bucket exists.
     bucket_seen: Arc<AtomicBool>,
@@ -97,14 +97,14 @@ impl S3Target {
         })
     }
 
-    fn at(&self) -> String {
+    pub(super) fn at(&self) -> String {
         match &self.location.prefix {
             Some(prefix) => format!("s3://{}/{prefix}", self.location.bucket),
             None => format!("s3://{}", self.location.bucket),
         }
     }
 
-    fn full_key(&self, key: &ObjectKey) -> String {
+    pub(super) fn full_key(&self, key: &ObjectKey) -> String {
         match &self.location.prefix {
             Some(prefix) => format!("{prefix}/{key}"),
             None => key.to_string(),
@@ -121,7 +121,7 @@ impl S3Target {
     }
 
     /// Sends a request and waits for the head of its answer, while it makes progress.
-    async fn call<O, E>(
+    pub(super) async fn call<O, E>(
         &self,
         cancel: &CancellationToken,
         progress: &Progress,
@@ -395,10 +395,23 @@ impl Target for S3Target {
         found.reverse();
         Ok(found)
     }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        self.delete_versions(key, version, cancel).await
+    }
 }
 
 /// The next page's marker, which must lead on: a server must not make us ask for ever.
-fn advance<M: PartialEq>(last: Option<&M>, next: Option<M>, operation: &str) -> Result<M, TargetError> {
+pub(super) fn advance<M: PartialEq>(
+    last: Option<&M>,
+    next: Option<M>,
+    operation: &str,
+) -> Result<M, TargetError> {
     next.filter(|next| last != Some(next)).ok_or_else(|| {
         TargetError::new(
             TargetErrorKind::Unsupported,

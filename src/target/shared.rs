@@ -56,4 +56,13 @@ impl<T: Target + ?Sized> Target for Arc<T> {
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         (**self).versions(key, cancel).await
     }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        (**self).delete(key, version, cancel).await
+    }
 }

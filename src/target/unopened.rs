@@ -66,4 +66,13 @@ impl Target for Unopened {
     async fn versions(&self, _: &ObjectKey, _: &CancellationToken) -> Result<Vec<ObjectInfo>, TargetError> {
         self.fail()
     }
+
+    async fn delete(
+        &self,
+        _: &ObjectKey,
+        _: Option<&VersionId>,
+        _: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        self.fail()
+    }
 }

@@ -7,6 +7,8 @@ mod faults_tamper;
 mod faults_targets;
 mod journey_postgres;
 mod memory;
+mod prune;
 mod support;
+mod sync;
 mod target_conformance;
 mod target_faults;

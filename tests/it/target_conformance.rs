@@ -15,7 +15,7 @@ use marbre::target::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::s3::{LIMITED, Rclone, SeaweedFs};
+use crate::support::s3::{ADMIN, LIMITED, Rclone, SeaweedFs};
 
 fn key(text: &str) -> ObjectKey {
     text.parse().unwrap()
@@ -69,6 +69,35 @@ async fn conforms(target: &dyn Target) {
     lists_are_exact(target).await;
     cancelled_operations_end(target).await;
     whole_objects_are_fetched(target).await;
+}
+
+/// Needs the right to delete, which daily work does without.
+async fn deletes(target: &dyn Target) {
+    let none = target.delete(&key("gone/never-there"), None, &token()).await;
+    none.unwrap();
+    for name in ["gone/x", "gone/deep/er/x", "gone/y"] {
+        target.put(&key(name), &Upload::memory("x"), &token()).await.unwrap();
+    }
+    for name in ["gone/x", "gone/deep/er/x"] {
+        target.delete(&key(name), None, &token()).await.unwrap();
+        assert_eq!(target.head(&key(name), &token()).await.unwrap(), None);
+        assert_eq!(target.versions(&key(name), &token()).await.unwrap(), []);
+        // Again, as after an answer that was lost.
+        target.delete(&key(name), None, &token()).await.unwrap();
+    }
+    assert_eq!(names(target, Some("gone")).await, ["gone/y"]);
+    let again = target.put(&key("gone/x"), &Upload::memory("other"), &token()).await.unwrap();
+    let PutOutcome::Created { version, .. } = again else { panic!("{again:?}") };
+    assert_eq!(read(target, "gone/x").await.unwrap(), b"other");
+    if let Some(version) = version {
+        target.delete(&key("gone/x"), Some(&version), &token()).await.unwrap();
+        assert_eq!(target.head(&key("gone/x"), &token()).await.unwrap(), None);
+    }
+    let cancel = token();
+    cancel.cancel();
+    let error = target.delete(&key("gone/y"), None, &cancel).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Cancelled);
+    assert_eq!(read(target, "gone/y").await.unwrap(), b"x");
 }
 
 async fn an_empty_target_is_empty(target: &dyn Target) {
@@ -242,15 +271,20 @@ async fn whole_objects_are_fetched(target: &dyn Target) {
 
 #[tokio::test]
 async fn memory() {
-    conforms(&MemoryTarget::new()).await;
-    conforms(&MemoryTarget::versioned()).await;
+    for target in [MemoryTarget::new(), MemoryTarget::versioned()] {
+        conforms(&target).await;
+        deletes(&target).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn directory() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("target");
-    conforms(&DirectoryTarget::create(&root).await.unwrap()).await;
+    let target = DirectoryTarget::create(&root).await.unwrap();
+    conforms(&target).await;
+    deletes(&target).await;
+    assert!(!root.join("gone/deep").exists(), "empty folders go too");
     let leftovers: Vec<_> = std::fs::read_dir(root.join(".tmp")).unwrap().collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
     let file = std::fs::metadata(root.join("p/x")).unwrap();
@@ -261,7 +295,9 @@ async fn directory() {
 
 #[tokio::test]
 async fn retry_keeps_the_contract() {
-    conforms(&Retry::new(MemoryTarget::new(), RetryPolicy::default())).await;
+    let target = Retry::new(MemoryTarget::new(), RetryPolicy::default());
+    conforms(&target).await;
+    deletes(&target).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,6 +317,12 @@ async fn s3_with_and_without_versions() {
         assert_eq!(version.is_some(), versioned);
         let head = target.head(&key("checked"), &token()).await.unwrap().unwrap();
         assert_eq!(head.sha256, Some(Sha256::of(b"x")));
+        // What the credentials may not do is refused, and nothing is hidden.
+        let error = target.delete(&key("checked"), None, &token()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Refused, "{error}");
+        assert_eq!(read(&target, "checked").await.unwrap(), b"x");
+        let location = server.location(&bucket, "other/prefix", ADMIN);
+        deletes(&S3Target::open(&location, S3Timeouts::default()).await.unwrap()).await;
     }
 }
 
@@ -294,4 +336,5 @@ async fn s3_server_that_ignores_conditions() {
     wrong_bytes_are_refused(&target).await;
     whole_objects_are_fetched(&target).await;
     assert!(names(&target, Some("round")).await.len() == 10);
+    deletes(&target).await;
 }

@@ -5,8 +5,10 @@ mod packer;
 mod reader;
 mod record;
 mod reuse;
-mod spool;
+pub(super) mod spool;
 mod upload;
+
+pub use reuse::referable;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -9,13 +9,22 @@ use crate::error::{Error, Result};
 use crate::job::NamedTarget;
 use crate::job::snapshot::memory::Memory;
 use crate::job::snapshot::{Epoch, SnapshotJob};
-use crate::model::id::{Sha256, TargetName};
+use crate::model::id::{DatabaseId, Sha256, TargetName};
 use crate::pack::stream::Previous;
 use crate::repository::layout;
+use crate::repository::receipt::ObjectRef;
+use crate::state::State;
 use crate::target::TargetErrorKind;
 
 /// HEAD requests at the same time, per target.
 const PARALLEL: usize = 16;
+
+/// Every object that the next snapshot may refer to: retention leaves them, whatever becomes of the snapshot that they are
+/// from.
+pub fn referable(state: &State, database: &DatabaseId) -> Result<Vec<ObjectRef>> {
+    let Some(memory) = Memory::load(&state.streams_folder(database)) else { return Ok(Vec::new()) };
+    Ok(state.receipt(database, &memory.snapshot)?.map(|signed| signed.receipt.objects).unwrap_or_default())
+}
 
 /// The previous snapshot of this epoch, as far as it can be referred to.
 #[derive(Debug, Default)]

@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
+use crate::job::deliver;
 use crate::job::snapshot::spool::{Spool, SpooledPack};
 use crate::model::id::{DatabaseId, EpochId, Sha256, TargetName};
 use crate::model::verdict::{Stored, TargetLedger};
 use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
-use crate::target::{Acknowledged, Expected, ObjectKey, TargetError, TargetExt, Upload};
+use crate::target::{Acknowledged, Expected, ObjectKey, TargetExt, Upload};
 
 /// What a target must hold last, and in this order: reused objects, manifest, signature, receipt.
 #[derive(Debug, Clone)]
@@ -241,23 +242,12 @@ impl Crew {
 
     /// Puts one object and demands evidence that the target holds these bytes.
     async fn put(&self, key: &ObjectKey, upload: &Upload) -> Result<Acknowledged> {
-        let cancel = &self.gauge.cancel;
-        let done =
-            self.target.target.put_or_compare(key, upload, cancel).await.map_err(|e| self.failure(e))?;
-        if !done.checked {
-            let found = self.target.target.head(key, cancel).await.map_err(|e| self.failure(e))?;
-            if found.is_none_or(|f| f.size != upload.size || f.sha256.is_some_and(|s| s != upload.sha256)) {
-                return Err(Error::new(
-                    ErrorKind::Target,
-                    format!("{} accepted {key}, but does not hold it", self.target.target.describe()),
-                )
-                .remedy("The target loses or changes data: do not rely on it."));
-            }
-        }
-        if let Some(version) = &done.version {
-            self.voyage.state.remember_version(&self.target.name, key, version)?;
-        }
-        Ok(done)
+        let put = deliver::put(&self.target, &self.voyage.state, key, upload, &self.gauge.cancel);
+        // Whatever failed at a target while writing is the target's failure; only Ctrl-C is not.
+        put.await.map_err(|e| match e.kind() {
+            ErrorKind::Interrupted | ErrorKind::Internal => e,
+            _ => e.with_kind(ErrorKind::Target),
+        })
     }
 
     /// An older pack that this target lacks: ciphertext from a target that has it.
@@ -287,11 +277,5 @@ impl Crew {
             Some(e) => error.cause(e),
             None => error,
         })
-    }
-
-    fn failure(&self, e: TargetError) -> Error {
-        let error = Error::from(e);
-        // Whatever failed at a target while writing is the target's failure; only Ctrl-C is not.
-        if error.kind() == ErrorKind::Interrupted { error } else { error.with_kind(ErrorKind::Target) }
     }
 }

@@ -12,6 +12,7 @@ use super::{Damage, VerifyJob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
 use crate::job::catalog::Reader;
+use crate::job::prunes::Prunes;
 use crate::model::id::{Sha256, SnapshotId, TargetName};
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
@@ -64,6 +65,8 @@ pub(super) struct Gathered {
     /// What the agent remembers to have stored where.
     stored: BTreeMap<TargetName, BTreeSet<SnapshotId>>,
     listed: BTreeMap<TargetName, BTreeSet<SnapshotId>>,
+    /// What retention has removed.
+    prunes: Prunes,
 }
 
 /// Fetches every receipt afresh from every target.
@@ -97,6 +100,7 @@ pub(super) async fn gather(job: &VerifyJob, cancel: &CancellationToken) -> Resul
     for target in &job.targets {
         gathered.fetch_all(job, &reader, target, cancel).await?;
     }
+    gathered.read_prunes(job, cancel).await?;
     gathered.recall(job)?;
     for target in &job.targets {
         gathered.compare(job, target, cancel).await?;
@@ -128,12 +132,31 @@ impl Gathered {
             stored.any(|(_, snapshots)| snapshots.contains(snapshot))
         };
         let known = self.snapshots.iter().filter(|(snapshot, k)| !k.at.is_empty() || hidden(snapshot));
-        let links: Vec<Link> = known.map(|(_, k)| k.link.clone()).collect();
+        let links: Vec<Link> = known.map(|(_, k)| k.link.clone()).chain(self.prunes.links()).collect();
         let mut breaks = chain::check(&links, true, seen);
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..)));
         }
         breaks
+    }
+
+    /// Reads afresh what retention has removed: nobody misses that.
+    async fn read_prunes(&mut self, job: &VerifyJob, cancel: &CancellationToken) -> Result<()> {
+        let (database, trust) = (&job.database, &job.trust);
+        let reader = Reader { database, targets: &job.targets, trust, state: None };
+        let listed: Vec<&NamedTarget> =
+            job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
+        self.prunes = reader.prunes(&listed, cancel).await?;
+        self.damaged.extend(self.prunes.bad.iter().map(|bad| Damage {
+            target: bad.target.clone(),
+            object: bad.key.clone(),
+            problem: bad.error.to_string(),
+        }));
+        let pruned = self.prunes.snapshots();
+        for stored in self.stored.values_mut() {
+            stored.retain(|snapshot| !pruned.contains(snapshot));
+        }
+        Ok(())
     }
 
     async fn fetch_all(
@@ -256,7 +279,8 @@ impl Gathered {
         let stored = self.stored.get(&target.name).cloned().unwrap_or_default();
         let mut holdings = self.holdings.remove(&target.name).unwrap_or_default();
         let known: BTreeSet<SnapshotId> = self.snapshots.keys().chain(&stored).cloned().collect();
-        for snapshot in known.difference(&listed) {
+        let pruned = self.prunes.snapshots();
+        for snapshot in known.difference(&listed).filter(|snapshot| !pruned.contains(*snapshot)) {
             let others: Vec<&str> =
                 self.snapshots.get(snapshot).iter().flat_map(|k| &k.at).map(TargetName::as_str).collect();
             let problem = if stored.contains(snapshot) {

@@ -14,9 +14,10 @@ use tokio::sync::Mutex;
 
 use super::free_ports;
 
-/// Profiles of [`SeaweedFs::location`]: may do everything; may put, get and list; and two mistakes.
+/// Profiles of [`SeaweedFs::location`]: may do everything; may put, get and list; may only put; and two mistakes.
 pub const ADMIN: &str = "admin";
 pub const LIMITED: &str = "limited";
+pub const PUT_ONLY: &str = "put-only";
 pub const UNKNOWN_KEY: &str = "unknown-key";
 pub const WRONG_SECRET: &str = "wrong-secret";
 
@@ -27,6 +28,9 @@ aws_secret_access_key = adminsecret
 [limited]
 aws_access_key_id = limitedkey
 aws_secret_access_key = limitedsecret
+[put-only]
+aws_access_key_id = putonlykey
+aws_secret_access_key = putonlysecret
 [unknown-key]
 aws_access_key_id = nobodykey
 aws_secret_access_key = hunter2hunter2
@@ -41,10 +45,13 @@ const IDENTITIES: &str = r#"{
     {"name": "admin", "credentials": [{"accessKey": "adminkey", "secretKey": "adminsecret"}],
      "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
     {"name": "limited", "credentials": [{"accessKey": "limitedkey", "secretKey": "limitedsecret"}],
-     "actions": [], "policyNames": ["put-get-list"]}
+     "actions": [], "policyNames": ["put-get-list"]},
+    {"name": "put-only", "credentials": [{"accessKey": "putonlykey", "secretKey": "putonlysecret"}],
+     "actions": [], "policyNames": ["put-only"]}
   ],
   "policies": [
-    {"name": "put-get-list", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\",\"s3:GetObject\",\"s3:GetObjectVersion\"],\"Resource\":[\"arn:aws:s3:::*/*\"]},{\"Effect\":\"Allow\",\"Action\":[\"s3:ListBucket\",\"s3:ListBucketVersions\"],\"Resource\":[\"arn:aws:s3:::*\"]}]}"}
+    {"name": "put-get-list", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\",\"s3:GetObject\",\"s3:GetObjectVersion\"],\"Resource\":[\"arn:aws:s3:::*/*\"]},{\"Effect\":\"Allow\",\"Action\":[\"s3:ListBucket\",\"s3:ListBucketVersions\"],\"Resource\":[\"arn:aws:s3:::*\"]}]}"},
+    {"name": "put-only", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\"],\"Resource\":[\"arn:aws:s3:::*/*\"]}]}"}
   ]
 }"#;
 

@@ -1,0 +1,124 @@
+//! `marbre prune`
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{self, Context};
+use super::{output, signals};
+use crate::config::{Config, Database};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::prune::{PruneReport, PrunedTarget};
+use crate::model::human::{bytes, count};
+
+/// Arguments of `prune`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB")]
+    name: Option<String>,
+
+    /// Only say what would be deleted, and why each snapshot stays
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What `prune --json` prints.
+#[derive(Debug, Serialize)]
+struct Document {
+    databases: Vec<PruneReport>,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let config = context.config()?;
+    let databases = match &args.name {
+        Some(name) => vec![config.database(name)?],
+        None => config.databases.iter().collect(),
+    };
+    let (mut reports, mut errors) = (Vec::new(), Vec::new());
+    for database in databases {
+        match prune(&config, database, args.dry_run, context, &cancel).await {
+            Ok(report) => {
+                errors.extend(report.error());
+                reports.push(report);
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            // The others are pruned all the same.
+            Err(e) => errors.push(e),
+        }
+    }
+    // What stopped a whole database says more than what was left of one.
+    let worst = errors.iter().position(|e| e.kind() != ErrorKind::Degraded).unwrap_or(0);
+    let error = errors.into_iter().nth(worst);
+    match error {
+        Some(e) if reports.is_empty() => Err(e),
+        error => {
+            let document = Document { databases: reports };
+            output::report(context.json, &document, |document| document.databases.iter().for_each(print))?;
+            Ok(error)
+        }
+    }
+}
+
+async fn prune(
+    config: &Config,
+    database: &Database,
+    dry_run: bool,
+    context: &Context,
+    cancel: &CancellationToken,
+) -> Result<PruneReport> {
+    let Some(retention) = &database.retention else {
+        return Ok(PruneReport::without_rules(&database.id, dry_run));
+    };
+    let job = context::prune_job(config, database, retention, dry_run).await?;
+    job.run(Timestamp::now(), context.observer(), cancel).await
+}
+
+fn print(report: &PruneReport) {
+    let database = format!("{}/{}", report.publisher, report.database);
+    if let Some(note) = &report.note {
+        output::print(&format!("{database}: {note}"));
+        return;
+    }
+    let would = if report.dry_run { " (dry run: nothing was changed)" } else { "" };
+    let (kept, deleted) = (snapshots(report.kept.len()), snapshots(report.deleted.len()));
+    output::print(&format!("{database}: {kept} kept, {deleted} deleted{would}"));
+    for kept in report.kept.iter().filter(|_| report.dry_run) {
+        output::print(&format!("  keep    {}  {}", kept.snapshot, kept.reasons.join("; ")));
+    }
+    for deleted in &report.deleted {
+        output::print(&format!("  delete  {}  {}", deleted.snapshot, deleted.reason));
+    }
+    if report.held_back > 0 {
+        let more = snapshots(report.held_back);
+        output::print(&format!("  {more} more would go: `max_delete` leaves them to the next runs"));
+    }
+    for target in &report.targets {
+        output::print(&format!("  target {}: {}", target.name, done(target)));
+    }
+    report.warnings.iter().for_each(|warning| output::print(&format!("  ! {warning}")));
+}
+
+fn snapshots(n: usize) -> String {
+    number(n as u64, "snapshot")
+}
+
+fn number(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+fn done(target: &PrunedTarget) -> String {
+    let (receipts, objects) = (number(target.receipts, "receipt"), number(target.objects, "object"));
+    let mut text = format!("{receipts}, {objects} ({})", bytes(target.bytes));
+    if target.waiting > 0 {
+        text += &format!(", waiting for the end of `grace`: {}", number(target.waiting, "object"));
+    }
+    if target.locked > 0 {
+        text += &format!(", {} REFUSED", number(target.locked, "deletion"));
+    }
+    if let Some(e) = &target.error {
+        text += &format!(", LEFT FOR NEXT TIME: {e}");
+    }
+    text
+}

@@ -1,0 +1,85 @@
+//! `marbre sync`
+
+use super::context::{self, Context};
+use super::{output, signals};
+use crate::error::{Error, Result};
+use crate::job::sync::{DatabaseSync, SyncJob, SyncReport, TargetSync};
+use crate::model::human::{bytes, count, duration};
+use crate::state::State;
+
+/// Arguments of `sync`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB")]
+    database: Option<String>,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    // First of all: from here on a signal ends the run in order.
+    let cancel = signals::cancellation()?;
+    let config = context.config()?;
+    let databases = match &args.database {
+        Some(name) => vec![config.database(name)?],
+        None => config.databases.iter().collect(),
+    };
+    context::sweep_scratch(&config, &*context.observer()).await?;
+    let state = State::open(&config.state_dir)?;
+    let mut report = SyncReport::default();
+    for database in databases {
+        let job = SyncJob {
+            database: database.id.clone(),
+            targets: context::targets(&config, database).await?,
+            trust: context::own_trust(&config, &database.id.publisher)?,
+            state: state.clone(),
+            spool_dir: config.spool_dir.clone(),
+            spool_limit: config.spool_limit,
+        };
+        report.databases.push(job.run(context.observer(), &cancel).await?);
+    }
+    output::report(context.json, &report, |report| report.databases.iter().for_each(print))?;
+    Ok(report.error())
+}
+
+fn print(database: &DatabaseSync) {
+    let copied: u64 = database.targets.iter().map(|t| t.objects).sum();
+    let in_order = copied == 0 && database.targets.iter().all(|t| t.is_reached() && !t.is_behind());
+    let what = match (in_order, database.snapshots) {
+        (true, 0) => "nothing to do: there is no snapshot yet".to_owned(),
+        (true, n) => format!("nothing to do: every target holds all {} snapshots", count(n)),
+        (false, _) => {
+            let moved = database.targets.iter().map(|t| t.bytes).sum();
+            format!("{} objects, {} copied in {}", count(copied), bytes(moved), duration(database.seconds))
+        }
+    };
+    output::print(&format!("{}/{}: {what}", database.publisher, database.database));
+    for target in &database.targets {
+        output::print(&format!("  target {}: {}", target.name, state_of(target)));
+    }
+    for damage in &database.damaged {
+        output::print(&format!("  DAMAGED at {}: {}: {}", damage.target, damage.object, damage.problem));
+    }
+}
+
+fn state_of(target: &TargetSync) -> String {
+    let (Some(snapshots), Some(records)) = (target.still_behind, target.records_behind) else {
+        return format!("NOT REACHED: {}", target.error.as_deref().unwrap_or("unknown"));
+    };
+    let mut parts = Vec::new();
+    if target.objects > 0 {
+        parts.push(format!(
+            "{} snapshots and {} other records copied, {}",
+            count(target.snapshots_copied),
+            count(target.records_copied),
+            bytes(target.bytes)
+        ));
+    }
+    match (snapshots, records) {
+        (0, 0) => parts.push("lacks nothing".to_owned()),
+        (n, 0) => parts.push(format!("STILL LACKS {} snapshots", count(n))),
+        (0, n) => parts.push(format!("STILL LACKS {} records of drills", count(n))),
+        (n, m) => parts.push(format!("STILL LACKS {} snapshots and {} other records", count(n), count(m))),
+    }
+    parts.extend(target.error.clone());
+    parts.join(": ")
+}

@@ -1,0 +1,134 @@
+//! When the daemon does what, and how long it may take.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use toml::de::DeValue;
+
+use super::forms;
+use super::reader::Section;
+use super::report::Complaint;
+use crate::model::job::JobKind;
+use crate::model::schedule::{ACCEPTED, Schedule};
+
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
+const TIME_ZONE: &str = "the name of a time zone, as \"Europe/Paris\" or \"UTC\"";
+
+/// When the daemon does what for a database. What has no schedule, it does not do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedules {
+    /// The zone whose clocks count.
+    pub time_zone: TimeZone,
+    /// Each job that has a schedule, in the order of [`JobKind::ALL`].
+    pub jobs: Vec<(JobKind, Schedule)>,
+}
+
+impl Schedules {
+    /// The schedule of one job.
+    pub fn of(&self, kind: JobKind) -> Option<&Schedule> {
+        self.jobs.iter().find(|(job, _)| *job == kind).map(|(_, schedule)| schedule)
+    }
+}
+
+/// How long a whole job of the daemon may take before it is stopped, and counts as failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A snapshot.
+    pub snapshot: Duration,
+    /// A drill, also with sabotage.
+    pub drill: Duration,
+    /// A verification.
+    pub verify: Duration,
+    /// A prune.
+    pub prune: Duration,
+    /// A sync.
+    pub sync: Duration,
+}
+
+impl Deadlines {
+    /// That of one job.
+    pub fn of(&self, kind: JobKind) -> Duration {
+        match kind {
+            JobKind::Snapshot => self.snapshot,
+            JobKind::Drill | JobKind::Sabotage => self.drill,
+            JobKind::Verify => self.verify,
+            JobKind::Prune => self.prune,
+            JobKind::Sync => self.sync,
+        }
+    }
+}
+
+/// The zone of everything that names none of its own.
+pub(super) fn zone(section: &mut Section<'_>) -> Option<TimeZone> {
+    section.optional("time_zone", time_zone)
+}
+
+/// The clock of this host where it is set up, else UTC.
+pub(super) fn system_zone() -> TimeZone {
+    TimeZone::try_system().ok().filter(|zone| !zone.is_unknown()).unwrap_or(TimeZone::UTC)
+}
+
+/// Reads `[database.NAME.schedule]`, which may be absent. `can_drill`: the agent keeps a key for it.
+pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can_drill: bool) -> Schedules {
+    let mut schedules = Schedules { time_zone: zone.clone(), jobs: Vec::new() };
+    database.table("schedule", |section| {
+        for kind in JobKind::ALL {
+            if let Some(schedule) = section.optional(kind.word(), schedule) {
+                schedules.jobs.push((kind, schedule));
+            }
+        }
+        if let Some(own) = self::zone(section) {
+            schedules.time_zone = own;
+        }
+        for kind in [JobKind::Drill, JobKind::Sabotage] {
+            if !can_drill && schedules.of(kind).is_some() {
+                section.refuse(
+                    kind.word(),
+                    Complaint::new(
+                        "cannot be done here: with `drills.key = \"none\"` the agent keeps no key",
+                    )
+                    .remedy("Remove the key, or set `drills.key = \"epoch\"`."),
+                );
+            }
+        }
+    });
+    schedules
+}
+
+/// Reads `[database.NAME.deadlines]`, which may be absent.
+pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
+    let mut deadlines = Deadlines {
+        snapshot: DEFAULT_DEADLINE,
+        drill: DEFAULT_DEADLINE,
+        verify: DEFAULT_DEADLINE,
+        prune: DEFAULT_DEADLINE,
+        sync: DEFAULT_DEADLINE,
+    };
+    database.table("deadlines", |section| {
+        let fields = [
+            ("snapshot", &mut deadlines.snapshot),
+            ("drill", &mut deadlines.drill),
+            ("verify", &mut deadlines.verify),
+            ("prune", &mut deadlines.prune),
+            ("sync", &mut deadlines.sync),
+        ];
+        for (key, field) in fields {
+            *field = section.optional(key, forms::duration).unwrap_or(*field);
+        }
+    });
+    deadlines
+}
+
+fn schedule(value: &DeValue<'_>) -> Result<Schedule, Complaint> {
+    let text = forms::text(value).map_err(|complaint| complaint.accepted(ACCEPTED))?;
+    text.parse().map_err(|e| Complaint::new(format!("is no schedule: {e}")).accepted(ACCEPTED))
+}
+
+fn time_zone(value: &DeValue<'_>) -> Result<TimeZone, Complaint> {
+    let name = forms::text(value)?;
+    TimeZone::get(&name).map_err(|_| {
+        Complaint::new(format!("there is no time zone {name:?}"))
+            .accepted(TIME_ZONE)
+            .remedy("Look at `timedatectl list-timezones`.")
+    })
+}

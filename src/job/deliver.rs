@@ -1,0 +1,34 @@
+//! Putting one object to a target, with evidence that it is there.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::NamedTarget;
+use crate::state::State;
+use crate::target::{Acknowledged, ObjectKey, TargetExt, Upload};
+
+/// Puts one object and demands evidence that the target holds these bytes. An object of other bytes under this key is
+/// an error of the kind [`ErrorKind::Verification`].
+pub async fn put(
+    target: &NamedTarget,
+    state: &State,
+    key: &ObjectKey,
+    upload: &Upload,
+    cancel: &CancellationToken,
+) -> Result<Acknowledged> {
+    let done = target.target.put_or_compare(key, upload, cancel).await?;
+    if !done.checked {
+        let found = target.target.head(key, cancel).await?;
+        if found.is_none_or(|f| f.size != upload.size || f.sha256.is_some_and(|s| s != upload.sha256)) {
+            return Err(Error::new(
+                ErrorKind::Target,
+                format!("{} accepted {key}, but does not hold it", target.target.describe()),
+            )
+            .remedy("The target loses or changes data: do not rely on it."));
+        }
+    }
+    if let Some(version) = &done.version {
+        state.remember_version(&target.name, key, version)?;
+    }
+    Ok(done)
+}

@@ -1,0 +1,206 @@
+//! Retention: which snapshots go is decided once over what all targets hold, and carried out at each of them in the reverse
+//! order of writing (invariants I2 and I7). What cannot be done now is left, and the next run does it.
+
+mod needed;
+mod report;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::LoadObserver as _;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::catalog::{Catalog, Entry, Reader};
+use crate::job::drills::DrillCatalog;
+use crate::job::lock::Lock;
+use crate::job::prunes::KnownPrune;
+use crate::job::stages::Stopwatch;
+use crate::job::{NamedTarget, Observer, status};
+use crate::keys::{Namespace, SigningKey, TrustStore};
+use crate::model::id::{DatabaseId, PruneId, SnapshotId, TargetName};
+use crate::model::retention::{Candidate, Decision, Fate, Policy, decide};
+use crate::repository::manifest::FORMAT;
+use crate::repository::prune::{PruneKind, PruneRecord, Pruned, SignedPrune};
+use crate::state::State;
+use needed::Needed;
+use sweep::Sweep;
+
+pub use report::{DeletedSnapshot, KeptSnapshot, PruneReport, PrunedTarget};
+
+/// Everything a prune needs.
+pub struct PruneJob {
+    /// The database.
+    pub database: DatabaseId,
+    /// Where its copies are.
+    pub targets: Vec<NamedTarget>,
+    /// Whose receipts count.
+    pub trust: TrustStore,
+    /// What the agent remembers.
+    pub state: State,
+    /// Who signs the record of what goes.
+    pub signing_key: SigningKey,
+    /// What is kept.
+    pub policy: Policy,
+    /// Where days begin.
+    pub time_zone: TimeZone,
+    /// How many snapshots one run deletes at most.
+    pub max_delete: usize,
+    /// How long an object must be known to be needed by nobody before it goes. The time between two runs counts for half
+    /// of it at most: a clock that jumps ahead ends it for nothing.
+    pub grace: Duration,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl PruneJob {
+    /// Decides, and carries it out. An error means that nothing was decided, or that the agent itself failed; what could
+    /// not be done at a target is in the report.
+    pub async fn run(
+        self,
+        now: Timestamp,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Result<PruneReport> {
+        let watch = Stopwatch::new(observer);
+        let _lock = match self.dry_run {
+            true => None,
+            false => Some(Lock::take(&self.state.lock_file(&self.database), &self.database)?),
+        };
+        watch.stage("targets");
+        let reader = Reader {
+            database: &self.database,
+            targets: &self.targets,
+            trust: &self.trust,
+            state: Some(&self.state),
+        };
+        let catalog = reader.read(cancel).await?;
+        self.somebody_answers(&catalog)?;
+        let drills = reader.drills(cancel).await?;
+        let candidates = self.candidates(&reader, &catalog, &drills)?;
+        let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
+        let going = decision.deleted();
+        watch.stage("receipts");
+        let needed = Needed::gather(&reader, &self.state, &catalog, &going, cancel).await?;
+        let records = self.records(&catalog, &decision, now)?;
+        let sweep = Sweep {
+            job: &self,
+            catalog: &catalog,
+            going: &going,
+            records: &records,
+            needed: &needed,
+            now,
+            cancel,
+        };
+        watch.stage("delete");
+        let swept = join_all(self.targets.iter().map(|target| sweep.target(target))).await;
+        let targets = swept.into_iter().collect::<Result<Vec<_>>>()?;
+        self.forget(&going, &targets)?;
+        Ok(PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown))
+    }
+
+    fn somebody_answers(&self, catalog: &Catalog) -> Result<()> {
+        if catalog.unreachable.len() < self.targets.len() {
+            return Ok(());
+        }
+        let causes: Vec<String> =
+            catalog.unreachable.iter().map(|(name, e)| format!("{name}: {e}")).collect();
+        let remedy = catalog.unreachable.first().map_or("", |(_, e)| e.kind.remedy());
+        Err(Error::new(ErrorKind::Target, format!("no target of {} can be reached", self.database))
+            .cause(causes.join("; "))
+            .remedy(remedy))
+    }
+
+    /// What there is, with what is known of it.
+    fn candidates(
+        &self,
+        reader: &Reader<'_>,
+        catalog: &Catalog,
+        drills: &DrillCatalog,
+    ) -> Result<Vec<Candidate>> {
+        let newest_at = |target: &NamedTarget| {
+            let here = catalog.entries.values().filter(|e| e.targets.contains(&target.name));
+            let newest = here.max_by_key(|e| e.receipt.sequence)?;
+            Some((target.name.clone(), newest.receipt.snapshot.clone()))
+        };
+        let newest: Vec<(TargetName, SnapshotId)> = self.targets.iter().filter_map(newest_at).collect();
+        let pruned = catalog.prunes.snapshots();
+        let candidate = |entry: &Entry| -> Result<Candidate> {
+            let snapshot = entry.receipt.snapshot.clone();
+            let mut damaged = !entry.targets.is_empty();
+            for target in &entry.targets {
+                damaged &= status::levels(reader, catalog, drills, &snapshot, target)?.damaged.is_some();
+            }
+            let mut proven = false;
+            for proof in drills.proofs(&snapshot) {
+                let levels = self.state.levels(&self.database, &snapshot, &proof.target)?;
+                proven |= levels.damaged.is_none_or(|damaged| damaged < proof.at);
+            }
+            let here = newest.iter().filter(|(_, newest)| *newest == snapshot);
+            Ok(Candidate {
+                sequence: entry.receipt.sequence,
+                epoch: entry.receipt.epoch.clone(),
+                consistent_at: entry.receipt.consistent_at,
+                proven,
+                damaged,
+                pruned: pruned.contains(&snapshot),
+                newest_at: here.map(|(target, _)| target.clone()).collect(),
+                snapshot,
+            })
+        };
+        catalog.entries.values().map(candidate).collect()
+    }
+
+    /// Every record that a target must have before a receipt goes there: those that are known, and one of what goes now.
+    fn records(&self, catalog: &Catalog, decision: &Decision, now: Timestamp) -> Result<Vec<KnownPrune>> {
+        let mut records: Vec<KnownPrune> = catalog.prunes.records.values().cloned().collect();
+        let named = catalog.prunes.snapshots();
+        let pruned = |(snapshot, fate): (&SnapshotId, &Fate)| match (fate, catalog.entries.get(snapshot)) {
+            (Fate::Delete(reason), Some(entry)) if !named.contains(snapshot) => Some(Pruned {
+                snapshot: snapshot.clone(),
+                sequence: entry.link.sequence,
+                previous: entry.link.previous,
+                receipt: entry.link.hash,
+                reason: reason.to_string(),
+            }),
+            _ => None,
+        };
+        let mut snapshots: Vec<Pruned> = decision.fates.iter().filter_map(pruned).collect();
+        if snapshots.is_empty() || self.dry_run {
+            return Ok(records);
+        }
+        snapshots.sort_by_key(|p| p.sequence);
+        let record = PruneRecord {
+            format: FORMAT,
+            kind: PruneKind::Prune,
+            publisher: self.database.publisher.clone(),
+            database: self.database.database.clone(),
+            prune: PruneId::new(now, rand::random()),
+            agent: concat!("marbre ", env!("CARGO_PKG_VERSION")).to_owned(),
+            decided_at: now - SignedDuration::from_nanos(i64::from(now.subsec_nanosecond())),
+            snapshots,
+        };
+        let bytes = record.to_bytes()?;
+        let signature = self.signing_key.sign(Namespace::PruneRecord, &bytes)?;
+        let signed = SignedPrune { record, bytes, signature };
+        self.state.remember_prune(&self.database, &signed)?;
+        records.push(KnownPrune { signed, targets: BTreeSet::new() });
+        Ok(records)
+    }
+
+    /// Receipts that no target has any more need not be remembered either.
+    fn forget(&self, going: &BTreeSet<SnapshotId>, targets: &[PrunedTarget]) -> Result<()> {
+        let everywhere = targets.iter().all(|t| t.error.is_none() && t.locked == 0);
+        if self.dry_run || !everywhere {
+            return Ok(());
+        }
+        going.iter().try_for_each(|snapshot| self.state.forget_receipt(&self.database, snapshot))
+    }
+}

@@ -1,0 +1,80 @@
+//! Which objects somebody still needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{ErrorKind, Result};
+use crate::job::catalog::{Catalog, Reader};
+use crate::job::snapshot;
+use crate::model::id::SnapshotId;
+use crate::repository::layout;
+use crate::state::State;
+
+/// The objects that must stay, by their keys relative to the database.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// What snapshots that stay need, at whatever target they are; and what the next snapshot may refer to.
+    pub objects: BTreeSet<String>,
+    /// What each snapshot that goes needs, as long as its receipt is there.
+    pub going: BTreeMap<SnapshotId, BTreeSet<String>>,
+    /// Receipts of which nobody knows what they need: then no object may go.
+    pub unknown: Vec<String>,
+}
+
+impl Needed {
+    pub async fn gather(
+        reader: &Reader<'_>,
+        state: &State,
+        catalog: &Catalog,
+        going: &BTreeSet<SnapshotId>,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let mut needed = Self::default();
+        for (snapshot, entry) in &catalog.entries {
+            match reader.load(entry, cancel).await {
+                Ok(signed) => {
+                    let keys = signed.receipt.objects.into_iter().map(|o| o.key);
+                    match going.contains(snapshot) {
+                        true => needed.going.entry(snapshot.clone()).or_default().extend(keys),
+                        false => needed.objects.extend(keys),
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) => needed.unknown.push(format!("objects stay, since {snapshot} cannot be read: {e}")),
+            }
+        }
+        for bad in &catalog.bad {
+            let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(reader.database, &key));
+            if snapshot.is_some_and(|snapshot| !catalog.entries.contains_key(&snapshot)) {
+                let why = format!("objects stay, since {} cannot be trusted: {}", bad.key, bad.error);
+                needed.unknown.push(why);
+            }
+        }
+        needed.remember(reader, state, catalog, going)?;
+        Ok(needed)
+    }
+
+    /// What the agent knows of targets that do not answer, and what its next snapshot may refer to.
+    fn remember(
+        &mut self,
+        reader: &Reader<'_>,
+        state: &State,
+        catalog: &Catalog,
+        going: &BTreeSet<SnapshotId>,
+    ) -> Result<()> {
+        let database = reader.database;
+        let pruned = catalog.prunes.snapshots();
+        for (target, _) in &catalog.unreachable {
+            for snapshot in state.stored_at(database, target)? {
+                let kept = !going.contains(&snapshot) && !pruned.contains(&snapshot);
+                if let (true, Some(signed)) = (kept, state.receipt(database, &snapshot)?) {
+                    self.objects.extend(signed.receipt.objects.into_iter().map(|o| o.key));
+                }
+            }
+        }
+        self.objects.extend(snapshot::referable(state, database)?.into_iter().map(|o| o.key));
+        self.objects.extend(state.epoch(database)?.map(|current| layout::epoch(&current.epoch)));
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! What a prune came to.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind};
+use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
+use crate::model::retention::{Decision, Fate};
+
+/// What was kept and deleted, as `prune --json` prints it for each database.
+#[derive(Debug, Clone, Serialize)]
+pub struct PruneReport {
+    /// Whose data.
+    pub publisher: PublisherName,
+    /// Which database.
+    pub database: DatabaseName,
+    /// Nothing was changed: the numbers say what would be deleted.
+    pub dry_run: bool,
+    /// Every snapshot that stays, oldest first.
+    pub kept: Vec<KeptSnapshot>,
+    /// Every snapshot that goes, oldest first.
+    pub deleted: Vec<DeletedSnapshot>,
+    /// How many more would go if one run could delete more.
+    pub held_back: usize,
+    /// Every target.
+    pub targets: Vec<PrunedTarget>,
+    /// Why nothing is deleted, where there are no rules.
+    pub note: Option<String>,
+    /// Why objects stay that might go.
+    pub warnings: Vec<String>,
+}
+
+/// A snapshot that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptSnapshot {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Why; at least one reason.
+    pub reasons: Vec<String>,
+}
+
+/// A snapshot that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeletedSnapshot {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was done at one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PrunedTarget {
+    /// The target.
+    pub name: TargetName,
+    /// Receipts that were removed: so many snapshots are gone there.
+    pub receipts: u64,
+    /// Objects that were removed: packs, manifests, sealed keys.
+    pub objects: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Objects that nobody needs, and whose time of grace is not over.
+    pub waiting: u64,
+    /// Receipts and objects that the target holds fast. The next run tries again.
+    pub locked: u64,
+    /// Why not everything was done.
+    pub error: Option<String>,
+}
+
+impl PruneReport {
+    /// The report of a database that has no rules: nothing of it is ever deleted.
+    pub fn without_rules(database: &DatabaseId, dry_run: bool) -> Self {
+        let name = &database.database;
+        let note = format!("nothing is ever deleted: there is no [database.{name}.retention]");
+        let nothing = Self::new(database, dry_run, Decision::default(), Vec::new(), Vec::new());
+        Self { note: Some(note), ..nothing }
+    }
+
+    pub(super) fn new(
+        database: &DatabaseId,
+        dry_run: bool,
+        decision: Decision,
+        targets: Vec<PrunedTarget>,
+        warnings: Vec<String>,
+    ) -> Self {
+        let mut report = Self {
+            publisher: database.publisher.clone(),
+            database: database.database.clone(),
+            dry_run,
+            kept: Vec::new(),
+            deleted: Vec::new(),
+            held_back: decision.held_back,
+            targets,
+            note: None,
+            warnings,
+        };
+        for (snapshot, fate) in decision.fates {
+            match fate {
+                Fate::Keep(reasons) => {
+                    let reasons = reasons.iter().map(ToString::to_string).collect();
+                    report.kept.push(KeptSnapshot { snapshot, reasons });
+                }
+                Fate::Delete(reason) => {
+                    report.deleted.push(DeletedSnapshot { snapshot, reason: reason.to_string() });
+                }
+            }
+        }
+        report
+    }
+
+    /// The error that the command ends with, unless everything was done everywhere.
+    pub fn error(&self) -> Option<Error> {
+        let place = |t: &PrunedTarget| match (&t.error, t.locked) {
+            (Some(e), _) => Some(format!("{}: {e}", t.name)),
+            (None, 0) => None,
+            (None, n) => Some(format!("{} refuses to delete {n} receipts or objects", t.name)),
+        };
+        let mut left: Vec<String> = self.targets.iter().filter_map(place).collect();
+        left.extend(self.warnings.iter().cloned());
+        let what = format!("not everything of {}/{} could be pruned", self.publisher, self.database);
+        // The remedy of what will not pass by itself.
+        let remedy = if !self.warnings.is_empty() {
+            "`marbre verify` says more of these receipts. No object goes while nobody knows what they need."
+        } else if self.targets.iter().any(|t| t.locked > 0) {
+            "The next run does what is left. A lock ends by itself; where there is none, the credentials need the rights to \
+             list versions and to delete below the target's prefix."
+        } else {
+            "Bring the target back: the next run does what is left."
+        };
+        (!left.is_empty())
+            .then(|| Error::new(ErrorKind::Degraded, what).cause(left.join("; ")).remedy(remedy))
+    }
+}

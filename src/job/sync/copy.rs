@@ -1,0 +1,254 @@
+//! Completing one record at one target: data first, record last (invariant I2).
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Run;
+use super::record::Record;
+use crate::engine::LoadObserver as _;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{NamedTarget, deliver};
+use crate::model::id::TargetName;
+use crate::model::verdict::{Stored, TargetLedger};
+use crate::repository::layout;
+use crate::repository::receipt::ObjectRef;
+use crate::target::{Expected, ObjectKey, TargetError, TargetErrorKind, TargetExt, Upload};
+
+/// Questions to a target at the same time.
+const QUESTIONS: usize = 16;
+/// Objects on their way to a target at the same time.
+const PARALLEL: usize = 3;
+/// Waiting for room in the spool is no reason for anything: this only paces the wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a record was not completed.
+pub(super) enum Setback {
+    /// This record cannot be completed at this target; others may.
+    Record(Error),
+    /// The target takes nothing more.
+    Target(Error),
+    /// The run is over.
+    Run(Error),
+}
+
+impl Setback {
+    /// A failure that says nothing of the target.
+    pub fn of_record(e: Error) -> Self {
+        match e.kind() {
+            ErrorKind::Interrupted | ErrorKind::Internal => Self::Run(e),
+            _ => Self::Record(e),
+        }
+    }
+
+    /// A failure of the target that is caught up.
+    fn of_target(e: TargetError) -> Self {
+        match e.kind {
+            TargetErrorKind::Cancelled => Self::Run(Error::interrupted()),
+            _ => Self::Target(Error::from(e).with_kind(ErrorKind::Target)),
+        }
+    }
+}
+
+/// What was copied for one record.
+#[derive(Debug, Default)]
+pub(super) struct Completed {
+    /// Objects, signature and record included.
+    pub objects: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+}
+
+impl Completed {
+    /// Whether the target lacked anything.
+    pub fn anything(&self) -> bool {
+        self.objects > 0
+    }
+
+    fn add(&mut self, object: &ObjectRef) {
+        self.objects += 1;
+        self.bytes += object.size;
+    }
+}
+
+/// What lies at a target in an object's place.
+enum Presence {
+    Good,
+    Missing,
+    /// Something else: what is wrong with it.
+    Damaged(String),
+}
+
+/// A target that is caught up with a record.
+struct Errand<'a> {
+    run: &'a Run<'a>,
+    target: &'a NamedTarget,
+    record: &'a Record,
+    /// The targets that have the record.
+    holders: &'a BTreeSet<TargetName>,
+}
+
+impl Run<'_> {
+    /// Makes a target hold a record: its objects, the evidence that all of them are there, its signature, itself.
+    /// `present` are the keys of objects that are known to be there; `holders` are the targets that have the record.
+    pub(super) async fn complete(
+        &self,
+        target: &NamedTarget,
+        record: &Record,
+        holders: &BTreeSet<TargetName>,
+        present: &mut HashSet<String>,
+    ) -> Result<(Stored, Completed), Setback> {
+        let errand = Errand { run: self, target, record, holders };
+        let mut ledger = TargetLedger::open(target.name.clone(), record.objects.len() as u64 + 2);
+        let mut done = Completed::default();
+        for group in in_order(errand.missing(present).await?) {
+            let mut copies = stream::iter(group).map(|o| errand.copy(o)).buffer_unordered(PARALLEL);
+            while let Some(object) = copies.try_next().await? {
+                done.add(object);
+                present.insert(object.key.clone());
+            }
+        }
+        let there = record.objects.iter().filter(|o| present.contains(&o.key));
+        there.for_each(|_| ledger.acknowledge());
+        for small in &record.last {
+            let key = layout::key(&self.job.database, &small.object.key).map_err(Setback::Record)?;
+            if errand.lacks(&small.object).await? {
+                errand.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
+                done.add(&small.object);
+            }
+            ledger.acknowledge();
+        }
+        let stored = ledger.close().map_err(|missing| {
+            Setback::Run(Error::internal(format!(
+                "{missing} objects of {} are not accounted for at {}",
+                record.name, target.name
+            )))
+        })?;
+        Ok((stored, done))
+    }
+
+    async fn room(&self) -> Result<OwnedSemaphorePermit, Setback> {
+        self.spool.room(PATIENCE, || (), self.cancel).await.map_err(Setback::Run)
+    }
+}
+
+impl<'a> Errand<'a> {
+    /// The record's objects that the target lacks. All others are good there, and added to `present`; or this fails.
+    async fn missing(&self, present: &mut HashSet<String>) -> Result<Vec<&'a ObjectRef>, Setback> {
+        let unknown: Vec<&ObjectRef> =
+            self.record.objects.iter().filter(|o| !present.contains(&o.key)).collect();
+        let questions =
+            stream::iter(unknown).map(async |object| Ok::<_, Setback>((object, self.lacks(object).await?)));
+        let mut answers = questions.buffer_unordered(QUESTIONS);
+        let mut missing = Vec::new();
+        while let Some((object, lacks)) = answers.try_next().await? {
+            if lacks {
+                missing.push(object);
+            } else {
+                present.insert(object.key.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether the target lacks an object. What is there and is not good ends the errand.
+    async fn lacks(&self, object: &ObjectRef) -> Result<bool, Setback> {
+        let key = layout::key(&self.run.job.database, &object.key).map_err(Setback::Record)?;
+        match self.presence(object, &key).await? {
+            Presence::Good => Ok(false),
+            Presence::Missing => Ok(true),
+            Presence::Damaged(problem) => Err(self.damaged(object, &key, problem)),
+        }
+    }
+
+    async fn presence(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Setback> {
+        if let Some(known) = self.run.damage_at(&self.target.name, key) {
+            return Ok(Presence::Damaged(known));
+        }
+        let head = self.target.target.head(key, self.run.cancel).await;
+        let Some(found) = head.map_err(Setback::of_target)? else { return Ok(Presence::Missing) };
+        if found.size != object.size {
+            return Ok(Presence::Damaged(format!("it has {} bytes, not {}", found.size, object.size)));
+        }
+        match found.sha256 {
+            Some(sha256) if sha256 != object.sha256 => {
+                Ok(Presence::Damaged(format!("its bytes were changed (their SHA-256 is {sha256})")))
+            }
+            // A copy of it was bad somewhere, though of the right size: only its bytes say whether it was this one.
+            _ if self.run.lost.contains(&object.sha256) => self.read_back(object, key).await,
+            _ => Ok(Presence::Good),
+        }
+    }
+
+    async fn read_back(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Setback> {
+        let _room = self.run.room().await?;
+        let path = self.spooled(object);
+        let expected = Expected { version: None, size: object.size, sha256: object.sha256 };
+        let fetched = self.target.target.fetch_to_file(key, &expected, &path, self.run.cancel).await;
+        let _ = tokio::fs::remove_file(&path).await;
+        match fetched {
+            Ok(fetched) if fetched.instead.is_none() => Ok(Presence::Good),
+            Ok(_) => Ok(Presence::Damaged("its newest version is not what its receipt says".to_owned())),
+            Err(e) if e.kind == TargetErrorKind::Corrupt => Ok(Presence::Damaged(e.cause)),
+            Err(e) if e.kind == TargetErrorKind::NotFound => Ok(Presence::Missing),
+            Err(e) => Err(Setback::of_target(e)),
+        }
+    }
+
+    /// Copies one object by way of the spool.
+    async fn copy(&self, object: &'a ObjectRef) -> Result<&'a ObjectRef, Setback> {
+        let run = self.run;
+        let key = layout::key(&run.job.database, &object.key).map_err(Setback::Record)?;
+        let _room = run.room().await?;
+        let path = self.spooled(object);
+        run.fetch(self.target, object, self.holders, &path).await?;
+        let put = self.put(object, &key, &Upload::file(&path, object.size, object.sha256)).await;
+        let _ = tokio::fs::remove_file(&path).await;
+        put?;
+        run.watch.bytes(object.size);
+        Ok(object)
+    }
+
+    /// Creates one object, and demands evidence that the target holds it.
+    async fn put(&self, object: &ObjectRef, key: &ObjectKey, upload: &Upload) -> Result<(), Setback> {
+        let put = deliver::put(self.target, &self.run.job.state, key, upload, self.run.cancel).await;
+        put.map(drop).map_err(|e| match e.kind() {
+            ErrorKind::Interrupted | ErrorKind::Internal => Setback::Run(e),
+            ErrorKind::Verification => self.damaged(object, key, e.to_string()),
+            _ => Setback::Target(e.with_kind(ErrorKind::Target)),
+        })
+    }
+
+    /// Other bytes are in an object's place. They are never changed: the record cannot be completed here.
+    fn damaged(&self, object: &ObjectRef, key: &ObjectKey, problem: String) -> Setback {
+        let message = format!("{} cannot be completed at {}", self.record.name, self.target.name);
+        let error = Error::verification(message).cause(format!("{key}: {problem}")).remedy(
+            "Find out who or what changed the target. `marbre snapshot` sends lost data again, under other names.",
+        );
+        match self.run.lose(self.target, object, key, problem) {
+            Ok(()) => Setback::Record(error),
+            Err(e) => Setback::Run(e),
+        }
+    }
+
+    fn spooled(&self, object: &ObjectRef) -> PathBuf {
+        self.run.spool.folder().join(format!("{}-{}", self.target.name, object.sha256))
+    }
+}
+
+/// The order in which objects are written: what opens the epoch, data, and the manifest that describes them.
+fn in_order(objects: Vec<&ObjectRef>) -> [Vec<&ObjectRef>; 3] {
+    let mut groups: [Vec<&ObjectRef>; 3] = Default::default();
+    for object in objects {
+        let group = match &object.key {
+            key if key.ends_with("/epoch.age") => 0,
+            key if key.contains("/manifests/") => 2,
+            _ => 1,
+        };
+        groups[group].push(object);
+    }
+    groups
+}

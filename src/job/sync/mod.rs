@@ -1,0 +1,234 @@
+//! Catching targets up: what one lacks is copied from another that has it, ciphertext to ciphertext. No key is
+//! needed, and the database is not read.
+
+mod copy;
+mod record;
+mod report;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::LoadObserver as _;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::catalog::{BadReceipt, Catalog, Entry, Reader};
+use crate::job::drills::DrillCatalog;
+use crate::job::lock::Lock;
+use crate::job::snapshot::spool::Spool;
+use crate::job::stages::Stopwatch;
+use crate::job::verify::Damage;
+use crate::job::{NamedTarget, Observer};
+use crate::keys::TrustStore;
+use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
+use crate::model::level::Level;
+use crate::state::State;
+use copy::{Completed, Setback};
+use record::Record;
+pub use report::{DatabaseSync, SyncReport, TargetSync};
+
+/// Everything that catching up needs.
+pub struct SyncJob {
+    /// The database.
+    pub database: DatabaseId,
+    /// Where its copies are.
+    pub targets: Vec<NamedTarget>,
+    /// Whose receipts count.
+    pub trust: TrustStore,
+    /// What is remembered between runs.
+    pub state: State,
+    /// Where objects wait on their way from one target to another, and how many bytes of them.
+    pub spool_dir: PathBuf,
+    /// See [`SyncJob::spool_dir`].
+    pub spool_limit: u64,
+}
+
+/// One run: what it knows, and what it has found so far.
+struct Run<'a> {
+    job: &'a SyncJob,
+    reader: Reader<'a>,
+    catalog: &'a Catalog,
+    drills: &'a DrillCatalog,
+    /// What retention has removed: where it still is, the next prune removes it, and nobody gets it anew.
+    pruned: BTreeSet<SnapshotId>,
+    /// Objects of which a copy was bad in the past, at whichever target.
+    lost: HashSet<Sha256>,
+    spool: Spool,
+    watch: Arc<Stopwatch>,
+    cancel: &'a CancellationToken,
+    found: Mutex<Found>,
+}
+
+/// What the targets' futures tell each other.
+#[derive(Default)]
+struct Found {
+    /// By target and full key.
+    damaged: BTreeMap<(TargetName, String), Damage>,
+    /// Targets that stopped giving objects during this run.
+    silent: BTreeSet<TargetName>,
+}
+
+impl SyncJob {
+    /// Brings every target that can be reached to what all of them together hold. An error means that it could not
+    /// be done at all; what was found is in the report.
+    pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<DatabaseSync> {
+        let watch = Arc::new(Stopwatch::new(observer));
+        let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
+        watch.stage("receipts");
+        let reader = Reader {
+            database: &self.database,
+            targets: &self.targets,
+            trust: &self.trust,
+            state: Some(&self.state),
+        };
+        let catalog = reader.read(cancel).await?;
+        let drills = reader.drills(cancel).await?;
+        self.refuse_emptiness(&catalog)?;
+        let folder =
+            self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
+        let run = Run {
+            job: &self,
+            reader,
+            catalog: &catalog,
+            drills: &drills,
+            pruned: catalog.prunes.snapshots(),
+            lost: self.state.lost_packs(&self.database)?.into_iter().collect(),
+            spool: Spool::open(&folder, self.spool_limit)?,
+            watch: watch.clone(),
+            cancel,
+            found: Mutex::default(),
+        };
+        run.found_bad(catalog.bad.iter().chain(&drills.bad));
+        watch.stage("copy");
+        watch.expect(self.targets.iter().map(|t| run.expected(t)).sum());
+        let targets = join_all(self.targets.iter().map(|t| run.catch_up(t))).await;
+        let targets = targets.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(DatabaseSync {
+            publisher: self.database.publisher.clone(),
+            database: self.database.database.clone(),
+            snapshots: run.wanted().len() as u64,
+            targets,
+            damaged: run.into_damaged(),
+            seconds: watch.read().1,
+        })
+    }
+
+    /// Targets that answer, and have nothing of what the agent knows that they had, are not in order.
+    fn refuse_emptiness(&self, catalog: &Catalog) -> Result<()> {
+        if !catalog.entries.is_empty() || !catalog.bad.is_empty() || !catalog.unreachable.is_empty() {
+            return Ok(());
+        }
+        match self.state.head(&self.database)? {
+            None => Ok(()),
+            Some(head) => Err(Error::verification(format!("no target has a snapshot of {}", self.database))
+                .cause(format!("the agent remembers {}, number {}", head.snapshot, head.sequence))
+                .remedy("Find out who or what emptied the targets; `marbre verify` says what is missing.")),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The snapshots that every target must hold, oldest first.
+    fn wanted(&self) -> Vec<&Entry> {
+        let stays = |e: &&Entry| !self.pruned.contains(&e.receipt.snapshot);
+        let mut wanted: Vec<&Entry> = self.catalog.entries.values().filter(stays).collect();
+        wanted.sort_by_key(|e| e.receipt.sequence);
+        wanted
+    }
+
+    /// Bytes that will be copied to a target, about: what its missing snapshots wrote when they were taken.
+    fn expected(&self, target: &NamedTarget) -> u64 {
+        if self.catalog.unreachable.iter().any(|(name, _)| *name == target.name) {
+            return 0;
+        }
+        let missing = self.wanted().into_iter().filter(|e| !e.targets.contains(&target.name));
+        missing.map(|e| e.receipt.stored_bytes).sum()
+    }
+
+    /// Receipts that failed a check. One that could not be fetched says nothing of itself: its target will be asked again.
+    fn found_bad<'b>(&self, bad: impl Iterator<Item = &'b BadReceipt>) {
+        for bad in bad.filter(|b| b.error.kind() != ErrorKind::Target) {
+            self.found_damage(&bad.target, &bad.key, bad.error.to_string());
+        }
+    }
+
+    /// Brings one target up to date. Its failures are in the report; an error ends the run.
+    async fn catch_up(&self, target: &NamedTarget) -> Result<TargetSync> {
+        if let Some((_, e)) = self.catalog.unreachable.iter().find(|(name, _)| *name == target.name) {
+            return Ok(TargetSync::unreachable(target.name.clone(), e));
+        }
+        let mut report = TargetSync::reached(target.name.clone());
+        if self.snapshots(target, &mut report).await? {
+            self.records(target, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// Copies the snapshots that a target lacks. Returns whether the target still takes anything.
+    async fn snapshots(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
+        let wanted = self.wanted();
+        let mut epoch: Option<&EpochId> = None;
+        // Keys of the epoch that are known to be there: snapshots of one epoch share most of them.
+        let mut present = HashSet::new();
+        for (number, entry) in wanted.iter().enumerate() {
+            if epoch != Some(&entry.receipt.epoch) {
+                epoch = Some(&entry.receipt.epoch);
+                present.clear();
+            }
+            match self.snapshot(target, entry, &mut present).await {
+                Ok(done) => report.completed_snapshot(&done),
+                Err(Setback::Record(e)) => report.still_lacks_snapshots(1, e),
+                Err(Setback::Target(e)) => {
+                    report.still_lacks_snapshots((wanted.len() - number) as u64, e);
+                    return Ok(false);
+                }
+                Err(Setback::Run(e)) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn snapshot(
+        &self,
+        target: &NamedTarget,
+        entry: &Entry,
+        present: &mut HashSet<String>,
+    ) -> Result<Completed, Setback> {
+        let signed = self.reader.load(entry, self.cancel).await.map_err(Setback::of_record)?;
+        let record = Record::of_snapshot(&signed);
+        let (stored, done) = self.complete(target, &record, &entry.targets, present).await?;
+        let (state, database) = (&self.job.state, &self.job.database);
+        let snapshot = &entry.receipt.snapshot;
+        let known = state.levels(database, snapshot, stored.target()).map_err(Setback::Run)?;
+        if done.anything() || known.stored.is_none() {
+            let at = Timestamp::now();
+            state.prove(database, snapshot, stored.target(), Level::Stored, at).map_err(Setback::Run)?;
+        }
+        Ok(done)
+    }
+
+    /// Copies the records of prunes and drills that a target lacks.
+    async fn records(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<()> {
+        let lacks = |(_, holders): &(Record, &BTreeSet<TargetName>)| !holders.contains(&target.name);
+        let prunes = self.catalog.prunes.records.values();
+        let prunes = prunes.map(|k| (Record::of_prune(&k.signed), &k.targets));
+        let drills = self.drills.drills.values().map(|k| (Record::of_drill(&k.signed), &k.targets));
+        let wanted: Vec<_> = prunes.chain(drills).filter(lacks).collect();
+        for (number, (record, holders)) in wanted.iter().enumerate() {
+            match self.complete(target, record, holders, &mut HashSet::new()).await {
+                Ok((_, done)) => report.completed_record(&done),
+                Err(Setback::Record(e)) => report.still_lacks_records(1, e),
+                Err(Setback::Target(e)) => {
+                    report.still_lacks_records((wanted.len() - number) as u64, e);
+                    return Ok(());
+                }
+                Err(Setback::Run(e)) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

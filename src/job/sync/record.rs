@@ -1,0 +1,73 @@
+//! What is copied as one: objects, and then the signature and the record that speak of them.
+
+use crate::model::id::Sha256;
+use crate::repository::drill::SignedDrill;
+use crate::repository::layout;
+use crate::repository::prune::SignedPrune;
+use crate::repository::receipt::{ObjectRef, SignedReceipt};
+
+/// A signed record whose signature was checked, and the objects that it needs.
+pub(super) struct Record {
+    /// How people call it.
+    pub name: String,
+    /// What must be there before it.
+    pub objects: Vec<ObjectRef>,
+    /// Signature and record, in this order: a record without a signature proves nothing.
+    pub last: [Small; 2],
+}
+
+/// A small object whose bytes are at hand.
+pub(super) struct Small {
+    /// What it is.
+    pub object: ObjectRef,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Small {
+    fn new(key: String, bytes: &[u8]) -> Self {
+        let object = ObjectRef { key, sha256: Sha256::of(bytes), size: bytes.len() as u64 };
+        Self { object, bytes: bytes.to_vec() }
+    }
+}
+
+impl Record {
+    /// A snapshot: everything that a restore needs, and its receipt.
+    pub fn of_snapshot(signed: &SignedReceipt) -> Self {
+        let snapshot = &signed.receipt.snapshot;
+        Self {
+            name: format!("snapshot {snapshot}"),
+            objects: signed.receipt.objects.clone(),
+            last: [
+                Small::new(layout::signature(snapshot), signed.signature.as_bytes()),
+                Small::new(layout::receipt(snapshot), &signed.bytes),
+            ],
+        }
+    }
+
+    /// A prune: which receipts are not there any more, and why nobody misses them.
+    pub fn of_prune(signed: &SignedPrune) -> Self {
+        let prune = &signed.record.prune;
+        Self {
+            name: format!("prune {prune}"),
+            objects: Vec::new(),
+            last: [
+                Small::new(layout::prune_signature(prune), signed.signature.as_bytes()),
+                Small::new(layout::prune(prune), &signed.bytes),
+            ],
+        }
+    }
+
+    /// A drill: the page that is sealed to its owner, where there is one, and its receipt.
+    pub fn of_drill(signed: &SignedDrill) -> Self {
+        let drill = &signed.receipt.drill;
+        Self {
+            name: format!("drill {drill}"),
+            objects: signed.receipt.report.iter().filter_map(|r| r.sealed.clone()).collect(),
+            last: [
+                Small::new(layout::drill_signature(drill), signed.signature.as_bytes()),
+                Small::new(layout::drill(drill), &signed.bytes),
+            ],
+        }
+    }
+}

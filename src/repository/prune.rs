@@ -1,0 +1,104 @@
+//! The record of a prune: which receipts were removed, in clear and signed, so that anybody can tell a receipt that retention
+//! removed from one that somebody made away with (see `docs/FORMAT.md`).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::id::{DatabaseId, DatabaseName, PruneId, PublisherName, Sha256, SnapshotId};
+use crate::repository::canonical;
+use crate::repository::chain::Link;
+
+/// What is recorded of a prune, before the first receipt goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneRecord {
+    /// Format version.
+    pub format: u32,
+    /// What is recorded; `prune`.
+    pub kind: PruneKind,
+    /// The owner of the data.
+    pub publisher: PublisherName,
+    /// The database.
+    pub database: DatabaseName,
+    /// The record.
+    pub prune: PruneId,
+    /// Name and version of the writer.
+    pub agent: String,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// The snapshots whose receipts go, by their place in the chain; at least one.
+    pub snapshots: Vec<Pruned>,
+}
+
+/// What a [`PruneRecord`] records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PruneKind {
+    /// A prune.
+    Prune,
+}
+
+/// A receipt that goes: its link stays in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its place in the chain.
+    pub sequence: u64,
+    /// The hash that its receipt names as its predecessor's.
+    pub previous: Option<Sha256>,
+    /// SHA-256 of its receipt.
+    pub receipt: Sha256,
+    /// Why it goes, for people.
+    pub reason: String,
+}
+
+impl Pruned {
+    /// The link that its receipt was.
+    pub fn link(&self) -> Link {
+        Link {
+            id: self.snapshot.clone(),
+            sequence: self.sequence,
+            previous: self.previous,
+            hash: self.receipt,
+        }
+    }
+}
+
+impl PruneRecord {
+    /// The bytes that are signed and stored.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        canonical::to_bytes(self)
+    }
+
+    /// Parses the record that was found at its place. The caller has checked the signature of `bytes`.
+    pub fn parse(bytes: &[u8], database: &DatabaseId, prune: &PruneId) -> Result<Self> {
+        let record: Self =
+            canonical::from_bytes(bytes).map_err(|e| e.context(format!("record of prune {prune}")))?;
+        let place = (&record.publisher, &record.database, &record.prune);
+        if place != (&database.publisher, &database.database, prune) {
+            return Err(Error::verification(format!(
+                "the record at prune {prune} of {database} belongs to another place"
+            ))
+            .cause(format!("it says {}/{}, {}", record.publisher, record.database, record.prune))
+            .remedy("Somebody moved it: use another target, and tell the publisher."));
+        }
+        if record.snapshots.is_empty() || !record.snapshots.is_sorted_by_key(|p| p.sequence) {
+            return Err(Error::verification(format!(
+                "record of prune {prune}: its snapshots are not in order"
+            )));
+        }
+        Ok(record)
+    }
+}
+
+/// A record whose signature was checked, with its bytes.
+#[derive(Debug, Clone)]
+pub struct SignedPrune {
+    /// The content.
+    pub record: PruneRecord,
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The armored signature.
+    pub signature: String,
+}
