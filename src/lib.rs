@@ -3,13 +3,14 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → job → {engine, pack, repository, target, keys, state} → model
+//! main → cli → daemon → job → {engine, pack, repository, target, keys, state} → model
 //! ```
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod error;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::config::{Config, Database, DrillKey, Retention, Source, TargetConfig};
 use crate::engine::postgres::{
     PostgresConfig, PostgresEngine, PostgresLoader, PostgresScratchConfig, PostgresScratchHost,
@@ -18,10 +20,15 @@ use crate::job::epoch_keys::KeyPolicy;
 use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
 use crate::job::snapshot::SnapshotJob;
+use crate::job::status::Promises;
+use crate::job::sync::SyncJob;
+use crate::job::verify::VerifyJob;
 use crate::job::{NamedTarget, Observer};
 use crate::keys::{Recipients, RestoreKey, Signer, SigningKey, TrustStore};
 use crate::model::check::Percent;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
+use crate::model::job::JobKind;
+use crate::model::run::Run;
 use crate::repository::manifest::Manifest;
 use crate::state::State;
 use crate::target::{self, TargetUrl};
@@ -47,6 +54,11 @@ impl Context {
     /// Loads the configuration.
     pub fn config(&self) -> Result<Config> {
         Config::load(self.config.as_deref())
+    }
+
+    /// The file that the command line names.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.config.clone()
     }
 
     /// An observer for one job.
@@ -348,6 +360,49 @@ pub async fn prune_job(
         grace: retention.grace,
         dry_run,
     })
+}
+
+/// The verification of a configured database: everything at every target.
+pub async fn verify_job(config: &Config, database: &Database) -> Result<VerifyJob> {
+    Ok(VerifyJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: Some(State::open(&config.state_dir)?),
+        snapshot: None,
+    })
+}
+
+/// The sync job of a configured database.
+pub async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
+    Ok(SyncJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: State::open(&config.state_dir)?,
+        spool_dir: config.spool_dir.clone(),
+        spool_limit: config.spool_limit,
+    })
+}
+
+/// Remembers how a run ended that a person asked for: what it found mended is wrong no longer.
+pub fn record(
+    config: &Config,
+    database: &DatabaseId,
+    kind: JobKind,
+    started: Timestamp,
+    run: &Run,
+) -> Result<()> {
+    State::open(&config.state_dir)?.record_run(database, kind, (started, Timestamp::now()), run)
+}
+
+/// What was agreed for a configured database.
+pub fn promises(database: &Database) -> Promises {
+    Promises {
+        rpo: database.rpo,
+        drill_every: database.drills.every,
+        key_proof_every: database.key_proof_every,
+    }
 }
 
 fn signing_key(config: &Config) -> Result<SigningKey> {

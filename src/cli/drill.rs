@@ -12,10 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::drill::DrillJob;
 use crate::job::drill::page::Verdict;
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
-use crate::job::{Observer, drill};
+use crate::job::{Observer, drill, findings};
 use crate::keys::{RestoreKey, SigningKey, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
+use crate::model::job::JobKind;
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -90,7 +91,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
         true => owner_job(&args, context, &*observer, &cancel).await?,
         false => agent_job(&args, context, &*observer).await?,
     };
-    let report = job.run(Timestamp::now(), observer, &cancel).await?;
+    let (started, database, state) = (Timestamp::now(), job.database.clone(), job.state.clone());
+    let report = job.run(started, observer, &cancel).await?;
+    if let Some(state) = state {
+        let kind = if report.sabotage.is_some() { JobKind::Sabotage } else { JobKind::Drill };
+        let run = findings::of_drill(&database, &report);
+        state.record_run(&database, kind, (started, Timestamp::now()), &run)?;
+    }
     output::report(context.json, &report, print)?;
     Ok(verdict(&report))
 }

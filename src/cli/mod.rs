@@ -1,10 +1,12 @@
 //! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
 
 mod context;
+mod daemon;
 mod demo;
 mod doctor;
 mod drill;
 mod keygen;
+mod launcher;
 mod list;
 mod output;
 mod progress;
@@ -56,6 +58,8 @@ enum Verb {
     Keygen(keygen::Args),
     /// Look whether everything is ready: configuration, keys, targets, databases
     Doctor(doctor::Args),
+    /// Do everything that is scheduled, and tell people what is wrong, until stopped
+    Daemon,
     /// Take a snapshot now
     Snapshot(snapshot::Args),
     /// Restore a snapshot into a throwaway place, and prove that it is equal to its source
@@ -115,10 +119,12 @@ fn usage(e: &clap::Error) -> u8 {
 
 /// Runs the verb. `Ok(Some(error))`: its report is printed, and says that not all is as asked for.
 async fn dispatch(cli: Cli) -> Result<Option<Error>> {
-    output::start_tracing();
+    // Nobody looks at a daemon's exit code: it says what it does.
+    output::start_tracing(if matches!(cli.verb, Verb::Daemon) { "marbre=info" } else { "off" });
     let context = Context::new(cli.config, cli.json);
     match cli.verb {
         Verb::Doctor(args) => return doctor::run(&args, &context).await,
+        Verb::Daemon => return daemon::run(&context).await,
         Verb::Snapshot(args) => return snapshot::run(&args, &context).await,
         Verb::Drill(args) => return drill::run(args, &context).await,
         Verb::Verify(args) => return verify::run(&args, &context).await,

@@ -7,9 +7,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result, ResultExt};
 
-/// Logs go to stderr, and only where `MARBRE_LOG` asks for them (e.g. `MARBRE_LOG=marbre=debug`).
-pub fn start_tracing() {
-    let filter = EnvFilter::try_from_env("MARBRE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+/// Logs go to stderr: what `MARBRE_LOG` asks for (e.g. `MARBRE_LOG=marbre=debug`), else `default`.
+pub fn start_tracing(default: &str) {
+    let filter = EnvFilter::try_from_env("MARBRE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -8,8 +8,10 @@ use super::context::{self, Context};
 use super::{output, signals};
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::findings;
 use crate::job::prune::{PruneReport, PrunedTarget};
 use crate::model::human::{bytes, count};
+use crate::model::job::JobKind;
 
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +74,16 @@ async fn prune(
         return Ok(PruneReport::without_rules(&database.id, dry_run));
     };
     let job = context::prune_job(config, database, retention, dry_run).await?;
-    job.run(Timestamp::now(), context.observer(), cancel).await
+    let started = Timestamp::now();
+    let report = job.run(started, context.observer(), cancel).await;
+    if !dry_run {
+        let run = match &report {
+            Ok(report) => findings::of_prune(&database.id, report),
+            Err(e) => findings::failed(&database.id, JobKind::Prune, None, e),
+        };
+        context::record(config, &database.id, JobKind::Prune, started, &run)?;
+    }
+    report
 }
 
 fn print(report: &PruneReport) {

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 
 use super::context::{self, Context};
-use super::{output, signals};
+use super::{launcher, output, signals};
 use crate::error::{Error, Result};
+use crate::job::findings;
 use crate::job::snapshot::SnapshotReport;
 use crate::model::human::{bytes, count, duration};
+use crate::model::job::JobKind;
 use crate::model::verdict::Word;
 
 /// Arguments of `snapshot`.
@@ -24,7 +26,15 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let database = config.database(&args.database)?;
     context::sweep_scratch(&config, &*context.observer()).await?;
     let job = context::snapshot_job(&config, database).await?;
-    let report = job.run(Timestamp::now(), context.observer(), &cancel).await?;
+    let before = launcher::last_numbers(&job.state, &database.id)?;
+    let started = Timestamp::now();
+    let report = job.run(started, context.observer(), &cancel).await;
+    let run = match &report {
+        Ok(report) => findings::of_snapshot(&database.id, report, before.as_ref()),
+        Err(e) => findings::failed(&database.id, JobKind::Snapshot, None, e),
+    };
+    context::record(&config, &database.id, JobKind::Snapshot, started, &run)?;
+    let report = report?;
     output::report(context.json, &report, print)?;
     Ok(report.error())
 }

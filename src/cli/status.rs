@@ -6,7 +6,7 @@ use super::context::{self, Context};
 use super::{output, show, signals};
 use crate::error::Result;
 use crate::job::catalog::Reader;
-use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
+use crate::job::status::{DatabaseStatus, StatusReport, database_status};
 use crate::model::human::duration;
 use crate::state::State;
 
@@ -19,7 +19,7 @@ pub async fn run(context: &Context) -> Result<()> {
         let targets = context::targets(&config, database).await?;
         let trust = context::own_trust(&config, &database.id.publisher)?;
         let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state: Some(&state) };
-        let promises = Promises { rpo: database.rpo, drill_every: database.drills.every };
+        let promises = context::promises(database);
         report.databases.push(database_status(&reader, promises, Timestamp::now(), &cancel).await?);
     }
     if context.json {
@@ -58,7 +58,10 @@ fn print(database: &DatabaseStatus) {
     if let Some(drill) = &database.last_drill {
         output::print(&format!("  last drill {}, {}", drill.at, show::drilled(drill)));
     }
-    for incident in &database.incidents {
-        output::print(&format!("  ! {incident}"));
+    for condition in &database.conditions {
+        output::print(&format!("  ! {}", condition.summary));
+        if !condition.remedy.is_empty() {
+            output::print(&format!("    {}", condition.remedy));
+        }
     }
 }

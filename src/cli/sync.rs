@@ -1,11 +1,14 @@
 //! `marbre sync`
 
+use jiff::Timestamp;
+
 use super::context::{self, Context};
 use super::{output, signals};
 use crate::error::{Error, Result};
-use crate::job::sync::{DatabaseSync, SyncJob, SyncReport, TargetSync};
+use crate::job::findings;
+use crate::job::sync::{DatabaseSync, SyncReport, TargetSync};
 use crate::model::human::{bytes, count, duration};
-use crate::state::State;
+use crate::model::job::JobKind;
 
 /// Arguments of `sync`.
 #[derive(Debug, clap::Args)]
@@ -24,18 +27,16 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
         None => config.databases.iter().collect(),
     };
     context::sweep_scratch(&config, &*context.observer()).await?;
-    let state = State::open(&config.state_dir)?;
     let mut report = SyncReport::default();
     for database in databases {
-        let job = SyncJob {
-            database: database.id.clone(),
-            targets: context::targets(&config, database).await?,
-            trust: context::own_trust(&config, &database.id.publisher)?,
-            state: state.clone(),
-            spool_dir: config.spool_dir.clone(),
-            spool_limit: config.spool_limit,
+        let started = Timestamp::now();
+        let synced = context::sync_job(&config, database).await?.run(context.observer(), &cancel).await;
+        let run = match &synced {
+            Ok(synced) => findings::of_sync(&database.id, synced),
+            Err(e) => findings::failed(&database.id, JobKind::Sync, None, e),
         };
-        report.databases.push(job.run(context.observer(), &cancel).await?);
+        context::record(&config, &database.id, JobKind::Sync, started, &run)?;
+        report.databases.push(synced?);
     }
     output::report(context.json, &report, |report| report.databases.iter().for_each(print))?;
     Ok(report.error())

@@ -1,14 +1,18 @@
 //! `marbre verify`
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::restore::wanted;
 use super::source::{Source, SourceArgs};
 use super::{output, signals};
 use crate::error::{Error, Result};
+use crate::job::findings;
 use crate::job::restore::open::Wanted;
 use crate::job::verify::{VerifyJob, VerifyReport};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::DatabaseId;
+use crate::model::job::JobKind;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +44,8 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
             }
         };
         let database = source.database.clone();
+        let (started, whole) = (Timestamp::now(), snapshot.is_none());
+        let state = source.state.clone();
         let job = VerifyJob {
             database: source.database,
             targets: source.targets,
@@ -47,7 +53,12 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
             state: source.state,
             snapshot,
         };
-        reports.push((database, job.run(context.observer(), &cancel).await?));
+        let report = job.run(context.observer(), &cancel).await?;
+        if let Some(state) = state.filter(|_| whole) {
+            let run = findings::of_verify(&database, &report);
+            state.record_run(&database, JobKind::Verify, (started, Timestamp::now()), &run)?;
+        }
+        reports.push((database, report));
     }
     let error = reports.iter().find_map(|(_, report)| report.error());
     if context.json {

@@ -60,6 +60,8 @@ pub struct Config {
     pub jitter: Duration,
     /// How many jobs the daemon runs at the same time.
     pub parallel_jobs: NonZeroUsize,
+    /// How often the daemon looks at the targets, besides after every job.
+    pub look_every: Duration,
     /// The owners of data.
     pub publishers: BTreeMap<PublisherName, Publisher>,
     /// The places where copies are kept.
@@ -111,6 +113,8 @@ pub struct Database {
     pub epoch: Duration,
     /// How old the newest snapshot may become (recovery point objective).
     pub rpo: Option<Duration>,
+    /// How old the newest proof may become that the publisher holds a working key.
+    pub key_proof_every: Option<Duration>,
     /// Its test restores.
     pub drills: Drills,
     /// When the daemon does what.

@@ -12,6 +12,10 @@ use crate::model::job::JobKind;
 use crate::model::schedule::{ACCEPTED, Schedule};
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
+/// An index of a large table moves no byte for long.
+const DEFAULT_STALL: Duration = Duration::from_secs(3600);
+/// When targets are caught up unless the configuration says otherwise.
+const DEFAULT_SYNC: &str = "30 * * * *";
 const TIME_ZONE: &str = "the name of a time zone, as \"Europe/Paris\" or \"UTC\"";
 
 /// When the daemon does what for a database. What has no schedule, it does not do.
@@ -43,6 +47,8 @@ pub struct Deadlines {
     pub prune: Duration,
     /// A sync.
     pub sync: Duration,
+    /// How long any of them may stand still: no stage ends, and no byte moves.
+    pub stall: Duration,
 }
 
 impl Deadlines {
@@ -68,8 +74,18 @@ pub(super) fn system_zone() -> TimeZone {
     TimeZone::try_system().ok().filter(|zone| !zone.is_unknown()).unwrap_or(TimeZone::UTC)
 }
 
-/// Reads `[database.NAME.schedule]`, which may be absent. `can_drill`: the agent keeps a key for it.
-pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can_drill: bool) -> Schedules {
+/// What a database can do at all.
+pub(super) struct Abilities {
+    /// The agent keeps a key for drills.
+    pub drill: bool,
+    /// There are rules that say what is kept.
+    pub prune: bool,
+    /// There is more than one target.
+    pub sync: bool,
+}
+
+/// Reads `[database.NAME.schedule]`, which may be absent.
+pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can: &Abilities) -> Schedules {
     let mut schedules = Schedules { time_zone: zone.clone(), jobs: Vec::new() };
     database.table("schedule", |section| {
         for kind in JobKind::ALL {
@@ -80,18 +96,26 @@ pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can_drill: bool)
         if let Some(own) = self::zone(section) {
             schedules.time_zone = own;
         }
-        for kind in [JobKind::Drill, JobKind::Sabotage] {
-            if !can_drill && schedules.of(kind).is_some() {
-                section.refuse(
-                    kind.word(),
-                    Complaint::new(
-                        "cannot be done here: with `drills.key = \"none\"` the agent keeps no key",
-                    )
-                    .remedy("Remove the key, or set `drills.key = \"epoch\"`."),
-                );
+        let no_key = "cannot be done here: with `drills.key = \"none\"` the agent keeps no key";
+        let no_rules =
+            "cannot be done here: there is no [database.NAME.retention], so nothing is ever deleted";
+        let one_target = "cannot be done here: there is only one target";
+        let impossible = [
+            (JobKind::Drill, can.drill, no_key, "Remove the key, or set `drills.key = \"epoch\"`."),
+            (JobKind::Sabotage, can.drill, no_key, "Remove the key, or set `drills.key = \"epoch\"`."),
+            (JobKind::Prune, can.prune, no_rules, "Remove the key, or say in that table what is kept."),
+            (JobKind::Sync, can.sync, one_target, "Remove the key, or add a target."),
+        ];
+        for (kind, possible, why, remedy) in impossible {
+            if !possible && schedules.of(kind).is_some() {
+                section.refuse(kind.word(), Complaint::new(why).remedy(remedy));
             }
         }
     });
+    // A target that was down is caught up without anybody asking for it.
+    if can.sync && schedules.of(JobKind::Snapshot).is_some() && schedules.of(JobKind::Sync).is_none() {
+        schedules.jobs.extend(DEFAULT_SYNC.parse().ok().map(|schedule| (JobKind::Sync, schedule)));
+    }
     schedules
 }
 
@@ -103,6 +127,7 @@ pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
         verify: DEFAULT_DEADLINE,
         prune: DEFAULT_DEADLINE,
         sync: DEFAULT_DEADLINE,
+        stall: DEFAULT_STALL,
     };
     database.table("deadlines", |section| {
         let fields = [
@@ -111,6 +136,7 @@ pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
             ("verify", &mut deadlines.verify),
             ("prune", &mut deadlines.prune),
             ("sync", &mut deadlines.sync),
+            ("stall", &mut deadlines.stall),
         ];
         for (key, field) in fields {
             *field = section.optional(key, forms::duration).unwrap_or(*field);

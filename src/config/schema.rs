@@ -25,6 +25,7 @@ const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 const MAX_JOBS: u64 = 64;
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_SPOOL_WAIT: Duration = Duration::from_secs(10 * 60);
+const DEFAULT_LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_PARALLEL_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 const DEFAULT_EPOCH: Duration = Duration::from_secs(30 * 86_400);
 
@@ -49,6 +50,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
 
     let zone = schedule::zone(&mut top).unwrap_or_else(schedule::system_zone);
     let jitter = top.optional("jitter", forms::duration).unwrap_or(Duration::ZERO);
+    let look_every = top.optional("look_every", forms::duration).unwrap_or(DEFAULT_LOOK_EVERY);
     let parallel_jobs =
         top.optional("parallel_jobs", forms::amount(MAX_JOBS)).unwrap_or(DEFAULT_PARALLEL_JOBS);
 
@@ -77,6 +79,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         signing_key,
         jitter,
         parallel_jobs,
+        look_every,
         publishers: publishers
             .values
             .into_iter()
@@ -166,11 +169,17 @@ fn database(
     let jobs = section.optional("jobs", forms::amount(MAX_JOBS));
     let epoch = section.optional("epoch", forms::duration);
     let rpo = section.optional("rpo", forms::duration);
+    let key_proof_every = section.optional("key_proof_every", forms::duration);
     let drills = drills::read(section, engine, base);
     let checks = checks::read(section);
-    let schedules = schedule::read(section, zone, drills.key == DrillKey::Epoch);
-    let deadlines = schedule::deadlines(section);
     let retention = retention::read(section);
+    let can = schedule::Abilities {
+        drill: drills.key == DrillKey::Epoch,
+        prune: retention.is_some(),
+        sync: targets.as_ref().is_some_and(|targets| targets.len() > 1),
+    };
+    let schedules = schedule::read(section, zone, &can);
+    let deadlines = schedule::deadlines(section);
     let database = Database {
         id: DatabaseId { publisher: publisher?, database: name? },
         source: source?,
@@ -179,6 +188,7 @@ fn database(
         jobs: jobs.unwrap_or(DEFAULT_JOBS).get(),
         epoch: epoch.unwrap_or(DEFAULT_EPOCH),
         rpo,
+        key_proof_every,
         drills,
         schedules,
         deadlines,

@@ -117,7 +117,7 @@ impl Reader<'_> {
         }
         let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
         let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
-        catalog.prunes = self.prunes(&reachable, cancel).await?;
+        catalog.prunes = self.prunes(reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
         Ok(catalog)
     }

@@ -14,8 +14,13 @@ use crate::state::make_private_folder;
 pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 impl Lock {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock of a job, or says who has it.
     pub fn take(path: &Path, database: &DatabaseId) -> Result<Self> {
+        Self::take_as(path, &format!("another job runs for {database}"))
+    }
+
+    /// Takes a lock; `taken` says what it means that somebody else has it.
+    pub fn take_as(path: &Path, taken: &str) -> Result<Self> {
         if let Some(folder) = path.parent() {
             make_private_folder(folder)?;
         }
@@ -37,7 +42,7 @@ impl Lock {
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-                Err(Error::new(ErrorKind::Conflict, format!("another job runs for {database}"))
+                Err(Error::new(ErrorKind::Conflict, taken)
                     .cause(format!("process {} holds {}", holder.trim(), path.display()))
                     .remedy("Wait until it is done; a lock never outlives its process."))
             }

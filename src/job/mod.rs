@@ -1,12 +1,14 @@
 //! The use cases: what marbre does, whoever asks for it.
 
 pub mod catalog;
+pub mod conditions;
 pub mod damage;
 pub mod deliver;
 pub mod doctor;
 pub mod drill;
 pub mod drills;
 pub mod epoch_keys;
+pub mod findings;
 pub mod list;
 pub mod lock;
 pub mod prune;

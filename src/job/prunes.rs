@@ -52,7 +52,7 @@ impl Prunes {
 impl Reader<'_> {
     /// Reads the records of these targets, and those that the state remembers: the only target that has one may be away. A
     /// target that does not answer is passed over: whoever lists its receipts finds that out.
-    pub async fn prunes(&self, targets: &[&NamedTarget], cancel: &CancellationToken) -> Result<Prunes> {
+    pub async fn prunes(&self, targets: Vec<&NamedTarget>, cancel: &CancellationToken) -> Result<Prunes> {
         let mut prunes = Prunes::default();
         let remembered = self.state.map(|s| s.prunes(self.database)).transpose()?.unwrap_or_default();
         for signed in remembered {

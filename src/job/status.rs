@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::job::catalog::{Catalog, Entry, Reader};
+use crate::job::conditions::{Look, sentences};
 use crate::job::drills::{DrillCatalog, DrillProof, DrillSummary};
-use crate::model::human;
+use crate::model::condition::Condition;
 use crate::model::id::{DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::{By, Level, Levels};
+use crate::model::run::findings;
 use crate::repository::chain::Break;
 use crate::repository::drill::DrillReceipt;
 
@@ -49,6 +51,9 @@ pub struct DatabaseStatus {
     pub drill_every_seconds: Option<u64>,
     /// What is wrong now, in full sentences.
     pub incidents: Vec<String>,
+    /// The same with all that is known about it, for alerts.
+    #[serde(skip)]
+    pub conditions: Vec<Condition>,
 }
 
 /// How one target stands.
@@ -66,6 +71,8 @@ pub struct TargetStatus {
     pub owner_restored: Option<DrillProof>,
     /// How many snapshots it lacks that another target has; `null` where it cannot be reached.
     pub behind: Option<u64>,
+    /// Seconds since the oldest of these was taken; `null` where it lacks none.
+    pub behind_seconds: Option<u64>,
     /// Why it cannot be reached.
     pub error: Option<String>,
 }
@@ -77,6 +84,8 @@ pub struct Promises {
     pub rpo: Option<Duration>,
     /// How old its newest proof by a drill of the agent may become.
     pub drill_every: Option<Duration>,
+    /// How old the newest proof may become that its owner has a working key.
+    pub key_proof_every: Option<Duration>,
 }
 
 /// Looks at one database.
@@ -96,7 +105,7 @@ pub async fn database_status(
     let late = rpo.is_some_and(|rpo| age.is_none_or(|age| age.unsigned_abs() > rpo.as_secs()));
     let mut targets = Vec::new();
     for target in reader.targets {
-        targets.push(target_status(reader, &catalog, &drills, &target.name)?);
+        targets.push(target_status(reader, &catalog, &drills, &target.name, now)?);
     }
     let mut status = DatabaseStatus {
         publisher: reader.database.publisher.clone(),
@@ -111,11 +120,17 @@ pub async fn database_status(
         last_drill: last_drill(&drills),
         drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),
         incidents: Vec::new(),
+        conditions: Vec::new(),
     };
-    status.incidents = incidents(&status, &catalog);
-    status.incidents.extend(drill_incidents(&status, &drills, now));
     let breaks = chain_breaks(&catalog, seen.map(|h| (h.sequence, h.hash)));
-    status.incidents.extend(breaks.iter().map(|b| format!("The chain of receipts is broken: {b}.")));
+    let look = Look { status: &status, catalog: &catalog, drills: &drills, promises, breaks: &breaks, now };
+    let mut conditions = match reader.state {
+        Some(state) => findings(&state.runs(reader.database)?),
+        None => Vec::new(),
+    };
+    conditions.extend(look.conditions());
+    status.incidents = sentences(&mut conditions);
+    status.conditions = conditions;
     Ok(status)
 }
 
@@ -124,6 +139,7 @@ fn target_status(
     catalog: &Catalog,
     drills: &DrillCatalog,
     name: &TargetName,
+    now: Timestamp,
 ) -> Result<TargetStatus> {
     let error = catalog.unreachable.iter().find(|(n, _)| n == name).map(|(_, e)| e.to_string());
     let snapshot = match (&error, reader.state) {
@@ -137,10 +153,22 @@ fn target_status(
     };
     let pruned = catalog.prunes.snapshots();
     let lacks = |e: &&Entry| !e.targets.contains(name) && !pruned.contains(&e.receipt.snapshot);
-    let behind = error.is_none().then(|| catalog.entries.values().filter(lacks).count() as u64);
+    let lacking = || catalog.entries.values().filter(lacks);
+    let behind = error.is_none().then(|| lacking().count() as u64);
+    let oldest = lacking().map(|e| e.receipt.finished_at).min().filter(|_| error.is_none());
+    let behind_seconds = oldest.map(|at| now.duration_since(at).as_secs().max(0).unsigned_abs());
     let restored = drills.last_proof(name, Level::Restored);
     let owner_restored = drills.last_proof(name, Level::OwnerRestored);
-    Ok(TargetStatus { name: name.clone(), snapshot, levels, restored, owner_restored, behind, error })
+    Ok(TargetStatus {
+        name: name.clone(),
+        snapshot,
+        levels,
+        restored,
+        owner_restored,
+        behind,
+        behind_seconds,
+        error,
+    })
 }
 
 /// The levels of one snapshot at one target. `stored` is what the target shows: a signed receipt, written last.
@@ -178,82 +206,9 @@ pub(super) fn chain_breaks(catalog: &Catalog, seen: Option<(u64, crate::model::i
     breaks
 }
 
-fn incidents(status: &DatabaseStatus, catalog: &Catalog) -> Vec<String> {
-    let mut incidents = Vec::new();
-    let span = |seconds: u64| human::duration(seconds as f64);
-    match (status.age_seconds, status.rpo_seconds) {
-        (None, _) if catalog.unreachable.is_empty() => incidents.push("There is no snapshot yet.".to_owned()),
-        (None, _) => incidents.push("There is no snapshot at any target that can be reached.".to_owned()),
-        (Some(age), Some(rpo)) if status.late => incidents.push(format!(
-            "The newest snapshot is {} old, and may be {} old at most.",
-            span(age.unsigned_abs()),
-            span(rpo)
-        )),
-        _ => {}
-    }
-    for (name, e) in &catalog.unreachable {
-        incidents.push(format!("Target {name} cannot be reached: {e}."));
-    }
-    let pruned = catalog.prunes.snapshots();
-    let total = catalog.entries.keys().filter(|snapshot| !pruned.contains(*snapshot)).count();
-    for target in &status.targets {
-        let behind = target.behind.unwrap_or(0);
-        if behind > 0 {
-            let newest = if target.snapshot == status.snapshot { "" } else { ", among them the newest" };
-            incidents.push(format!(
-                "Target {} lacks {behind} of {total} snapshots{newest}: `marbre sync` copies them from another target.",
-                target.name
-            ));
-        }
-    }
-    for bad in &catalog.bad {
-        incidents.push(format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error));
-    }
-    incidents
-}
-
 fn last_drill(drills: &DrillCatalog) -> Option<DrillSummary> {
     let ours = |d: &&DrillReceipt| d.by == By::Agent && d.sabotage.is_none();
     drills.receipts().rev().find(ours).map(DrillSummary::of)
-}
-
-fn drill_incidents(status: &DatabaseStatus, drills: &DrillCatalog, now: Timestamp) -> Vec<String> {
-    let mut incidents = Vec::new();
-    let newest = status.targets.iter().filter_map(|t| t.restored.as_ref()).map(|p| p.at).max();
-    let age = newest.map(|at| now.duration_since(at).as_secs().max(0).unsigned_abs());
-    let span = |seconds: u64| human::duration(seconds as f64);
-    match (age, status.drill_every_seconds) {
-        (None, Some(_)) => incidents.push("No drill has proven a snapshot yet.".to_owned()),
-        (Some(age), Some(every)) if age > every => incidents.push(format!(
-            "The newest proof by a drill is {} old, and may be {} old at most.",
-            span(age),
-            span(every)
-        )),
-        _ => {}
-    }
-    if let Some(drill) = status.last_drill.as_ref().filter(|d| !d.passed) {
-        let stage = drill.failed_stage.as_deref().unwrap_or("start");
-        let target = drill.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
-        incidents.push(format!("The last drill ({}{target}) FAILED at stage {stage}.", drill.drill));
-    }
-    if let Some((took, rto)) =
-        status.last_drill.as_ref().and_then(|d| d.rto_seconds.zip(d.rto_promised_seconds))
-        && took > rto as f64
-    {
-        let took = human::duration(took);
-        incidents.push(format!("The last drill recovered in {took}, and {} were promised.", span(rto)));
-    }
-    if let Some(drill) = drills.unnoticed() {
-        incidents.push(format!(
-            "Drill {drill} damaged its own copy and did NOT notice it: drills prove nothing here."
-        ));
-    }
-    for bad in &drills.bad {
-        incidents.push(format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error));
-    }
-    let breaks = [By::Agent, By::Owner].map(|by| drills.breaks(by, None));
-    incidents.extend(breaks.iter().flatten().map(|b| format!("The chain of drills is broken: {b}.")));
-    incidents
 }
 
 #[cfg(test)]
@@ -279,7 +234,7 @@ mod tests {
         let trust = repository.trust();
         let reader = Reader { database: &repository.database, targets, trust: &trust, state };
         let now = start() + SignedDuration::from_hours(48);
-        let promises = Promises { rpo, drill_every: None };
+        let promises = Promises { rpo, drill_every: None, key_proof_every: None };
         database_status(&reader, promises, now, &CancellationToken::new()).await.unwrap()
     }
 
@@ -322,7 +277,8 @@ mod tests {
         let targets = repository.targets();
         let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state: None };
         let late = first.consistent_at + SignedDuration::from_hours(24 * 400);
-        let promises = Promises { rpo: Some(Duration::from_secs(86_400)), drill_every: None };
+        let promises =
+            Promises { rpo: Some(Duration::from_secs(86_400)), drill_every: None, key_proof_every: None };
         let found = database_status(&reader, promises, late, &CancellationToken::new()).await.unwrap();
         assert!(found.late);
         assert!(found.incidents[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents);

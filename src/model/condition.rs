@@ -54,10 +54,14 @@ pub enum ConditionKind {
     DrillSlow,
     /// A drill did not notice the damage that it did itself.
     SabotageUnnoticed,
+    /// The last drill with sabotage failed before it could show anything.
+    SabotageFailed,
     /// The last verification failed, or found damage.
     VerifyFailed,
     /// The last prune failed.
     PruneFailed,
+    /// The last sync failed, or met damage.
+    SyncFailed,
     /// A chain of receipts is broken, or a record cannot be trusted.
     ChainBroken,
     /// A target cannot be reached, or refuses.
@@ -76,6 +80,8 @@ pub enum ConditionKind {
     DiskLow,
     /// The clock of this host is wrong.
     ClockSkew,
+    /// A new configuration was refused, and the daemon goes on with the old one.
+    ConfigRefused,
     /// An alert channel does not take its messages.
     ChannelFailing,
     /// A certificate or a token ends soon.
@@ -84,7 +90,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::SnapshotFailed,
         Self::SnapshotLate,
         Self::SlotMissed,
@@ -93,8 +99,10 @@ impl ConditionKind {
         Self::DrillOverdue,
         Self::DrillSlow,
         Self::SabotageUnnoticed,
+        Self::SabotageFailed,
         Self::VerifyFailed,
         Self::PruneFailed,
+        Self::SyncFailed,
         Self::ChainBroken,
         Self::TargetFailing,
         Self::TargetBehind,
@@ -104,6 +112,7 @@ impl ConditionKind {
         Self::UndeclaredDatabase,
         Self::DiskLow,
         Self::ClockSkew,
+        Self::ConfigRefused,
         Self::ChannelFailing,
         Self::Expiring,
     ];
@@ -119,8 +128,10 @@ impl ConditionKind {
             Self::DrillOverdue => "drill-overdue",
             Self::DrillSlow => "drill-slow",
             Self::SabotageUnnoticed => "sabotage-unnoticed",
+            Self::SabotageFailed => "sabotage-failed",
             Self::VerifyFailed => "verify-failed",
             Self::PruneFailed => "prune-failed",
+            Self::SyncFailed => "sync-failed",
             Self::ChainBroken => "chain-broken",
             Self::TargetFailing => "target-failing",
             Self::TargetBehind => "target-behind",
@@ -130,6 +141,7 @@ impl ConditionKind {
             Self::UndeclaredDatabase => "undeclared-database",
             Self::DiskLow => "disk-low",
             Self::ClockSkew => "clock-skew",
+            Self::ConfigRefused => "config-refused",
             Self::ChannelFailing => "channel-failing",
             Self::Expiring => "expiring",
         }
@@ -213,5 +225,52 @@ impl Condition {
     /// Whose data it concerns.
     pub fn publisher(&self) -> Option<&PublisherName> {
         self.database.as_ref().map(|database| &database.publisher)
+    }
+}
+
+/// Conditions are made step by step, since few of them have everything to say.
+impl Condition {
+    /// A condition that concerns the whole agent, until [`Condition::of`] says otherwise.
+    pub fn new(kind: ConditionKind, severity: Severity, summary: impl Into<String>) -> Self {
+        Self {
+            kind,
+            severity,
+            database: None,
+            object: None,
+            summary: summary.into(),
+            stage: None,
+            error: None,
+            targets: Vec::new(),
+            proven_at: None,
+            remedy: String::new(),
+        }
+    }
+
+    /// It concerns this database.
+    #[must_use]
+    pub fn of(mut self, database: &DatabaseId) -> Self {
+        self.database = Some(database.clone());
+        self
+    }
+
+    /// It concerns this part of it.
+    #[must_use]
+    pub fn object(mut self, object: impl fmt::Display) -> Self {
+        self.object = Some(object.to_string());
+        self
+    }
+
+    /// What the engine, the server or the target said.
+    #[must_use]
+    pub fn error(mut self, error: impl fmt::Display) -> Self {
+        self.error = Some(error.to_string());
+        self
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
     }
 }

@@ -127,6 +127,11 @@ impl SnapshotId {
     pub fn new(now: Timestamp, random: u32) -> Self {
         Self(stamped(now, random))
     }
+
+    /// When it started, to the second. An impossible date, which has the form of one, is the beginning of time.
+    pub fn time(&self) -> Timestamp {
+        stamp_of(&self.0)
+    }
 }
 
 impl EpochId {
@@ -139,11 +144,15 @@ impl EpochId {
 impl EpochId {
     /// When it began, to the second. An impossible date, which has the form of one, is the beginning of time.
     pub fn time(&self) -> Timestamp {
-        let stamp = self.0.split('-').next().unwrap_or_default();
-        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp);
-        let zoned = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
-        zoned.map_or(Timestamp::MIN, |zoned| zoned.timestamp())
+        stamp_of(&self.0)
     }
+}
+
+fn stamp_of(id: &str) -> Timestamp {
+    let stamp = id.split('-').next().unwrap_or_default();
+    let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp);
+    let zoned = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
+    zoned.map_or(Timestamp::MIN, |zoned| zoned.timestamp())
 }
 
 impl DrillId {

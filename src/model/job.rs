@@ -68,12 +68,15 @@ pub enum SlotState {
     Failed,
     /// Its job ended with the daemon; the next start makes up for it.
     Interrupted,
-    /// Its job was never started: the one before was still at work, or another process was.
+    /// Its job was never started: another process was at work.
     Missed,
+    /// Its job was never started: the one before was still at work.
+    Overlapped,
 }
 
 impl SlotState {
-    const ALL: [Self; 5] = [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Missed];
+    const ALL: [Self; 6] =
+        [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Missed, Self::Overlapped];
 
     /// The word used in the state and in logs.
     pub fn word(self) -> &'static str {
@@ -83,6 +86,7 @@ impl SlotState {
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
             Self::Missed => "missed",
+            Self::Overlapped => "overlapped",
         }
     }
 }

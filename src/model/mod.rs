@@ -8,6 +8,7 @@ pub mod job;
 pub mod level;
 pub mod proof;
 pub mod retention;
+pub mod run;
 pub mod sabotage;
 pub mod schedule;
 pub mod verdict;

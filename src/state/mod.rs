@@ -5,6 +5,7 @@ mod drills;
 mod epoch_keys;
 mod proofs;
 mod prunes;
+mod runs;
 mod schema;
 mod slots;
 

@@ -41,9 +41,14 @@ CREATE TABLE IF NOT EXISTS scheduled (
     database TEXT NOT NULL, job TEXT NOT NULL, rule TEXT NOT NULL, accounted TEXT NOT NULL, runs INTEGER NOT NULL,
     PRIMARY KEY (database, job)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS run (
+    database TEXT NOT NULL, job TEXT NOT NULL, started TEXT NOT NULL, finished TEXT NOT NULL, body TEXT NOT NULL,
+    succeeded TEXT, numbers TEXT, PRIMARY KEY (database, job)
+) STRICT;
 CREATE TABLE IF NOT EXISTS slot (
     id INTEGER PRIMARY KEY AUTOINCREMENT, database TEXT NOT NULL, job TEXT NOT NULL, first TEXT NOT NULL,
-    last TEXT NOT NULL, slots INTEGER NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL, detail TEXT
+    last TEXT NOT NULL, slots INTEGER NOT NULL, state TEXT NOT NULL, at TEXT NOT NULL, detail TEXT,
+    late INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS slot_of ON slot (database, job, id);
 ";

@@ -1,6 +1,6 @@
 //! What became of the slots of schedules.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{State, parse};
@@ -38,6 +38,8 @@ pub struct Slots {
 pub struct SlotRecord {
     /// The slots.
     pub slots: Slots,
+    /// How late they were noticed; zero where the daemon was there when they came.
+    pub late: SignedDuration,
     /// What became of them.
     pub state: SlotState,
     /// Since when that is so.
@@ -55,7 +57,7 @@ pub struct Opened {
     pub runs_before: u64,
 }
 
-type Stored = (String, String, i64, String, String, Option<String>);
+type Stored = (String, String, i64, i64, String, String, Option<String>);
 
 impl State {
     /// Up to which moment every slot of this rule is accounted for. `None` for a rule that was not followed before.
@@ -96,8 +98,8 @@ impl State {
                 )?;
             }
             transaction.execute(
-                "INSERT INTO slot (database, job, first, last, slots, state, at, detail)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO slot (database, job, first, last, slots, state, at, detail, late)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     database,
                     kind,
@@ -106,7 +108,8 @@ impl State {
                     i64::try_from(record.slots.count).unwrap_or(i64::MAX),
                     record.state.word(),
                     record.at.to_string(),
-                    record.detail
+                    record.detail,
+                    record.late.as_secs()
                 ],
             )?;
             let id = transaction.last_insert_rowid();
@@ -152,23 +155,34 @@ impl State {
 
     /// The records of a job, the newest first.
     pub fn slots(&self, database: &DatabaseId, kind: JobKind) -> Result<Vec<SlotRecord>> {
+        self.read_slots(database, kind, KEPT)
+    }
+
+    /// The newest record of a job.
+    pub fn last_slot(&self, database: &DatabaseId, kind: JobKind) -> Result<Option<SlotRecord>> {
+        Ok(self.read_slots(database, kind, 1)?.pop())
+    }
+
+    fn read_slots(&self, database: &DatabaseId, kind: JobKind, limit: i64) -> Result<Vec<SlotRecord>> {
         let what = "read slots from the state";
         let db = self.db();
         let mut statement = db
             .prepare_cached(
-                "SELECT first, last, slots, state, at, detail FROM slot WHERE database = ?1 AND job = ?2
-                 ORDER BY id DESC",
+                "SELECT first, last, slots, late, state, at, detail FROM slot WHERE database = ?1 AND job = ?2
+                 ORDER BY id DESC LIMIT ?3",
             )
             .or_internal(what)?;
         let stored = |r: &Row<'_>| -> rusqlite::Result<Stored> {
-            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?))
         };
-        let rows =
-            statement.query_map([database.to_string().as_str(), kind.word()], stored).or_internal(what)?;
+        let rows = statement
+            .query_map(params![database.to_string(), kind.word(), limit], stored)
+            .or_internal(what)?;
         rows.map(|row| {
-            let (first, last, count, state, at, detail) = row.or_internal(what)?;
+            let (first, last, count, late, state, at, detail) = row.or_internal(what)?;
             let slots = Slots { first: parse(&first)?, last: parse(&last)?, count: count.unsigned_abs() };
-            Ok(SlotRecord { slots, state: parse(&state)?, at: parse(&at)?, detail })
+            let late = SignedDuration::from_secs(late);
+            Ok(SlotRecord { slots, late, state: parse(&state)?, at: parse(&at)?, detail })
         })
         .collect()
     }
@@ -193,7 +207,7 @@ mod tests {
 
     fn record(second: i64, state: SlotState) -> SlotRecord {
         let slots = Slots { first: at(second), last: at(second), count: 1 };
-        SlotRecord { slots, state, at: at(second), detail: None }
+        SlotRecord { slots, late: SignedDuration::ZERO, state, at: at(second), detail: None }
     }
 
     #[test]

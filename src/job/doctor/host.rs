@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::engine::{Check, CheckState};
+use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::human;
 
 use super::{check, ok};
 
 /// Less than two full packs: no snapshot can be taken.
 const LEAST_SPOOL: u64 = 128 << 20;
+
+/// Below this the state, its log and the reports of drills may soon find no room.
+const ROOM_FOR_STATE: u64 = 256 << 20;
 
 /// The folders, and the room for the spool.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
@@ -77,6 +81,29 @@ fn room(spool: &Path, limit: u64) -> Check {
     } else {
         ok(NAME, found)
     }
+}
+
+/// What is wrong with the room that the agent has: the same as `doctor` says, for a daemon that looks again and again.
+pub fn conditions(config: &Config) -> Vec<Condition> {
+    let mut found = Vec::new();
+    let places =
+        [("spool", &config.spool_dir, config.spool_limit), ("state", &config.state_dir, ROOM_FOR_STATE)];
+    for (name, path, wanted) in places {
+        let Ok(free) = free(path) else { continue };
+        let severity = match free {
+            free if free < wanted.min(LEAST_SPOOL) => Severity::Critical,
+            free if free < wanted => Severity::Warning,
+            _ => continue,
+        };
+        let (free, wanted) = (human::bytes(free), human::bytes(wanted));
+        let summary = format!("The disk of the {name} folder has {free} left, and should have {wanted}.");
+        found.push(
+            Condition::new(ConditionKind::DiskLow, severity, summary)
+                .object(name)
+                .remedy(format!("Free space on the disk of {}, or name another folder.", path.display())),
+        );
+    }
+    found
 }
 
 /// How many bytes this user can still write below a path, which need not exist.

@@ -2,7 +2,7 @@
 //! well-known object that it leaves at each target.
 
 mod drills;
-mod host;
+pub mod host;
 mod probe;
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,12 @@ pub async fn everything(
             Ok::<u64, Failed>(1)
         })
         .collect();
-    stream::iter(fetches).buffer_unordered(PARALLEL).try_fold(0, async |sum, one| Ok(sum + one)).await
+    let mut fetches = stream::iter(fetches).buffer_unordered(PARALLEL);
+    let mut fetched = 0;
+    while let Some(one) = fetches.try_next().await? {
+        fetched += one;
+    }
+    Ok(fetched)
 }
 
 fn has_room(folder: &Path, needed: u64) -> Result<()> {

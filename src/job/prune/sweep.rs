@@ -61,6 +61,7 @@ enum Kind {
 }
 
 /// An object that nobody needs.
+#[derive(Clone)]
 struct Unneeded {
     kind: Kind,
     key: ObjectKey,
@@ -189,11 +190,12 @@ impl Sweep<'_> {
             // Without its key an epoch cannot be opened: that is the last to go.
             let free = |o: &&Unneeded| kind != Kind::Epoch || !alive.contains(epoch_folder(&o.key));
             let these: Vec<&Unneeded> = ripe.iter().filter(|o| o.kind == kind).filter(free).collect();
-            let mut deleted = stream::iter(these.into_iter().map(|object| async move {
+            let delete = |object: Unneeded| async move {
                 let answer = self.ask(target, &object.key).await;
                 (object, answer)
-            }))
-            .buffer_unordered(PARALLEL);
+            };
+            let deletions: Vec<_> = these.into_iter().cloned().map(delete).collect();
+            let mut deleted = stream::iter(deletions).buffer_unordered(PARALLEL);
             while let Some((object, answer)) = deleted.next().await {
                 if self.count(answer, done)? {
                     done.objects += 1;

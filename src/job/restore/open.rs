@@ -43,6 +43,23 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// The bytes of a small object, which is fetched to `scratch` unless it lies there already, and removed.
+    async fn small(
+        &self,
+        object: &ObjectRef,
+        scratch: &Path,
+        observer: &dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<u8>> {
+        let path = scratch.join(object.sha256.to_string());
+        if !path.exists() {
+            self.fetch(object, &path, observer, cancel).await?;
+        }
+        let bytes = tokio::fs::read(&path).await;
+        let _ = tokio::fs::remove_file(&path).await;
+        bytes.or_internal(format!("read {}", path.display()))
+    }
+
     /// Fetches one object into a file; a target that lacks it or has a damaged one is passed over, and
     /// that is reported.
     pub async fn fetch(
@@ -215,19 +232,12 @@ impl OpenSnapshot {
         observer: &dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let small = async |object: ObjectRef| {
-            let path = scratch.join(object.sha256.to_string());
-            if !path.exists() {
-                fetcher.fetch(&object, &path, observer, cancel).await?;
-            }
-            let bytes = tokio::fs::read(&path).await;
-            let _ = tokio::fs::remove_file(&path).await;
-            bytes.or_internal(format!("read {}", path.display()))
-        };
         let content = &receipt.receipt;
-        let sealed = small(needed(content, &layout::epoch(&content.epoch))?).await?;
+        let epoch = needed(content, &layout::epoch(&content.epoch))?;
+        let sealed = fetcher.small(&epoch, scratch, observer, cancel).await?;
         let key = opener.open(&sealed, content)?;
-        let sealed = small(needed(content, &layout::manifest(&content.epoch, &content.snapshot))?).await?;
+        let manifest = needed(content, &layout::manifest(&content.epoch, &content.snapshot))?;
+        let sealed = fetcher.small(&manifest, scratch, observer, cancel).await?;
         let json = open_small(&sealed, key.identity(), MANIFEST_LIMIT).map_err(|e| {
             Error::verification(format!(
                 "the manifest of {} does not open with its epoch's key",

@@ -61,8 +61,11 @@ impl Reading {
         observer.stage("read");
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
-        let read: Result<Vec<(usize, Encoded)>> = stream::iter(plans.iter().enumerate())
-            .map(|(number, plan)| self.stream(number, plan, cancel))
+        let read: Result<Vec<(usize, Encoded)>> = stream::iter(plans.clone().into_iter().enumerate())
+            .map(|(number, plan)| {
+                let reading = &self;
+                async move { reading.stream(number, &plan, cancel).await }
+            })
             .buffer_unordered(self.jobs.max(1))
             .try_collect()
             .await;

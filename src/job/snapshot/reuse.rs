@@ -57,29 +57,30 @@ impl Reuse {
             return Ok(Self::default());
         };
         let mut reuse = Self { memory: Some(memory), ..Self::default() };
-        let packs: Vec<_> = previous
+        let packs: Vec<ObjectRef> = previous
             .receipt
             .objects
-            .iter()
+            .into_iter()
             .filter(|o| o.key == layout::pack(&epoch.state.epoch, &o.sha256))
             .collect();
         reuse.sizes = packs.iter().map(|o| (o.sha256, o.size)).collect();
         reuse.lost = job.state.lost_packs(&job.database)?.into_iter().collect();
         for target in targets {
-            let answers: Vec<Result<Option<Sha256>>> = stream::iter(packs.iter().map(|object| async move {
-                let key = layout::key(&job.database, &object.key)?;
-                match target.target.head(&key, cancel).await {
-                    Ok(found) => Ok(found
-                        .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
-                        .map(|_| object.sha256)),
-                    Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
-                    // What cannot be asked for is not known to be there.
-                    Err(_) => Ok(None),
-                }
-            }))
-            .buffer_unordered(PARALLEL)
-            .collect()
-            .await;
+            let answers: Vec<Result<Option<Sha256>>> =
+                stream::iter(packs.clone().into_iter().map(|object: ObjectRef| async move {
+                    let key = layout::key(&job.database, &object.key)?;
+                    match target.target.head(&key, cancel).await {
+                        Ok(found) => Ok(found
+                            .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
+                            .map(|_| object.sha256)),
+                        Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
+                        // What cannot be asked for is not known to be there.
+                        Err(_) => Ok(None),
+                    }
+                }))
+                .buffer_unordered(PARALLEL)
+                .collect()
+                .await;
             let present = answers.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
             reuse.present.insert(target.name.clone(), present);
         }

@@ -105,7 +105,8 @@ impl Run<'_> {
         let mut ledger = TargetLedger::open(target.name.clone(), record.objects.len() as u64 + 2);
         let mut done = Completed::default();
         for group in in_order(errand.missing(present).await?) {
-            let mut copies = stream::iter(group).map(|o| errand.copy(o)).buffer_unordered(PARALLEL);
+            let copies: Vec<_> = group.into_iter().map(|o| errand.copy(o)).collect();
+            let mut copies = stream::iter(copies).buffer_unordered(PARALLEL);
             while let Some(object) = copies.try_next().await? {
                 done.add(object);
                 present.insert(object.key.clone());
@@ -140,9 +141,9 @@ impl<'a> Errand<'a> {
     async fn missing(&self, present: &mut HashSet<String>) -> Result<Vec<&'a ObjectRef>, Setback> {
         let unknown: Vec<&ObjectRef> =
             self.record.objects.iter().filter(|o| !present.contains(&o.key)).collect();
-        let questions =
-            stream::iter(unknown).map(async |object| Ok::<_, Setback>((object, self.lacks(object).await?)));
-        let mut answers = questions.buffer_unordered(QUESTIONS);
+        let question = |object| async move { Ok::<_, Setback>((object, self.lacks(object).await?)) };
+        let questions: Vec<_> = unknown.into_iter().map(question).collect();
+        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
         let mut missing = Vec::new();
         while let Some((object, lacks)) = answers.try_next().await? {
             if lacks {

@@ -146,7 +146,7 @@ impl Gathered {
         let reader = Reader { database, targets: &job.targets, trust, state: None };
         let listed: Vec<&NamedTarget> =
             job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
-        self.prunes = reader.prunes(&listed, cancel).await?;
+        self.prunes = reader.prunes(listed, cancel).await?;
         self.damaged.extend(self.prunes.bad.iter().map(|bad| Damage {
             target: bad.target.clone(),
             object: bad.key.clone(),

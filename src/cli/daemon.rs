@@ -1,0 +1,175 @@
+//! `marbre daemon`
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::context::{self, Context};
+use super::launcher::Launcher;
+use crate::config::Config;
+use crate::daemon::plan::Plan;
+use crate::daemon::work::{HostClock, Order, Sight};
+use crate::daemon::{Daemon, Desk, Ended, Herald, Parts, Request, Setup};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::job::lock::Lock;
+use crate::model::condition::Condition;
+use crate::model::run::Run;
+use crate::state::State;
+
+/// The loop is seen to be alive this often where systemd asks for nothing shorter.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+pub async fn run(context: &Context) -> Result<Option<Error>> {
+    // First of all: from here on a signal ends the daemon in order.
+    let requests = requests()?;
+    let config = context.config()?;
+    let folder = config.state_dir.clone();
+    let state = State::open(&folder)?;
+    let _lock = alone(&folder)?;
+    context::sweep_scratch(&config, &*context.observer()).await?;
+    let file = context.config_file();
+    let parts = Parts {
+        setup: setup(config, &folder, &state)?,
+        reload: Box::new({
+            let state = state.clone();
+            move || setup(Config::load(file.as_deref())?, &folder, &state)
+        }),
+        state,
+        clock: Arc::new(HostClock),
+        requests,
+        herald: Arc::new(Systemd::new()),
+        desk: Arc::new(Log),
+    };
+    match Daemon::new(parts)?.run().await? {
+        Ended::InOrder => Ok(None),
+        Ended::Dropped(n) => {
+            let what = format!("{n} runs did not end in order within the time they had, and were dropped");
+            Ok(Some(
+                Error::interrupted()
+                    .cause(what)
+                    .remedy("Nothing is half-recorded. The next start makes up for what was dropped."),
+            ))
+        }
+    }
+}
+
+/// One daemon for each state: two would do everything twice, and tell everybody twice.
+fn alone(folder: &Path) -> Result<Lock> {
+    Lock::take_as(&folder.join("locks").join("daemon"), "another daemon runs on this state").map_err(|e| {
+        let remedy = "One daemon serves all databases of a configuration: stop the other one, or give this one another `state_dir`.";
+        if e.kind() == ErrorKind::Conflict { e.remedy(remedy) } else { e }
+    })
+}
+
+/// What the daemon does with this configuration.
+fn setup(config: Config, folder: &Path, state: &State) -> Result<Setup> {
+    if config.state_dir != folder {
+        let what = format!("`state_dir` was {}, and is {} now", folder.display(), config.state_dir.display());
+        return Err(Error::new(ErrorKind::Config, what)
+            .remedy("The state cannot be changed under a daemon: restart it instead of reloading."));
+    }
+    let plan = Plan::of(&config);
+    if plan.jobs.is_empty() {
+        let what = format!("nothing is scheduled in {}", config.origin.display());
+        return Err(Error::new(ErrorKind::Config, what).remedy(
+            "Give each database a table [database.NAME.schedule], with `snapshot = \"0 2 * * *\"` at least; see \
+             config.example.toml.",
+        ));
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())) })
+}
+
+/// SIGHUP reloads, SIGTERM and Ctrl-C end in order; a second one of these ends at once.
+fn requests() -> Result<mpsc::Receiver<Request>> {
+    let listen = |kind| -> Result<Signal> { signal(kind).or_internal("listen for signals") };
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut again = false;
+        loop {
+            let request = tokio::select! {
+                _ = hangup.recv() => Request::Reload,
+                _ = interrupt.recv() => Request::Stop,
+                _ = terminate.recv() => Request::Stop,
+            };
+            if request == Request::Stop && std::mem::replace(&mut again, true) {
+                std::process::exit(130);
+            }
+            // A reload that finds several waiting is served by them.
+            let _ = sender.try_send(request);
+        }
+    });
+    Ok(receiver)
+}
+
+/// What systemd is told, where it listens.
+struct Systemd {
+    heartbeat: Duration,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        let watchdog = sd_notify::watchdog_enabled();
+        Self { heartbeat: watchdog.map_or(HEARTBEAT, |within| (within / 3).min(HEARTBEAT)) }
+    }
+
+    fn say(states: &[NotifyState<'_>]) {
+        // Where nobody listens there is nobody to tell.
+        let _ = sd_notify::notify(states);
+    }
+}
+
+impl Herald for Systemd {
+    fn ready(&self, _now: Timestamp) {
+        Self::say(&[NotifyState::Ready]);
+    }
+
+    fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => Self::say(&[NotifyState::Reloading, now]),
+            Err(_) => Self::say(&[NotifyState::Reloading]),
+        }
+    }
+
+    fn alive(&self, status: &str) {
+        Self::say(&[NotifyState::Watchdog, NotifyState::Status(status)]);
+    }
+
+    fn stopping(&self) {
+        Self::say(&[NotifyState::Stopping]);
+    }
+
+    fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+}
+
+/// Writes what is wrong to the log.
+struct Log;
+
+#[async_trait]
+impl Desk for Log {
+    async fn observe(&self, sight: &Sight, conditions: &[Condition], _now: Timestamp) {
+        for (database, e) in &sight.unseen {
+            tracing::warn!("{database} could not be looked at: {e}");
+        }
+        for condition in conditions {
+            tracing::warn!("{}: {}", condition.key(), condition.summary);
+        }
+    }
+
+    fn started(&self, _order: &Order) {}
+
+    fn ended(&self, _order: &Order, _run: &Run) {}
+}

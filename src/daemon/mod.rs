@@ -1,0 +1,407 @@
+//! The daemon: one loop that starts what is due, one job of a kind at a time, and tells people what is wrong.
+//!
+//! The loop never waits for a job, a target or a channel; it waits for the first of: the next slot, the end of a
+//! run, a signal. All that it must not forget is in the state before it acts: a slot is recorded as running before
+//! its job starts, and as whatever became of it when the job has ended. So a daemon that is killed and started again
+//! accounts for every slot.
+
+pub mod agenda;
+pub mod conditions;
+pub mod plan;
+pub mod supervise;
+#[cfg(test)]
+mod tests;
+pub mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::model::id::DatabaseId;
+use crate::model::job::{JobKind, SlotState};
+use crate::model::run::{Ending, Run};
+use crate::state::State;
+use agenda::{Agenda, Pending};
+use plan::Plan;
+use supervise::{Limits, Progress};
+use work::{Clock, Order, Sight, Work};
+
+/// What people ask of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Read the configuration again.
+    Reload,
+    /// End in order.
+    Stop,
+}
+
+/// What comes of a configuration.
+pub struct Setup {
+    /// What to do, and when.
+    pub plan: Plan,
+    /// Who does it.
+    pub work: Arc<dyn Work>,
+}
+
+/// How the daemon is seen from outside.
+pub trait Herald: Send + Sync {
+    /// It is ready: the first time, and after a reload.
+    fn ready(&self, now: Timestamp);
+    /// A reload begins.
+    fn reloading(&self);
+    /// The loop is alive; what it does, in one line.
+    fn alive(&self, status: &str);
+    /// It ends.
+    fn stopping(&self);
+    /// How often [`Herald::alive`] must be heard.
+    fn heartbeat(&self) -> Duration;
+}
+
+/// Who hears what is wrong, and how runs ended.
+#[async_trait::async_trait]
+pub trait Desk: Send + Sync {
+    /// Everything that is wrong now, and the databases that could not be looked at. Called after every look and every run.
+    async fn observe(&self, sight: &Sight, conditions: &[crate::model::condition::Condition], now: Timestamp);
+    /// A run begins.
+    fn started(&self, order: &Order);
+    /// A run has ended.
+    fn ended(&self, order: &Order, run: &Run);
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every run ended in order.
+    InOrder,
+    /// So many runs had to be dropped.
+    Dropped(usize),
+}
+
+/// Jobs that wait for each other. Drills and verifications only read what is stored, so they have a lane of their
+/// own: a test restore of hours must not make the next snapshot late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Writing,
+    Reading,
+}
+
+fn lane(kind: JobKind) -> Lane {
+    match kind {
+        JobKind::Snapshot | JobKind::Prune | JobKind::Sync => Lane::Writing,
+        JobKind::Drill | JobKind::Sabotage | JobKind::Verify => Lane::Reading,
+    }
+}
+
+struct Running {
+    order: Order,
+    slot: i64,
+    started: Timestamp,
+    progress: Arc<Progress>,
+}
+
+/// A daemon. See the module.
+pub struct Daemon {
+    state: State,
+    clock: Arc<dyn Clock>,
+    setup: Setup,
+    reload: Box<dyn Fn() -> Result<Setup> + Send + Sync>,
+    requests: mpsc::Receiver<Request>,
+    herald: Arc<dyn Herald>,
+    desk: Arc<dyn Desk>,
+    agenda: Agenda,
+    runs: JoinSet<Run>,
+    running: BTreeMap<Id, Running>,
+    looks: JoinSet<Sight>,
+    sight: Sight,
+    looked: Option<Timestamp>,
+    look_soon: bool,
+    watch: conditions::ClockWatch,
+    stop: CancellationToken,
+}
+
+/// What a daemon is made of.
+pub struct Parts {
+    /// What it remembers.
+    pub state: State,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The first configuration.
+    pub setup: Setup,
+    /// Reads the configuration again.
+    pub reload: Box<dyn Fn() -> Result<Setup> + Send + Sync>,
+    /// What people ask.
+    pub requests: mpsc::Receiver<Request>,
+    /// How it is seen.
+    pub herald: Arc<dyn Herald>,
+    /// Who hears what is wrong.
+    pub desk: Arc<dyn Desk>,
+}
+
+impl Daemon {
+    /// A daemon that takes up where the state says.
+    pub fn new(parts: Parts) -> Result<Self> {
+        let now = parts.clock.now();
+        let agenda = Agenda::load(&parts.setup.plan, &parts.state, now)?;
+        Ok(Self {
+            state: parts.state,
+            clock: parts.clock,
+            setup: parts.setup,
+            reload: parts.reload,
+            requests: parts.requests,
+            herald: parts.herald,
+            desk: parts.desk,
+            agenda,
+            runs: JoinSet::new(),
+            running: BTreeMap::new(),
+            looks: JoinSet::new(),
+            sight: Sight::default(),
+            looked: None,
+            look_soon: true,
+            watch: conditions::ClockWatch::new(now),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// Where the state can be read no more. What cannot be written to it is told, and tried again.
+    pub async fn run(mut self) -> Result<Ended> {
+        self.herald.ready(self.clock.now());
+        loop {
+            let now = self.clock.now();
+            self.watch.tick(now);
+            self.start_due(now)?;
+            self.look_if_due(now);
+            self.herald.alive(&self.doing());
+            let wait = self.wait(now);
+            tokio::select! {
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(Request::Reload) => self.reload(),
+                    Some(Request::Stop) | None => return Ok(self.end().await),
+                },
+                Some(ended) = self.runs.join_next_with_id(), if !self.runs.is_empty() => {
+                    let (id, run) = match ended {
+                        Ok((id, run)) => (id, Ok(run)),
+                        Err(e) => (e.id(), Err(e.to_string())),
+                    };
+                    self.ended(id, run);
+                    self.tell().await;
+                }
+                Some(sight) = self.looks.join_next(), if !self.looks.is_empty() => {
+                    // A look that panicked has seen nothing; `looked` stays where it was, and that is told by its age.
+                    if let Ok(sight) = sight {
+                        self.sight = sight;
+                        self.looked = Some(self.clock.now());
+                        self.tell().await;
+                    }
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Until something is due, and never longer than the heartbeat.
+    fn wait(&self, now: Timestamp) -> Duration {
+        let beat = self.herald.heartbeat();
+        let next = self.agenda.next().map(|next| next.duration_since(now).unsigned_abs());
+        let next =
+            if self.agenda.next().is_some_and(|next| next <= now) { Some(Duration::ZERO) } else { next };
+        next.unwrap_or(beat).min(beat).max(Duration::from_millis(10))
+    }
+
+    /// Records what has come, and starts what there is room for.
+    fn start_due(&mut self, now: Timestamp) -> Result<()> {
+        for index in 0..self.agenda.items.len() {
+            let Some(item) = self.agenda.items.get_mut(index) else { continue };
+            let Some(come) = item.come(now) else { continue };
+            let (database, kind) = (item.plan.database.clone(), item.plan.kind);
+            if self.running.values().any(|run| run.order.database == database && run.order.kind == kind) {
+                self.overlapped(index, &come, now);
+            } else if let Some(item) = self.agenda.items.get_mut(index) {
+                item.queue(come);
+            }
+        }
+        let mut waiting: Vec<usize> = (0..self.agenda.items.len()).collect();
+        // Of what waits, snapshots go first, and then what has waited longest.
+        waiting.sort_by_key(|index| {
+            let item = self.agenda.items.get(*index);
+            item.map(|i| (i.plan.kind != JobKind::Snapshot, i.pending.map(|p| p.slots.last)))
+        });
+        for index in waiting {
+            self.start(index, now);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize, now: Timestamp) {
+        if self.running.len() >= self.setup.plan.parallel {
+            return;
+        }
+        let Some(item) = self.agenda.items.get_mut(index) else { return };
+        let (database, kind) = (item.plan.database.clone(), item.plan.kind);
+        let busy = |run: &Running| run.order.database == database && lane(run.order.kind) == lane(kind);
+        if item.pending.is_none() || self.running.values().any(busy) {
+            return;
+        }
+        let Some(pending) = item.pending.take() else { return };
+        let record = agenda::record(&pending, SlotState::Running, now, None);
+        let opened = self.state.open_slot(&item.plan.scheduled(), &record, item.accounted);
+        // A state that cannot be written (a full disk) does not keep a backup from being made.
+        let (slot, turn) = match opened {
+            Ok(opened) => (opened.id, opened.runs_before),
+            Err(e) => {
+                tracing::error!("{e}");
+                self.watch.state_failed(&e);
+                (-1, 0)
+            }
+        };
+        let limits = Limits { deadline: item.plan.deadline, stall: item.plan.stall };
+        let order = Order { database, kind, turn };
+        tracing::info!("{kind} of {} starts", order.database);
+        let (progress, cancel) = (Arc::new(Progress::new(&order)), self.stop.child_token());
+        let work = self.setup.work.clone();
+        let supervised = supervise::run(work, order.clone(), now, limits, progress.clone(), cancel);
+        let id = self.runs.spawn(supervised).id();
+        self.desk.started(&order);
+        self.running.insert(id, Running { order, slot, started: now, progress });
+    }
+
+    /// A slot found the run before it still at work: it has none of its own, and that is told.
+    fn overlapped(&mut self, index: usize, come: &Pending, now: Timestamp) {
+        let Some(item) = self.agenda.items.get(index) else { return };
+        let detail = "the run before was still at work";
+        tracing::warn!("{} of {}: {detail}", item.plan.kind, item.plan.database);
+        let record = agenda::record(come, SlotState::Overlapped, now, Some(detail));
+        let saved = self.state.open_slot(&item.plan.scheduled(), &record, item.accounted);
+        if let Err(e) = saved {
+            self.watch.state_failed(&e);
+        }
+        self.look_soon = true;
+    }
+
+    /// Records how a run ended.
+    fn ended(&mut self, id: Id, run: std::result::Result<Run, String>) {
+        let Some(running) = self.running.remove(&id) else { return };
+        let now = self.clock.now();
+        let order = &running.order;
+        let run = run.unwrap_or_else(|e| {
+            let e = crate::Error::internal("the job died of a bug in marbre").cause(e);
+            crate::job::findings::failed(&order.database, order.kind, running.progress.stage(), &e)
+        });
+        let state = match run.ending {
+            Ending::Done => SlotState::Done,
+            Ending::Failed => SlotState::Failed,
+            Ending::Interrupted => SlotState::Interrupted,
+            Ending::Conflict => SlotState::Missed,
+        };
+        tracing::info!("{} of {}: {}: {}", order.kind, order.database, state.word(), run.detail);
+        let closed = self.state.close_slot(running.slot, state, now, Some(&run.detail));
+        let times = (running.started, now);
+        let recorded = self.state.record_run(&order.database, order.kind, times, &run);
+        match closed.and(recorded) {
+            Ok(()) => self.watch.state_works(),
+            Err(e) => {
+                tracing::error!("{e}");
+                self.watch.state_failed(&e);
+                self.watch.unsaved(&order.database, order.kind, &run);
+            }
+        }
+        self.desk.ended(order, &run);
+        self.look_soon = true;
+    }
+
+    fn look_if_due(&mut self, now: Timestamp) {
+        let every = SignedDuration::try_from(self.setup.plan.look_every).unwrap_or(SignedDuration::MAX);
+        let due = self.looked.is_none_or(|at| {
+            let age = now.duration_since(at);
+            age >= every || age.is_negative()
+        });
+        if !(due || self.look_soon) || !self.looks.is_empty() {
+            return;
+        }
+        self.look_soon = false;
+        let (work, cancel) = (self.setup.work.clone(), self.stop.child_token());
+        self.looks.spawn(async move { work.look(now, &cancel).await });
+    }
+
+    /// Tells the desk everything that is wrong now.
+    async fn tell(&mut self) {
+        let now = self.clock.now();
+        let jobs = self.agenda.items.iter().map(|item| (item.plan.database.clone(), item.plan.kind));
+        let jobs: Vec<(DatabaseId, JobKind)> = jobs.collect();
+        match conditions::all(&self.state, &self.sight, &jobs, &self.watch, now) {
+            Ok(found) => self.desk.observe(&self.sight, &found, now).await,
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    /// A new configuration takes the place of the old one, if it is good. Runs that are at work go on.
+    fn reload(&mut self) {
+        self.herald.reloading();
+        let now = self.clock.now();
+        let loaded = (self.reload)().and_then(|setup| {
+            let mut agenda = Agenda::reload(&setup.plan, &self.state, now)?;
+            agenda.take_over(&mut self.agenda);
+            Ok((setup, agenda))
+        });
+        match loaded {
+            Ok((setup, agenda)) => {
+                tracing::info!("the configuration was read again");
+                self.setup = setup;
+                self.agenda = agenda;
+                self.watch.reloaded(None);
+            }
+            Err(e) => {
+                tracing::error!("the new configuration is refused, the old one stays: {e}");
+                self.watch.reloaded(Some(&e));
+            }
+        }
+        self.look_soon = true;
+        self.herald.ready(now);
+    }
+
+    /// Stops every run, and waits until each has ended in order or was dropped.
+    async fn end(mut self) -> Ended {
+        self.herald.stopping();
+        self.stop.cancel();
+        let mut dropped = 0;
+        while let Some(ended) = self.runs.join_next_with_id().await {
+            let (id, run) = match ended {
+                Ok((id, run)) => (id, Ok(run)),
+                Err(e) => (e.id(), Err(e.to_string())),
+            };
+            dropped += usize::from(run.as_ref().is_ok_and(was_dropped));
+            self.ended(id, run);
+            self.herald.alive(&self.doing());
+        }
+        self.tell().await;
+        if dropped == 0 { Ended::InOrder } else { Ended::Dropped(dropped) }
+    }
+
+    /// What it does now, in one line.
+    fn doing(&self) -> String {
+        let mut at_work: Vec<String> = self
+            .running
+            .values()
+            .map(|run| format!("{} of {}", run.order.kind, run.order.database))
+            .collect();
+        at_work.sort();
+        match (at_work.is_empty(), self.agenda.next()) {
+            (false, _) => format!("at work: {}", at_work.join(", ")),
+            (true, Some(next)) => format!("next at {}", next.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            (true, None) => "nothing is scheduled".to_owned(),
+        }
+    }
+}
+
+fn was_dropped(run: &Run) -> bool {
+    run.ending == Ending::Interrupted && run.detail.contains("was dropped")
+}

@@ -1,0 +1,81 @@
+//! What the daemon does, and when: taken from the configuration.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::config::Config;
+use crate::model::id::{DatabaseId, Sha256};
+use crate::model::job::JobKind;
+use crate::model::schedule::Schedule;
+use crate::state::Scheduled;
+
+/// Everything the daemon has to do, and its limits.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Every job that has a schedule.
+    pub jobs: Vec<Planned>,
+    /// How many jobs run at the same time.
+    pub parallel: usize,
+    /// How often the targets are looked at, besides after every job.
+    pub look_every: Duration,
+}
+
+/// A job of a database and its times.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The database.
+    pub database: DatabaseId,
+    /// The job.
+    pub kind: JobKind,
+    /// When it is due.
+    pub schedule: Schedule,
+    /// By which clock.
+    pub zone: TimeZone,
+    /// How long after each slot it starts: the same every time, and another for each job.
+    pub delay: Duration,
+    /// How long a run may take.
+    pub deadline: Duration,
+    /// How long a run may stand still.
+    pub stall: Duration,
+}
+
+impl Plan {
+    /// The plan of this configuration.
+    pub fn of(config: &Config) -> Self {
+        let mut jobs = Vec::new();
+        for database in &config.databases {
+            for (kind, schedule) in &database.schedules.jobs {
+                jobs.push(Planned {
+                    database: database.id.clone(),
+                    kind: *kind,
+                    schedule: schedule.clone(),
+                    zone: database.schedules.time_zone.clone(),
+                    delay: spread(&database.id, *kind, config.jitter),
+                    deadline: database.deadlines.of(*kind),
+                    stall: database.deadlines.stall,
+                });
+            }
+        }
+        Self { jobs, parallel: config.parallel_jobs.get(), look_every: config.look_every }
+    }
+}
+
+impl Planned {
+    /// How the state knows it: under another expression or zone other slots are due.
+    pub fn scheduled(&self) -> Scheduled {
+        let zone = self.zone.iana_name().unwrap_or("local");
+        Scheduled {
+            database: self.database.clone(),
+            kind: self.kind,
+            rule: format!("{} {zone}", self.schedule),
+        }
+    }
+}
+
+/// A share of `jitter` that is the same on every start: a night's load stays where it was the night before.
+fn spread(database: &DatabaseId, kind: JobKind, jitter: Duration) -> Duration {
+    let hash = Sha256::of(format!("{database} {kind}").as_bytes());
+    let share = f64::from(u16::from_be_bytes([hash.0[0], hash.0[1]])) / (f64::from(u16::MAX) + 1.0);
+    Duration::from_secs(jitter.mul_f64(share).as_secs())
+}

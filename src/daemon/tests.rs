@@ -1,0 +1,500 @@
+//! A year of a daemon in seconds: tokio's clock is paused and jumps from one wait to the next.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{Plan, Planned};
+use super::work::{Clock, Order, Sight, Work};
+use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Observer, findings};
+use crate::model::condition::{Condition, ConditionKind};
+use crate::model::run::Numbers;
+use crate::state::SlotRecord;
+
+/// Civil time of the test: a start, and tokio's own time since.
+struct TestClock {
+    start: Timestamp,
+    since: Instant,
+    off: Mutex<SignedDuration>,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.since.elapsed()).unwrap();
+        self.start + passed + *self.off.lock().unwrap()
+    }
+}
+
+impl TestClock {
+    fn at(start: &str) -> Arc<Self> {
+        let start = start.parse().unwrap();
+        Arc::new(Self { start, since: Instant::now(), off: Mutex::new(SignedDuration::ZERO) })
+    }
+}
+
+/// What a job does when it runs at this time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Behaviour {
+    /// Takes so long and succeeds.
+    Takes(u64),
+    /// Fails at once.
+    Fails,
+    /// Hangs until it is told to stop.
+    Hangs,
+    /// Hangs, and does not hear either.
+    Deaf,
+    /// Moves one byte a minute for ever.
+    Crawls,
+    /// Dies of a bug.
+    Panics,
+    /// Finds somebody else at work.
+    Conflicts,
+}
+
+type Script = Box<dyn Fn(&Order, Timestamp) -> Behaviour + Send + Sync>;
+
+/// Work that follows a script.
+struct Scripted {
+    clock: Arc<TestClock>,
+    script: Script,
+    runs: Mutex<Vec<(Order, Timestamp)>>,
+}
+
+#[async_trait]
+impl Work for Scripted {
+    async fn run(
+        &self,
+        order: &Order,
+        now: Timestamp,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Run {
+        self.runs.lock().unwrap().push((order.clone(), now));
+        observer.stage("read");
+        let interrupted = || findings::failed(&order.database, order.kind, None, &Error::interrupted());
+        match (self.script)(order, now) {
+            Behaviour::Takes(seconds) => {
+                tokio::select! {
+                    () = sleep(Duration::from_secs(seconds)) => {}
+                    () = cancel.cancelled() => return interrupted(),
+                }
+                Run {
+                    ending: Ending::Done,
+                    detail: "done".to_owned(),
+                    proven: true,
+                    conditions: Vec::new(),
+                    reached: Vec::new(),
+                    numbers: Numbers::default(),
+                }
+            }
+            Behaviour::Fails => {
+                let e = Error::database("the server refuses").cause("FATAL: too many clients");
+                findings::failed(&order.database, order.kind, None, &e)
+            }
+            Behaviour::Hangs => {
+                cancel.cancelled().await;
+                interrupted()
+            }
+            Behaviour::Deaf => std::future::pending().await,
+            Behaviour::Crawls => loop {
+                tokio::select! {
+                    () = sleep(Duration::from_secs(60)) => observer.bytes(1),
+                    () = cancel.cancelled() => return interrupted(),
+                }
+            },
+            Behaviour::Panics => panic!("a bug"),
+            Behaviour::Conflicts => {
+                let e = Error::new(ErrorKind::Conflict, "another job runs");
+                findings::failed(&order.database, order.kind, None, &e)
+            }
+        }
+    }
+
+    async fn look(&self, _now: Timestamp, _cancel: &CancellationToken) -> Sight {
+        Sight::default()
+    }
+}
+
+/// Notes every change of what is wrong.
+#[derive(Default)]
+struct Notes {
+    changes: Mutex<Vec<(Timestamp, Vec<String>)>>,
+}
+
+#[async_trait]
+impl Desk for Notes {
+    async fn observe(&self, _sight: &Sight, conditions: &[Condition], now: Timestamp) {
+        let keys: Vec<String> = conditions.iter().map(|c| c.key().to_string()).collect();
+        let mut changes = self.changes.lock().unwrap();
+        if changes.last().is_none_or(|(_, last)| *last != keys) {
+            changes.push((now, keys));
+        }
+    }
+
+    fn started(&self, _order: &Order) {}
+
+    fn ended(&self, _order: &Order, _run: &Run) {}
+}
+
+/// Beats every quarter of an hour, so that a year is not a million beats.
+struct Quiet;
+
+impl Herald for Quiet {
+    fn ready(&self, _now: Timestamp) {}
+    fn reloading(&self) {}
+    fn alive(&self, _status: &str) {}
+    fn stopping(&self) {}
+    fn heartbeat(&self) -> Duration {
+        Duration::from_secs(900)
+    }
+}
+
+fn planned(database: &str, kind: JobKind, expression: &str) -> Planned {
+    Planned {
+        database: database.parse().unwrap(),
+        kind,
+        schedule: expression.parse().unwrap(),
+        zone: TimeZone::get("Europe/Paris").unwrap(),
+        delay: Duration::ZERO,
+        deadline: Duration::from_secs(6 * 3600),
+        stall: Duration::from_secs(3600),
+    }
+}
+
+fn plan(jobs: Vec<Planned>) -> Plan {
+    Plan { jobs, parallel: 2, look_every: Duration::from_secs(3600) }
+}
+
+/// A host with a daemon on it.
+struct Host {
+    folder: tempfile::TempDir,
+    clock: Arc<TestClock>,
+    work: Arc<Scripted>,
+    notes: Arc<Notes>,
+    plan: Plan,
+    seen: BTreeMap<(String, &'static str, Timestamp), SlotRecord>,
+}
+
+impl Host {
+    fn new(start: &str, jobs: Vec<Planned>, script: Script) -> Self {
+        let clock = TestClock::at(start);
+        let work = Arc::new(Scripted { clock: clock.clone(), script, runs: Mutex::default() });
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock,
+            work,
+            notes: Arc::default(),
+            plan: plan(jobs),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn state(&self) -> State {
+        State::open(self.folder.path()).unwrap()
+    }
+
+    fn daemon(&self) -> (Daemon, mpsc::Sender<Request>) {
+        let (sender, requests) = mpsc::channel(4);
+        let setup = Setup { plan: self.plan.clone(), work: self.work.clone() };
+        let parts = Parts {
+            state: self.state(),
+            clock: self.clock.clone(),
+            setup,
+            reload: Box::new(|| Err(Error::new(ErrorKind::Config, "the new file is bad"))),
+            requests,
+            herald: Arc::new(Quiet),
+            desk: self.notes.clone(),
+        };
+        (Daemon::new(parts).unwrap(), sender)
+    }
+
+    /// A daemon that works until `until`, and is then killed as by `kill -9`.
+    async fn live(&mut self, until: &str) {
+        while self.clock.now() < until.parse::<Timestamp>().unwrap() {
+            let left = until.parse::<Timestamp>().unwrap().duration_since(self.clock.now());
+            // In pieces, so that the records of each can be read before they are dropped.
+            let piece = left.min(SignedDuration::from_hours(24 * 30));
+            let (daemon, _requests) = self.daemon();
+            let life = timeout(piece.unsigned_abs(), daemon.run()).await;
+            assert!(life.is_err(), "a daemon that nobody stops does not end");
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let state = self.state();
+        for job in &self.plan.jobs {
+            for record in state.slots(&job.database, job.kind).unwrap() {
+                let key = (job.database.to_string(), job.kind.word(), record.slots.first);
+                self.seen.insert(key, record);
+            }
+        }
+    }
+
+    async fn down(&self, until: &str) {
+        let left = until.parse::<Timestamp>().unwrap().duration_since(self.clock.now());
+        sleep(left.unsigned_abs()).await;
+    }
+
+    fn records(&self, kind: JobKind) -> Vec<&SlotRecord> {
+        self.seen.iter().filter(|((_, word, _), _)| *word == kind.word()).map(|(_, record)| record).collect()
+    }
+}
+
+/// The slots of `minute hour` every day, found by looking at every minute on a wall clock in Paris.
+fn by_hand(from: Timestamp, until: Timestamp, minute: i8, hour: Option<i8>) -> Vec<Timestamp> {
+    let paris = TimeZone::get("Europe/Paris").unwrap();
+    let mut found = Vec::new();
+    let mut at = from;
+    let mut before: Option<jiff::civil::DateTime> = None;
+    while at <= until {
+        let civil = paris.to_datetime(at);
+        let wanted = |c: &jiff::civil::DateTime| c.minute() == minute && hour.is_none_or(|h| c.hour() == h);
+        // The clock went forward past the slot.
+        let skipped = before.is_some_and(|before| {
+            let mut between = before.checked_add(1.minute()).unwrap();
+            let mut hit = false;
+            while hour.is_some() && between < civil {
+                hit |= wanted(&between);
+                between = between.checked_add(1.minute()).unwrap();
+            }
+            hit
+        });
+        // The clock went back: what it shows now was a slot already.
+        let again = hour.is_some() && paris.to_ambiguous_timestamp(civil).is_ambiguous() && {
+            let earlier = paris.to_datetime(at - SignedDuration::from_hours(1));
+            earlier == civil
+        };
+        if skipped || (wanted(&civil) && !again) {
+            found.push(at);
+        }
+        before = Some(civil);
+        at += SignedDuration::from_mins(1);
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_year_in_which_every_slot_is_accounted_for() {
+    let (abonnes, boutique) = ("gazette/abonnes", "gazette/boutique");
+    let jobs = vec![
+        planned(abonnes, JobKind::Snapshot, "30 2 * * *"),
+        planned(abonnes, JobKind::Drill, "0 5 * * *"),
+        planned(boutique, JobKind::Snapshot, "0 * * * *"),
+    ];
+    let script = |order: &Order, now: Timestamp| {
+        let day = |text: &str| now.strftime("%Y-%m-%d").to_string() == text;
+        match (order.database.database.as_str(), order.kind) {
+            ("boutique", _) if day("2026-12-24") => Behaviour::Hangs,
+            ("boutique", _) if day("2027-02-03") => Behaviour::Deaf,
+            ("boutique", _) if day("2027-05-05") => Behaviour::Takes(5 * 3600),
+            ("boutique", _) => Behaviour::Takes(600),
+            (_, JobKind::Drill) => Behaviour::Takes(3 * 3600),
+            _ if day("2026-11-11") => Behaviour::Fails,
+            _ if day("2027-01-06") => Behaviour::Panics,
+            _ if day("2027-01-07") => Behaviour::Conflicts,
+            _ => Behaviour::Takes(1200),
+        }
+    };
+    let start = "2026-10-01T10:00:00Z";
+    let mut host = Host::new(start, jobs, Box::new(script));
+    host.live("2026-10-20T00:31:00Z").await; // in the middle of a snapshot
+    host.down("2026-10-23T12:00:00Z").await;
+    host.live("2027-01-15T00:00:00Z").await; // over the autumn overlap
+    host.down("2027-01-15T00:10:00Z").await; // a reboot
+    host.live("2027-03-27T22:00:00Z").await;
+    host.down("2027-03-28T09:00:00Z").await; // over the spring gap
+    host.live("2027-10-01T10:00:00Z").await;
+
+    let until = "2027-10-01T09:59:00Z".parse().unwrap();
+    let from = start.parse::<Timestamp>().unwrap() + SignedDuration::from_mins(1);
+    let expected = [
+        (abonnes, JobKind::Snapshot, by_hand(from, until, 30, Some(2))),
+        (abonnes, JobKind::Drill, by_hand(from, until, 0, Some(5))),
+        (boutique, JobKind::Snapshot, by_hand(from, until, 0, None)),
+    ];
+    for (database, kind, slots) in expected {
+        let mut records: Vec<&SlotRecord> = host
+            .seen
+            .iter()
+            .filter(|((name, word, _), _)| name == database && *word == kind.word())
+            .map(|(_, record)| record)
+            .collect();
+        records.sort_by_key(|record| record.slots.first);
+        let total: u64 = records.iter().map(|record| record.slots.count).sum();
+        assert_eq!(total, slots.len() as u64, "{kind} of {database}");
+        for slot in &slots {
+            let covers = |r: &&&SlotRecord| r.slots.first <= *slot && *slot <= r.slots.last;
+            let by: Vec<_> = records.iter().filter(covers).collect();
+            assert_eq!(by.len(), 1, "slot {slot} of {kind} of {database}: {by:?}");
+            assert_ne!(by[0].state, SlotState::Running, "{slot}");
+        }
+    }
+    let states = |kind: JobKind, state: SlotState| {
+        host.records(kind).iter().filter(|record| record.state == state).count()
+    };
+    assert_eq!(states(JobKind::Drill, SlotState::Failed), 0);
+    assert_eq!(states(JobKind::Snapshot, SlotState::Missed), 1, "the conflict");
+    assert!(states(JobKind::Snapshot, SlotState::Overlapped) > 10, "long runs and hung ones");
+    let made_up: Vec<u64> =
+        host.records(JobKind::Drill).iter().map(|r| r.slots.count).filter(|n| *n > 1).collect();
+    assert_eq!(made_up, [3], "after three days down, one drill");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_still_is_stopped_and_told() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
+    for (behaviour, says) in [
+        (Behaviour::Hangs, "stood still for 1 h"),
+        (Behaviour::Deaf, "stood still for 1 h"),
+        (Behaviour::Crawls, "took longer than 6 h"),
+    ] {
+        let mut host = Host::new("2026-11-01T12:00:00Z", jobs.clone(), Box::new(move |_, _| behaviour));
+        host.live("2026-11-02T10:00:00Z").await;
+        let record = host.records(JobKind::Snapshot)[0].clone();
+        assert_eq!(record.state, SlotState::Failed);
+        assert!(record.detail.as_ref().unwrap().contains(says), "{record:?}");
+        let runs = host.state().runs(&"gazette/abonnes".parse().unwrap()).unwrap();
+        let condition = &runs[0].run.conditions[0];
+        assert_eq!(
+            (condition.kind, condition.stage.as_deref()),
+            (ConditionKind::SnapshotFailed, Some("read"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overlap_is_told_until_a_slot_has_its_run_again() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 * * * *")];
+    let script = |_: &Order, now: Timestamp| match now.strftime("%H").to_string().as_str() {
+        "13" => Behaviour::Takes(5400),
+        _ => Behaviour::Takes(60),
+    };
+    let mut host = Host::new("2026-11-01T12:30:00Z", jobs, Box::new(script));
+    host.live("2026-11-01T17:30:00Z").await;
+    let changes = host.notes.changes.lock().unwrap().clone();
+    let overlapped = "slot-overlapped gazette/abonnes snapshot".to_owned();
+    let keys: Vec<_> = changes.iter().map(|(_, keys)| keys.clone()).collect();
+    assert_eq!(keys, [vec![], vec![overlapped], vec![]], "{changes:?}");
+    assert_eq!(changes[1].0, "2026-11-01T14:00:00Z".parse().unwrap());
+    assert_eq!(host.work.runs.lock().unwrap().len(), 4, "13, 15, 16 and 17 h");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_in_order_and_the_next_start_makes_up_for_it() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
+    let mut host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Takes(3600)));
+    let (daemon, requests) = host.daemon();
+    let at_work = tokio::spawn(daemon.run());
+    sleep(Duration::from_secs(11 * 3600 + 600)).await; // 00:10 in Paris
+    let _ = requests.send(Request::Stop).await;
+    assert_eq!(at_work.await.unwrap().unwrap(), Ended::InOrder);
+    host.read();
+    assert_eq!(host.records(JobKind::Snapshot)[0].state, SlotState::Interrupted);
+    host.live("2026-11-02T06:00:00Z").await;
+    let states: Vec<SlotState> = host
+        .state()
+        .slots(&"gazette/abonnes".parse().unwrap(), JobKind::Snapshot)
+        .unwrap()
+        .iter()
+        .map(|r| r.state)
+        .collect();
+    assert_eq!(states, [SlotState::Done, SlotState::Interrupted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_in_order_is_dropped() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
+    let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Deaf));
+    let (daemon, requests) = host.daemon();
+    let at_work = tokio::spawn(daemon.run());
+    sleep(Duration::from_secs(11 * 3600 + 600)).await;
+    let asked = Instant::now();
+    let _ = requests.send(Request::Stop).await;
+    assert_eq!(at_work.await.unwrap().unwrap(), Ended::Dropped(1));
+    assert_eq!(asked.elapsed(), supervise::GRACE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_configuration_is_refused_and_told_while_the_old_one_works_on() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
+    let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Takes(60)));
+    let (daemon, requests) = host.daemon();
+    let at_work = tokio::spawn(daemon.run());
+    sleep(Duration::from_secs(60)).await;
+    let _ = requests.send(Request::Reload).await;
+    sleep(Duration::from_secs(20 * 3600)).await;
+    let _ = requests.send(Request::Stop).await;
+    at_work.await.unwrap().unwrap();
+    assert_eq!(host.work.runs.lock().unwrap().len(), 1, "the old plan goes on");
+    let changes = host.notes.changes.lock().unwrap().clone();
+    assert_eq!(changes.last().unwrap().1, ["config-refused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_is_told() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 * * * *")];
+    let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Takes(60)));
+    let (daemon, requests) = host.daemon();
+    let at_work = tokio::spawn(daemon.run());
+    sleep(Duration::from_secs(7000)).await;
+    *host.clock.off.lock().unwrap() = SignedDuration::from_hours(24 * 3650);
+    sleep(Duration::from_secs(7000)).await;
+    *host.clock.off.lock().unwrap() = SignedDuration::ZERO;
+    sleep(Duration::from_secs(4 * 3600)).await;
+    let _ = requests.send(Request::Stop).await;
+    at_work.await.unwrap().unwrap();
+    let changes = host.notes.changes.lock().unwrap().clone();
+    assert!(changes.iter().any(|(_, keys)| keys.iter().any(|k| k == "clock-skew jump")), "{changes:?}");
+    let hours: Vec<Timestamp> = host.work.runs.lock().unwrap().iter().map(|(_, at)| *at).collect();
+    let end: Timestamp = "2026-11-01T12:00:00Z".parse().unwrap();
+    let back = hours.iter().filter(|at| **at < end + SignedDuration::from_hours(24)).count();
+    assert!(back >= 5, "after the clock was right again, slots went on: {hours:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_than_may_and_drills_do_not_hold_snapshots_up() {
+    let names = ["a", "b", "c", "d"].map(|name| format!("gazette/{name}"));
+    let mut jobs: Vec<Planned> =
+        names.iter().map(|name| planned(name, JobKind::Snapshot, "0 0 * * *")).collect();
+    jobs.push(planned("gazette/a", JobKind::Drill, "50 23 * * *"));
+    let at_work = Arc::new(Mutex::new((0_usize, 0_usize)));
+    let script = |order: &Order, _: Timestamp| match order.kind {
+        JobKind::Drill => Behaviour::Takes(7200),
+        _ => Behaviour::Takes(1800),
+    };
+    let mut host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(script));
+    drop(at_work);
+    host.live("2026-11-02T06:00:00Z").await;
+    let runs = host.work.runs.lock().unwrap().clone();
+    let at = |name: &str, kind: JobKind| {
+        let found = runs.iter().find(|(o, _)| o.database.to_string() == name && o.kind == kind);
+        found.unwrap().1.strftime("%H:%M").to_string()
+    };
+    assert_eq!(at("gazette/a", JobKind::Drill), "22:50");
+    let mut starts: Vec<String> = names.iter().map(|name| at(name, JobKind::Snapshot)).collect();
+    starts.sort();
+    // Two at a time, of which one is the drill until 00:50 (in UTC).
+    assert_eq!(starts, ["23:00", "23:30", "00:00", "00:30"].map(str::to_owned).tap_sorted());
+}
+
+trait Sorted {
+    fn tap_sorted(self) -> Vec<String>;
+}
+
+impl Sorted for [String; 4] {
+    fn tap_sorted(self) -> Vec<String> {
+        let mut sorted = self.to_vec();
+        sorted.sort();
+        sorted
+    }
+}

@@ -1,0 +1,70 @@
+//! What the daemon asks of the rest of marbre: to run a job, and to look.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::job::Observer;
+use crate::job::status::DatabaseStatus;
+use crate::model::condition::Condition;
+use crate::model::id::DatabaseId;
+use crate::model::job::JobKind;
+use crate::model::run::Run;
+
+/// One run of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The database.
+    pub database: DatabaseId,
+    /// The job.
+    pub kind: JobKind,
+    /// How many runs of it were started before: sabotage drills take their kinds by turns.
+    pub turn: u64,
+}
+
+/// What a look at the databases, their targets and this host found.
+#[derive(Debug, Clone, Default)]
+pub struct Sight {
+    /// Every database that could be looked at.
+    pub databases: Vec<DatabaseStatus>,
+    /// What is wrong beside what the databases' own `conditions` say: with this host, or with a target.
+    pub conditions: Vec<Condition>,
+    /// Databases that could not be looked at, and why: nothing is known of them now, neither good nor bad.
+    pub unseen: Vec<(DatabaseId, Error)>,
+}
+
+/// Runs jobs and looks. The composition root builds one for each configuration.
+#[async_trait]
+pub trait Work: Send + Sync {
+    /// Runs a job to its end. After `cancel` fires it ends soon, and leaves nothing half-recorded. A future that is
+    /// dropped takes its child processes with it.
+    async fn run(
+        &self,
+        order: &Order,
+        now: Timestamp,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Run;
+
+    /// Looks at everything, without changing anything.
+    async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> Sight;
+}
+
+/// The time of day, which tests can choose.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of this host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostClock;
+
+impl Clock for HostClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
