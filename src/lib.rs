@@ -3,7 +3,7 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → daemon → job → {engine, pack, repository, target, keys, state} → model
+//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, state} → model
 //! ```
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
@@ -21,5 +21,6 @@ pub mod pack;
 pub mod repository;
 pub mod state;
 pub mod target;
+pub mod web;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

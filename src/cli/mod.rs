@@ -65,7 +65,7 @@ enum Verb {
     /// Restore a snapshot into a throwaway place, and prove that it is equal to its source
     Drill(drill::Args),
     /// Show the state of every database at a glance
-    Status,
+    Status(status::Args),
     /// List snapshots
     List(list::Args),
     /// Show one snapshot
@@ -129,10 +129,10 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Drill(args) => return drill::run(args, &context).await,
         Verb::Verify(args) => return verify::run(&args, &context).await,
         Verb::Sync(args) => return sync::run(&args, &context).await,
+        Verb::Status(args) => return status::run(&args, &context).await,
         Verb::Prune(args) => return prune::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context),
-        Verb::Status => status::run(&context).await,
         Verb::List(args) => list::run(&args, &context).await,
         Verb::Show(args) => show::run(&args, &context).await,
         Verb::Restore(args) => restore::run(args, &context).await,

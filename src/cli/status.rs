@@ -1,34 +1,84 @@
 //! `marbre status`
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::context::{self, Context};
+use super::source::{Source, SourceArgs};
 use super::{output, show, signals};
-use crate::error::Result;
-use crate::job::catalog::Reader;
-use crate::job::status::{DatabaseStatus, StatusReport, database_status};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
 use crate::model::human::duration;
-use crate::state::State;
+use crate::model::id::DatabaseId;
 
-pub async fn run(context: &Context) -> Result<()> {
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The database, by its name in the configuration [default: all]
+    #[arg(value_name = "DB", conflicts_with = "database")]
+    name: Option<String>,
+
+    /// How old the newest snapshot may be, as 26h; then what is wrong decides the exit code: 9 where it is older,
+    /// or cannot be trusted, or not proven as agreed; 8 where a target cannot be reached; 10 where one lacks snapshots
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    rpo: Option<Duration>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
-    let config = context.config()?;
-    let state = State::open(&config.state_dir)?;
+    let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
     let mut report = StatusReport { databases: Vec::new() };
-    for database in &config.databases {
-        let targets = context::targets(&config, database).await?;
-        let trust = context::own_trust(&config, &database.id.publisher)?;
-        let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state: Some(&state) };
-        let promises = context::promises(database);
-        report.databases.push(database_status(&reader, promises, Timestamp::now(), &cancel).await?);
+    for source in &sources {
+        let promises = promises(args, &source.database, context)?;
+        report.databases.push(database_status(&source.reader(), promises, Timestamp::now(), &cancel).await?);
     }
     if context.json {
-        return output::json(&report);
+        output::json(&report)?;
+    } else {
+        report.databases.iter().for_each(print);
     }
-    for database in &report.databases {
-        print(database);
+    let wrong =
+        args.rpo.and_then(|_| report.databases.iter().filter_map(wrong).max_by_key(|(rank, _)| *rank));
+    Ok(wrong.map(|(_, error)| error))
+}
+
+/// What was agreed: by the configuration, where there is one, unless an argument says otherwise.
+fn promises(args: &Args, database: &DatabaseId, context: &Context) -> Result<Promises> {
+    let mut promises = Promises::default();
+    if args.source.from.is_empty() {
+        let config = context.config()?;
+        let settings = config.database(&database.to_string())?;
+        promises = context::promises(settings);
     }
-    Ok(())
+    promises.rpo = args.rpo.or(promises.rpo);
+    Ok(promises)
+}
+
+/// What is wrong with a database, as an error, and how much it matters beside that of another one.
+fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
+    let name = format!("{}/{}", database.publisher, database.database);
+    let lacking = database.targets.iter().filter(|t| t.behind.is_some_and(|n| n > 0)).count();
+    let unreachable = database.targets.iter().filter(|t| t.error.is_some()).count();
+    let blind = unreachable == database.targets.len();
+    let (rank, kind, message) = if blind {
+        (3, ErrorKind::Target, format!("no target of {name} can be reached"))
+    } else if database.late {
+        (3, ErrorKind::Verification, format!("the newest snapshot of {name} is too old"))
+    } else if database.incidents.len() > lacking + unreachable {
+        (2, ErrorKind::Verification, format!("not all is well with {name}"))
+    } else if unreachable > 0 {
+        (1, ErrorKind::Target, format!("not every target of {name} can be reached"))
+    } else if lacking > 0 {
+        (0, ErrorKind::Degraded, format!("not every target has all snapshots of {name}"))
+    } else {
+        return None;
+    };
+    let error = Error::new(kind, message).cause(database.incidents.join(" "));
+    Some((rank, error.remedy("Ask whoever runs the agent what happened since, and do not wait for long.")))
 }
 
 fn print(database: &DatabaseStatus) {

@@ -210,7 +210,7 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(1 << (10 * power))
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = quantity(text)?;
     let seconds = match unit {
         "s" => 1,

@@ -16,6 +16,7 @@ mod secret;
 mod signers;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use schedule::{Deadlines, Schedules};
 pub use secret::Secret;
+pub use web::Web;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::check::{Check, Percent};
@@ -62,6 +64,8 @@ pub struct Config {
     pub parallel_jobs: NonZeroUsize,
     /// How often the daemon looks at the targets, besides after every job.
     pub look_every: Duration,
+    /// Where the daemon shows how it stands; `None`: nowhere.
+    pub web: Option<Web>,
     /// The owners of data.
     pub publishers: BTreeMap<PublisherName, Publisher>,
     /// The places where copies are kept.
@@ -271,6 +275,15 @@ impl Config {
         )
         .remedy(format!("{guess}Known databases: {}.", full.join(", "))))
     }
+}
+
+/// Reads a duration of a command line, in the form that the configuration has for them.
+///
+/// # Errors
+/// A text that shows the accepted form.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let accepted = "give a whole number and a unit, as 30s, 5m, 26h or 30d";
+    forms::parse_duration(text).filter(|d| !d.is_zero()).ok_or_else(|| accepted.to_owned())
 }
 
 fn read_file(path: &Path, order: usize) -> Result<SourceFile> {

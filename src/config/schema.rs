@@ -11,7 +11,7 @@ use super::report::{Complaint, Report};
 use super::secret::{Secret, credential_path};
 use super::{
     Config, Database, DrillKey, Publisher, Source, TargetConfig, checks, drills, forms, recipients,
-    retention, schedule, signers,
+    retention, schedule, signers, web,
 };
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
 
@@ -53,6 +53,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
     let look_every = top.optional("look_every", forms::duration).unwrap_or(DEFAULT_LOOK_EVERY);
     let parallel_jobs =
         top.optional("parallel_jobs", forms::amount(MAX_JOBS)).unwrap_or(DEFAULT_PARALLEL_JOBS);
+    let web = web::read(&mut top);
 
     let publishers = top.family("publisher", |name, section| publisher(name, section, base));
     let mut places = Vec::new();
@@ -80,6 +81,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         jitter,
         parallel_jobs,
         look_every,
+        web,
         publishers: publishers
             .values
             .into_iter()

@@ -1,6 +1,7 @@
 mod drills;
 mod retention;
 mod schedule;
+mod web;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -235,11 +234,6 @@ impl Catalog {
     /// The newest snapshot.
     pub fn newest(&self) -> Option<&Entry> {
         self.entries.values().max_by_key(|e| e.receipt.sequence)
-    }
-
-    /// Seconds since the newest snapshot's moment.
-    pub fn age(&self, now: Timestamp) -> Option<i64> {
-        self.newest().map(|e| (now.as_second() - e.receipt.consistent_at.as_second()).max(0))
     }
 }
 

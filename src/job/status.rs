@@ -16,6 +16,7 @@ use crate::model::level::{By, Level, Levels};
 use crate::model::run::findings;
 use crate::repository::chain::Break;
 use crate::repository::drill::DrillReceipt;
+use crate::repository::receipt::Receipt;
 
 /// What `status --json` prints.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +44,8 @@ pub struct DatabaseStatus {
     pub late: bool,
     /// When the next snapshot starts; `null` without a schedule.
     pub next_run: Option<Timestamp>,
+    /// What the newest snapshot cost.
+    pub figures: Option<SnapshotFigures>,
     /// Every target.
     pub targets: Vec<TargetStatus>,
     /// The newest drill of the agent that was no sabotage, passed or not.
@@ -54,6 +57,43 @@ pub struct DatabaseStatus {
     /// The same with all that is known about it, for alerts.
     #[serde(skip)]
     pub conditions: Vec<Condition>,
+}
+
+/// What a snapshot cost.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SnapshotFigures {
+    /// How long it took to be read and packed.
+    pub seconds: f64,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Of these, bytes that were new to the epoch.
+    pub new_bytes: u64,
+    /// Bytes of the objects written for it, at each target.
+    pub stored_bytes: u64,
+}
+
+impl SnapshotFigures {
+    fn of(receipt: &Receipt) -> Self {
+        let took = receipt.finished_at.duration_since(receipt.started_at);
+        Self {
+            seconds: took.as_secs_f64().max(0.0),
+            rows: receipt.rows,
+            bytes_read: receipt.bytes_read,
+            new_bytes: receipt.new_bytes,
+            stored_bytes: receipt.stored_bytes,
+        }
+    }
+}
+
+impl DatabaseStatus {
+    /// Says how old the newest snapshot is at `now`, and whether that is too old: time passes after a look.
+    pub fn set_age(&mut self, now: Timestamp) {
+        self.age_seconds = self.consistent_at.map(|at| (now.as_second() - at.as_second()).max(0));
+        let within = |rpo: u64| self.age_seconds.is_some_and(|age| age.unsigned_abs() <= rpo);
+        self.late = self.rpo_seconds.is_some_and(|rpo| !within(rpo));
+    }
 }
 
 /// How one target stands.
@@ -101,8 +141,6 @@ pub async fn database_status(
     let catalog = reader.read(cancel).await?;
     let drills = reader.drills(cancel).await?;
     let newest = catalog.newest();
-    let age = catalog.age(now);
-    let late = rpo.is_some_and(|rpo| age.is_none_or(|age| age.unsigned_abs() > rpo.as_secs()));
     let mut targets = Vec::new();
     for target in reader.targets {
         targets.push(target_status(reader, &catalog, &drills, &target.name, now)?);
@@ -112,16 +150,18 @@ pub async fn database_status(
         database: reader.database.database.clone(),
         snapshot: newest.map(|e| e.receipt.snapshot.clone()),
         consistent_at: newest.map(|e| e.receipt.consistent_at),
-        age_seconds: age,
+        age_seconds: None,
         rpo_seconds: rpo.map(|r| r.as_secs()),
-        late,
+        late: false,
         next_run: None,
+        figures: newest.map(|e| SnapshotFigures::of(&e.receipt)),
         targets,
         last_drill: last_drill(&drills),
         drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),
         incidents: Vec::new(),
         conditions: Vec::new(),
     };
+    status.set_age(now);
     let breaks = chain_breaks(&catalog, seen.map(|h| (h.sequence, h.hash)));
     let look = Look { status: &status, catalog: &catalog, drills: &drills, promises, breaks: &breaks, now };
     let mut conditions = match reader.state {

@@ -75,7 +75,8 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    const ALL: [Self; 6] =
+    /// All of them.
+    pub const ALL: [Self; 6] =
         [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Missed, Self::Overlapped];
 
     /// The word used in the state and in logs.

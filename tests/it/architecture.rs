@@ -16,6 +16,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("engine", &["model", "pack", "repository"]),
     ("config", &["model"]),
     ("job", &["config", "engine", "keys", "model", "pack", "repository", "state", "target"]),
+    ("web", &["job", "model", "state"]),
     ("cli", &["config", "demo", "engine", "job", "keys", "model", "repository", "state", "target"]),
 ];
 

@@ -10,5 +10,7 @@ mod memory;
 mod prune;
 mod support;
 mod sync;
+mod systemd;
 mod target_conformance;
 mod target_faults;
+mod web;

@@ -1,0 +1,69 @@
+//! `/healthz`: whether the backups are as they should be, and the daemon looks after them.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::published::Published;
+use crate::model::condition::Severity;
+use crate::model::human;
+use crate::model::id::DatabaseId;
+
+/// What `/healthz` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// There is no reason to say otherwise.
+    pub healthy: bool,
+    /// Why not.
+    pub reasons: Vec<Reason>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// `not-looked`, `look-old`, `late`, or the kind of a critical incident.
+    pub kind: &'static str,
+    /// The database that it is about.
+    pub database: Option<String>,
+    /// A full sentence.
+    pub message: String,
+}
+
+/// Whether all is well at `now`. It is judged when somebody asks, so that it turns bad by itself when the daemon
+/// stops looking: silence is not health.
+pub fn health(published: &Published, now: Timestamp) -> Health {
+    let mut reasons = Vec::new();
+    let mut add = |kind, database: Option<&DatabaseId>, message| {
+        reasons.push(Reason { kind, database: database.map(DatabaseId::to_string), message });
+    };
+    for database in &published.databases {
+        let id = &database.database;
+        let Some(look) = &database.look else {
+            add("not-looked", Some(id), format!("The daemon has not looked at {id} since it started."));
+            continue;
+        };
+        let ago = now.duration_since(look.at).unsigned_abs();
+        if ago > published.look_within {
+            let ago = human::duration(ago.as_secs_f64());
+            add(
+                "look-old",
+                Some(id),
+                format!("The newest look at {id} was {ago} ago: the daemon has stopped."),
+            );
+        }
+        let Some(status) = database.status_at(now).filter(|status| status.late) else { continue };
+        let message = match status.age_seconds {
+            Some(age) => {
+                format!(
+                    "The newest snapshot of {id} is {} old, which is too old.",
+                    human::duration(age as f64)
+                )
+            }
+            None => format!("There is no snapshot of {id}."),
+        };
+        add("late", Some(id), message);
+    }
+    for incident in published.incidents.iter().filter(|i| i.severity == Severity::Critical) {
+        add(incident.kind.word(), incident.database.as_ref(), incident.summary.clone());
+    }
+    Health { healthy: reasons.is_empty(), reasons }
+}

@@ -1,0 +1,24 @@
+//! What others may see of the daemon over HTTP: `/metrics` for Prometheus, `/healthz` for probes, `/status.json`
+//! for programs.
+//!
+//! Data flow one way: the daemon publishes a [`Published`] whenever something has changed, and a request renders
+//! what was published last. No request starts work, opens a target or reads the state, so nobody can load the
+//! daemon by asking. There is no authentication: the server is for this host, or for a network that is trusted.
+
+mod exposition;
+mod guard;
+mod health;
+mod jobs;
+mod listen;
+mod metrics;
+mod published;
+mod server;
+mod status;
+
+pub use health::{Health, Reason, health};
+pub use jobs::JobFigures;
+pub use listen::bind;
+pub use metrics::metrics;
+pub use published::{ConfigLoad, Look, OpenIncident, Published, PublishedDatabase};
+pub use server::serve;
+pub use status::status;
