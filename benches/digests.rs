@@ -131,6 +131,8 @@ impl Bench<'_> {
             engine,
             targets: self.targets(run).await,
             copies: NonZeroUsize::MIN,
+            required: Default::default(),
+            locks: Default::default(),
             recipients: Recipients::parse(std::slice::from_ref(&self.recipient)).unwrap(),
             signing_key: self.signing_key(),
             state: State::open(&self.place(run).join("state")).unwrap(),

@@ -1,7 +1,8 @@
 //! The composition root: from configuration or arguments to engines, targets and keys.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::drill::checks::BuiltIn;
 use crate::job::drill::{DrillJob, Opens, site};
 use crate::job::epoch_keys::KeyPolicy;
+use crate::job::locked::Locked;
 use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
 use crate::job::snapshot::SnapshotJob;
@@ -28,9 +30,12 @@ use crate::keys::{Recipients, RestoreKey, Signer, SigningKey, TrustStore};
 use crate::model::check::Percent;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use crate::model::job::JobKind;
+use crate::model::lock::LockTerm;
 use crate::model::run::Run;
 use crate::repository::manifest::Manifest;
 use crate::state::State;
+use crate::target::attack::Attack;
+use crate::target::limit::{Limit, Pace};
 use crate::target::{self, TargetUrl};
 
 use super::progress;
@@ -67,11 +72,15 @@ impl Context {
     }
 }
 
-/// Opens the targets of a database.
+/// Opens the targets of a database, each of which locks the database's objects as the configuration says.
 pub async fn targets(config: &Config, database: &Database) -> Result<Vec<NamedTarget>> {
     let mut targets = Vec::new();
     for name in &database.targets {
-        targets.push(configured_target(config, name).await?);
+        let NamedTarget { name, mut target } = configured_target(config, name).await?;
+        if let Some(term) = config.targets.get(&name).and_then(|settings| settings.lock_term(database)) {
+            target = Arc::new(Locked::new(target, database.id.clone(), term, Timestamp::now()));
+        }
+        targets.push(NamedTarget { name, target });
     }
     Ok(targets)
 }
@@ -86,8 +95,30 @@ pub async fn configured_target(config: &Config, name: &TargetName) -> Result<Nam
         let url = target_url(settings)?;
         target::open_if_up(&url).await
     };
-    let target = open.await.map_err(|e| e.context(format!("target.{name}")))?;
+    let mut target = open.await.map_err(|e| e.context(format!("target.{name}")))?;
+    if let Some(rate) = settings.bandwidth {
+        let (up, down) = paces(name, rate);
+        target = Arc::new(Limit::new(target, up, down));
+    }
     Ok(NamedTarget { name: name.clone(), target })
+}
+
+/// The paces of a target. All jobs of this process share its line, so they share these.
+fn paces(name: &TargetName, rate: u64) -> (Pace, Pace) {
+    static PACES: Mutex<BTreeMap<(TargetName, u64), (Pace, Pace)>> = Mutex::new(BTreeMap::new());
+    // No code panics while it holds the lock.
+    let mut paces = PACES.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = paces.entry((name.clone(), rate)).or_insert_with(|| (Pace::new(rate), Pace::new(rate)));
+    made.clone()
+}
+
+/// Opens one target of the configuration for a probe.
+pub async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc<dyn Attack>> {
+    let settings = config
+        .targets
+        .get(name)
+        .ok_or_else(|| Error::internal(format!("target {name} is not in the configuration")))?;
+    target::open_for_attack(&target_url(settings)?).await
 }
 
 /// The URL of a configured target, with what stands beside it.
@@ -194,6 +225,8 @@ pub async fn snapshot_job(config: &Config, database: &Database) -> Result<Snapsh
         engine: engine(database)?,
         targets: targets(config, database).await?,
         copies: database.copies,
+        required: required(config, database),
+        locks: locks(config, database),
         recipients: Recipients::parse(&publisher.recipients)?,
         signing_key: signing_key(config)?,
         state: State::open(&config.state_dir)?,
@@ -204,6 +237,18 @@ pub async fn snapshot_job(config: &Config, database: &Database) -> Result<Snapsh
         epoch: database.epoch,
         key_policy: key_policy(database),
     })
+}
+
+/// The targets of a database without which a snapshot fails.
+fn required(config: &Config, database: &Database) -> BTreeSet<TargetName> {
+    let required = |name: &&TargetName| config.targets.get(*name).is_some_and(|settings| settings.required);
+    database.targets.iter().filter(required).cloned().collect()
+}
+
+/// How the targets of a database lock its objects, where they do.
+fn locks(config: &Config, database: &Database) -> BTreeMap<TargetName, LockTerm> {
+    let term = |name: &TargetName| Some((name.clone(), config.targets.get(name)?.lock_term(database)?));
+    database.targets.iter().filter_map(term).collect()
 }
 
 /// Which keys of epochs are kept for drills.

@@ -1,5 +1,7 @@
 //! `marbre doctor`
 
+use jiff::Timestamp;
+
 use super::context::{self, Context};
 use super::{output, signals};
 use crate::engine::CheckState;
@@ -23,14 +25,16 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
         config.publishers.retain(|name, _| *name == only.id.publisher);
         config.databases = vec![only];
     }
-    let mut targets = Vec::new();
+    let (mut targets, mut attackable) = (Vec::new(), Vec::new());
     for name in config.targets.keys() {
+        attackable.push((name.clone(), context::attackable_target(&config, name).await));
         let opened = context::configured_target(&config, name).await;
         targets.push((name.clone(), opened.map(|t| t.target)));
     }
     let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
     let hosts = config.databases.iter().map(|db| (db.id.clone(), context::drill_host(db))).collect();
-    let report = DoctorJob { config, targets, engines, hosts }.run(&cancel).await?;
+    let report =
+        DoctorJob { config, targets, attackable, engines, hosts }.run(Timestamp::now(), &cancel).await?;
     output::report(context.json, &report, print)?;
     Ok(report.error())
 }

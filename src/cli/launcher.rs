@@ -14,9 +14,10 @@ use crate::error::{Error, Result};
 use crate::job::catalog::Reader;
 use crate::job::doctor::host;
 use crate::job::drill::report::DrillReport;
-use crate::job::status::{DatabaseStatus, database_status};
+use crate::job::score;
+use crate::job::status::{DatabaseStatus, Promises, database_status};
 use crate::job::{Observer, findings};
-use crate::model::id::DatabaseId;
+use crate::model::id::{DatabaseId, TargetName};
 use crate::model::job::JobKind;
 use crate::model::run::{Ending, Run};
 use crate::model::sabotage::Sabotage;
@@ -123,13 +124,31 @@ impl Launcher {
     ) -> Result<DatabaseStatus> {
         let targets = context::targets(&self.config, database).await?;
         let trust = context::own_trust(&self.config, &database.id.publisher)?;
-        let reader =
-            Reader { database: &database.id, targets: &targets, trust: &trust, state: Some(&self.state) };
-        let mut status = database_status(&reader, context::promises(database), now, cancel).await?;
-        let schedules = &database.schedules;
-        status.next_run = schedules.of(JobKind::Snapshot).and_then(|s| s.next(now, &schedules.time_zone));
-        Ok(status)
+        let state = Some(&self.state);
+        let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state };
+        status(&self.config, database, &reader, context::promises(database), now, cancel).await
     }
+}
+
+/// How a configured database stands, with its next run and its score.
+pub async fn status(
+    config: &Config,
+    database: &Database,
+    reader: &Reader<'_>,
+    promises: Promises,
+    now: Timestamp,
+    cancel: &CancellationToken,
+) -> Result<DatabaseStatus> {
+    let mut status = database_status(reader, promises, now, cancel).await?;
+    let schedules = &database.schedules;
+    status.next_run = schedules.of(JobKind::Snapshot).and_then(|s| s.next(now, &schedules.time_zone));
+    let known = score::guarantees(database, reader.state)?;
+    let place = |name: &TargetName| {
+        let target = reader.targets.iter().find(|t| t.name == *name);
+        target.map(|t| t.target.describe()).unwrap_or_default()
+    };
+    status.score = Some(score::score(config, &status, &known, place, now));
+    Ok(status)
 }
 
 #[async_trait]

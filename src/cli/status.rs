@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{self, Context};
 use super::source::{Source, SourceArgs};
-use super::{output, show, signals};
+use super::{launcher, output, show, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
 use crate::model::human::duration;
-use crate::model::id::DatabaseId;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
     let mut report = StatusReport { databases: Vec::new() };
     for source in &sources {
-        let promises = promises(args, &source.database, context)?;
-        report.databases.push(database_status(&source.reader(), promises, Timestamp::now(), &cancel).await?);
+        report.databases.push(look(args, source, context, Timestamp::now(), &cancel).await?);
     }
     if context.json {
         output::json(&report)?;
@@ -46,16 +45,23 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     Ok(wrong.map(|(_, error)| error))
 }
 
-/// What was agreed: by the configuration, where there is one, unless an argument says otherwise.
-fn promises(args: &Args, database: &DatabaseId, context: &Context) -> Result<Promises> {
-    let mut promises = Promises::default();
-    if args.source.from.is_empty() {
-        let config = context.config()?;
-        let settings = config.database(&database.to_string())?;
-        promises = context::promises(settings);
+/// Looks at one database: with all that the configuration says of it, where there is one.
+async fn look(
+    args: &Args,
+    source: &Source,
+    context: &Context,
+    now: Timestamp,
+    cancel: &CancellationToken,
+) -> Result<DatabaseStatus> {
+    if !args.source.from.is_empty() {
+        let promises = Promises { rpo: args.rpo, ..Promises::default() };
+        return database_status(&source.reader(), promises, now, cancel).await;
     }
+    let config = context.config()?;
+    let settings = config.database(&source.database.to_string())?;
+    let mut promises = context::promises(settings);
     promises.rpo = args.rpo.or(promises.rpo);
-    Ok(promises)
+    launcher::status(&config, settings, &source.reader(), promises, now, cancel).await
 }
 
 /// What is wrong with a database, as an error, and how much it matters beside that of another one.
@@ -107,6 +113,13 @@ fn print(database: &DatabaseStatus) {
     }
     if let Some(drill) = &database.last_drill {
         output::print(&format!("  last drill {}, {}", drill.at, show::drilled(drill)));
+    }
+    if let Some(score) = &database.score {
+        let met = if score.met { "met".to_owned() } else { score.to_string() };
+        output::print(&format!("  3-2-1-1-0: {met}"));
+        for missing in &score.missing {
+            output::print(&format!("    missing: {missing}"));
+        }
     }
     for condition in &database.conditions {
         output::print(&format!("  ! {}", condition.summary));

@@ -17,6 +17,7 @@ use crate::model::id::InvalidId;
 
 const PATH: &str = "a path, relative to the folder of the main configuration file or absolute";
 const SIZE: &str = "bytes as a whole number, or a text as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
+const BANDWIDTH: &str = "a text as \"20 MiB/s\" (B/s, KiB/s, MiB/s, GiB/s)";
 const DURATION: &str = "a text of a whole number and a unit, as \"30s\", \"5m\", \"26h\" or \"30d\"";
 const PERCENT: &str = "a text of a number and a percent sign, as \"5%\" or \"2.5%\"";
 const NUMBER: &str = "a number, as 12 or 0.5";
@@ -126,6 +127,20 @@ pub(super) fn size(min: u64) -> impl Form<u64> {
     }
 }
 
+/// Bytes per second, as `"20 MiB/s"`, at least `min`.
+pub(super) fn bandwidth(min: u64) -> impl Form<u64> {
+    move |value| {
+        let text = string(value, BANDWIDTH)?;
+        let bytes = text.strip_suffix("/s").and_then(|size| parse_size(size.trim_end()));
+        match bytes {
+            Some(bytes) if bytes >= min => Ok(bytes),
+            Some(_) => Err(Complaint::new(format!("{text:?} is too slow"))
+                .accepted(format!("{BANDWIDTH}, at least {}/s", human::bytes(min)))),
+            None => Err(Complaint::new(format!("{text:?} is not a bandwidth")).accepted(BANDWIDTH)),
+        }
+    }
+}
+
 /// A duration, longer than nothing.
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Complaint> {
     let text = string(value, DURATION)?;
@@ -180,6 +195,11 @@ fn number_text(value: &DeValue<'_>) -> Option<String> {
         },
         _ => None,
     }
+}
+
+/// Yes or no.
+pub(super) fn truth(value: &DeValue<'_>) -> Result<bool, Complaint> {
+    value.as_bool().ok_or_else(|| wrong_type(value, "true or false"))
 }
 
 /// The user that a throwaway server runs as.

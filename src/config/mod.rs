@@ -14,6 +14,7 @@ mod schedule;
 mod schema;
 mod secret;
 mod signers;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -31,7 +32,9 @@ pub use web::Web;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::check::{Check, Percent};
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
+use crate::model::lock::{self, LockMode, LockTerm};
 use crate::model::retention::Policy;
+use crate::model::score::Owner;
 use reader::Document;
 use report::{Report, SourceFile, nearest};
 
@@ -98,6 +101,38 @@ pub struct TargetConfig {
     pub url: String,
     /// An AWS credentials file, where the usual chain is not to be used.
     pub credentials_file: Option<PathBuf>,
+    /// A snapshot that is not here failed, whatever `copies` says.
+    pub required: bool,
+    /// What it fails together with: a building, a region, a provider.
+    pub domain: Option<String>,
+    /// Who runs it.
+    pub owner: Option<Owner>,
+    /// It is in another place than the databases.
+    pub offsite: bool,
+    /// How many bytes per second go there, and how many come from there, at most.
+    pub bandwidth: Option<u64>,
+    /// How its objects are locked.
+    pub lock: Option<LockConfig>,
+}
+
+/// How the objects at a target are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockConfig {
+    /// Who may end a lock before its time.
+    pub mode: LockMode,
+    /// How long a snapshot stays locked after its epoch; without it, as long as the rules of retention keep it.
+    pub keep: Option<Duration>,
+}
+
+impl TargetConfig {
+    /// How the objects of a database are locked here. `None` where they are not.
+    pub fn lock_term(&self, database: &Database) -> Option<LockTerm> {
+        let lock = self.lock?;
+        let retained = database.retention.as_ref().and_then(|retention| lock::span(&retention.policy));
+        // One of the two is there: a configuration without them is refused.
+        let keep = lock.keep.or(retained).unwrap_or_default();
+        Some(LockTerm { mode: lock.mode, epoch: database.epoch, keep })
+    }
 }
 
 /// One thing to protect.

@@ -8,10 +8,10 @@ use jiff::tz::TimeZone;
 
 use super::reader::{Document, Family, Section};
 use super::report::{Complaint, Report};
-use super::secret::{Secret, credential_path};
+use super::secret::Secret;
 use super::{
     Config, Database, DrillKey, Publisher, Source, TargetConfig, checks, drills, forms, recipients,
-    retention, schedule, signers, web,
+    retention, schedule, signers, targets, web,
 };
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
 
@@ -57,7 +57,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
 
     let publishers = top.family("publisher", |name, section| publisher(name, section, base));
     let mut places = Vec::new();
-    let targets = top.family("target", |name, section| target(name, section, base, &mut places));
+    let targets = top.family("target", |name, section| targets::read(name, section, base, &mut places));
     let mut databases =
         top.family("database", |name, section| database(name, section, base, &zone, &publishers, &targets));
     if databases.names.is_empty() {
@@ -102,42 +102,11 @@ fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publi
 }
 
 /// The name of a table as an identifier.
-fn table_name<T>(name: &str, section: &Section<'_>) -> Option<T>
+pub(super) fn table_name<T>(name: &str, section: &Section<'_>) -> Option<T>
 where
     T: std::str::FromStr<Err = crate::model::id::InvalidId>,
 {
     name.parse().map_err(|e| section.refuse_self(forms::invalid_id(&e))).ok()
-}
-
-/// `places` holds the name and place of the targets before: two names for one place are one copy.
-fn target(
-    name: &str,
-    section: &mut Section<'_>,
-    base: &Path,
-    places: &mut Vec<(String, String)>,
-) -> Option<TargetConfig> {
-    let parsed = table_name(name, section);
-    let url = section.required("url", "url = \"s3://bucket/prefix\"", forms::target_url);
-    if let Some(url) = &url {
-        let place = url.strip_prefix("file://").unwrap_or(url);
-        let place = place.trim_end_matches('/').to_owned();
-        match places.iter().find(|(_, known)| *known == place) {
-            Some((other, _)) => section.refuse(
-                "url",
-                Complaint::new(format!("is the place of target {other:?} too"))
-                    .remedy("Use one name for it: two names for one place are still one copy."),
-            ),
-            None => places.push((name.to_owned(), place)),
-        }
-    }
-    let file = section.optional("credentials_file", forms::secret_path(base));
-    let credential = section.optional("credentials", forms::credential_name);
-    section.only_one(&["credentials_file", "credentials"]);
-    Some(TargetConfig {
-        name: parsed?,
-        url: url?,
-        credentials_file: file.or_else(|| credential.as_deref().map(credential_path)),
-    })
 }
 
 type Ordered<T> = ((usize, usize), T);
@@ -157,10 +126,10 @@ fn database(
     });
     let engine = engine(section);
     let source = source(section, engine, base);
-    let targets = target_names(section, targets);
+    let names = target_names(section, targets);
     let copies = section.optional("copies", forms::amount(u64::MAX));
     let copies = copies.unwrap_or(NonZeroUsize::MIN);
-    if let Some(number) = targets.as_ref().map(Vec::len).filter(|n| copies.get() > *n) {
+    if let Some(number) = names.as_ref().map(Vec::len).filter(|n| copies.get() > *n) {
         section.refuse(
             "copies",
             Complaint::new(format!("is {copies}, but the database has {number} target(s)"))
@@ -178,14 +147,15 @@ fn database(
     let can = schedule::Abilities {
         drill: drills.key == DrillKey::Epoch,
         prune: retention.is_some(),
-        sync: targets.as_ref().is_some_and(|targets| targets.len() > 1),
+        sync: names.as_ref().is_some_and(|names| names.len() > 1),
     };
     let schedules = schedule::read(section, zone, &can);
     let deadlines = schedule::deadlines(section);
+    targets::check_locks(section, names.as_deref(), targets, retention.as_ref());
     let database = Database {
         id: DatabaseId { publisher: publisher?, database: name? },
         source: source?,
-        targets: targets?,
+        targets: names?,
         copies,
         jobs: jobs.unwrap_or(DEFAULT_JOBS).get(),
         epoch: epoch.unwrap_or(DEFAULT_EPOCH),

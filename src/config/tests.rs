@@ -1,6 +1,7 @@
 mod drills;
 mod retention;
 mod schedule;
+mod targets;
 mod web;
 
 use std::fs;

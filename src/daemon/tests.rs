@@ -64,7 +64,6 @@ type Script = Box<dyn Fn(&Order, Timestamp) -> Behaviour + Send + Sync>;
 
 /// Work that follows a script.
 struct Scripted {
-    clock: Arc<TestClock>,
     script: Script,
     runs: Mutex<Vec<(Order, Timestamp)>>,
 }
@@ -195,7 +194,7 @@ struct Host {
 impl Host {
     fn new(start: &str, jobs: Vec<Planned>, script: Script) -> Self {
         let clock = TestClock::at(start);
-        let work = Arc::new(Scripted { clock: clock.clone(), script, runs: Mutex::default() });
+        let work = Arc::new(Scripted { script, runs: Mutex::default() });
         Self { folder: folder(), clock, work, notes: Arc::default(), plan: plan(jobs), seen: BTreeMap::new() }
     }
 

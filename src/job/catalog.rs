@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
@@ -10,19 +9,18 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
 use crate::job::prunes::Prunes;
+use crate::job::signed::{Depth, SignedRecord};
 use crate::keys::allowed_signers::AGENT;
-use crate::keys::{Namespace, Signer, TrustStore, signing};
+use crate::keys::{Namespace, Signer, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
 use crate::repository::receipt::{Receipt, SignedReceipt};
 use crate::state::State;
-use crate::target::{ObjectKey, TargetError, TargetErrorKind, TargetExt};
+use crate::target::{ObjectKey, TargetError, TargetErrorKind};
 
 /// A receipt is smaller than this: 400,000 objects.
 const RECEIPT_LIMIT: u64 = 64 << 20;
-/// A signature is smaller than this.
-const SIGNATURE_LIMIT: u64 = 64 << 10;
 /// Receipts that are fetched at the same time.
 pub(super) const PARALLEL: usize = 8;
 
@@ -154,21 +152,37 @@ impl Reader<'_> {
         Ok(receipt)
     }
 
-    /// One receipt from one target, its signature checked, whatever was seen before.
+    /// One receipt from one target, its signature checked, whatever was seen before; an older version of it, where
+    /// somebody laid something over that.
     pub async fn fetch(
         &self,
         target: &NamedTarget,
         snapshot: &SnapshotId,
         cancel: &CancellationToken,
     ) -> Result<SignedReceipt> {
-        let (bytes, signature, signer) = read_receipt(target, self.database, snapshot, cancel).await?;
-        let receipt = Receipt::parse(&bytes, self.database, snapshot)?;
-        self.trust.check(&signer, AGENT, Namespace::SnapshotReceipt, receipt.finished_at)?;
+        self.fetch_from(target, snapshot, Depth::AnyVersion, cancel).await
+    }
+
+    /// The same, looking at the newest version only or at older ones too.
+    pub(super) async fn fetch_from(
+        &self,
+        target: &NamedTarget,
+        snapshot: &SnapshotId,
+        depth: Depth,
+        cancel: &CancellationToken,
+    ) -> Result<SignedReceipt> {
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let receipt = Receipt::parse(bytes, self.database, snapshot)?;
+            self.trust.check(signer, AGENT, Namespace::SnapshotReceipt, receipt.finished_at)?;
+            Ok(receipt)
+        };
+        let record = record_of(self.database, snapshot);
+        let (receipt, signed) = record.read(target, depth, accept, cancel).await?;
         Ok(SignedReceipt {
             receipt,
-            bytes: bytes.to_vec(),
-            signature: String::from_utf8_lossy(&signature).into_owned(),
-            signer: signer.fingerprint(),
+            bytes: signed.bytes.to_vec(),
+            signature: String::from_utf8_lossy(&signed.signature).into_owned(),
+            signer: signed.signer.fingerprint(),
         })
     }
 
@@ -277,8 +291,9 @@ pub async fn any_signer(
             }
         };
         for snapshot in objects.iter().rev().filter_map(|o| layout::snapshot_of(database, &o.key)) {
-            match read_receipt(target, database, &snapshot, cancel).await {
-                Ok((_, _, signer)) => return Ok(Some(signer)),
+            let record = record_of(database, &snapshot);
+            match record.read(target, Depth::AnyVersion, |_, _| Ok(()), cancel).await {
+                Ok(((), signed)) => return Ok(Some(signed.signer)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 Err(e) => last = Some(e),
             }
@@ -287,36 +302,12 @@ pub async fn any_signer(
     last.map_or(Ok(None), Err)
 }
 
-/// The bytes of a record, its signature, and who signed. `keys` are those of the record and of its signature,
-/// relative to the database.
-pub(super) async fn read_signed(
-    target: &NamedTarget,
-    database: &DatabaseId,
-    keys: &[String; 2],
-    limit: u64,
-    namespace: Namespace,
-    cancel: &CancellationToken,
-) -> Result<(Bytes, Bytes, Signer)> {
-    let [key, signature_key] = keys;
-    let (key, signature_key) = (layout::key(database, key)?, layout::key(database, signature_key)?);
-    let fetch = async |key: &ObjectKey, limit| target.target.fetch_small(key, limit, cancel).await;
-    let signature = fetch(&signature_key, SIGNATURE_LIMIT).await.map_err(|e| match e.kind {
-        TargetErrorKind::NotFound => Error::key(format!("{signature_key} is missing"))
-            .remedy("Without a signature a receipt proves nothing: use another target."),
-        _ => e.into(),
-    })?;
-    let bytes = fetch(&key, limit).await?;
-    let signer = signing::verify(&signature, namespace, &bytes)?;
-    Ok((bytes, signature, signer))
-}
-
-/// The same of a snapshot's receipt.
-async fn read_receipt(
-    target: &NamedTarget,
-    database: &DatabaseId,
-    snapshot: &SnapshotId,
-    cancel: &CancellationToken,
-) -> Result<(Bytes, Bytes, Signer)> {
-    let keys = [layout::receipt(snapshot), layout::signature(snapshot)];
-    read_signed(target, database, &keys, RECEIPT_LIMIT, Namespace::SnapshotReceipt, cancel).await
+/// The receipt of a snapshot, as a signed record.
+fn record_of<'a>(database: &'a DatabaseId, snapshot: &SnapshotId) -> SignedRecord<'a> {
+    SignedRecord {
+        database,
+        keys: [layout::receipt(snapshot), layout::signature(snapshot)],
+        limit: RECEIPT_LIMIT,
+        namespace: Namespace::SnapshotReceipt,
+    }
 }

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
 use crate::state::State;
-use crate::target::{Acknowledged, ObjectKey, TargetExt, Upload};
+use crate::target::{Acknowledged, ObjectKey, PutOutcome, TargetErrorKind, TargetExt, Upload};
 
 /// Puts one object and demands evidence that the target holds these bytes. An object of other bytes under this key is
 /// an error of the kind [`ErrorKind::Verification`].
@@ -16,7 +16,19 @@ pub async fn put(
     upload: &Upload,
     cancel: &CancellationToken,
 ) -> Result<Acknowledged> {
-    let done = target.target.put_or_compare(key, upload, cancel).await?;
+    let done = match target.target.put(key, upload, cancel).await? {
+        PutOutcome::Created { version, checked } => Acknowledged { version, created: true, checked },
+        PutOutcome::Exists => match target.target.compare(key, upload, cancel).await {
+            // Credentials that may only put cannot look. The version that this agent once got for it is evidence too.
+            Err(e) if e.kind == TargetErrorKind::Denied => match state.version(&target.name, key)? {
+                Some(version) => {
+                    return Ok(Acknowledged { version: Some(version), created: false, checked: true });
+                }
+                None => return Err(e.into()),
+            },
+            compared => compared?,
+        },
+    };
     if !done.checked {
         let found = target.target.head(key, cancel).await?;
         if found.is_none_or(|f| f.size != upload.size || f.sha256.is_some_and(|s| s != upload.sha256)) {

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::NamedTarget;
-use crate::job::catalog::{BadReceipt, PARALLEL, Reader, read_signed};
+use crate::job::catalog::{BadReceipt, PARALLEL, Reader};
+use crate::job::signed::{Depth, SignedRecord};
 use crate::keys::allowed_signers::principal;
 use crate::keys::{Namespace, Signer, signing};
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
@@ -172,18 +173,22 @@ impl Reader<'_> {
         }
         let keys = [layout::drill(drill), layout::drill_signature(drill)];
         let namespace = Namespace::DrillReceipt;
-        let (bytes, signature, signer) =
-            read_signed(target, self.database, &keys, RECEIPT_LIMIT, namespace, cancel).await?;
-        let receipt = DrillReceipt::parse(&bytes, self.database, drill)?;
-        if !self.trust.knows(principal(receipt.by)) {
-            return Ok(None);
-        }
-        self.trust.check(&signer, principal(receipt.by), namespace, receipt.finished_at)?;
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let receipt = DrillReceipt::parse(bytes, self.database, drill)?;
+            if !self.trust.knows(principal(receipt.by)) {
+                return Ok(None);
+            }
+            self.trust.check(signer, principal(receipt.by), namespace, receipt.finished_at)?;
+            Ok(Some(receipt))
+        };
+        let record = SignedRecord { database: self.database, keys, limit: RECEIPT_LIMIT, namespace };
+        let (receipt, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
+        let Some(receipt) = receipt else { return Ok(None) };
         let signed = SignedDrill {
             receipt,
-            bytes: bytes.to_vec(),
-            signature: String::from_utf8_lossy(&signature).into_owned(),
-            signer: signer.fingerprint(),
+            bytes: read.bytes.to_vec(),
+            signature: String::from_utf8_lossy(&read.signature).into_owned(),
+            signer: read.signer.fingerprint(),
         };
         if let Some(state) = self.state {
             state.remember_drill(self.database, &signed)?;

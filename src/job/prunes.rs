@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
-use crate::job::catalog::{BadReceipt, PARALLEL, Reader, read_signed};
-use crate::keys::Namespace;
+use crate::job::catalog::{BadReceipt, PARALLEL, Reader};
+use crate::job::signed::{Depth, SignedRecord};
 use crate::keys::allowed_signers::AGENT;
+use crate::keys::{Namespace, Signer};
 use crate::model::id::{PruneId, SnapshotId, TargetName};
 use crate::repository::chain::Link;
 use crate::repository::layout;
@@ -117,12 +118,15 @@ impl Reader<'_> {
     ) -> Result<SignedPrune> {
         let keys = [layout::prune(prune), layout::prune_signature(prune)];
         let namespace = Namespace::PruneRecord;
-        let (bytes, signature, signer) =
-            read_signed(target, self.database, &keys, RECORD_LIMIT, namespace, cancel).await?;
-        let record = PruneRecord::parse(&bytes, self.database, prune)?;
-        self.trust.check(&signer, AGENT, namespace, record.decided_at)?;
-        let signature = String::from_utf8_lossy(&signature).into_owned();
-        let signed = SignedPrune { record, bytes: bytes.to_vec(), signature };
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let record = PruneRecord::parse(bytes, self.database, prune)?;
+            self.trust.check(signer, AGENT, namespace, record.decided_at)?;
+            Ok(record)
+        };
+        let record = SignedRecord { database: self.database, keys, limit: RECORD_LIMIT, namespace };
+        let (record, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
+        let signature = String::from_utf8_lossy(&read.signature).into_owned();
+        let signed = SignedPrune { record, bytes: read.bytes.to_vec(), signature };
         if let Some(state) = self.state {
             state.remember_prune(self.database, &signed)?;
         }

@@ -123,6 +123,8 @@ impl Repository {
             engine: Arc::new(SqliteEngine::new(&path)),
             targets,
             copies: NonZeroUsize::MIN,
+            required: Default::default(),
+            locks: Default::default(),
             recipients: Recipients::parse(&self.recipients).unwrap(),
             signing_key: self.signing_key(),
             state: state.clone(),

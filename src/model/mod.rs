@@ -2,13 +2,16 @@
 
 pub mod check;
 pub mod condition;
+pub mod guarantee;
 pub mod human;
 pub mod id;
 pub mod job;
 pub mod level;
+pub mod lock;
 pub mod proof;
 pub mod retention;
 pub mod run;
 pub mod sabotage;
 pub mod schedule;
+pub mod score;
 pub mod verdict;

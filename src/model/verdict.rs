@@ -1,5 +1,6 @@
 //! The verdict of a snapshot, built from evidence and from nothing else (invariant I1).
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
@@ -61,9 +62,9 @@ impl TargetLedger {
 pub enum Word {
     /// Every target holds it.
     Complete,
-    /// At least `copies` targets hold it, but not all.
+    /// At least `copies` targets hold it, and every required one, but not all.
     Degraded,
-    /// Fewer than `copies` targets hold it.
+    /// Fewer than `copies` targets hold it, or a required one does not.
     Failed,
 }
 
@@ -75,12 +76,20 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Weighs the evidence of `targets` targets, of which at least `copies` must hold the snapshot.
-    /// Evidence given twice for one target counts once.
-    pub fn weigh(mut stored: Vec<Stored>, targets: NonZeroUsize, copies: NonZeroUsize) -> Self {
+    /// Weighs the evidence of `targets` targets, of which at least `copies`, and all that are `required`, must hold the
+    /// snapshot. Evidence given twice for one target counts once.
+    pub fn weigh(
+        mut stored: Vec<Stored>,
+        targets: NonZeroUsize,
+        copies: NonZeroUsize,
+        required: &BTreeSet<TargetName>,
+    ) -> Self {
         stored.sort_by(|a, b| a.target.cmp(&b.target));
         stored.dedup_by(|a, b| a.target == b.target);
-        let word = if stored.len() >= targets.get().max(copies.get()) {
+        let holds = |name: &TargetName| stored.iter().any(|evidence| evidence.target == *name);
+        let word = if !required.iter().all(holds) {
+            Word::Failed
+        } else if stored.len() >= targets.get().max(copies.get()) {
             Word::Complete
         } else if stored.len() >= copies.get() {
             Word::Degraded
@@ -111,6 +120,10 @@ mod tests {
         ledger.close().unwrap()
     }
 
+    fn weigh(stored: Vec<Stored>, targets: NonZeroUsize, copies: NonZeroUsize) -> Verdict {
+        Verdict::weigh(stored, targets, copies, &BTreeSet::new())
+    }
+
     fn n(n: usize) -> NonZeroUsize {
         NonZeroUsize::new(n).unwrap()
     }
@@ -127,15 +140,24 @@ mod tests {
 
     #[test]
     fn the_word_follows_the_evidence() {
-        assert_eq!(Verdict::weigh(vec![], n(2), n(1)).word(), Word::Failed);
-        assert_eq!(Verdict::weigh(vec![evidence("a")], n(2), n(1)).word(), Word::Degraded);
-        assert_eq!(Verdict::weigh(vec![evidence("a")], n(2), n(2)).word(), Word::Failed);
-        assert_eq!(Verdict::weigh(vec![evidence("a"), evidence("b")], n(2), n(2)).word(), Word::Complete);
+        assert_eq!(weigh(vec![], n(2), n(1)).word(), Word::Failed);
+        assert_eq!(weigh(vec![evidence("a")], n(2), n(1)).word(), Word::Degraded);
+        assert_eq!(weigh(vec![evidence("a")], n(2), n(2)).word(), Word::Failed);
+        assert_eq!(weigh(vec![evidence("a"), evidence("b")], n(2), n(2)).word(), Word::Complete);
+    }
+
+    #[test]
+    fn a_required_target_outweighs_any_number_of_others() {
+        let required = BTreeSet::from(["b".parse().unwrap()]);
+        let word = |stored| Verdict::weigh(stored, n(3), n(1), &required).word();
+        assert_eq!(word(vec![evidence("a"), evidence("c")]), Word::Failed);
+        assert_eq!(word(vec![evidence("b")]), Word::Degraded);
+        assert_eq!(word(vec![evidence("a"), evidence("b"), evidence("c")]), Word::Complete);
     }
 
     #[test]
     fn one_target_twice_is_one_copy() {
         let twice = vec![evidence("a"), evidence("a")];
-        assert_eq!(Verdict::weigh(twice, n(2), n(2)).word(), Word::Failed);
+        assert_eq!(weigh(twice, n(2), n(2)).word(), Word::Failed);
     }
 }

@@ -3,6 +3,7 @@
 
 mod drills;
 mod epoch_keys;
+mod guarantees;
 mod proofs;
 mod prunes;
 mod runs;

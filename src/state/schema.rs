@@ -37,6 +37,13 @@ CREATE TABLE IF NOT EXISTS lost_pack (
 CREATE TABLE IF NOT EXISTS version (
     target TEXT NOT NULL, key TEXT NOT NULL, version TEXT NOT NULL, PRIMARY KEY (target, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS guarantee (
+    target TEXT PRIMARY KEY, body TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS epoch_lock (
+    database TEXT NOT NULL, epoch TEXT NOT NULL, target TEXT NOT NULL, until TEXT NOT NULL,
+    PRIMARY KEY (database, epoch, target)
+) STRICT;
 CREATE TABLE IF NOT EXISTS scheduled (
     database TEXT NOT NULL, job TEXT NOT NULL, rule TEXT NOT NULL, accounted TEXT NOT NULL, runs INTEGER NOT NULL,
     PRIMARY KEY (database, job)

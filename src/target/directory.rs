@@ -28,7 +28,7 @@ use crate::target::{
 /// A target in a directory.
 #[derive(Debug, Clone)]
 pub struct DirectoryTarget {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     disk: Arc<Disk>,
 }
 

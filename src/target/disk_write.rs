@@ -76,9 +76,21 @@ pub(super) fn copy(
             break;
         }
         hash.update(&chunk);
+        keep_pace(upload, chunk.len() as u64, cancel);
         to.write_all(&chunk).map_err(|e| fail_writing(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
     }
     Ok((count, Sha256(hash.finalize().into())))
+}
+
+/// Waits until so many bytes may go, or the upload is cancelled. Runs where blocking holds nobody up.
+fn keep_pace(upload: &Upload, bytes: u64, cancel: &CancellationToken) {
+    let (Some(pace), Ok(runtime)) = (&upload.pace, tokio::runtime::Handle::try_current()) else { return };
+    runtime.block_on(async {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = pace.take(bytes) => {}
+        }
+    });
 }
 
 /// An upload's bytes, piece by piece.

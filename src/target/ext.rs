@@ -59,6 +59,14 @@ pub trait TargetExt: Target {
         cancel: &CancellationToken,
     ) -> Result<Acknowledged, TargetError>;
 
+    /// Holds what lies under a key against what was to be put there, as [`TargetExt::put_or_compare`] does.
+    async fn compare(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<Acknowledged, TargetError>;
+
     /// Fetches an object into a file of mode 0600, which is replaced if it exists. Whatever breaks on the
     /// way is tried again from the start; a damaged or missing object is looked for among its older
     /// versions, oldest first. The file is removed unless its size and hash are those expected; it is not
@@ -80,6 +88,10 @@ pub trait TargetExt: Target {
     ) -> Result<Bytes, TargetError>;
 }
 
+/// How many versions of an object are looked at, oldest first. The oldest is what was put; whoever may put can lay any
+/// number over it.
+pub const OLDEST: usize = 4;
+
 /// How often a whole object is fetched again after its stream broke.
 fn fetch_policy() -> RetryPolicy {
     RetryPolicy { attempts: 3, ..RetryPolicy::default() }
@@ -97,6 +109,15 @@ impl<T: Target + ?Sized> TargetExt for T {
             PutOutcome::Created { version, checked } => Ok(Acknowledged { version, created: true, checked }),
             PutOutcome::Exists => compare(self, key, upload, cancel).await,
         }
+    }
+
+    async fn compare(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<Acknowledged, TargetError> {
+        compare(self, key, upload, cancel).await
     }
 
     async fn fetch_to_file(
@@ -151,7 +172,6 @@ async fn compare<T: Target + ?Sized>(
     cancel: &CancellationToken,
 ) -> Result<Acknowledged, TargetError> {
     let operation = format!("put {key} to {}", target.describe());
-    let differs = |cause| corrupt(operation.clone(), format!("the key is taken by another object: {cause}"));
     let Some(found) = target.head(key, cancel).await? else {
         return Err(TargetError::new(
             TargetErrorKind::Unavailable,
@@ -159,20 +179,43 @@ async fn compare<T: Target + ?Sized>(
             "the object was there, and then it was not: is something else deleting?",
         ));
     };
+    let problem = match difference(target, &found, upload, cancel).await? {
+        None => return Ok(Acknowledged { version: found.version, created: false, checked: true }),
+        Some(problem) => problem,
+    };
+    // Somebody put other bytes over ours: where the target keeps versions, ours are still there.
+    let versions = match target.versions(key, cancel).await {
+        Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(e),
+        versions => versions.unwrap_or_default(),
+    };
+    for older in versions.into_iter().filter(|v| v.version != found.version).take(OLDEST) {
+        if difference(target, &older, upload, cancel).await?.is_none() {
+            tracing::warn!(operation, "{problem}, but an older version of it is ours");
+            return Ok(Acknowledged { version: older.version, created: false, checked: true });
+        }
+    }
+    Err(corrupt(operation, format!("the key is taken by another object: {problem}")))
+}
+
+/// What makes a version of an object another one than what is to be put; nothing, where it is the same.
+async fn difference<T: Target + ?Sized>(
+    target: &T,
+    found: &ObjectInfo,
+    upload: &Upload,
+    cancel: &CancellationToken,
+) -> Result<Option<String>, TargetError> {
     if found.size != upload.size {
-        return Err(differs(format!("its size is {}, not {}", found.size, upload.size)));
+        return Ok(Some(format!("its size is {}, not {}", found.size, upload.size)));
     }
     let sha256 = match found.sha256 {
         Some(sha256) => sha256,
         None => {
-            let attempt = || hash(target, &found, cancel);
+            let attempt = || hash(target, found, cancel);
             fetch_policy().run(cancel, attempt).await?
         }
     };
-    if sha256 != upload.sha256 {
-        return Err(differs(format!("its SHA-256 is {sha256}, not {}", upload.sha256)));
-    }
-    Ok(Acknowledged { version: found.version, created: false, checked: true })
+    let differs = sha256 != upload.sha256;
+    Ok(differs.then(|| format!("its SHA-256 is {sha256}, not {}", upload.sha256)))
 }
 
 /// Reads an object back for its hash.
@@ -333,6 +376,17 @@ mod tests {
             assert_eq!(error.kind, Kind::Corrupt);
             assert!(error.to_string().contains("a/b"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn ours_below_another_version_is_ours() {
+        let cancel = CancellationToken::new();
+        let target = filled(MemoryTarget::versioned()).await;
+        target.tamper(&key(), Some(Bytes::from_static(b"somebody else's")));
+        let done = target.put_or_compare(&key(), &Upload::memory(BODY), &cancel).await.unwrap();
+        assert_eq!((done.version, done.created), (Some(VersionId("1".to_owned())), false));
+        let other = target.put_or_compare(&key(), &Upload::memory("a third one"), &cancel).await;
+        assert_eq!(other.unwrap_err().kind, Kind::Corrupt);
     }
 
     #[tokio::test]

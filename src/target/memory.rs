@@ -91,6 +91,24 @@ async fn read(upload: &Upload, operation: &str) -> Result<Bytes, TargetError> {
     Ok(bytes)
 }
 
+/// Spends the time that an upload takes at its pace.
+async fn keep_pace(upload: &Upload, operation: &str, cancel: &CancellationToken) -> Result<(), TargetError> {
+    let Some(pace) = &upload.pace else { return Ok(()) };
+    let sending = async {
+        let mut left = upload.size;
+        while left > 0 {
+            let piece = left.min(CHUNK as u64);
+            pace.take(piece).await;
+            left -= piece;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(TargetError::cancelled(operation)),
+        () = sending => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Target for MemoryTarget {
     fn describe(&self) -> String {
@@ -108,6 +126,7 @@ impl Target for MemoryTarget {
             return Err(TargetError::cancelled(operation));
         }
         let bytes = read(upload, &operation).await?;
+        keep_pace(upload, &operation, cancel).await?;
         let mut objects = self.lock();
         let entries = objects.entry(key.clone()).or_default();
         if entries.last().is_some_and(|newest| newest.bytes.is_some()) {
@@ -181,7 +200,11 @@ impl Target for MemoryTarget {
             .lock()
             .iter()
             .filter(|(key, _)| below.as_ref().is_none_or(|b| key.as_str().starts_with(b.as_str())))
-            .filter_map(|(key, entries)| self.info(key, entries.last()?))
+            .filter_map(|(key, entries)| {
+                // Under a marker the oldest version is the object that was put.
+                let visible = entries.last().filter(|newest| newest.bytes.is_some());
+                self.info(key, visible.or_else(|| entries.iter().find(|e| e.bytes.is_some()))?)
+            })
             .collect())
     }
 

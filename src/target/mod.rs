@@ -1,17 +1,22 @@
 //! Where copies are kept: the contract every target fulfils, and its adapters.
 
+pub mod attack;
 pub mod directory;
+mod directory_attack;
 mod disk;
 mod disk_write;
 pub mod ext;
 pub mod faulty;
+pub mod limit;
 pub mod memory;
 pub mod retry;
 pub mod s3;
+mod s3_attack;
 mod s3_credentials;
 mod s3_delete;
 mod s3_error;
 mod s3_upload;
+mod s3_versions;
 mod shared;
 mod unopened;
 pub mod url;
@@ -27,8 +32,10 @@ use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::{InvalidId, Sha256};
+use crate::model::lock::Lock;
 
 use directory::DirectoryTarget;
+use limit::Pace;
 use retry::{Retry, RetryPolicy};
 use s3::{S3Target, S3Timeouts};
 use unopened::Unopened;
@@ -87,7 +94,7 @@ pub enum Body {
     File(PathBuf),
 }
 
-/// An object to store: its bytes, and what they must be.
+/// An object to store: its bytes, what they must be, and how they are to be kept.
 #[derive(Debug, Clone)]
 pub struct Upload {
     /// The bytes.
@@ -96,18 +103,29 @@ pub struct Upload {
     pub size: u64,
     /// Their SHA-256.
     pub sha256: Sha256,
+    /// How the target is to hold the new object fast. Only S3 can; others ignore it.
+    pub lock: Option<Lock>,
+    /// The pace at which the bytes go out.
+    pub pace: Option<Pace>,
 }
 
 impl Upload {
     /// An object held in memory.
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { size: bytes.len() as u64, sha256: Sha256::of(&bytes), body: Body::Memory(bytes) }
+        let (size, sha256) = (bytes.len() as u64, Sha256::of(&bytes));
+        Self { body: Body::Memory(bytes), size, sha256, lock: None, pace: None }
     }
 
     /// A spooled file of this size and hash.
     pub fn file(path: impl Into<PathBuf>, size: u64, sha256: Sha256) -> Self {
-        Self { body: Body::File(path.into()), size, sha256 }
+        Self { body: Body::File(path.into()), size, sha256, lock: None, pace: None }
+    }
+
+    /// The same, held fast.
+    #[must_use]
+    pub fn locked(self, lock: Lock) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     /// Refuses bytes that are not those announced.
@@ -166,7 +184,7 @@ pub type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 /// - `get` and `head` see an object at once after its `put`. A missing object is [`TargetErrorKind::NotFound`]
 ///   for `get` and `None` for `head`.
 /// - `list` returns every object whose key starts with `prefix/` (or all, for `None`), sorted by key, and
-///   nothing that is half-written.
+///   nothing that is half-written. Objects under a delete marker are among them, where the credentials allow to see them.
 /// - `delete` removes an object with all its versions, or exactly the version that is named. What is not there is `Ok`. What
 ///   the target holds fast (a lock, a missing right) is [`TargetErrorKind::Refused`], and then nothing was laid over it that
 ///   would hide it. When it returns `Ok` the object is gone for good, durably.
@@ -318,6 +336,14 @@ pub async fn open_if_up(url: &TargetUrl) -> crate::Result<Arc<dyn Target>> {
         Err(e) if e.kind == TargetErrorKind::Unsupported => Err(e.into()),
         Err(e) => Ok(Arc::new(Unopened::new(url.to_string(), e))),
     }
+}
+
+/// Opens a target for a probe, which tries to break it: the adapter itself, without retries.
+pub async fn open_for_attack(url: &TargetUrl) -> crate::Result<Arc<dyn attack::Attack>> {
+    Ok(match url {
+        TargetUrl::Directory(path) => Arc::new(DirectoryTarget::open(path).await?),
+        TargetUrl::S3(location) => Arc::new(S3Target::open(location, S3Timeouts::default()).await?),
+    })
 }
 
 async fn open_adapter(url: &TargetUrl) -> Result<Arc<dyn Target>, TargetError> {

@@ -30,6 +30,7 @@ use crate::model::id::Sha256;
 use crate::target::s3_credentials::{credentials, region};
 use crate::target::s3_error::{Failure, no_credentials};
 use crate::target::s3_upload::{Feeder, Progress, SignedPayload};
+use crate::target::s3_versions::{Seeing, lock_mode, whole_second};
 use crate::target::{
     ObjectInfo, ObjectKey, ObjectStream, PutOutcome, S3Location, Target, TargetError, TargetErrorKind,
     Upload, VersionId,
@@ -60,6 +61,8 @@ pub struct S3Target {
     timeouts: S3Timeouts,
     /// A request has succeeded, so the bucket exists.
     bucket_seen: Arc<AtomicBool>,
+    /// What is known of the bucket's versions.
+    pub(super) seeing: Arc<Seeing>,
 }
 
 impl S3Target {
@@ -94,6 +97,7 @@ impl S3Target {
             location: location.clone(),
             timeouts,
             bucket_seen: Arc::default(),
+            seeing: Arc::default(),
         })
     }
 
@@ -112,7 +116,7 @@ impl S3Target {
     }
 
     /// The key below the target's prefix, for what `full_key` may have made.
-    fn own_key(&self, full: &str) -> Option<ObjectKey> {
+    pub(super) fn own_key(&self, full: &str) -> Option<ObjectKey> {
         let below = match &self.location.prefix {
             Some(prefix) => full.strip_prefix(prefix.as_str())?.strip_prefix('/')?,
             None => full,
@@ -188,7 +192,7 @@ fn stalled(idle: Duration) -> Failure {
     )
 }
 
-fn base64_of(sha256: Sha256) -> String {
+pub(super) fn base64_of(sha256: Sha256) -> String {
     BASE64_STANDARD.encode(sha256.0)
 }
 
@@ -199,11 +203,11 @@ fn sha256_from(text: Option<&str>) -> Option<Sha256> {
 }
 
 /// A version, unless it is the one that stands for "this bucket has none".
-fn version_from(id: Option<&str>) -> Option<VersionId> {
+pub(super) fn version_from(id: Option<&str>) -> Option<VersionId> {
     id.filter(|id| !id.is_empty() && *id != "null").map(|id| VersionId(id.to_owned()))
 }
 
-fn size_from(size: Option<i64>) -> u64 {
+pub(super) fn size_from(size: Option<i64>) -> u64 {
     size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
 
@@ -234,6 +238,8 @@ impl Target for S3Target {
             .content_type("application/octet-stream")
             .content_length(length)
             .checksum_sha256(&checksum)
+            .set_object_lock_mode(upload.lock.map(|lock| lock_mode(lock.mode)))
+            .set_object_lock_retain_until_date(upload.lock.map(|lock| whole_second(lock.until)))
             .body(ByteStream::new(body))
             .customize()
             .interceptor(SignedPayload(upload.sha256));
@@ -343,6 +349,7 @@ impl Target for S3Target {
             }
             token = Some(advance(token.as_ref(), next, &operation)?);
         }
+        self.add_hidden(below.as_deref(), &mut found, &operation, cancel).await?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
     }

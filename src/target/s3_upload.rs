@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::model::id::Sha256;
 use crate::target::directory::blocking;
 use crate::target::disk_write::Source;
+use crate::target::limit::{PIECE, Pace};
 use crate::target::{TargetError, Upload};
 
 /// How many bytes have gone out.
@@ -125,6 +126,7 @@ impl Drop for Feeder {
 
 async fn feed(upload: Upload, operation: String, sender: &mpsc::Sender<Bytes>) -> Result<(), TargetError> {
     let name = operation.clone();
+    let pace = upload.pace.clone();
     let mut reading = blocking(name.clone(), move || Reading::open(upload, operation)).await?;
     let mut held: Option<Bytes> = None;
     loop {
@@ -132,7 +134,7 @@ async fn feed(upload: Upload, operation: String, sender: &mpsc::Sender<Bytes>) -
         reading = next;
         let Some(chunk) = chunk else { break };
         if let Some(earlier) = held.replace(chunk)
-            && sender.send(earlier).await.is_err()
+            && !send(earlier, pace.as_ref(), sender).await
         {
             // The request ended before its body did; it knows why.
             return Ok(());
@@ -140,9 +142,22 @@ async fn feed(upload: Upload, operation: String, sender: &mpsc::Sender<Bytes>) -
     }
     reading.finish()?;
     if let Some(last) = held {
-        let _ = sender.send(last).await;
+        send(last, pace.as_ref(), sender).await;
     }
     Ok(())
+}
+
+/// Hands bytes to the request, at a pace in pieces. Says whether it still takes any.
+async fn send(mut chunk: Bytes, pace: Option<&Pace>, sender: &mpsc::Sender<Bytes>) -> bool {
+    let Some(pace) = pace else { return sender.send(chunk).await.is_ok() };
+    while !chunk.is_empty() {
+        let piece = chunk.split_to(PIECE.min(chunk.len()));
+        pace.take(piece.len() as u64).await;
+        if sender.send(piece).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// An upload that is being read and hashed.

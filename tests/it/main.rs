@@ -5,6 +5,7 @@ mod drills;
 mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;
+mod immutability;
 mod journey_postgres;
 mod memory;
 mod prune;

@@ -1,9 +1,11 @@
-//! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for one
-//! well-known object that it leaves at each target.
+//! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for small objects of its
+//! own at each target: one that it leaves, and those that it tries to break.
 
 mod drills;
+mod guarantees;
 pub mod host;
 mod probe;
+mod score;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +23,10 @@ use crate::config::{Config, Database, Source};
 use crate::engine::scratch::ScratchHost;
 use crate::engine::{Check, CheckState, Engine};
 use crate::error::{Error, Result};
+use crate::job::NamedTarget;
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::id::{DatabaseId, TargetName};
+use crate::target::attack::Attack;
 use crate::target::{Target, TargetUrl};
 
 /// Everything that is to be looked at, as far as it could be opened.
@@ -30,6 +35,8 @@ pub struct DoctorJob {
     pub config: Config,
     /// Every target of the configuration, or why it could not be opened.
     pub targets: Vec<(TargetName, Result<Arc<dyn Target>>)>,
+    /// The same for the probes that try to break them. Targets that are not among them are not probed.
+    pub attackable: Vec<(TargetName, Result<Arc<dyn Attack>>)>,
     /// The engine of every database, or why it could not be made.
     pub engines: Vec<(DatabaseId, Result<Arc<dyn Engine>>)>,
     /// The host of every database's throwaway places, or why it could not be made.
@@ -116,7 +123,7 @@ fn failed(name: &str, e: &Error) -> Check {
 
 impl DoctorJob {
     /// Makes every check. What is wrong is in the report.
-    pub async fn run(self, cancel: &CancellationToken) -> Result<DoctorReport> {
+    pub async fn run(self, now: Timestamp, cancel: &CancellationToken) -> Result<DoctorReport> {
         let mut checks: Vec<(String, Check)> = Vec::new();
         let mut add = |group: &str, more: Vec<Check>| {
             checks.extend(more.into_iter().map(|c| (group.to_owned(), c)));
@@ -124,11 +131,15 @@ impl DoctorJob {
         add("configuration", self.configuration());
         add("keys", self.keys().await?);
         add("host", host::checks(&self.config));
+        let (config, attackable) = (&self.config, &self.attackable);
         let targets = join_all(self.targets.iter().map(|(name, target)| async move {
-            let checks = match target {
+            let mut checks = match target {
                 Ok(target) => probe::checks(&**target, cancel).await,
                 Err(e) => vec![failed("open", e)],
             };
+            if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
+                checks.extend(guarantees::checks(config, name, target, now, cancel).await);
+            }
             (format!("target {name}"), checks)
         }))
         .await;
@@ -138,7 +149,9 @@ impl DoctorJob {
         let job = &self;
         let databases = join_all(job.config.databases.iter().map(|db| async move {
             let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
-            (job.database(db, cancel).await, drills::checks(&job.config, db, host, cancel).await)
+            let mut reading = job.database(db, cancel).await;
+            reading.push(score::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
+            (reading, drills::checks(&job.config, db, host, cancel).await)
         }))
         .await;
         for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
@@ -190,6 +203,15 @@ impl DoctorJob {
             checks.push(drills::signers(&self.config, publisher));
         }
         Ok(checks)
+    }
+
+    /// The targets of a database that could be opened.
+    fn targets_of(&self, db: &Database) -> Vec<NamedTarget> {
+        let of = |(name, target): &(TargetName, Result<Arc<dyn Target>>)| {
+            let target = target.as_ref().ok().filter(|_| db.targets.contains(name))?.clone();
+            Some(NamedTarget { name: name.clone(), target })
+        };
+        self.targets.iter().filter_map(of).collect()
     }
 
     async fn database(&self, db: &Database, cancel: &CancellationToken) -> Vec<Check> {

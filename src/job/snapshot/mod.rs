@@ -1,5 +1,6 @@
 //! Taking a snapshot: read one consistent state, pack what is new, store it on every target, and record it.
 
+mod locks;
 mod memory;
 mod packer;
 mod reader;
@@ -10,6 +11,7 @@ mod upload;
 
 pub use reuse::referable;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use crate::job::{NamedTarget, Observer};
 use crate::keys::{EpochKey, Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, EpochId, SnapshotId, TargetName};
 use crate::model::level::Level;
+use crate::model::lock::LockTerm;
 use crate::model::verdict::{Stored, Verdict, Word};
 use crate::state::{EpochState, State};
 use packer::Packer;
@@ -45,6 +48,10 @@ pub struct SnapshotJob {
     pub targets: Vec<NamedTarget>,
     /// How many of them must hold it.
     pub copies: NonZeroUsize,
+    /// Which of them must, whatever their number.
+    pub required: BTreeSet<TargetName>,
+    /// How objects are locked at the targets that lock them; the targets themselves do so.
+    pub locks: BTreeMap<TargetName, LockTerm>,
     /// Who can open it.
     pub recipients: Recipients,
     /// Who signs its receipt.
@@ -103,6 +110,8 @@ pub struct SnapshotReport {
 pub struct TargetReport {
     /// The target.
     pub name: TargetName,
+    /// The snapshot fails without this target.
+    pub required: bool,
     /// The level reached, if any.
     pub level: Option<Level>,
     /// Why not.
@@ -118,6 +127,7 @@ impl SnapshotReport {
         let names: Vec<&str> = failed.iter().map(|t| t.name.as_str()).collect();
         let (cause, remedy) = explain(failed.iter().copied());
         let stored = self.targets.len() - failed.len();
+        let required: Vec<&str> = failed.iter().filter(|t| t.required).map(|t| t.name.as_str()).collect();
         match self.verdict {
             Word::Complete => None,
             Word::Degraded => Some(
@@ -133,6 +143,11 @@ impl SnapshotReport {
                     ErrorKind::Target,
                     match stored {
                         0 => format!("no target holds snapshot {}", self.snapshot),
+                        _ if !required.is_empty() => format!(
+                            "snapshot {} is not at {}, which is required",
+                            self.snapshot,
+                            required.join(", ")
+                        ),
                         n => format!(
                             "only {n} of the targets hold snapshot {}, fewer than `copies` asks for",
                             self.snapshot
@@ -263,6 +278,7 @@ impl SnapshotJob {
                 }
                 Some((name, e)) => failed.push(TargetReport {
                     name: name.clone(),
+                    required: self.required.contains(name),
                     level: None,
                     error: Some(e.to_string()),
                     remedy: Some(e.kind.remedy().to_owned()),
@@ -287,9 +303,10 @@ impl SnapshotJob {
         if let Some(state) = self.state.epoch(&self.database)? {
             let age = now.duration_since(state.created_at);
             let young = !age.is_negative() && age.unsigned_abs() < self.epoch;
+            let locked = self.locked_long_enough(&state.epoch)?;
             let begun = catalog.entries.values().any(|e| e.receipt.epoch == state.epoch)
                 || catalog.entries.is_empty() && !catalog.unreachable.is_empty();
-            if young && begun && state.recipients == recipients {
+            if young && begun && locked && state.recipients == recipients {
                 let recipient = state
                     .recipient
                     .parse()
@@ -326,10 +343,11 @@ impl SnapshotJob {
         let stored: Vec<Stored> = landed.iter().filter_map(|(_, r)| r.as_ref().ok().cloned()).collect();
         let targets = NonZeroUsize::new(self.targets.len())
             .ok_or_else(|| Error::internal("a snapshot without targets"))?;
-        let verdict = Verdict::weigh(stored, targets, self.copies);
+        let verdict = Verdict::weigh(stored, targets, self.copies, &self.required);
         if !verdict.stored().is_empty() {
             let receipt = &record.receipt;
             self.state.commit(&self.database, &epoch.state, receipt)?;
+            self.remember_locks(&epoch.state.epoch)?;
             for evidence in verdict.stored() {
                 let at = receipt.receipt.finished_at;
                 self.state.prove(
@@ -359,10 +377,14 @@ impl SnapshotJob {
         watch: &Stopwatch,
     ) -> SnapshotReport {
         for (name, result) in landed {
+            let required = self.required.contains(&name);
             targets.push(match result {
-                Ok(_) => TargetReport { name, level: Some(Level::Stored), error: None, remedy: None },
+                Ok(_) => {
+                    TargetReport { name, required, level: Some(Level::Stored), error: None, remedy: None }
+                }
                 Err(e) => TargetReport {
                     name,
+                    required,
                     level: None,
                     error: Some(e.to_string()),
                     remedy: e.remedy_text().map(str::to_owned),

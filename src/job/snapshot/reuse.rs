@@ -66,21 +66,25 @@ impl Reuse {
         reuse.sizes = packs.iter().map(|o| (o.sha256, o.size)).collect();
         reuse.lost = job.state.lost_packs(&job.database)?.into_iter().collect();
         for target in targets {
-            let answers: Vec<Result<Option<Sha256>>> =
-                stream::iter(packs.clone().into_iter().map(|object: ObjectRef| async move {
-                    let key = layout::key(&job.database, &object.key)?;
-                    match target.target.head(&key, cancel).await {
-                        Ok(found) => Ok(found
-                            .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
-                            .map(|_| object.sha256)),
-                        Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
-                        // What cannot be asked for is not known to be there.
-                        Err(_) => Ok(None),
+            let ask = |object: ObjectRef| async move {
+                let key = layout::key(&job.database, &object.key)?;
+                match target.target.head(&key, cancel).await {
+                    Ok(found) => Ok(found
+                        .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
+                        .map(|_| object.sha256)),
+                    Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
+                    // Who may only put cannot ask. What this agent put there, locked for as long as it is needed, is there.
+                    Err(e) if e.kind == TargetErrorKind::Denied && job.locks.contains_key(&target.name) => {
+                        let ours = job.state.version(&target.name, &key)?;
+                        Ok(ours.map(|_| object.sha256))
                     }
-                }))
-                .buffer_unordered(PARALLEL)
-                .collect()
-                .await;
+                    // What else cannot be asked for is not known to be there.
+                    Err(_) => Ok(None),
+                }
+            };
+            let asked: Vec<_> = packs.iter().cloned().map(ask).collect();
+            let answers: Vec<Result<Option<Sha256>>> =
+                stream::iter(asked).buffer_unordered(PARALLEL).collect().await;
             let present = answers.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
             reuse.present.insert(target.name.clone(), present);
         }

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::NamedTarget;
 use crate::job::catalog::Reader;
 use crate::job::prunes::Prunes;
+use crate::job::signed::Depth;
 use crate::model::id::{Sha256, SnapshotId, TargetName};
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
@@ -168,7 +169,7 @@ impl Gathered {
     ) -> Result<()> {
         let listed = self.listed.get(&target.name).cloned().unwrap_or_default();
         let mut fetched = stream::iter(listed.into_iter().map(|snapshot| async move {
-            let receipt = reader.fetch(target, &snapshot, cancel).await;
+            let receipt = reader.fetch_from(target, &snapshot, Depth::Newest, cancel).await;
             (snapshot, receipt)
         }))
         .buffered(PARALLEL);
@@ -181,7 +182,13 @@ impl Gathered {
                     return Ok(());
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(e),
-                Err(e) => Some(e.to_string()),
+                Err(e) => {
+                    // It is damage that something lies over it; what it needs is looked at all the same.
+                    if let Ok(older) = reader.fetch(target, &snapshot, cancel).await {
+                        self.accept(job, target, &older)?;
+                    }
+                    Some(e.to_string())
+                }
             };
             if let Some(problem) = problem {
                 self.holdings.entry(target.name.clone()).or_default().bad.insert(snapshot.clone());

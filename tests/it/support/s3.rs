@@ -50,8 +50,8 @@ const IDENTITIES: &str = r#"{
      "actions": [], "policyNames": ["put-only"]}
   ],
   "policies": [
-    {"name": "put-get-list", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\",\"s3:GetObject\",\"s3:GetObjectVersion\"],\"Resource\":[\"arn:aws:s3:::*/*\"]},{\"Effect\":\"Allow\",\"Action\":[\"s3:ListBucket\",\"s3:ListBucketVersions\"],\"Resource\":[\"arn:aws:s3:::*\"]}]}"},
-    {"name": "put-only", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\"],\"Resource\":[\"arn:aws:s3:::*/*\"]}]}"}
+    {"name": "put-get-list", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\",\"s3:PutObjectRetention\",\"s3:GetObject\",\"s3:GetObjectVersion\",\"s3:GetObjectRetention\"],\"Resource\":[\"arn:aws:s3:::*/*\"]},{\"Effect\":\"Allow\",\"Action\":[\"s3:ListBucket\",\"s3:ListBucketVersions\"],\"Resource\":[\"arn:aws:s3:::*\"]}]}"},
+    {"name": "put-only", "content": "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:PutObject\",\"s3:PutObjectRetention\"],\"Resource\":[\"arn:aws:s3:::*/*\"]}]}"}
   ]
 }"#;
 
@@ -196,6 +196,24 @@ impl SeaweedFs {
         client(&self.endpoint(), key, secret)
     }
 
+    /// A place in a bucket as the configuration and the command line name it.
+    pub fn url(&self, bucket: &str, profile: &str) -> String {
+        let file = self.location(bucket, "marbre", profile).credentials_file.unwrap();
+        format!(
+            "s3://{bucket}/marbre?endpoint={}&region=us-east-1&profile={profile}&credentials_file={}",
+            self.endpoint(),
+            file.display()
+        )
+    }
+
+    /// Makes a new bucket with versions and Object Lock, and returns its name.
+    pub async fn locking_bucket(&self) -> String {
+        let name = format!("test-{:016x}", rand::random::<u64>());
+        let request = self.admin().create_bucket().bucket(&name).object_lock_enabled_for_bucket(true);
+        request.send().await.unwrap();
+        name
+    }
+
     /// Makes a new bucket, and returns its name.
     pub async fn bucket(&self, versioned: bool) -> String {
         let name = format!("test-{:016x}", rand::random::<u64>());
@@ -255,6 +273,15 @@ impl Rclone {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Self { _server: server, dir, port }
+    }
+
+    /// The bucket as the configuration names it.
+    pub fn url(&self) -> String {
+        format!(
+            "s3://bucket/prefix?endpoint=http://127.0.0.1:{}&region=us-east-1&profile={ADMIN}&credentials_file={}",
+            self.port,
+            self.dir.path().join("credentials").display()
+        )
     }
 
     /// The bucket.

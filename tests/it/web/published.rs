@@ -102,6 +102,8 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
             rto_promised_seconds: Some(4 * 3600),
         }),
         drill_every_seconds: Some(7 * 86_400),
+        score: None,
+        conditions: Vec::new(),
         incidents: Vec::new(),
     }
 }
@@ -126,6 +128,7 @@ fn target(now: Timestamp, name: &str) -> TargetStatus {
         },
         restored: Some(proof(Level::Restored)),
         owner_restored: Some(proof(Level::OwnerRestored)),
+        behind_seconds: None,
         behind: Some(0),
         error: None,
     }

@@ -1,0 +1,113 @@
+//! Locks and versions of a bucket: what lies under a delete marker is still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::ObjectLockMode;
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::lock::LockMode;
+use crate::target::s3::{S3Target, advance, size_from};
+use crate::target::s3_error::Failure;
+use crate::target::s3_upload::Progress;
+use crate::target::{ObjectInfo, ObjectKey, TargetError, TargetErrorKind, VersionId};
+
+/// What was learnt of a bucket's versions, so that it is asked for once only.
+#[derive(Debug, Default)]
+pub(super) struct Seeing {
+    /// The bucket keeps versions, or does not say.
+    versioned: OnceCell<bool>,
+    /// The credentials may not list versions, or the server cannot.
+    blind: AtomicBool,
+}
+
+/// Whether versions cannot be seen here, now or later. A server that lacks them may answer something that makes no sense.
+fn cannot_see(e: &Failure) -> bool {
+    matches!(e.kind, TargetErrorKind::Denied | TargetErrorKind::Unsupported | TargetErrorKind::NotFound)
+        || e.status.is_some_and(|status| (200..300).contains(&status))
+}
+
+/// The mode in the words of the protocol.
+pub(super) fn lock_mode(mode: LockMode) -> ObjectLockMode {
+    match mode {
+        LockMode::Compliance => ObjectLockMode::Compliance,
+        LockMode::Governance => ObjectLockMode::Governance,
+    }
+}
+
+/// The moment, or the next whole second: servers may cut fractions off, and a lock must not end early.
+pub(super) fn whole_second(at: Timestamp) -> DateTime {
+    DateTime::from_secs(at.as_second() + i64::from(at.subsec_nanosecond() > 0))
+}
+
+impl S3Target {
+    /// Adds the objects that are there, but hidden by a delete marker. Where versions cannot be seen, there are none.
+    pub(super) async fn add_hidden(
+        &self,
+        below: Option<&str>,
+        found: &mut Vec<ObjectInfo>,
+        operation: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        if self.seeing.blind.load(Ordering::Relaxed) || !self.keeps_versions(operation, cancel).await? {
+            return Ok(());
+        }
+        let visible: BTreeSet<&ObjectKey> = found.iter().map(|object| &object.key).collect();
+        let mut hidden: BTreeMap<ObjectKey, ObjectInfo> = BTreeMap::new();
+        let mut marker: Option<(String, Option<String>)> = None;
+        loop {
+            let request = self
+                .client
+                .list_object_versions()
+                .bucket(&self.location.bucket)
+                .set_prefix(below.map(str::to_owned))
+                .set_key_marker(marker.as_ref().map(|(key, _)| key.clone()))
+                .set_version_id_marker(marker.as_ref().and_then(|(_, version)| version.clone()));
+            let page = match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(page) => page,
+                Err(e) if marker.is_none() && cannot_see(&e) => {
+                    tracing::debug!(operation, cause = e.cause, "versions cannot be listed");
+                    self.seeing.blind.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(e) => return Err(e.of(operation)),
+            };
+            for version in page.versions() {
+                let Some(key) = version.key().and_then(|key| self.own_key(key)) else { continue };
+                if visible.contains(&key) {
+                    continue;
+                }
+                let id = version.version_id().map(|id| VersionId(id.to_owned()));
+                let info = ObjectInfo { key, size: size_from(version.size()), sha256: None, version: id };
+                // The newest comes first, so the oldest stays: that is the object that was put.
+                hidden.insert(info.key.clone(), info);
+            }
+            if !page.is_truncated().unwrap_or(false) {
+                break;
+            }
+            let next = page
+                .next_key_marker()
+                .map(|key| (key.to_owned(), page.next_version_id_marker().map(str::to_owned)));
+            marker = Some(advance(marker.as_ref(), next, operation)?);
+        }
+        drop(visible);
+        found.extend(hidden.into_values());
+        Ok(())
+    }
+
+    /// Whether the bucket keeps versions. One that may not be asked may.
+    async fn keeps_versions(&self, operation: &str, cancel: &CancellationToken) -> Result<bool, TargetError> {
+        let ask = async || {
+            let request = self.client.get_bucket_versioning().bucket(&self.location.bucket);
+            match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(answer) => Ok(answer.status().is_some()),
+                Err(e) if e.kind == TargetErrorKind::Cancelled => Err(e.of(operation)),
+                Err(_) => Ok(true),
+            }
+        };
+        self.seeing.versioned.get_or_try_init(ask).await.copied()
+    }
+}
