@@ -3,11 +3,12 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, state} → model
+//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, alert, state} → model
 //! ```
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
 
+pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::context::{self, Context};
-use super::{output, signals};
+use super::{channels, output, signals};
 use crate::engine::CheckState;
 use crate::error::{Error, Result};
 use crate::job::doctor::{DoctorJob, DoctorReport, word};
@@ -33,8 +33,9 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     }
     let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
     let hosts = config.databases.iter().map(|db| (db.id.clone(), context::drill_host(db))).collect();
-    let report =
-        DoctorJob { config, targets, attackable, engines, hosts }.run(Timestamp::now(), &cancel).await?;
+    let alerts = channels::alert_channels(&config);
+    let job = DoctorJob { config, targets, attackable, engines, hosts, channels: alerts };
+    let report = job.run(Timestamp::now(), &cancel).await?;
     output::report(context.json, &report, print)?;
     Ok(report.error())
 }

@@ -1,5 +1,7 @@
 //! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
 
+mod alert;
+mod channels;
 mod context;
 mod daemon;
 mod demo;
@@ -76,6 +78,8 @@ enum Verb {
     Sync(sync::Args),
     /// Delete the snapshots that no rule of the configuration keeps
     Prune(prune::Args),
+    /// Look whether alerts arrive, and what is wrong
+    Alert(alert::Args),
     /// Restore a snapshot: needs only a target, a key and a destination
     Restore(restore::Args),
 }
@@ -131,6 +135,7 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Sync(args) => return sync::run(&args, &context).await,
         Verb::Status(args) => return status::run(&args, &context).await,
         Verb::Prune(args) => return prune::run(&args, &context).await,
+        Verb::Alert(args) => return alert::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context),
         Verb::List(args) => list::run(&args, &context).await,

@@ -2,6 +2,8 @@
 //!
 //! The keys are written up in `docs/CONFIGURATION.md`; `config.example.toml` holds all of them.
 
+mod alerts;
+mod channels;
 mod checks;
 mod drills;
 mod forms;
@@ -25,6 +27,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alerts::{AlertChannel, Alerts};
+pub use channels::{ChannelSettings, Http, MailTls, Place, WebhookShape};
 pub use schedule::{Deadlines, Schedules};
 pub use secret::Secret;
 pub use web::Web;
@@ -75,6 +79,8 @@ pub struct Config {
     pub targets: BTreeMap<TargetName, TargetConfig>,
     /// What is protected, in the order of the files. At least one.
     pub databases: Vec<Database>,
+    /// Who is told what.
+    pub alerts: Alerts,
     /// What works, but should be better: `file:line: key: text`.
     pub warnings: Vec<String>,
     /// The main file.

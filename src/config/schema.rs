@@ -10,7 +10,7 @@ use super::reader::{Document, Family, Section};
 use super::report::{Complaint, Report};
 use super::secret::Secret;
 use super::{
-    Config, Database, DrillKey, Publisher, Source, TargetConfig, checks, drills, forms, recipients,
+    Config, Database, DrillKey, Publisher, Source, TargetConfig, alerts, checks, drills, forms, recipients,
     retention, schedule, signers, targets, web,
 };
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
@@ -67,6 +67,8 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
                 .remedy("Declare at least one in a table [database.NAME]; see config.example.toml."),
         );
     }
+    let declared = names_of(&databases);
+    let alerts = alerts::read(&mut top, base, &zone, &publishers, &declared);
     top.finish();
 
     databases.values.sort_by_key(|(order, _)| *order);
@@ -89,9 +91,19 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
             .collect(),
         targets: targets.values.into_iter().map(|target| (target.name.clone(), target)).collect(),
         databases: databases.values.into_iter().map(|(_, db)| db).collect(),
+        alerts: alerts?,
         warnings: report.warnings(),
         origin: main.to_owned(),
     })
+}
+
+/// Every database that is declared, and, where it could be read, whose it is.
+fn names_of(databases: &Family<Ordered<Database>>) -> Vec<(String, Option<DatabaseId>)> {
+    let id = |name: &String| {
+        let mut ids = databases.values.iter().map(|(_, db)| &db.id);
+        ids.find(|id| id.database.as_str() == name).cloned()
+    };
+    databases.names.iter().map(|name| (name.clone(), id(name))).collect()
 }
 
 fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publisher> {

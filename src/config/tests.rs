@@ -1,3 +1,4 @@
+mod alerts;
 mod drills;
 mod retention;
 mod schedule;

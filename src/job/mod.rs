@@ -1,5 +1,6 @@
 //! The use cases: what marbre does, whoever asks for it.
 
+pub mod alerts;
 pub mod catalog;
 pub mod conditions;
 pub mod damage;

@@ -101,6 +101,10 @@ string_id!(
     TargetName, "target name", "1 to 64 of a-z, 0-9, '-' and '_', starting with a letter or digit", is_name
 );
 string_id!(
+    /// An alert channel: a way to tell people.
+    ChannelName, "channel name", "1 to 64 of a-z, 0-9, '-' and '_', starting with a letter or digit", is_name
+);
+string_id!(
     /// One snapshot, as `20261122T020000Z-1f3a9c4e`: UTC time and 32 random bits. Sorts by time.
     SnapshotId, "snapshot", "like 20261122T020000Z-1f3a9c4e", is_stamped
 );

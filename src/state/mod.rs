@@ -4,6 +4,8 @@
 mod drills;
 mod epoch_keys;
 mod guarantees;
+mod incidents;
+mod outbox;
 mod proofs;
 mod prunes;
 mod runs;
@@ -11,6 +13,7 @@ mod schema;
 mod slots;
 
 pub use drills::Baseline;
+pub use outbox::{ChannelHealth, Copy, Post, Waiting, Which};
 pub use prunes::Waited;
 pub use slots::{Opened, Scheduled, SlotRecord, Slots};
 

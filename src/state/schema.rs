@@ -58,6 +58,26 @@ CREATE TABLE IF NOT EXISTS slot (
     late INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS slot_of ON slot (database, job, id);
+CREATE TABLE IF NOT EXISTS incident (
+    name TEXT PRIMARY KEY, resolved_at TEXT, body TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS notice (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, incident TEXT, urgent INTEGER NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS notice_of ON notice (incident);
+CREATE TABLE IF NOT EXISTS outbox (
+    notice INTEGER NOT NULL, channel TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at TEXT,
+    error TEXT, done_at TEXT, delivered INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (notice, channel)
+) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_waiting ON outbox (channel, notice) WHERE done_at IS NULL;
+CREATE TABLE IF NOT EXISTS channel (
+    name TEXT PRIMARY KEY, failures INTEGER NOT NULL, failing_since TEXT, retry_at TEXT, error TEXT, lacking TEXT,
+    last_delivery TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS canary (
+    one INTEGER PRIMARY KEY CHECK (one = 1), rule TEXT NOT NULL, accounted TEXT NOT NULL
+) STRICT;
 ";
 
 /// Makes the tables where they are missing. Several processes may use the state at a time.

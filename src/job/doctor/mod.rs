@@ -1,6 +1,7 @@
 //! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for small objects of its
 //! own at each target: one that it leaves, and those that it tries to break.
 
+mod alerts;
 mod drills;
 mod guarantees;
 pub mod host;
@@ -24,6 +25,7 @@ use crate::engine::scratch::ScratchHost;
 use crate::engine::{Check, CheckState, Engine};
 use crate::error::{Error, Result};
 use crate::job::NamedTarget;
+use crate::job::alerts::RoutedChannel;
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::id::{DatabaseId, TargetName};
 use crate::target::attack::Attack;
@@ -41,6 +43,8 @@ pub struct DoctorJob {
     pub engines: Vec<(DatabaseId, Result<Arc<dyn Engine>>)>,
     /// The host of every database's throwaway places, or why it could not be made.
     pub hosts: Vec<(DatabaseId, Result<Arc<dyn ScratchHost>>)>,
+    /// The alert channels.
+    pub channels: Vec<RoutedChannel>,
 }
 
 /// What was found.
@@ -157,6 +161,9 @@ impl DoctorJob {
         for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
             add(&format!("database {}", db.id), reading);
             add(&format!("drills of {}", db.id), drills);
+        }
+        for (group, found) in alerts::checks(&self.channels, cancel).await {
+            add(&group, found);
         }
         if cancel.is_cancelled() {
             return Err(Error::interrupted());

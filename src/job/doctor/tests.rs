@@ -9,11 +9,14 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::alert::command::Program;
 use crate::config::DrillKey;
 use crate::engine::scratch::Scratch;
 use crate::engine::sqlite::SqliteEngine;
 use crate::error::ErrorKind;
 use crate::job::testing::{Repository, Shared};
+use crate::model::condition::Severity;
+use crate::model::route::{Audience, Role, Route};
 use crate::repository::manifest::Manifest;
 use crate::target::TargetErrorKind;
 use crate::target::faulty::{Fault, Faulty, Operation};
@@ -79,7 +82,8 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
     let targets = targets.into_iter().map(|(name, target)| (name.parse().unwrap(), Ok(target))).collect();
     let host: Arc<dyn ScratchHost> = Arc::new(Host(CheckState::Ok));
     let hosts = vec![("gazette/abonnes".parse().unwrap(), Ok(host))];
-    Patient { job: DoctorJob { config, targets, attackable: Vec::new(), engines, hosts }, folder }
+    let job = DoctorJob { config, targets, attackable: Vec::new(), engines, hosts, channels: channels() };
+    Patient { job, folder }
 }
 
 fn memory() -> Arc<dyn Target> {
@@ -348,4 +352,32 @@ async fn what_the_last_snapshot_says_about_the_next_drill() {
     let key = found(&report, DRILLS, "key");
     assert_eq!(key.state, CheckState::Warn);
     assert!(key.found.contains(epoch.as_str()), "{key:?}");
+}
+
+/// One for people, and one for a monitor elsewhere.
+fn channels() -> Vec<RoutedChannel> {
+    let routed = |name: &str, role| RoutedChannel {
+        route: Route {
+            name: name.parse().unwrap(),
+            role,
+            audience: Audience::Everything,
+            floor: Severity::Warning,
+            quiet: None,
+            fallback: Vec::new(),
+        },
+        channel: Arc::new(Program::new("/bin/sh", Vec::new(), std::time::Duration::from_secs(1))),
+    };
+    vec![routed("ops", Role::Main), routed("alive", Role::Canary)]
+}
+
+#[tokio::test]
+async fn nobody_would_be_told() {
+    let Patient { mut job, folder: _folder } = two();
+    job.channels.clear();
+    let report = run(job).await;
+    let alerts: Vec<_> = report.checks.iter().filter(|(group, _)| group == "alerts").collect();
+    assert!(
+        alerts.len() == 2 && alerts.iter().all(|(_, check)| check.state == CheckState::Warn),
+        "{alerts:?}"
+    );
 }

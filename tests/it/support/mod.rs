@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod s3;
 pub mod setup;
+pub mod sinks;
 pub mod sqlite_setup;
 
 use std::net::TcpListener;

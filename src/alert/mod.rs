@@ -1,0 +1,130 @@
+//! How people are told: the contract every channel fulfils, its adapters, and what messages say.
+
+mod address;
+pub mod command;
+pub mod email;
+pub mod http;
+pub mod message;
+pub mod ntfy;
+pub mod pagerduty;
+pub mod ping;
+mod tls;
+pub mod unopened;
+pub mod webhook;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+pub use message::{Message, Purpose};
+
+/// A way to tell people.
+///
+/// The contract:
+/// - `send` says `Ok` only when the service that people read said that it has taken the message. It may have taken one
+///   also where an error is returned (the answer was lost): messages arrive at least once, and carry an `id` by which a
+///   receiver can tell a second copy.
+/// - `send` tries once. Whether and when to try again is the caller's affair; the kind of the error says whether that
+///   makes sense.
+/// - `send` and `check` end by themselves within a minute, whatever the other side does, and soon after `cancel` fires.
+/// - `check` looks whether a message could be sent (the name resolves, the certificate is trusted), and sends nothing
+///   that people would see.
+/// - What `describe` and errors say holds no secrets, no addresses of people, and no control characters.
+#[async_trait]
+pub trait Channel: Send + Sync + fmt::Debug {
+    /// How people know this channel: its kind and its host.
+    fn describe(&self) -> String;
+
+    /// Sends one message.
+    async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError>;
+
+    /// Looks whether a message could be sent; a fragment that says what was found.
+    async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError>;
+}
+
+/// That a message was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// By everybody whom the channel has.
+    All,
+    /// By some of them only: a fragment that says what the others lack.
+    Some(String),
+}
+
+/// The kinds of failure that are treated differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelErrorKind {
+    /// No connection, a time-out, a server that is busy: may be better in a moment.
+    Unavailable,
+    /// The service refused, the certificate is not trusted, the configuration is wrong: somebody must change something.
+    Refused,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+/// A channel's failure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct ChannelError {
+    /// What kind.
+    pub kind: ChannelErrorKind,
+    /// Why, as a fragment: "smtp.example.com answered 451".
+    pub cause: String,
+    /// What people can do about it: a full sentence.
+    pub remedy: String,
+}
+
+impl ChannelError {
+    /// It may be better in a moment.
+    pub fn unavailable(cause: impl fmt::Display, remedy: &str) -> Self {
+        Self::new(ChannelErrorKind::Unavailable, cause, remedy)
+    }
+
+    /// Somebody must change something.
+    pub fn refused(cause: impl fmt::Display, remedy: &str) -> Self {
+        Self::new(ChannelErrorKind::Refused, cause, remedy)
+    }
+
+    /// The caller cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(ChannelErrorKind::Cancelled, "cancelled before it was done", "Run the command again.")
+    }
+
+    fn new(kind: ChannelErrorKind, cause: impl fmt::Display, remedy: &str) -> Self {
+        let cause = message::clean(&cause.to_string(), message::LINE);
+        Self { kind, cause, remedy: remedy.to_owned() }
+    }
+
+    /// Whether trying again at once is pointless.
+    pub fn is_permanent(&self) -> bool {
+        self.kind == ChannelErrorKind::Refused
+    }
+}
+
+impl From<ChannelError> for crate::Error {
+    fn from(e: ChannelError) -> Self {
+        let kind = match e.kind {
+            ChannelErrorKind::Cancelled => crate::ErrorKind::Interrupted,
+            ChannelErrorKind::Unavailable | ChannelErrorKind::Refused => crate::ErrorKind::Target,
+        };
+        crate::Error::new(kind, "failed to reach an alert channel").cause(e.cause).remedy(e.remedy)
+    }
+}
+
+/// Ends what an adapter does when the caller cancels or the time is over.
+async fn bounded<T>(
+    time: std::time::Duration,
+    cancel: &CancellationToken,
+    what: &str,
+    work: impl Future<Output = Result<T, ChannelError>>,
+) -> Result<T, ChannelError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(ChannelError::cancelled()),
+        done = tokio::time::timeout(time, work) => done.unwrap_or_else(|_| {
+            let cause = format!("{what} did not answer within {} s", time.as_secs());
+            Err(ChannelError::unavailable(cause, "Check that it is up and can be reached from this host."))
+        }),
+    }
+}

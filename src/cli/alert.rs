@@ -1,0 +1,107 @@
+//! `marbre alert`
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::context::Context;
+use super::{channels, output, signals};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::alerts::{TestReport, test};
+use crate::model::human::duration;
+use crate::model::incident::Incident;
+
+/// Arguments of `alert`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Send a test message through every alert channel, and say what became of it
+    Test {
+        /// The channel, by its name in the configuration [default: all]
+        #[arg(value_name = "CHANNEL")]
+        name: Option<String>,
+    },
+    /// List what is wrong, as the daemon saw it last
+    List,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    match &args.verb {
+        Verb::Test { name } => run_test(name.as_deref(), context).await,
+        Verb::List => list(context).map(|()| None),
+    }
+}
+
+async fn run_test(name: Option<&str>, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let config = context.config()?;
+    let mut wanted = channels::alert_channels(&config);
+    if let Some(name) = name {
+        let known: Vec<String> = wanted.iter().map(|c| c.route.name.to_string()).collect();
+        wanted.retain(|channel| channel.route.name.as_str() == name);
+        if wanted.is_empty() {
+            let error = Error::new(ErrorKind::NotFound, format!("there is no alert channel {name:?}"));
+            return Err(error.remedy(match known.is_empty() {
+                true => "Define one in a table [alert.NAME].".to_owned(),
+                false => format!("Known channels: {}.", known.join(", ")),
+            }));
+        }
+    }
+    if wanted.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "there are no alert channels: nobody would be told of anything",
+        )
+        .remedy("Define at least one in a table [alert.NAME]; see config.example.toml."));
+    }
+    let report = test(&wanted, &channels::agent_name(&config), Timestamp::now(), &cancel).await;
+    if cancel.is_cancelled() {
+        return Err(Error::interrupted());
+    }
+    output::report(context.json, &report, print_test)?;
+    Ok(report.error())
+}
+
+fn print_test(report: &TestReport) {
+    for tested in &report.channels {
+        let mark = if tested.ok { "[ok]" } else { "[fail]" };
+        output::print(&format!("{mark:<6} {} ({}): {}", tested.channel, tested.what, tested.found));
+        if let Some(remedy) = &tested.remedy {
+            output::print(&format!("       {remedy}"));
+        }
+    }
+}
+
+/// What `alert list --json` prints.
+#[derive(Debug, Serialize)]
+struct Document {
+    incidents: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    #[serde(flatten)]
+    incident: Incident,
+}
+
+fn list(context: &Context) -> Result<()> {
+    let incidents = channels::desk(&context.config()?)?.incidents()?;
+    let rows = incidents.into_iter().map(|incident| Row { key: incident.key().to_string(), incident });
+    output::report(context.json, &Document { incidents: rows.collect() }, |document| {
+        if document.incidents.is_empty() {
+            output::print("no open incidents");
+        }
+        for row in &document.incidents {
+            let incident = &row.incident;
+            let age = Timestamp::now().duration_since(incident.opened_at).as_secs_f64();
+            output::print(&format!("{} for {}: {}", incident.severity, duration(age), row.key));
+            output::print(&format!("  {}", incident.condition.summary));
+            output::print(&format!("  {}", incident.condition.remedy));
+        }
+    })
+}

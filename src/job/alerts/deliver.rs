@@ -1,0 +1,241 @@
+//! Sending what is put down: all channels at the same time, each in the order of its messages.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Desk, FAILURES, RoutedChannel, is_failing};
+use crate::alert::{ChannelError, ChannelErrorKind, Message, Sent};
+use crate::error::{Error, Result};
+use crate::model::condition::Severity;
+use crate::model::id::ChannelName;
+use crate::model::notice::Notice;
+use crate::model::route::Route;
+use crate::state::{ChannelHealth, Waiting, Which};
+
+/// The first pause after a failure; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// After so long a message is tried no more on a channel that does not take it. Its incident, if it is still open,
+/// was told anew by then.
+const GIVE_UP: Duration = Duration::from_secs(3 * 86_400);
+/// How long what is over is remembered.
+const REMEMBER: Duration = Duration::from_secs(90 * 86_400);
+/// How many messages of a channel one round looks at, and how many refusals it takes.
+const ROUND: u32 = 50;
+const REFUSALS: u32 = 5;
+/// After so long one that is slow goes on in the next round: other channels have news too.
+const LONGEST_ROUND: Duration = Duration::from_secs(30);
+/// How many waiting messages of a failing channel are looked at for the next one: more than three days bring.
+const WAITING: u32 = 5000;
+
+/// What a call of [`Desk::deliver`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivered {
+    /// Messages that channels took.
+    pub sent: u32,
+    /// Attempts that failed.
+    pub failed: u32,
+    /// Messages that were given to a next channel.
+    pub forwarded: u32,
+}
+
+impl Delivered {
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.forwarded += other.forwarded;
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
+fn later(now: Timestamp, time: Duration) -> Timestamp {
+    now.checked_add(time).unwrap_or(Timestamp::MAX)
+}
+
+fn earlier(now: Timestamp, time: Duration) -> Timestamp {
+    now.checked_sub(time).unwrap_or(Timestamp::MIN)
+}
+
+/// Whether a pause still lasts. One that is longer than any was set by a clock that was ahead.
+fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_some_and(|until| until > now && until <= later(now, LONGEST_PAUSE))
+}
+
+impl Desk {
+    /// Sends everything that is due. It takes half a minute, or as long as the slowest channel may take for two messages.
+    /// A channel that fails is counted in the result, and no error.
+    ///
+    /// # Errors
+    /// Where the state cannot be read or written, and kind `Interrupted`.
+    pub async fn deliver(&self, now: Timestamp, cancel: &CancellationToken) -> Result<Delivered> {
+        let _one = self.delivering.lock().await;
+        self.canary(now)?;
+        self.adopt(now)?;
+        let mut all = Delivered::default();
+        // What a channel refuses is for the next one at once, and if need be for the one after it.
+        for _ in 0..=self.settings.channels.len() {
+            let rounds = self.settings.channels.iter().map(|channel| self.round(channel, now, cancel));
+            let mut forwarded = 0;
+            for round in join_all(rounds).await {
+                let round = round?;
+                forwarded += round.forwarded;
+                all.add(round);
+            }
+            if forwarded == 0 {
+                break;
+            }
+        }
+        self.state.forget_alerts(earlier(now, REMEMBER))?;
+        if cancel.is_cancelled() { Err(Error::interrupted()) } else { Ok(all) }
+    }
+
+    /// Sends what is due on one channel, until it fails, and gives the next ones what a failing one does not take.
+    async fn round(
+        &self,
+        channel: &RoutedChannel,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> Result<Delivered> {
+        let (route, mut done) = (&channel.route, Delivered::default());
+        let mut health = self.state.channel_health(&route.name)?;
+        let urgent = route.waits_until(Severity::Warning, now).is_some();
+        let due = Which { urgent, held: Some((now, later(now, LONGEST_PAUSE))), limit: ROUND };
+        if !lasts(health.retry_at, now) {
+            let queue = self.state.waiting(&route.name, due)?;
+            self.send(channel, queue.into(), &mut health, &mut done, now, cancel).await?;
+        }
+        if health.failures >= FAILURES {
+            for message in self.state.waiting(&route.name, Which { held: None, limit: WAITING, ..due })? {
+                done.forwarded += u32::from(self.fall_back(route, &message)?);
+            }
+            if health.failing_since.is_some_and(|since| since < earlier(now, GIVE_UP)) {
+                self.state.give_up_before(earlier(now, GIVE_UP), &route.name, now)?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Sends these messages one after the other.
+    async fn send(
+        &self,
+        channel: &RoutedChannel,
+        mut queue: VecDeque<Waiting>,
+        health: &mut ChannelHealth,
+        done: &mut Delivered,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let route = &channel.route;
+        let (started, mut refusals, mut asked_another) = (Instant::now(), 0, false);
+        while let Some(message) = queue.pop_front() {
+            let text = Message::of(&message.notice, message.number, &self.settings.agent, message.at);
+            match channel.channel.send(&text, cancel).await {
+                Ok(sent) => {
+                    let lacking = match &sent {
+                        Sent::All => None,
+                        Sent::Some(lacking) => Some(lacking.as_str()),
+                    };
+                    self.state.delivered(message.number, &route.name, lacking, now)?;
+                    *health = ChannelHealth::default();
+                    done.sent += 1;
+                }
+                Err(e) if e.kind == ChannelErrorKind::Cancelled => return Ok(()),
+                Err(e) => {
+                    done.failed += 1;
+                    self.failed(route, &message, &e, health, now)?;
+                    if e.is_permanent() {
+                        done.forwarded += u32::from(self.fall_back(route, &message)?);
+                        refusals += 1;
+                    } else if asked_another || message.attempts + 1 < FAILURES {
+                        return Ok(());
+                    } else {
+                        // One that the channel can never take must not hold up all others: now and then another
+                        // one is tried behind it, and if that is taken, the channel is well.
+                        asked_another = true;
+                        queue.drain(..queue.len().saturating_sub(1));
+                    }
+                }
+            }
+            if refusals >= REFUSALS || started.elapsed() >= LONGEST_ROUND {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(
+        &self,
+        route: &Route,
+        message: &Waiting,
+        e: &ChannelError,
+        health: &mut ChannelHealth,
+        now: Timestamp,
+    ) -> Result<()> {
+        tracing::warn!(channel = %route.name, error = %e, "an alert channel did not take a message");
+        health.failures = health.failures.saturating_add(1);
+        health.failing_since = Some(health.failing_since.unwrap_or(now).min(now));
+        health.retry_at = (!e.is_permanent()).then(|| later(now, pause(health.failures)));
+        health.error = Some(e.to_string());
+        let next_at = later(now, pause(message.attempts.saturating_add(1)));
+        self.state.not_delivered(message.number, &route.name, next_at, health)?;
+        if message.attempts > 0 && message.at < earlier(now, GIVE_UP) {
+            self.state.give_up(message.number, &route.name, now)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a message to the first channel of the list that has not had it, unless one before that has taken it, or is
+    /// about to. True if one more channel has it now.
+    fn fall_back(&self, route: &Route, message: &Waiting) -> Result<bool> {
+        let copies = self.state.copies_of(message.number)?;
+        for name in &route.fallback {
+            let Some(next) = self.channel(name) else { continue };
+            // The rules for the configuration say so too; this holds whatever the configuration was before.
+            if !next.audience.may_hear_of(message.notice.database()) {
+                continue;
+            }
+            let Some(copy) = copies.iter().find(|copy| copy.channel == *name) else {
+                self.state.forward(message.number, name)?;
+                return Ok(true);
+            };
+            let fresh = !copy.done && copy.attempts == 0;
+            if copy.delivered || (fresh && !is_failing(&self.state.channel_health(name)?)) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn channel(&self, name: &ChannelName) -> Option<&Route> {
+        let routes = self.settings.channels.iter().map(|channel| &channel.route);
+        routes.into_iter().find(|route| route.name == *name)
+    }
+
+    /// Messages for channels that the configuration no longer has go to those that want them now.
+    fn adopt(&self, now: Timestamp) -> Result<()> {
+        for orphaned in self.state.awaited_channels()? {
+            if self.channel(&orphaned).is_some() {
+                continue;
+            }
+            let all = Which { urgent: false, held: None, limit: WAITING };
+            for message in self.state.waiting(&orphaned, all)? {
+                if let Notice::Incident(event) = &message.notice {
+                    for name in self.readers(event)? {
+                        self.state.forward(message.number, &name)?;
+                    }
+                }
+                self.state.give_up(message.number, &orphaned, now)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,391 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex as StdMutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::civil::Time;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::alert::{ChannelError, Message, Purpose, Sent};
+use crate::model::route::{Audience, Quiet};
+
+/// A channel that does what it is told, and remembers what it took.
+#[derive(Debug, Default)]
+struct Fake {
+    took: StdMutex<Vec<Message>>,
+    mood: StdMutex<Mood>,
+    tries: StdMutex<u32>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Mood {
+    #[default]
+    Well,
+    Down,
+    Refusing,
+    Hanging,
+}
+
+#[async_trait]
+impl Channel for Fake {
+    fn describe(&self) -> String {
+        "fake".to_owned()
+    }
+
+    async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
+        *self.tries.lock().unwrap() += 1;
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Well => {
+                self.took.lock().unwrap().push(message.clone());
+                Ok(Sent::All)
+            }
+            Mood::Down => Err(ChannelError::unavailable("it is down", "Wait.")),
+            Mood::Refusing => Err(ChannelError::refused("it refuses", "Ask it.")),
+            Mood::Hanging => {
+                tokio::select! {
+                    () = cancel.cancelled() => Err(ChannelError::cancelled()),
+                    () = tokio::time::sleep(Duration::from_secs(20)) => Err(ChannelError::unavailable("it hangs", "Wait.")),
+                }
+            }
+        }
+    }
+
+    async fn check(&self, _cancel: &CancellationToken) -> Result<String, ChannelError> {
+        Ok("well".to_owned())
+    }
+}
+
+impl Fake {
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// What it took: purpose and subject without the agent.
+    fn took(&self) -> Vec<String> {
+        self.took.lock().unwrap().iter().map(|m| m.subject.replace("[marbre db1] ", "")).collect()
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    channels: Vec<(Route, Arc<Fake>)>,
+    desk: Desk,
+}
+
+fn at(second: i64) -> Timestamp {
+    // 02:13:20 in UTC.
+    Timestamp::from_second(1_795_054_400 + second).unwrap()
+}
+
+fn route(name: &str, role: Role) -> Route {
+    Route {
+        name: name.parse().unwrap(),
+        role,
+        audience: Audience::Everything,
+        floor: Severity::Warning,
+        quiet: None,
+        fallback: Vec::new(),
+    }
+}
+
+fn main_route(name: &str) -> Route {
+    route(name, Role::Main)
+}
+
+fn with_fallback(name: &str, fallback: &[&str]) -> Route {
+    Route { fallback: fallback.iter().map(|name| name.parse().unwrap()).collect(), ..main_route(name) }
+}
+
+fn settings(channels: &[(Route, Arc<Fake>)]) -> DeskSettings {
+    let routed = |(route, fake): &(Route, Arc<Fake>)| RoutedChannel {
+        route: route.clone(),
+        channel: Arc::clone(fake) as Arc<dyn Channel>,
+    };
+    DeskSettings {
+        agent: "db1".to_owned(),
+        policy: Policy::default(),
+        canary: Some(("@daily".parse().unwrap(), TimeZone::UTC)),
+        channels: channels.iter().map(routed).collect(),
+    }
+}
+
+impl World {
+    fn new(routes: Vec<Route>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let channels: Vec<_> = routes.into_iter().map(|route| (route, Arc::new(Fake::default()))).collect();
+        let desk = Desk::new(settings(&channels), State::open(folder.path()).unwrap());
+        Self { folder, channels, desk }
+    }
+
+    fn restart(&mut self) {
+        self.desk = Desk::new(settings(&self.channels), State::open(self.folder.path()).unwrap());
+    }
+
+    fn fake(&self, name: &str) -> &Fake {
+        &self.channels.iter().find(|(route, _)| route.name.as_str() == name).unwrap().1
+    }
+
+    async fn deliver(&self, second: i64) -> Delivered {
+        self.desk.deliver(at(second), &CancellationToken::new()).await.unwrap()
+    }
+
+    async fn look(&self, second: i64, conditions: &[Condition]) -> Delivered {
+        self.desk.observe(conditions, &[], at(second)).unwrap();
+        self.deliver(second).await
+    }
+}
+
+fn wrong(database: Option<&str>, object: &str, severity: Severity) -> Condition {
+    Condition {
+        kind: ConditionKind::TargetFailing,
+        severity,
+        database: database.map(|text| text.parse().unwrap()),
+        object: Some(object.to_owned()),
+        summary: format!("{object} is down."),
+        stage: None,
+        error: None,
+        targets: Vec::new(),
+        proven_at: None,
+        remedy: "Repair it.".to_owned(),
+    }
+}
+
+const HOUR: i64 = 3600;
+
+#[tokio::test]
+async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
+    let mut world = World::new(vec![
+        with_fallback("mail", &["hook", "sms"]),
+        route("hook", Role::Fallback),
+        route("sms", Role::Fallback),
+    ]);
+    let nas = [wrong(None, "nas", Severity::Critical)];
+    world.fake("mail").is(Mood::Down);
+    world.fake("hook").is(Mood::Refusing);
+    assert_eq!(world.look(0, &nas).await, Delivered { sent: 0, failed: 1, forwarded: 0 });
+    assert_eq!(world.deliver(29).await, Delivered::default(), "not before its time");
+    assert_eq!(world.deliver(30).await.failed, 1);
+    world.restart();
+    assert_eq!(world.deliver(89).await, Delivered::default());
+    // The third failure in a row: the hook gets it, refuses at once, and then the last of the list.
+    let done = world.deliver(90).await;
+    assert_eq!((done.sent, done.forwarded), (1, 2), "{done:?}");
+    assert_eq!(world.fake("sms").took(), ["critical: nas is down."]);
+    let failing: Vec<_> =
+        world.desk.conditions().unwrap().into_iter().map(|c| (c.object, c.severity)).collect();
+    let name = |text: &str| Some(text.to_owned());
+    assert_eq!(failing, [(name("mail"), Severity::Critical), (name("hook"), Severity::Warning)]);
+    world.deliver(91).await;
+    assert_eq!(world.fake("sms").took().len(), 1, "once is enough");
+    // What is wrong with the mail goes by the way that works, at once.
+    world.look(100, &nas).await;
+    assert!(world.fake("sms").took()[1].contains("The alert channel"), "{:?}", world.fake("sms").took());
+    // When it is well again, it gets all that it missed, in order.
+    world.fake("mail").is(Mood::Well);
+    world.deliver(90 + HOUR).await;
+    assert_eq!(world.fake("mail").took()[0], "critical: nas is down.");
+    assert!(world.desk.conditions().unwrap().iter().all(|c| c.object.as_deref() == Some("hook")));
+    // The end of it reaches everybody who heard of it, also in the place of another.
+    world.look(2 * HOUR, &[]).await;
+    world.look(3 * HOUR, &[]).await;
+    for name in ["mail", "sms"] {
+        let took = world.fake(name).took();
+        assert!(took.contains(&"resolved: nas is down.".to_owned()), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_told_twice_over_restarts() {
+    let mut world = World::new(vec![main_route("mail")]);
+    let nas = [wrong(None, "nas", Severity::Warning)];
+    world.desk.observe(&nas, &[], at(0)).unwrap();
+    world.restart();
+    world.deliver(1).await;
+    for n in 2..50 {
+        world.restart();
+        world.look(n, &nas).await;
+    }
+    assert_eq!(world.fake("mail").took(), ["warning: nas is down."]);
+    assert_eq!(world.desk.incidents().unwrap()[0].sightings, 49);
+    world.restart();
+    world.look(25 * HOUR, &nas).await;
+    assert_eq!(world.fake("mail").took()[1..], ["escalated, warning: nas is down."]);
+    let took = world.fake("mail").took.lock().unwrap();
+    assert_eq!((&took[0].thread, &took[0].thread), (&took[0].id, &took[1].thread));
+}
+
+#[tokio::test]
+async fn each_hears_what_is_theirs() {
+    let gazette = Audience::Publishers(BTreeSet::from(["gazette".parse().unwrap()]));
+    let world = World::new(vec![
+        with_fallback("ops", &["gazette"]),
+        Route { audience: gazette, ..main_route("gazette") },
+        Route { floor: Severity::Critical, ..main_route("loud") },
+        route("boss", Role::Escalation),
+        route("spare", Role::Fallback),
+    ]);
+    let seen = [
+        wrong(Some("gazette/abonnes"), "a", Severity::Warning),
+        wrong(Some("matin/abonnes"), "b", Severity::Critical),
+        wrong(None, "c", Severity::Critical),
+    ];
+    world.look(0, &seen).await;
+    assert_eq!(world.fake("ops").took().len(), 3);
+    assert_eq!(world.fake("gazette").took(), ["warning: gazette/abonnes: a is down."]);
+    assert_eq!(world.fake("loud").took().len(), 2);
+    assert_eq!(world.fake("boss").took().len(), 0);
+    world.look(HOUR, &seen).await;
+    assert_eq!(world.fake("boss").took().len(), 2, "the critical ones are escalated after an hour");
+    // Even a fallback that should not be there tells a publisher nothing of others.
+    world.fake("ops").is(Mood::Refusing);
+    let more =
+        [&seen[..], &[wrong(None, "d", Severity::Critical), wrong(Some("matin/x"), "e", Severity::Critical)]]
+            .concat();
+    world.look(2 * HOUR, &more).await;
+    world.look(3 * HOUR, &[]).await;
+    world.look(4 * HOUR, &[]).await;
+    let took = world.fake("gazette").took();
+    assert!(took.iter().all(|subject| subject.contains("gazette/abonnes")), "{took:?}");
+    assert!(took.iter().any(|subject| subject.starts_with("resolved")), "{took:?}");
+    let boss = world.fake("boss").took();
+    assert_eq!(boss.iter().filter(|s| s.starts_with("resolved")).count(), 2, "{boss:?}");
+    assert_eq!(world.fake("spare").took().len(), 0);
+}
+
+#[tokio::test]
+async fn quiet_hours_hold_back_what_can_wait_and_nothing_else() {
+    let quiet = Quiet {
+        from: Time::new(22, 0, 0, 0).unwrap(),
+        to: Time::new(7, 0, 0, 0).unwrap(),
+        zone: TimeZone::UTC,
+    };
+    let mut world = World::new(vec![Route { quiet: Some(quiet), ..main_route("mail") }]);
+    // More than one round looks at.
+    let mut seen: Vec<_> = (0..60).map(|n| wrong(None, &format!("w{n}"), Severity::Warning)).collect();
+    world.look(0, &seen).await;
+    assert_eq!(world.fake("mail").took().len(), 0);
+    seen.push(wrong(None, "fire", Severity::Critical));
+    world.look(60, &seen).await;
+    assert_eq!(world.fake("mail").took(), ["critical: fire is down."]);
+    world.restart();
+    assert_eq!(world.deliver(4 * HOUR).await, Delivered::default());
+    world.deliver(5 * HOUR).await;
+    world.deliver(5 * HOUR).await;
+    assert_eq!(world.fake("mail").took().len(), 61);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_holds_nobody_up() {
+    let world = World::new(vec![main_route("hook"), main_route("mail")]);
+    world.fake("hook").is(Mood::Hanging);
+    let nas = [wrong(None, "nas", Severity::Critical), wrong(None, "ovh", Severity::Critical)];
+    let start = tokio::time::Instant::now();
+    let done = world.look(0, &nas).await;
+    assert_eq!((done.sent, done.failed), (2, 1));
+    assert_eq!(start.elapsed().as_secs(), 20, "one attempt, not one for each message");
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let stopped = world.desk.deliver(at(60), &cancel).await.unwrap_err();
+    assert_eq!(stopped.kind(), crate::error::ErrorKind::Interrupted);
+}
+
+#[tokio::test]
+async fn one_message_that_is_refused_holds_up_no_other() {
+    let world = World::new(vec![main_route("hook")]);
+    world.fake("hook").is(Mood::Refusing);
+    world.look(0, &[wrong(None, "a", Severity::Critical)]).await;
+    world.fake("hook").is(Mood::Well);
+    // The first one waits for its time, a newer one does not.
+    let both = [wrong(None, "a", Severity::Critical), wrong(None, "b", Severity::Critical)];
+    world.look(1, &both).await;
+    let took = world.fake("hook").took();
+    assert!(took.contains(&"critical: b is down.".to_owned()), "{took:?}");
+    assert!(!took.contains(&"critical: a is down.".to_owned()));
+    world.deliver(31).await;
+    assert!(world.fake("hook").took().contains(&"critical: a is down.".to_owned()));
+}
+
+#[tokio::test]
+async fn what_no_channel_takes_for_days_is_given_up_and_the_pauses_grow() {
+    let world = World::new(vec![main_route("mail")]);
+    world.fake("mail").is(Mood::Down);
+    let nas = [wrong(None, "nas", Severity::Critical)];
+    world.look(0, &nas).await;
+    for minute in 1..6 * 24 * 60 {
+        world.deliver(minute * 60).await;
+    }
+    let tries = *world.fake("mail").tries.lock().unwrap();
+    assert!((60..90).contains(&tries), "{tries} attempts in the three days in which it was tried");
+    world.fake("mail").is(Mood::Well);
+    world.look(7 * 24 * HOUR, &nas).await;
+    // What is still wrong is told anew.
+    assert!(
+        world.fake("mail").took().iter().any(|s| s.contains("nas is down")),
+        "{:?}",
+        world.fake("mail").took()
+    );
+}
+
+#[tokio::test]
+async fn messages_for_a_channel_that_is_gone_go_to_those_that_are_there() {
+    let mut world = World::new(vec![main_route("old")]);
+    world.fake("old").is(Mood::Down);
+    world.look(0, &[wrong(None, "nas", Severity::Critical)]).await;
+    world.channels = vec![(main_route("new"), Arc::default())];
+    world.restart();
+    world.deliver(1).await;
+    assert_eq!(world.fake("new").took(), ["critical: nas is down."]);
+}
+
+#[tokio::test]
+async fn pings_say_success_only_for_what_is_proven() {
+    let abonnes: DatabaseId = "gazette/abonnes".parse().unwrap();
+    let mut world = World::new(vec![
+        route("hc", Role::Job(abonnes.clone(), JobKind::Snapshot)),
+        route("alive", Role::Canary),
+        main_route("mail"),
+    ]);
+    let phases = |world: &World, name: &str| -> Vec<Purpose> {
+        world.fake(name).took.lock().unwrap().iter().map(|m| m.purpose).collect()
+    };
+    world.desk.job(&abonnes, JobKind::Snapshot, Phase::Start, at(0)).unwrap();
+    world.desk.job(&abonnes, JobKind::Drill, Phase::Start, at(0)).unwrap();
+    world.deliver(0).await;
+    world.desk.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, false), at(60)).unwrap();
+    world.deliver(60).await;
+    world.desk.job(&abonnes, JobKind::Snapshot, Phase::Start, at(120)).unwrap();
+    world.desk.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, true), at(180)).unwrap();
+    world.deliver(180).await;
+    let [start, success, fail] = [Phase::Start, Phase::Success, Phase::Fail].map(Purpose::Ping);
+    assert_eq!(phases(&world, "hc"), [start, fail, success]);
+    // The canary: at first, and then once a day, however long nobody looked.
+    assert_eq!(phases(&world, "alive"), [success]);
+    world.restart();
+    world.deliver(21 * HOUR).await;
+    assert_eq!(phases(&world, "alive").len(), 1);
+    world.fake("mail").is(Mood::Refusing);
+    world.look(21 * HOUR + 1, &[wrong(None, "nas", Severity::Critical)]).await;
+    world.deliver(99 * HOUR).await;
+    world.deliver(99 * HOUR + 1).await;
+    assert_eq!(phases(&world, "alive"), [success, fail], "it says that nobody is told");
+    assert_eq!(world.fake("mail").took().len(), 0, "no incidents were opened by pings");
+}
+
+#[tokio::test]
+async fn a_test_tells_no_monitor_that_a_job_is_done() {
+    let abonnes: DatabaseId = "gazette/abonnes".parse().unwrap();
+    let world = World::new(vec![
+        route("hc", Role::Job(abonnes, JobKind::Snapshot)),
+        main_route("mail"),
+        main_route("x"),
+    ]);
+    world.fake("x").is(Mood::Refusing);
+    let channels = settings(&world.channels).channels;
+    let report = test(&channels, "db1", at(0), &CancellationToken::new()).await;
+    let ok: Vec<bool> = report.channels.iter().map(|c| c.ok).collect();
+    assert_eq!(ok, [true, true, false]);
+    assert_eq!((world.fake("hc").took().len(), world.fake("mail").took().len()), (0, 1));
+    assert_eq!(report.error().unwrap().kind().exit_code(), 8);
+}

@@ -1,0 +1,104 @@
+//! Incidents, and together with each change what people are to be told of it.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::outbox::{Post, save_post};
+use super::{State, whole_second};
+use crate::error::{Result, ResultExt};
+use crate::model::incident::Incident;
+
+impl State {
+    /// Every open incident, and those that were resolved at this moment or later.
+    pub fn incidents(&self, resolved_since: Timestamp) -> Result<Vec<Incident>> {
+        let what = "read incidents from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT body FROM incident WHERE resolved_at IS NULL OR resolved_at >= ?1 ORDER BY name",
+            )
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([whole_second(resolved_since)], |r| r.get::<_, String>(0))
+            .or_internal(what)?;
+        rows.map(|row| serde_json::from_str(&row.or_internal(what)?).or_internal(what)).collect()
+    }
+
+    /// Every incident that is open.
+    pub fn open_incidents(&self) -> Result<Vec<Incident>> {
+        let mut open = self.incidents(Timestamp::MAX)?;
+        open.retain(Incident::is_open);
+        Ok(open)
+    }
+
+    /// Saves changed incidents and puts down what is to be told: all of it or nothing.
+    pub fn save_incidents(&self, changed: &[Incident], posts: &[Post]) -> Result<()> {
+        let mut db = self.db();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            for incident in changed {
+                save_incident(&transaction, incident)?;
+            }
+            for post in posts {
+                save_post(&transaction, post)?;
+            }
+            transaction.commit()
+        };
+        write().or_internal("save incidents in the state")
+    }
+
+    /// Up to when the canaries of this rule are accounted for. `None` for a rule that was not followed before.
+    pub fn canary_accounted(&self, rule: &str) -> Result<Option<Timestamp>> {
+        let at: Option<String> = self
+            .db()
+            .query_row("SELECT accounted FROM canary WHERE rule = ?1", [rule], |r| r.get(0))
+            .optional()
+            .or_internal("read the last canary from the state")?;
+        at.as_deref().map(super::parse).transpose()
+    }
+
+    /// Accounts for the canaries up to this moment, and puts one down if there is one: both or neither.
+    pub fn account_canary(&self, rule: &str, at: Timestamp, post: Option<&Post>) -> Result<()> {
+        let mut db = self.db();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO canary (one, rule, accounted) VALUES (1, ?1, ?2)",
+                [rule, &at.to_string()],
+            )?;
+            if let Some(post) = post {
+                save_post(&transaction, post)?;
+            }
+            transaction.commit()
+        };
+        write().or_internal("save a canary in the state")
+    }
+
+    /// Forgets incidents that were resolved before this moment, and messages of before it that nobody waits for.
+    pub fn forget_alerts(&self, before: Timestamp) -> Result<()> {
+        let mut db = self.db();
+        let before = whole_second(before);
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            transaction.execute("DELETE FROM incident WHERE resolved_at < ?1", [&before])?;
+            transaction.execute(
+                "DELETE FROM notice WHERE at < ?1
+                 AND NOT EXISTS (SELECT 1 FROM outbox WHERE notice = notice.id AND done_at IS NULL)",
+                [&before],
+            )?;
+            transaction.execute("DELETE FROM outbox WHERE notice NOT IN (SELECT id FROM notice)", [])?;
+            transaction.commit()
+        };
+        write().or_internal("forget old incidents in the state")
+    }
+}
+
+fn save_incident(db: &Connection, incident: &Incident) -> rusqlite::Result<()> {
+    let body =
+        serde_json::to_string(incident).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    db.execute(
+        "INSERT OR REPLACE INTO incident (name, resolved_at, body) VALUES (?1, ?2, ?3)",
+        params![incident.name(), incident.resolved_at.map(whole_second), body],
+    )
+    .map(drop)
+}

@@ -1,0 +1,373 @@
+//! Messages on their way: each notice once, and once for each channel that is to take it.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{State, parse, whole_second};
+use crate::error::{Result, ResultExt};
+use crate::model::condition::Severity;
+use crate::model::id::ChannelName;
+use crate::model::notice::Notice;
+
+/// A notice to put down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// What is to be said.
+    pub notice: Notice,
+    /// When it was found.
+    pub at: Timestamp,
+    /// To whom.
+    pub channels: Vec<ChannelName>,
+    /// It makes those before it to these channels pointless: a job that has ended needs no word on its start.
+    pub supersedes: bool,
+}
+
+/// A message that a channel has not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The number of its notice.
+    pub number: i64,
+    /// What is to be said.
+    pub notice: Notice,
+    /// When it was found.
+    pub at: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// Which messages are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Which {
+    /// Only what is critical.
+    pub urgent: bool,
+    /// None that is to be tried again within this time only: after the first moment, up to the second.
+    pub held: Option<(Timestamp, Timestamp)>,
+    /// How many.
+    pub limit: u32,
+}
+
+/// How a notice stands at one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The channel has taken it.
+    pub delivered: bool,
+    /// It is tried no more.
+    pub done: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// How a channel does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChannelHealth {
+    /// How often it failed since it last took a message.
+    pub failures: u32,
+    /// Since when.
+    pub failing_since: Option<Timestamp>,
+    /// When it may be tried again.
+    pub retry_at: Option<Timestamp>,
+    /// Why it failed last.
+    pub error: Option<String>,
+    /// Who of its people did not get the last message that it took.
+    pub lacking: Option<String>,
+    /// When it last took a message.
+    pub last_delivery: Option<Timestamp>,
+}
+
+const READ: &str = "read messages from the state";
+const SAVE: &str = "save messages in the state";
+
+impl State {
+    /// Puts a notice down.
+    pub fn post(&self, post: &Post) -> Result<()> {
+        self.save_incidents(&[], std::slice::from_ref(post))
+    }
+
+    /// The oldest messages that a channel has not taken.
+    pub fn waiting(&self, channel: &ChannelName, which: Which) -> Result<Vec<Waiting>> {
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT id, body, at, attempts FROM outbox JOIN notice ON id = notice
+                 WHERE channel = ?1 AND done_at IS NULL AND (urgent OR NOT ?2)
+                 AND (next_at IS NULL OR next_at NOT BETWEEN ?3 AND ?4)
+                 ORDER BY id LIMIT ?5",
+            )
+            .or_internal(READ)?;
+        let stored = |r: &Row<'_>| -> rusqlite::Result<(i64, String, String, u32)> {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+        };
+        // Up to the second after it, a time is that of its second.
+        let (from, to) = which.held.map_or((String::new(), String::new()), |(from, to)| {
+            (whole_second(from) + "~", whole_second(to) + "~")
+        });
+        let values = params![channel.as_str(), which.urgent, from, to, which.limit];
+        let rows = statement.query_map(values, stored).or_internal(READ)?;
+        rows.map(|row| {
+            let (number, body, at, attempts) = row.or_internal(READ)?;
+            let notice = serde_json::from_str(&body).or_internal(READ)?;
+            Ok(Waiting { number, notice, at: parse(&at)?, attempts })
+        })
+        .collect()
+    }
+
+    /// The channels for which messages wait.
+    pub fn awaited_channels(&self) -> Result<Vec<ChannelName>> {
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached("SELECT DISTINCT channel FROM outbox WHERE done_at IS NULL")
+            .or_internal(READ)?;
+        let rows = statement.query_map([], |r| r.get::<_, String>(0)).or_internal(READ)?;
+        rows.map(|row| parse(&row.or_internal(READ)?)).collect()
+    }
+
+    /// How a notice stands at each channel that was to take it.
+    pub fn copies_of(&self, number: i64) -> Result<Vec<Copy>> {
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT channel, delivered, done_at IS NOT NULL, attempts FROM outbox WHERE notice = ?1",
+            )
+            .or_internal(READ)?;
+        let stored = |r: &Row<'_>| -> rusqlite::Result<(String, bool, bool, u32)> {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+        };
+        let rows = statement.query_map([number], stored).or_internal(READ)?;
+        rows.map(|row| {
+            let (channel, delivered, done, attempts) = row.or_internal(READ)?;
+            Ok(Copy { channel: parse(&channel)?, delivered, done, attempts })
+        })
+        .collect()
+    }
+
+    /// The channels that were told of an incident, or will be.
+    pub fn channels_told_of(&self, incident: &str) -> Result<Vec<ChannelName>> {
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT DISTINCT channel FROM outbox JOIN notice ON id = notice WHERE incident = ?1",
+            )
+            .or_internal(READ)?;
+        let rows = statement.query_map([incident], |r| r.get::<_, String>(0)).or_internal(READ)?;
+        rows.map(|row| parse(&row.or_internal(READ)?)).collect()
+    }
+
+    /// Gives a notice to one more channel. What that channel has already stays as it is.
+    pub fn forward(&self, number: i64, channel: &ChannelName) -> Result<()> {
+        save_copy(&self.db(), number, channel).or_internal(SAVE)
+    }
+
+    /// A channel has taken a message: both become known together.
+    pub fn delivered(
+        &self,
+        number: i64,
+        channel: &ChannelName,
+        lacking: Option<&str>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let health = ChannelHealth {
+            lacking: lacking.map(str::to_owned),
+            last_delivery: Some(at),
+            ..ChannelHealth::default()
+        };
+        let mut db = self.db();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "UPDATE outbox SET attempts = attempts + 1, done_at = ?3, delivered = 1, error = NULL
+                 WHERE notice = ?1 AND channel = ?2",
+                params![number, channel.as_str(), whole_second(at)],
+            )?;
+            save_health(&transaction, channel, &health)?;
+            transaction.commit()
+        };
+        write().or_internal(SAVE)
+    }
+
+    /// A channel has not taken a message, and what that makes of the channel.
+    pub fn not_delivered(
+        &self,
+        number: i64,
+        channel: &ChannelName,
+        next_at: Timestamp,
+        health: &ChannelHealth,
+    ) -> Result<()> {
+        let mut db = self.db();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "UPDATE outbox SET attempts = attempts + 1, next_at = ?3, error = ?4
+                 WHERE notice = ?1 AND channel = ?2",
+                params![number, channel.as_str(), whole_second(next_at), health.error],
+            )?;
+            save_health(&transaction, channel, health)?;
+            transaction.commit()
+        };
+        write().or_internal(SAVE)
+    }
+
+    /// What was found before this moment is tried no more on this channel.
+    pub fn give_up_before(&self, before: Timestamp, channel: &ChannelName, at: Timestamp) -> Result<()> {
+        self.db()
+            .execute(
+                "UPDATE outbox SET done_at = ?3 WHERE channel = ?2 AND done_at IS NULL
+                 AND notice IN (SELECT id FROM notice WHERE at < ?1)",
+                params![whole_second(before), channel.as_str(), whole_second(at)],
+            )
+            .or_internal(SAVE)
+            .map(drop)
+    }
+
+    /// A message is tried no more.
+    pub fn give_up(&self, number: i64, channel: &ChannelName, at: Timestamp) -> Result<()> {
+        self.db()
+            .execute(
+                "UPDATE outbox SET done_at = ?3 WHERE notice = ?1 AND channel = ?2 AND done_at IS NULL",
+                params![number, channel.as_str(), whole_second(at)],
+            )
+            .or_internal(SAVE)
+            .map(drop)
+    }
+
+    /// How a channel does. One that has never been used does well.
+    pub fn channel_health(&self, channel: &ChannelName) -> Result<ChannelHealth> {
+        type Stored = (u32, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+        let stored = |r: &Row<'_>| -> rusqlite::Result<Stored> {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
+        };
+        let row = self
+            .db()
+            .query_row(
+                "SELECT failures, failing_since, retry_at, error, lacking, last_delivery FROM channel WHERE name = ?1",
+                [channel.as_str()],
+                stored,
+            )
+            .optional()
+            .or_internal("read an alert channel from the state")?;
+        let Some((failures, failing_since, retry_at, error, lacking, last_delivery)) = row else {
+            return Ok(ChannelHealth::default());
+        };
+        let time = |text: Option<String>| text.as_deref().map(parse).transpose();
+        Ok(ChannelHealth {
+            failures,
+            failing_since: time(failing_since)?,
+            retry_at: time(retry_at)?,
+            error,
+            lacking,
+            last_delivery: time(last_delivery)?,
+        })
+    }
+}
+
+fn save_health(db: &Connection, channel: &ChannelName, health: &ChannelHealth) -> rusqlite::Result<()> {
+    let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    db.execute(
+        "INSERT OR REPLACE INTO channel (name, failures, failing_since, retry_at, error, lacking, last_delivery)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            channel.as_str(),
+            health.failures,
+            time(health.failing_since),
+            time(health.retry_at),
+            health.error,
+            health.lacking,
+            time(health.last_delivery)
+        ],
+    )
+    .map(drop)
+}
+
+/// Puts down a notice and a copy for each channel, in the transaction of its caller.
+pub(super) fn save_post(db: &Connection, post: &Post) -> rusqlite::Result<()> {
+    let body = serde_json::to_string(&post.notice)
+        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let incident = match &post.notice {
+        Notice::Incident(event) => Some(event.incident.name()),
+        Notice::Job { .. } | Notice::Canary { .. } => None,
+    };
+    db.execute(
+        "INSERT INTO notice (at, incident, urgent, body) VALUES (?1, ?2, ?3, ?4)",
+        params![whole_second(post.at), incident, post.notice.severity() == Severity::Critical, body],
+    )?;
+    let number = db.last_insert_rowid();
+    for channel in &post.channels {
+        if post.supersedes {
+            db.execute(
+                "UPDATE outbox SET done_at = ?2 WHERE channel = ?1 AND done_at IS NULL",
+                [channel.as_str(), &whole_second(post.at)],
+            )?;
+        }
+        save_copy(db, number, channel)?;
+    }
+    Ok(())
+}
+
+fn save_copy(db: &Connection, number: i64, channel: &ChannelName) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR IGNORE INTO outbox (notice, channel) VALUES (?1, ?2)",
+        params![number, channel.as_str()],
+    )
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::notice::Phase;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + second).unwrap()
+    }
+
+    const WHICH: Which = Which { urgent: false, held: None, limit: 10 };
+
+    fn post(second: i64, phase: Phase, supersedes: bool) -> Post {
+        let database = "gazette/abonnes".parse().unwrap();
+        let notice = Notice::Job { database, kind: crate::model::job::JobKind::Snapshot, phase };
+        Post { notice, at: at(second), channels: vec!["hc".parse().unwrap()], supersedes }
+    }
+
+    #[test]
+    fn what_is_put_down_stays_until_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let hc: ChannelName = "hc".parse().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        state.post(&post(0, Phase::Start, false)).unwrap();
+        state.post(&post(1, Phase::Success, false)).unwrap();
+        drop(state);
+        let state = State::open(folder.path()).unwrap();
+        let waiting = state.waiting(&hc, WHICH).unwrap();
+        assert_eq!(waiting.iter().map(|w| w.at).collect::<Vec<_>>(), [at(0), at(1)]);
+        let failing =
+            ChannelHealth { failures: 1, error: Some("down".to_owned()), ..ChannelHealth::default() };
+        state.not_delivered(waiting[0].number, &hc, at(30), &failing).unwrap();
+        assert_eq!(state.channel_health(&hc).unwrap(), failing);
+        let held = |second| Which { held: Some((at(second), at(second + 3600))), ..WHICH };
+        assert_eq!(state.waiting(&hc, held(29)).unwrap()[0].at, at(1));
+        assert_eq!(state.waiting(&hc, held(30)).unwrap()[0].at, at(0));
+        assert_eq!(state.waiting(&hc, held(-86_400)).unwrap()[0].at, at(0), "by a clock that was ahead");
+        state.delivered(waiting[0].number, &hc, None, at(31)).unwrap();
+        assert_eq!(state.channel_health(&hc).unwrap().last_delivery, Some(at(31)));
+        assert_eq!(state.waiting(&hc, WHICH).unwrap().len(), 1);
+        assert!(state.copies_of(waiting[0].number).unwrap()[0].delivered);
+        // A newer ping makes an older one pointless.
+        state.post(&post(2, Phase::Fail, true)).unwrap();
+        let left: Vec<Timestamp> = state.waiting(&hc, WHICH).unwrap().iter().map(|w| w.at).collect();
+        assert_eq!(left, [at(2)]);
+    }
+
+    #[test]
+    fn only_what_nobody_waits_for_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let hc: ChannelName = "hc".parse().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        (0..3).for_each(|n| state.post(&post(n, Phase::Start, false)).unwrap());
+        let first = state.waiting(&hc, WHICH).unwrap()[0].number;
+        state.give_up(first, &hc, at(9)).unwrap();
+        state.forget_alerts(at(100)).unwrap();
+        assert_eq!(state.waiting(&hc, WHICH).unwrap().len(), 2);
+        assert!(state.copies_of(first).unwrap().is_empty());
+    }
+}
