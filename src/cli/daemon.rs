@@ -4,23 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::channels;
 use super::context::{self, Context};
 use super::launcher::Launcher;
 use crate::config::Config;
+use crate::daemon::hall::nothing_yet;
 use crate::daemon::plan::Plan;
-use crate::daemon::work::{HostClock, Order, Sight};
-use crate::daemon::{Daemon, Desk, Ended, Herald, Parts, Request, Setup};
+use crate::daemon::work::HostClock;
+use crate::daemon::{Daemon, Ended, Herald, Parts, Request, Setup};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::lock::Lock;
-use crate::model::condition::Condition;
-use crate::model::run::Run;
 use crate::state::State;
+use crate::web::{self, Published};
 
 /// The loop is seen to be alive this often where systemd asks for nothing shorter.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -34,6 +35,10 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
     let _lock = alone(&folder)?;
     context::sweep_scratch(&config, &*context.observer()).await?;
     let file = context.config_file();
+    let now = Timestamp::now();
+    let (board, published) = watch::channel(Arc::new(nothing_yet(now)));
+    let shown = CancellationToken::new();
+    let trouble = show(&config, published, &shown).await;
     let parts = Parts {
         setup: setup(config, &folder, &state)?,
         reload: Box::new({
@@ -44,9 +49,12 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
         clock: Arc::new(HostClock),
         requests,
         herald: Arc::new(Systemd::new()),
-        desk: Arc::new(Log),
+        board,
+        trouble,
     };
-    match Daemon::new(parts)?.run().await? {
+    let ended = Daemon::new(parts)?.run().await?;
+    shown.cancel();
+    match ended {
         Ended::InOrder => Ok(None),
         Ended::Dropped(n) => {
             let what = format!("{n} runs did not end in order within the time they had, and were dropped");
@@ -85,7 +93,33 @@ fn setup(config: Config, folder: &Path, state: &State) -> Result<Setup> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())) })
+    let databases = config.databases.iter().map(|db| db.id.clone()).collect();
+    let desk = Arc::new(channels::desk(&config)?);
+    Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())), desk, databases })
+}
+
+/// Shows what the daemon knows over HTTP. Where that cannot be, the error comes back: backups do not depend on it.
+async fn show(
+    config: &Config,
+    published: watch::Receiver<Arc<Published>>,
+    until: &CancellationToken,
+) -> Option<Error> {
+    let web = config.web.as_ref()?;
+    match web::bind(web.listen).await {
+        Ok(listener) => {
+            let (hosts, until) = (web.hosts.clone(), until.clone());
+            tokio::spawn(async move {
+                if let Err(e) = web::serve(listener, published, hosts, until).await {
+                    tracing::error!("{e}");
+                }
+            });
+            None
+        }
+        Err(e) => {
+            tracing::error!("{e}");
+            Some(e)
+        }
+    }
 }
 
 /// SIGHUP reloads, SIGTERM and Ctrl-C end in order; a second one of these ends at once.
@@ -153,23 +187,4 @@ impl Herald for Systemd {
     fn heartbeat(&self) -> Duration {
         self.heartbeat
     }
-}
-
-/// Writes what is wrong to the log.
-struct Log;
-
-#[async_trait]
-impl Desk for Log {
-    async fn observe(&self, sight: &Sight, conditions: &[Condition], _now: Timestamp) {
-        for (database, e) in &sight.unseen {
-            tracing::warn!("{database} could not be looked at: {e}");
-        }
-        for condition in conditions {
-            tracing::warn!("{}: {}", condition.key(), condition.summary);
-        }
-    }
-
-    fn started(&self, _order: &Order) {}
-
-    fn ended(&self, _order: &Order, _run: &Run) {}
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::context;
@@ -14,14 +14,19 @@ use crate::error::{Error, Result};
 use crate::job::catalog::Reader;
 use crate::job::doctor::host;
 use crate::job::drill::report::DrillReport;
+use crate::job::probe::probe;
 use crate::job::score;
 use crate::job::status::{DatabaseStatus, Promises, database_status};
 use crate::job::{Observer, findings};
+use crate::model::condition::Condition;
 use crate::model::id::{DatabaseId, TargetName};
 use crate::model::job::JobKind;
 use crate::model::run::{Ending, Run};
 use crate::model::sabotage::Sabotage;
 use crate::state::State;
+
+/// How often targets are tried whether they keep what they promise.
+const PROBE_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Runs the jobs of a configuration.
 pub struct Launcher {
@@ -116,6 +121,28 @@ impl Launcher {
         last.ok_or_else(|| Error::internal("there is no kind of sabotage"))
     }
 
+    /// What a target does not keep of what the configuration claims. Every week it is tried again.
+    async fn guarantees(
+        &self,
+        name: &TargetName,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Condition>> {
+        let claim = self.config.targets.get(name).and_then(|target| target.lock).map(|lock| lock.mode);
+        let known = self.state.guarantees(name)?;
+        let young = known.filter(|known| now.duration_since(known.at).abs() < PROBE_EVERY);
+        let found = match young {
+            Some(known) => known,
+            None => {
+                let target = context::attackable_target(&self.config, name).await?;
+                let found = probe(&*target, claim, now, cancel).await?;
+                self.state.remember_guarantees(name, &found)?;
+                found
+            }
+        };
+        Ok(found.condition(name, claim))
+    }
+
     async fn status(
         &self,
         database: &Database,
@@ -171,6 +198,13 @@ impl Work for Launcher {
             match status {
                 Ok(status) => sight.databases.push(status),
                 Err(e) => sight.unseen.push((database.id.clone(), e)),
+            }
+        }
+        for name in self.config.targets.keys() {
+            match self.guarantees(name, now, cancel).await {
+                Ok(condition) => sight.conditions.extend(condition),
+                // What cannot be reached is told by those whose copies it keeps.
+                Err(e) => tracing::warn!("target {name} could not be probed: {e}"),
             }
         }
         sight

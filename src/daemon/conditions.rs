@@ -30,13 +30,15 @@ pub struct ClockWatch {
     jump: Option<(Timestamp, SignedDuration)>,
     state: Option<Error>,
     config: Option<Error>,
+    trouble: Option<Error>,
     unsaved: BTreeMap<(DatabaseId, JobKind), Vec<Condition>>,
 }
 
 impl ClockWatch {
     /// Starts watching.
-    pub fn new(now: Timestamp) -> Self {
+    pub fn new(now: Timestamp, trouble: Option<Error>) -> Self {
         Self {
+            trouble,
             wall: now,
             steady: Instant::now(),
             jump: None,
@@ -99,6 +101,13 @@ impl ClockWatch {
                     .error(e)
                     .remedy("Free space on the disk of `state_dir`, and check that the user of marbre may write there."),
             );
+        }
+        if let Some(e) = &self.trouble {
+            let summary = format!("The daemon works, but {}.", e.message());
+            let mut condition =
+                Condition::new(ConditionKind::ConfigRefused, Severity::Warning, summary).object("web");
+            condition.error = e.cause_text().map(str::to_owned);
+            found.push(condition.remedy(e.remedy_text().unwrap_or_default()));
         }
         if let Some(e) = &self.config {
             let summary = "A new configuration was refused; the daemon goes on with the old one.";

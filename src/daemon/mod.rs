@@ -7,6 +7,7 @@
 
 pub mod agenda;
 pub mod conditions;
+pub mod hall;
 pub mod plan;
 pub mod supervise;
 #[cfg(test)]
@@ -23,14 +24,22 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
+use crate::job::alerts::Desk;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
+use crate::model::notice::Phase;
 use crate::model::run::{Ending, Run};
 use crate::state::State;
 use agenda::{Agenda, Pending};
+use hall::Board;
 use plan::Plan;
 use supervise::{Limits, Progress};
 use work::{Clock, Order, Sight, Work};
+
+/// How often messages that wait are tried.
+const DELIVER_EVERY: SignedDuration = SignedDuration::from_secs(30);
+/// How long the last messages may take when the daemon ends.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// What people ask of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +56,10 @@ pub struct Setup {
     pub plan: Plan,
     /// Who does it.
     pub work: Arc<dyn Work>,
+    /// Who tells people.
+    pub desk: Arc<Desk>,
+    /// Every database, in the order of the configuration.
+    pub databases: Vec<DatabaseId>,
 }
 
 /// How the daemon is seen from outside.
@@ -61,17 +74,6 @@ pub trait Herald: Send + Sync {
     fn stopping(&self);
     /// How often [`Herald::alive`] must be heard.
     fn heartbeat(&self) -> Duration;
-}
-
-/// Who hears what is wrong, and how runs ended.
-#[async_trait::async_trait]
-pub trait Desk: Send + Sync {
-    /// Everything that is wrong now, and the databases that could not be looked at. Called after every look and every run.
-    async fn observe(&self, sight: &Sight, conditions: &[crate::model::condition::Condition], now: Timestamp);
-    /// A run begins.
-    fn started(&self, order: &Order);
-    /// A run has ended.
-    fn ended(&self, order: &Order, run: &Run);
 }
 
 /// How a daemon ended.
@@ -113,7 +115,7 @@ pub struct Daemon {
     reload: Box<dyn Fn() -> Result<Setup> + Send + Sync>,
     requests: mpsc::Receiver<Request>,
     herald: Arc<dyn Herald>,
-    desk: Arc<dyn Desk>,
+    board: Board,
     agenda: Agenda,
     runs: JoinSet<Run>,
     running: BTreeMap<Id, Running>,
@@ -121,8 +123,14 @@ pub struct Daemon {
     sight: Sight,
     looked: Option<Timestamp>,
     look_soon: bool,
+    deliveries: JoinSet<()>,
+    delivered: Option<Timestamp>,
+    started_at: Timestamp,
+    loaded_at: Timestamp,
+    refused_at: Option<Timestamp>,
     watch: conditions::ClockWatch,
     stop: CancellationToken,
+    deliver_until: CancellationToken,
 }
 
 /// What a daemon is made of.
@@ -139,8 +147,10 @@ pub struct Parts {
     pub requests: mpsc::Receiver<Request>,
     /// How it is seen.
     pub herald: Arc<dyn Herald>,
-    /// Who hears what is wrong.
-    pub desk: Arc<dyn Desk>,
+    /// Where it shows what it knows.
+    pub board: Board,
+    /// What was found wrong before it started: the address it was to be seen at is taken, for example.
+    pub trouble: Option<crate::Error>,
 }
 
 impl Daemon {
@@ -155,7 +165,7 @@ impl Daemon {
             reload: parts.reload,
             requests: parts.requests,
             herald: parts.herald,
-            desk: parts.desk,
+            board: parts.board,
             agenda,
             runs: JoinSet::new(),
             running: BTreeMap::new(),
@@ -163,8 +173,14 @@ impl Daemon {
             sight: Sight::default(),
             looked: None,
             look_soon: true,
-            watch: conditions::ClockWatch::new(now),
+            deliveries: JoinSet::new(),
+            delivered: None,
+            started_at: now,
+            loaded_at: now,
+            refused_at: None,
+            watch: conditions::ClockWatch::new(now, parts.trouble),
             stop: CancellationToken::new(),
+            deliver_until: CancellationToken::new(),
         })
     }
 
@@ -179,6 +195,7 @@ impl Daemon {
             self.watch.tick(now);
             self.start_due(now)?;
             self.look_if_due(now);
+            self.deliver_if_due(now);
             self.herald.alive(&self.doing());
             let wait = self.wait(now);
             tokio::select! {
@@ -193,14 +210,15 @@ impl Daemon {
                         Err(e) => (e.id(), Err(e.to_string())),
                     };
                     self.ended(id, run);
-                    self.tell().await;
+                    self.tell();
                 }
+                Some(_) = self.deliveries.join_next(), if !self.deliveries.is_empty() => {}
                 Some(sight) = self.looks.join_next(), if !self.looks.is_empty() => {
                     // A look that panicked has seen nothing; `looked` stays where it was, and that is told by its age.
                     if let Ok(sight) = sight {
                         self.sight = sight;
                         self.looked = Some(self.clock.now());
-                        self.tell().await;
+                        self.tell();
                     }
                 }
                 () = tokio::time::sleep(wait) => {}
@@ -270,7 +288,7 @@ impl Daemon {
         let work = self.setup.work.clone();
         let supervised = supervise::run(work, order.clone(), now, limits, progress.clone(), cancel);
         let id = self.runs.spawn(supervised).id();
-        self.desk.started(&order);
+        self.tell_job(&order, Phase::Start, now);
         self.running.insert(id, Running { order, slot, started: now, progress });
     }
 
@@ -314,7 +332,9 @@ impl Daemon {
                 self.watch.unsaved(&order.database, order.kind, &run);
             }
         }
-        self.desk.ended(order, &run);
+        if run.ending != Ending::Interrupted {
+            self.tell_job(order, Phase::of_end(run.ending == Ending::Done, run.proven), now);
+        }
         self.look_soon = true;
     }
 
@@ -332,15 +352,46 @@ impl Daemon {
         self.looks.spawn(async move { work.look(now, &cancel).await });
     }
 
-    /// Tells the desk everything that is wrong now.
-    async fn tell(&mut self) {
+    /// Tells the desk everything that is wrong now, and publishes it.
+    fn tell(&mut self) {
         let now = self.clock.now();
         let jobs = self.agenda.items.iter().map(|item| (item.plan.database.clone(), item.plan.kind));
         let jobs: Vec<(DatabaseId, JobKind)> = jobs.collect();
-        match conditions::all(&self.state, &self.sight, &jobs, &self.watch, now) {
-            Ok(found) => self.desk.observe(&self.sight, &found, now).await,
-            Err(e) => tracing::error!("{e}"),
+        let told = conditions::all(&self.state, &self.sight, &jobs, &self.watch, now).and_then(|found| {
+            let unknown = hall::unknown(&self.sight, self.looked);
+            let events = self.setup.desk.observe(&found, &unknown, now)?;
+            for event in events {
+                tracing::warn!("{}: {}", event.kind.word(), event.incident.condition.summary);
+            }
+            self.publish(now)
+        });
+        if let Err(e) = told {
+            tracing::error!("{e}");
+            self.watch.state_failed(&e);
         }
+        // What was just put down goes out now.
+        self.delivered = None;
+    }
+
+    fn tell_job(&self, order: &Order, phase: Phase, now: Timestamp) {
+        if let Err(e) = self.setup.desk.job(&order.database, order.kind, phase, now) {
+            tracing::error!("{e}");
+        }
+    }
+
+    /// Sends what is put down for people. A channel that hangs holds up the next round, and nothing else.
+    fn deliver_if_due(&mut self, now: Timestamp) {
+        let rested = |at: Timestamp| now.duration_since(at).abs() >= DELIVER_EVERY;
+        if !self.deliveries.is_empty() || self.delivered.is_some_and(|at| !rested(at)) {
+            return;
+        }
+        self.delivered = Some(now);
+        let (desk, cancel) = (self.setup.desk.clone(), self.deliver_until.clone());
+        self.deliveries.spawn(async move {
+            if let Err(e) = desk.deliver(now, &cancel).await {
+                tracing::error!("{e}");
+            }
+        });
     }
 
     /// A new configuration takes the place of the old one, if it is good. Runs that are at work go on.
@@ -357,10 +408,12 @@ impl Daemon {
                 tracing::info!("the configuration was read again");
                 self.setup = setup;
                 self.agenda = agenda;
+                (self.loaded_at, self.refused_at) = (now, None);
                 self.watch.reloaded(None);
             }
             Err(e) => {
                 tracing::error!("the new configuration is refused, the old one stays: {e}");
+                self.refused_at = Some(now);
                 self.watch.reloaded(Some(&e));
             }
         }
@@ -382,8 +435,17 @@ impl Daemon {
             self.ended(id, run);
             self.herald.alive(&self.doing());
         }
-        self.tell().await;
+        self.tell();
+        self.say_goodbye().await;
         if dropped == 0 { Ended::InOrder } else { Ended::Dropped(dropped) }
+    }
+
+    /// One last round for what is put down; what is not taken by then goes out after the next start.
+    async fn say_goodbye(&mut self) {
+        self.deliver_if_due(self.clock.now());
+        let all = async { while self.deliveries.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, all).await;
+        self.deliver_until.cancel();
     }
 
     /// What it does now, in one line.

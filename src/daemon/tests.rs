@@ -14,9 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{Plan, Planned};
 use super::work::{Clock, Order, Sight, Work};
 use super::*;
+use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
 use crate::error::{Error, ErrorKind};
+use crate::job::alerts::{DeskSettings, RoutedChannel};
 use crate::job::{Observer, findings};
-use crate::model::condition::{Condition, ConditionKind};
+use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::incident::Policy;
+use crate::model::route::{Audience, Role, Route};
 use crate::model::run::Numbers;
 use crate::state::SlotRecord;
 
@@ -60,11 +64,14 @@ enum Behaviour {
     Conflicts,
 }
 
+/// What a look sees beside the databases.
+type Sky = Box<dyn Fn(Timestamp) -> Vec<Condition> + Send + Sync>;
 type Script = Box<dyn Fn(&Order, Timestamp) -> Behaviour + Send + Sync>;
 
 /// Work that follows a script.
 struct Scripted {
     script: Script,
+    sky: Sky,
     runs: Mutex<Vec<(Order, Timestamp)>>,
 }
 
@@ -121,30 +128,45 @@ impl Work for Scripted {
         }
     }
 
-    async fn look(&self, _now: Timestamp, _cancel: &CancellationToken) -> Sight {
-        Sight::default()
+    async fn look(&self, now: Timestamp, _cancel: &CancellationToken) -> Sight {
+        Sight { conditions: (self.sky)(now), ..Sight::default() }
     }
 }
 
-/// Notes every change of what is wrong.
-#[derive(Default)]
-struct Notes {
-    changes: Mutex<Vec<(Timestamp, Vec<String>)>>,
+/// The telephone of the people on call: what it rang for, and when.
+#[derive(Debug)]
+struct Phone {
+    took: Mutex<Vec<(Timestamp, String)>>,
+    down: Mutex<bool>,
 }
 
 #[async_trait]
-impl Desk for Notes {
-    async fn observe(&self, _sight: &Sight, conditions: &[Condition], now: Timestamp) {
-        let keys: Vec<String> = conditions.iter().map(|c| c.key().to_string()).collect();
-        let mut changes = self.changes.lock().unwrap();
-        if changes.last().is_none_or(|(_, last)| *last != keys) {
-            changes.push((now, keys));
-        }
+impl Channel for Phone {
+    fn describe(&self) -> String {
+        "phone".to_owned()
     }
 
-    fn started(&self, _order: &Order) {}
+    async fn send(&self, message: &Message, _: &CancellationToken) -> Result<Sent, ChannelError> {
+        if *self.down.lock().unwrap() {
+            return Err(ChannelError::unavailable("no signal", "Wait."));
+        }
+        let what = match message.purpose {
+            Purpose::Incident(kind) => format!("{} {}", kind.word(), message.key),
+            other => format!("{other:?}"),
+        };
+        self.took.lock().unwrap().push((message.at, what));
+        Ok(Sent::All)
+    }
 
-    fn ended(&self, _order: &Order, _run: &Run) {}
+    async fn check(&self, _: &CancellationToken) -> Result<String, ChannelError> {
+        Ok("it rings".to_owned())
+    }
+}
+
+impl Phone {
+    fn heard(&self) -> Vec<String> {
+        self.took.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
+    }
 }
 
 /// Beats every quarter of an hour, so that a year is not a million beats.
@@ -186,16 +208,21 @@ struct Host {
     folder: tempfile::TempDir,
     clock: Arc<TestClock>,
     work: Arc<Scripted>,
-    notes: Arc<Notes>,
+    phone: Arc<Phone>,
     plan: Plan,
     seen: BTreeMap<(String, &'static str, Timestamp), SlotRecord>,
 }
 
 impl Host {
     fn new(start: &str, jobs: Vec<Planned>, script: Script) -> Self {
+        Self::under(start, jobs, script, Box::new(|_| Vec::new()))
+    }
+
+    fn under(start: &str, jobs: Vec<Planned>, script: Script, sky: Sky) -> Self {
         let clock = TestClock::at(start);
-        let work = Arc::new(Scripted { script, runs: Mutex::default() });
-        Self { folder: folder(), clock, work, notes: Arc::default(), plan: plan(jobs), seen: BTreeMap::new() }
+        let work = Arc::new(Scripted { script, sky, runs: Mutex::default() });
+        let phone = Arc::new(Phone { took: Mutex::default(), down: Mutex::new(false) });
+        Self { folder: folder(), clock, work, phone, plan: plan(jobs), seen: BTreeMap::new() }
     }
 
     fn state(&self) -> State {
@@ -204,7 +231,23 @@ impl Host {
 
     fn daemon(&self) -> (Daemon, mpsc::Sender<Request>) {
         let (sender, requests) = mpsc::channel(4);
-        let setup = Setup { plan: self.plan.clone(), work: self.work.clone() };
+        let route = Route {
+            name: "phone".parse().unwrap(),
+            role: Role::Main,
+            audience: Audience::Everything,
+            floor: Severity::Warning,
+            quiet: None,
+            fallback: Vec::new(),
+        };
+        let settings = DeskSettings {
+            agent: "db1".to_owned(),
+            policy: Policy::default(),
+            canary: None,
+            channels: vec![RoutedChannel { route, channel: self.phone.clone() }],
+        };
+        let desk = Arc::new(Desk::new(settings, self.state()));
+        let databases = self.plan.jobs.iter().map(|job| job.database.clone()).collect();
+        let setup = Setup { plan: self.plan.clone(), work: self.work.clone(), desk, databases };
         let parts = Parts {
             state: self.state(),
             clock: self.clock.clone(),
@@ -212,7 +255,8 @@ impl Host {
             reload: Box::new(|| Err(Error::new(ErrorKind::Config, "the new file is bad"))),
             requests,
             herald: Arc::new(Quiet),
-            desk: self.notes.clone(),
+            board: tokio::sync::watch::channel(Arc::new(hall::nothing_yet(self.clock.now()))).0,
+            trouble: None,
         };
         (Daemon::new(parts).unwrap(), sender)
     }
@@ -284,6 +328,43 @@ fn by_hand(from: Timestamp, until: Timestamp, minute: i8, hour: Option<i8>) -> V
     found
 }
 
+/// A target that is lost for a week, a disk that is full for two days, and one that flaps for a day.
+fn weather(now: Timestamp) -> Vec<Condition> {
+    let between = |from: &str, until: &str| {
+        from.parse::<Timestamp>().unwrap() <= now && now < until.parse::<Timestamp>().unwrap()
+    };
+    let mut found = Vec::new();
+    if between("2027-04-05T08:00:00Z", "2027-04-12T08:00:00Z") {
+        found.push(
+            Condition::new(ConditionKind::TargetFailing, Severity::Warning, "Target nas fails.")
+                .object("nas"),
+        );
+    }
+    if between("2027-06-01T03:00:00Z", "2027-06-03T03:00:00Z") {
+        found.push(
+            Condition::new(ConditionKind::DiskLow, Severity::Critical, "The disk is full.").object("spool"),
+        );
+    }
+    let even = now.as_second() / 3600 % 2 == 0;
+    if between("2027-07-10T00:00:00Z", "2027-07-11T00:00:00Z") && even {
+        found.push(
+            Condition::new(ConditionKind::TargetFailing, Severity::Warning, "Target ovh fails.")
+                .object("ovh"),
+        );
+    }
+    found
+}
+
+/// What people heard of one thing, in order.
+fn heard_of(phone: &Phone, key: &str) -> Vec<(String, String)> {
+    let took = phone.took.lock().unwrap();
+    let of = took.iter().filter_map(|(at, what)| {
+        let (word, about) = what.split_once(' ')?;
+        (about == key).then(|| (at.strftime("%m-%d %H").to_string(), word.to_owned()))
+    });
+    of.collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_year_in_which_every_slot_is_accounted_for() {
     let (abonnes, boutique) = ("gazette/abonnes", "gazette/boutique");
@@ -307,7 +388,7 @@ async fn a_year_in_which_every_slot_is_accounted_for() {
         }
     };
     let start = "2026-10-01T10:00:00Z";
-    let mut host = Host::new(start, jobs, Box::new(script));
+    let mut host = Host::under(start, jobs, Box::new(script), Box::new(weather));
     host.live("2026-10-20T00:31:00Z").await; // in the middle of a snapshot
     host.down("2026-10-23T12:00:00Z").await;
     host.live("2027-01-15T00:00:00Z").await; // over the autumn overlap
@@ -349,6 +430,43 @@ async fn a_year_in_which_every_slot_is_accounted_for() {
     let made_up: Vec<u64> =
         host.records(JobKind::Drill).iter().map(|r| r.slots.count).filter(|n| *n > 1).collect();
     assert_eq!(made_up, [3], "after three days down, one drill");
+    what_people_heard(&host);
+}
+
+/// No incident is lost, and none told twice.
+fn what_people_heard(host: &Host) {
+    let words =
+        |key: &str| -> Vec<String> { heard_of(&host.phone, key).into_iter().map(|(_, word)| word).collect() };
+    let lost = heard_of(&host.phone, "target-failing nas");
+    let first = ("04-05 08".to_owned(), "opened".to_owned());
+    let last = ("04-12 09".to_owned(), "resolved".to_owned());
+    assert_eq!((lost.first(), lost.last()), (Some(&first), Some(&last)), "{lost:?}");
+    let reminders = lost.iter().filter(|(_, word)| word == "reminded" || word == "escalated").count();
+    assert_eq!(reminders, 7, "one a day: {lost:?}");
+    let full = words("disk-low spool");
+    assert_eq!((full.first().unwrap().as_str(), full.last().unwrap().as_str()), ("opened", "resolved"));
+    let flapping = words("target-failing ovh");
+    assert!(flapping.len() <= 8, "twelve times gone and back is no storm: {flapping:?}");
+    assert_eq!(flapping.last().unwrap(), "resolved");
+    // Of everything that began people heard the end, and of nothing twice.
+    let took = host.phone.took.lock().unwrap().clone();
+    let mut open = std::collections::BTreeSet::new();
+    for (at, what) in &took {
+        let (word, key) = what.split_once(' ').unwrap();
+        match word {
+            "opened" => assert!(open.insert(key.to_owned()), "{key} opened twice, at {at}"),
+            "resolved" => assert!(open.remove(key), "{key} ended without having begun, at {at}"),
+            _ => assert!(open.contains(key), "{word} {key} at {at}"),
+        }
+    }
+    assert_eq!(open, std::collections::BTreeSet::new());
+    for key in [
+        "snapshot-failed gazette/abonnes",
+        "snapshot-failed gazette/boutique",
+        "slot-missed gazette/abonnes drill",
+    ] {
+        assert!(words(key).len() >= 2, "{key}: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,11 +500,8 @@ async fn an_overlap_is_told_until_a_slot_has_its_run_again() {
     };
     let mut host = Host::new("2026-11-01T12:30:00Z", jobs, Box::new(script));
     host.live("2026-11-01T17:30:00Z").await;
-    let changes = host.notes.changes.lock().unwrap().clone();
-    let overlapped = "slot-overlapped gazette/abonnes snapshot".to_owned();
-    let keys: Vec<_> = changes.iter().map(|(_, keys)| keys.clone()).collect();
-    assert_eq!(keys, [vec![], vec![overlapped], vec![]], "{changes:?}");
-    assert_eq!(changes[1].0, "2026-11-01T14:00:00Z".parse().unwrap());
+    let overlapped = "slot-overlapped gazette/abonnes snapshot";
+    assert_eq!(host.phone.heard(), [format!("opened {overlapped}"), format!("resolved {overlapped}")]);
     assert_eq!(host.work.runs.lock().unwrap().len(), 4, "13, 15, 16 and 17 h");
 }
 
@@ -437,8 +552,7 @@ async fn a_bad_configuration_is_refused_and_told_while_the_old_one_works_on() {
     let _ = requests.send(Request::Stop).await;
     at_work.await.unwrap().unwrap();
     assert_eq!(host.work.runs.lock().unwrap().len(), 1, "the old plan goes on");
-    let changes = host.notes.changes.lock().unwrap().clone();
-    assert_eq!(changes.last().unwrap().1, ["config-refused"]);
+    assert_eq!(host.phone.heard(), ["opened config-refused"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,8 +568,7 @@ async fn a_clock_that_jumps_is_told() {
     sleep(Duration::from_secs(4 * 3600)).await;
     let _ = requests.send(Request::Stop).await;
     at_work.await.unwrap().unwrap();
-    let changes = host.notes.changes.lock().unwrap().clone();
-    assert!(changes.iter().any(|(_, keys)| keys.iter().any(|k| k == "clock-skew jump")), "{changes:?}");
+    assert!(host.phone.heard().contains(&"opened clock-skew jump".to_owned()), "{:?}", host.phone.heard());
     let hours: Vec<Timestamp> = host.work.runs.lock().unwrap().iter().map(|(_, at)| *at).collect();
     let end: Timestamp = "2026-11-01T12:00:00Z".parse().unwrap();
     let back = hours.iter().filter(|at| **at < end + SignedDuration::from_hours(24)).count();

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::job::{JobKind, SlotState};
+use crate::model::run::LastRun;
 use crate::state::SlotRecord;
 
 /// One job of a database. The last attempt and the last success are apart: a job that fails every night is
@@ -23,16 +24,21 @@ pub struct JobFigures {
 }
 
 impl JobFigures {
-    /// What the records of a job, the newest first, amount to.
-    pub fn of(job: JobKind, next_run: Option<Timestamp>, records: &[SlotRecord]) -> Self {
-        let newest =
-            |wanted: &dyn Fn(SlotState) -> bool| records.iter().find(|r| wanted(r.state)).map(|r| r.at);
+    /// What became of the newest slot of a job, and of its last run, whoever started that.
+    pub fn of(
+        job: JobKind,
+        next_run: Option<Timestamp>,
+        slot: Option<&SlotRecord>,
+        run: Option<&LastRun>,
+    ) -> Self {
+        let never_began = |state| matches!(state, SlotState::Missed | SlotState::Overlapped);
+        let began = slot.filter(|slot| !never_began(slot.state)).map(|slot| slot.at);
         Self {
             job,
             next_run,
-            last_state: records.first().map(|record| record.state),
-            last_attempt: newest(&|state| state != SlotState::Missed),
-            last_success: newest(&|state| state == SlotState::Done),
+            last_state: slot.map(|slot| slot.state),
+            last_attempt: began.max(run.map(|run| run.finished_at)),
+            last_success: run.and_then(|run| run.succeeded_at),
         }
     }
 }
@@ -40,29 +46,43 @@ impl JobFigures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::run::{Ending, Numbers, Run};
     use crate::state::Slots;
 
     #[test]
     fn attempt_and_success_are_apart() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let record = |second, state| SlotRecord {
+        let slot = |second, state| SlotRecord {
             late: jiff::SignedDuration::ZERO,
             slots: Slots { first: at(second), last: at(second), count: 1 },
             state,
             at: at(second),
             detail: None,
         };
-        let records = [
-            record(50, SlotState::Missed),
-            record(40, SlotState::Failed),
-            record(30, SlotState::Interrupted),
-            record(20, SlotState::Done),
-            record(10, SlotState::Done),
-        ];
-        let figures = JobFigures::of(JobKind::Drill, Some(at(90)), &records);
+        let run = LastRun {
+            database: "gazette/abonnes".parse().unwrap(),
+            kind: JobKind::Snapshot,
+            started_at: at(30),
+            finished_at: at(40),
+            run: Run {
+                ending: Ending::Failed,
+                detail: String::new(),
+                proven: false,
+                conditions: Vec::new(),
+                reached: Vec::new(),
+                numbers: Numbers::default(),
+            },
+            succeeded_at: Some(at(20)),
+            succeeded: None,
+        };
+        let of = |slot: Option<&SlotRecord>, run| JobFigures::of(JobKind::Snapshot, Some(at(60)), slot, run);
+        let missed = slot(50, SlotState::Missed);
+        let figures = of(Some(&missed), Some(&run));
         assert_eq!(figures.last_state, Some(SlotState::Missed));
         assert_eq!((figures.last_attempt, figures.last_success), (Some(at(40)), Some(at(20))));
-        let none = JobFigures::of(JobKind::Drill, None, &[]);
-        assert_eq!((none.last_state, none.last_attempt, none.last_success), (None, None, None));
+        let running = slot(50, SlotState::Running);
+        assert_eq!(of(Some(&running), Some(&run)).last_attempt, Some(at(50)));
+        let nothing = of(None, None);
+        assert_eq!((nothing.last_state, nothing.last_attempt, nothing.last_success), (None, None, None));
     }
 }

@@ -6,6 +6,7 @@ mod drills;
 mod guarantees;
 pub mod host;
 mod probe;
+mod schedule;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -154,6 +155,7 @@ impl DoctorJob {
         let databases = join_all(job.config.databases.iter().map(|db| async move {
             let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
             let mut reading = job.database(db, cancel).await;
+            reading.extend(schedule::checks(db, now));
             reading.push(score::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
             (reading, drills::checks(&job.config, db, host, cancel).await)
         }))
