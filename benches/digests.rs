@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use marbre::engine::sqlite::{ENGINE, SqliteEngine, SqliteLoader};
 use marbre::engine::{
-    Check, Engine, LoadObserver, LoadOptions, Loader, StreamPlan, StreamSender, View, ViewFacts,
+    Check, Engine, LoadObserver, LoadOptions, Loader, Neighbours, Place, StreamPlan, StreamSender, View,
+    ViewFacts,
 };
 use marbre::error::Result;
 use marbre::job::epoch_keys::KeyPolicy;
@@ -78,6 +79,12 @@ impl Engine for WithoutDigests {
     }
     async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
         Ok(Box::new(PagesOnly(self.0.open(cancel).await?)))
+    }
+    fn place(&self) -> Option<Place> {
+        self.0.place()
+    }
+    async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>> {
+        self.0.neighbours(cancel).await
     }
 }
 

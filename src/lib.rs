@@ -3,7 +3,7 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, alert, state} → model
+//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, alert, state, server} → model
 //! ```
 //!
 //! `config` and the composition root (`cli`) are the only places that name concrete adapters.
@@ -20,6 +20,7 @@ pub mod keys;
 pub mod model;
 pub mod pack;
 pub mod repository;
+pub mod server;
 pub mod state;
 pub mod target;
 pub mod web;

@@ -268,11 +268,15 @@ fn proven(proven_at: Option<Timestamp>, now: Timestamp) -> String {
 fn since(event: &Event) -> String {
     let incident = &event.incident;
     let age = human::duration(incident.told_at.duration_since(incident.opened_at).as_secs_f64());
-    let mut since = format!("{} ({age}), seen {} times", second(incident.opened_at), incident.sightings);
+    let mut since = format!("{} ({age}), seen {}", second(incident.opened_at), times(incident.sightings));
     if incident.flaps > 0 {
-        since += &format!(", came back {} times", incident.flaps);
+        since += &format!(", came back {}", times(u64::from(incident.flaps)));
     }
     since
+}
+
+fn times(n: u64) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
 #[cfg(test)]
@@ -312,7 +316,7 @@ mod tests {
             "The snapshot failed.\n\nEvent: opened\nSeverity: critical\nDatabase: gazette/abonnes\nPublisher: gazette\n\
              Stage: read\nError: ERROR: permission denied for table login\nTarget nas: stored\n\
              Last proven snapshot: 1 d 4 h old (it holds the state of 2026-11-23T22:00:00Z)\n\
-             Since: 2026-11-25T02:00:00Z (0.0 s), seen 1 times\nWhat to do: Grant SELECT on it.\n\
+             Since: 2026-11-25T02:00:00Z (0.0 s), seen once\nWhat to do: Grant SELECT on it.\n\
              Incident: snapshot-failed gazette/abonnes\nAgent: db1\n"
         );
         assert_eq!(message.id, message.thread, "the first message of a thread names it");

@@ -1,6 +1,6 @@
 //! How people are told: the contract every channel fulfils, its adapters, and what messages say.
 
-mod address;
+pub mod address;
 pub mod command;
 pub mod email;
 pub mod http;

@@ -122,7 +122,7 @@ pub async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc
 }
 
 /// The URL of a configured target, with what stands beside it.
-fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
+pub fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
     let mut url: TargetUrl = settings.url.parse()?;
     if let Some(file) = &settings.credentials_file {
         match &mut url {

@@ -20,6 +20,7 @@ use crate::daemon::work::HostClock;
 use crate::daemon::{Daemon, Ended, Herald, Parts, Request, Setup};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::lock::Lock;
+use crate::model::job::JobKind;
 use crate::state::State;
 use crate::web::{self, Published};
 
@@ -36,14 +37,23 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
     context::sweep_scratch(&config, &*context.observer()).await?;
     let file = context.config_file();
     let now = Timestamp::now();
-    let (board, published) = watch::channel(Arc::new(nothing_yet(now)));
+    let databases: Vec<_> = config.databases.iter().map(|db| db.id.clone()).collect();
+    let web = config.web.clone();
+    let (board, published) = watch::channel(Arc::new(nothing_yet(&databases, now)));
     let shown = CancellationToken::new();
     let trouble = show(&config, published, &shown).await;
     let parts = Parts {
         setup: setup(config, &folder, &state)?,
         reload: Box::new({
             let state = state.clone();
-            move || setup(Config::load(file.as_deref())?, &folder, &state)
+            move || {
+                let config = Config::load(file.as_deref())?;
+                if config.web != web {
+                    return Err(Error::new(ErrorKind::Config, "[web] has changed")
+                        .remedy("It cannot be changed under a daemon: restart it instead of reloading."));
+                }
+                setup(config, &folder, &state)
+            }
         }),
         state,
         clock: Arc::new(HostClock),
@@ -52,7 +62,7 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
         board,
         trouble,
     };
-    let ended = Daemon::new(parts)?.run().await?;
+    let ended = Daemon::new(parts)?.run().await;
     shown.cancel();
     match ended {
         Ended::InOrder => Ok(None),
@@ -89,6 +99,9 @@ fn setup(config: Config, folder: &Path, state: &State) -> Result<Setup> {
             "Give each database a table [database.NAME.schedule], with `snapshot = \"0 2 * * *\"` at least; see \
              config.example.toml.",
         ));
+    }
+    for database in config.databases.iter().filter(|db| db.schedules.of(JobKind::Snapshot).is_none()) {
+        tracing::warn!("{} has no `schedule.snapshot`: the daemon takes no snapshot of it", database.id);
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");

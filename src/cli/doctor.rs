@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::context::{self, Context};
-use super::{channels, output, signals};
+use super::{channels, output, signals, surroundings};
 use crate::engine::CheckState;
 use crate::error::{Error, Result};
 use crate::job::doctor::{DoctorJob, DoctorReport, word};
@@ -34,7 +34,10 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
     let hosts = config.databases.iter().map(|db| (db.id.clone(), context::drill_host(db))).collect();
     let alerts = channels::alert_channels(&config);
-    let job = DoctorJob { config, targets, attackable, engines, hosts, channels: alerts };
+    let surroundings = surroundings::of(&config);
+    let whole = args.name.is_none();
+    let job =
+        DoctorJob { config, targets, attackable, engines, hosts, channels: alerts, surroundings, whole };
     let report = job.run(Timestamp::now(), &cancel).await?;
     output::report(context.json, &report, print)?;
     Ok(report.error())

@@ -1,43 +1,56 @@
 //! Runs the jobs of one configuration: for the daemon, and for people who ask for one of them now.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::context;
+use super::{context, surroundings};
 use crate::config::{Config, Database};
 use crate::daemon::work::{Order, Sight, Work};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::catalog::Reader;
 use crate::job::doctor::host;
 use crate::job::drill::report::DrillReport;
 use crate::job::probe::probe;
 use crate::job::score;
 use crate::job::status::{DatabaseStatus, Promises, database_status};
+use crate::job::surroundings::Known;
 use crate::job::{Observer, findings};
 use crate::model::condition::Condition;
+use crate::model::guarantee::Guarantees;
 use crate::model::id::{DatabaseId, TargetName};
 use crate::model::job::JobKind;
-use crate::model::run::{Ending, Run};
+use crate::model::run::{Ending, Numbers, Run};
 use crate::model::sabotage::Sabotage;
 use crate::state::State;
 
+/// How long a look at one database may take: one that hangs must not hide the others.
+const LOOK_AT_ONE: Duration = Duration::from_secs(180);
 /// How often targets are tried whether they keep what they promise.
 const PROBE_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// When a probe that failed is made again.
+const PROBE_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Runs the jobs of a configuration.
 pub struct Launcher {
     config: Config,
     state: State,
+    probed: Mutex<BTreeMap<TargetName, Timestamp>>,
+    /// What changes slowly is asked for seldom.
+    known: tokio::sync::Mutex<Known>,
 }
 
 impl Launcher {
     /// For this configuration.
     pub fn new(config: Config, state: State) -> Self {
-        Self { config, state }
+        Self { config, state, probed: Mutex::default(), known: tokio::sync::Mutex::default() }
     }
 
     fn database(&self, id: &DatabaseId) -> Result<&Database> {
@@ -118,7 +131,20 @@ impl Launcher {
             }
             last = Some(run);
         }
-        last.ok_or_else(|| Error::internal("there is no kind of sabotage"))
+        let mut untested = last.ok_or_else(|| Error::internal("there is no kind of sabotage"))?;
+        untested.detail = "the database has nothing that could be damaged".to_owned();
+        Ok(untested)
+    }
+
+    /// A probe that fails is not made again at once.
+    fn may_probe(&self, name: &TargetName, now: Timestamp) -> bool {
+        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rested = |at: &Timestamp| now.duration_since(*at).abs() >= PROBE_AGAIN;
+        let may = probed.get(name).is_none_or(rested);
+        if may {
+            probed.insert(name.clone(), now);
+        }
+        may
     }
 
     /// What a target does not keep of what the configuration claims. Every week it is tried again.
@@ -130,17 +156,22 @@ impl Launcher {
     ) -> Result<Option<Condition>> {
         let claim = self.config.targets.get(name).and_then(|target| target.lock).map(|lock| lock.mode);
         let known = self.state.guarantees(name)?;
-        let young = known.filter(|known| now.duration_since(known.at).abs() < PROBE_EVERY);
-        let found = match young {
-            Some(known) => known,
-            None => {
-                let target = context::attackable_target(&self.config, name).await?;
-                let found = probe(&*target, claim, now, cancel).await?;
+        let is_young = |known: &Guarantees| now.duration_since(known.at).abs() < PROBE_EVERY;
+        if known.as_ref().is_some_and(is_young) || !self.may_probe(name, now) {
+            return Ok(known.and_then(|known| known.condition(name, claim)));
+        }
+        let target = context::attackable_target(&self.config, name).await?;
+        match probe(&*target, claim, now, cancel).await {
+            Ok(found) => {
                 self.state.remember_guarantees(name, &found)?;
-                found
+                Ok(found.condition(name, claim))
             }
-        };
-        Ok(found.condition(name, claim))
+            // What was found last holds until something else is found.
+            Err(e) => {
+                tracing::warn!("target {name} could not be probed: {e}");
+                Ok(known.and_then(|known| known.condition(name, claim)))
+            }
+        }
     }
 
     async fn status(
@@ -193,7 +224,14 @@ impl Work for Launcher {
 
     async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> Sight {
         let mut sight = Sight { conditions: host::conditions(&self.config), ..Sight::default() };
-        let looks = self.config.databases.iter().map(|database| self.status(database, now, cancel));
+        let looks = self.config.databases.iter().map(|database| async move {
+            let status = timeout(LOOK_AT_ONE, self.status(database, now, cancel)).await;
+            status.unwrap_or_else(|_| {
+                let what = format!("a target did not answer within {} s", LOOK_AT_ONE.as_secs());
+                Err(Error::new(ErrorKind::Target, what)
+                    .remedy("Look for a disk or a server that hangs: `marbre doctor`."))
+            })
+        });
         for (database, status) in self.config.databases.iter().zip(join_all(looks).await) {
             match status {
                 Ok(status) => sight.databases.push(status),
@@ -207,12 +245,19 @@ impl Work for Launcher {
                 Err(e) => tracing::warn!("target {name} could not be probed: {e}"),
             }
         }
+        let surroundings = surroundings::of(&self.config);
+        let mut known = self.known.lock().await;
+        surroundings.ask(&mut known, now, cancel).await;
+        let found = surroundings.found(&known, now);
+        sight.conditions.extend(found.conditions);
+        sight.unknown.extend(found.unknown);
         sight
     }
 }
 
-/// What the last good snapshot held.
-pub fn last_numbers(state: &State, database: &DatabaseId) -> Result<Option<crate::model::run::Numbers>> {
+/// What a snapshot is measured against: the last one that a drill has proven, or else the one before.
+pub fn last_numbers(state: &State, database: &DatabaseId) -> Result<Option<Numbers>> {
     let runs = state.runs(database)?;
-    Ok(runs.into_iter().find(|run| run.kind == JobKind::Snapshot).and_then(|run| run.succeeded))
+    let of = |kind| runs.iter().find(|run| run.kind == kind).and_then(|run| run.succeeded);
+    Ok(of(JobKind::Drill).or_else(|| of(JobKind::Snapshot)))
 }

@@ -19,6 +19,7 @@ mod signals;
 mod snapshot;
 mod source;
 mod status;
+mod surroundings;
 mod sync;
 mod verify;
 

@@ -10,6 +10,7 @@ use super::source::{Source, SourceArgs};
 use super::{launcher, output, show, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
+use crate::model::condition::ConditionKind;
 use crate::model::human::duration;
 
 /// Arguments of `status`.
@@ -67,19 +68,21 @@ async fn look(
 /// What is wrong with a database, as an error, and how much it matters beside that of another one.
 fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     let name = format!("{}/{}", database.publisher, database.database);
-    let lacking = database.targets.iter().filter(|t| t.behind.is_some_and(|n| n > 0)).count();
-    let unreachable = database.targets.iter().filter(|t| t.error.is_some()).count();
-    let blind = unreachable == database.targets.len();
+    let any = |wanted: &dyn Fn(ConditionKind) -> bool| database.conditions.iter().any(|c| wanted(c.kind));
+    let of_targets = [ConditionKind::TargetFailing, ConditionKind::TargetBehind];
+    let blind = database.targets.iter().all(|target| target.error.is_some());
     let (rank, kind, message) = if blind {
         (3, ErrorKind::Target, format!("no target of {name} can be reached"))
     } else if database.late {
         (3, ErrorKind::Verification, format!("the newest snapshot of {name} is too old"))
-    } else if database.incidents.len() > lacking + unreachable {
+    } else if any(&|kind| !of_targets.contains(&kind)) {
         (2, ErrorKind::Verification, format!("not all is well with {name}"))
-    } else if unreachable > 0 {
+    } else if database.targets.iter().any(|target| target.error.is_some()) {
         (1, ErrorKind::Target, format!("not every target of {name} can be reached"))
-    } else if lacking > 0 {
+    } else if any(&|kind| kind == ConditionKind::TargetBehind) {
         (0, ErrorKind::Degraded, format!("not every target has all snapshots of {name}"))
+    } else if any(&|kind| kind == ConditionKind::TargetFailing) {
+        (1, ErrorKind::Target, format!("not every target of {name} does its work"))
     } else {
         return None;
     };

@@ -71,6 +71,8 @@ pub struct Config {
     pub parallel_jobs: NonZeroUsize,
     /// How often the daemon looks at the targets, besides after every job.
     pub look_every: Duration,
+    /// Databases on the servers that need no snapshots.
+    pub ignore_databases: Vec<String>,
     /// Where the daemon shows how it stands; `None`: nowhere.
     pub web: Option<Web>,
     /// The owners of data.

@@ -53,6 +53,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
     let look_every = top.optional("look_every", forms::duration).unwrap_or(DEFAULT_LOOK_EVERY);
     let parallel_jobs =
         top.optional("parallel_jobs", forms::amount(MAX_JOBS)).unwrap_or(DEFAULT_PARALLEL_JOBS);
+    let ignore_databases = ignored(&mut top);
     let web = web::read(&mut top);
 
     let publishers = top.family("publisher", |name, section| publisher(name, section, base));
@@ -83,6 +84,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         jitter,
         parallel_jobs,
         look_every,
+        ignore_databases,
         web,
         publishers: publishers
             .values
@@ -95,6 +97,14 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         warnings: report.warnings(),
         origin: main.to_owned(),
     })
+}
+
+/// The database that every PostgreSQL server has from the start needs no snapshots, unless people say so.
+fn ignored(top: &mut Section<'_>) -> Vec<String> {
+    match top.has("ignore_databases") {
+        true => top.list("ignore_databases", forms::filled_text),
+        false => vec!["postgres".to_owned()],
+    }
 }
 
 /// Every database that is declared, and, where it could be read, whose it is.

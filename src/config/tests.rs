@@ -156,6 +156,14 @@ fn one_recipient_is_a_warning() {
     assert!(warning.starts_with("/etc/marbre/marbre.toml:2: publisher.p.recipients: one recipient"));
 }
 
+#[test]
+fn what_every_server_has_is_ignored_unless_people_name_others() {
+    assert_eq!(parse(&small()).unwrap().ignore_databases, ["postgres"]);
+    let named =
+        |list: &str| parse(&format!("ignore_databases = {list}\n{}", small())).unwrap().ignore_databases;
+    assert_eq!(named("[\"rdsadmin\", \"Old Shop\"]"), ["rdsadmin", "Old Shop"]);
+}
+
 /// Every `tests/golden/config/*.toml` is wrong, and the whole message is in its `.err`.
 /// `GOLDEN=overwrite` writes the messages anew; read the difference before it is committed.
 #[test]

@@ -4,15 +4,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{Plan, Planned};
 use crate::error::Result;
-use crate::model::job::SlotState;
+use crate::model::job::{JobKind, SlotState};
 use crate::state::{SlotRecord, Slots, State};
 
 /// A slot that is noticed later than this was not waited for: the daemon was not there.
 const ON_TIME: SignedDuration = SignedDuration::from_mins(10);
+/// How many records are looked through for a run that died.
+const LOOK_BACK: usize = 100;
 /// No downtime is counted beyond so many slots.
 const COUNTED: usize = 100_000;
 /// The clock may be set back so far without anything being made of it.
 const SET_BACK: SignedDuration = SignedDuration::from_mins(90);
+
+/// When a snapshot that failed is tried again, unless its next slot comes before that: what broke it may be over soon,
+/// and a night without a snapshot is long. People hear of the first failure at once.
+const AGAIN: [SignedDuration; 2] = [SignedDuration::from_mins(10), SignedDuration::from_mins(30)];
 
 /// The jobs of a plan, each with what is due of it.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub struct Item {
     /// What waits for its run.
     pub pending: Option<Pending>,
     next: Option<Timestamp>,
+    again: Option<(Timestamp, Pending)>,
+    tried: usize,
 }
 
 /// Slots that one run will stand for.
@@ -50,8 +58,11 @@ impl Agenda {
         }
         let mut agenda = Self::reload(plan, state, now)?;
         for item in &mut agenda.items {
-            let last = state.last_slot(&item.plan.database, item.plan.kind)?;
-            let interrupted = last.filter(|record| record.state == SlotState::Interrupted);
+            let records = state.recent_slots(&item.plan.database, item.plan.kind, LOOK_BACK)?;
+            // Slots that had no run stand between a run that died and now.
+            let begun = |r: &SlotRecord| !matches!(r.state, SlotState::Overlapped | SlotState::Missed);
+            let interrupted =
+                records.into_iter().find(begun).filter(|record| record.state == SlotState::Interrupted);
             item.pending = interrupted.map(|record| Pending { slots: record.slots, late: record.late });
         }
         Ok(agenda)
@@ -69,7 +80,8 @@ impl Agenda {
                     now
                 }
             };
-            let mut item = Item { plan: plan.clone(), accounted, pending: None, next: None };
+            let mut item =
+                Item { plan: plan.clone(), accounted, pending: None, next: None, again: None, tried: 0 };
             item.look_ahead(now);
             items.push(item);
         }
@@ -94,7 +106,8 @@ impl Agenda {
 
     /// When the next slot of any job comes.
     pub fn next(&self) -> Option<Timestamp> {
-        self.items.iter().filter_map(|item| item.next).min()
+        let again = |item: &Item| item.again.map(|(at, _)| at);
+        self.items.iter().flat_map(|item| [item.next, again(item)]).flatten().min()
     }
 }
 
@@ -126,10 +139,41 @@ impl Item {
             Pending { slots: Slots { first, last, count }, late }
         });
         if let Some(found) = &found {
+            // The new slot's run stands for what was to be tried again.
+            (self.again, self.tried) = (None, 0);
             self.accounted = until.max(found.slots.last);
         }
         self.look_ahead(now);
         found
+    }
+
+    /// The run of these slots failed: they may get another one, soon.
+    pub fn failed(&mut self, slots: Pending, now: Timestamp) {
+        let Some(pause) = AGAIN.get(self.tried).filter(|_| self.plan.kind == JobKind::Snapshot) else {
+            return;
+        };
+        let at = now + *pause;
+        if self.next.is_none_or(|next| at < next) {
+            self.tried += 1;
+            self.again = Some((at, slots));
+        }
+    }
+
+    /// Queues what is to be tried again now.
+    pub fn try_again(&mut self, now: Timestamp) {
+        if let Some((_, slots)) = self.again.take_if(|(at, _)| *at <= now) {
+            self.queue(slots);
+        }
+    }
+
+    /// Takes what waits, to be run now. What had to wait too long for room is late.
+    pub fn start(&mut self, now: Timestamp) -> Option<Pending> {
+        let mut pending = self.pending.take()?;
+        let waited = now.duration_since(pending.slots.first) - self.delay();
+        if waited > ON_TIME && self.tried == 0 {
+            pending.late = pending.late.max(waited);
+        }
+        Some(pending)
     }
 
     /// More slots for one run.
@@ -170,7 +214,6 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::model::job::JobKind;
 
     fn plan(expression: &str, delay: u64) -> Plan {
         let planned = Planned {
@@ -229,6 +272,31 @@ mod tests {
         assert!(agenda.next().unwrap() > ahead);
         assert_eq!(agenda.items[0].come(now), None);
         assert_eq!(agenda.next(), Some(at("2026-11-25T01:00:00Z")));
+    }
+
+    #[test]
+    fn a_snapshot_that_failed_is_tried_twice_more_before_its_next_slot() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let mut agenda = Agenda::load(&plan("0 * * * *", 0), &state, at("2026-11-25T00:30:00Z")).unwrap();
+        let item = &mut agenda.items[0];
+        let come = item.come(at("2026-11-25T01:00:00Z")).unwrap();
+        item.failed(come, at("2026-11-25T01:01:00Z"));
+        item.try_again(at("2026-11-25T01:10:59Z"));
+        assert_eq!(item.pending, None);
+        item.try_again(at("2026-11-25T01:11:00Z"));
+        assert_eq!(item.pending.take(), Some(come));
+        item.failed(come, at("2026-11-25T01:12:00Z"));
+        assert_eq!(agenda.next(), Some(at("2026-11-25T01:42:00Z")));
+        let item = &mut agenda.items[0];
+        item.try_again(at("2026-11-25T01:42:00Z"));
+        assert_eq!(item.pending.take(), Some(come));
+        item.failed(come, at("2026-11-25T01:43:00Z"));
+        assert_eq!(agenda.next(), Some(at("2026-11-25T02:00:00Z")), "then it waits for its slot");
+        let item = &mut agenda.items[0];
+        item.failed(come, at("2026-11-25T01:55:00Z"));
+        assert_eq!(item.come(at("2026-11-25T02:00:00Z")).unwrap().slots.count, 1);
+        assert_eq!(item.again, None);
     }
 
     #[test]

@@ -8,19 +8,25 @@ use tokio::time::Instant;
 
 use super::work::Sight;
 use crate::error::{Error, Result};
+use crate::job::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, IncidentKey, Severity};
 use crate::model::human;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
-use crate::model::run::Run;
-use crate::state::{SlotRecord, State};
+use crate::model::run::{Run, findings};
+use crate::state::{DIED, SlotRecord, State};
 
 /// A target may be behind for so long before anybody is told: the next sync is to catch up first.
 const BEHIND: u64 = 2 * 3600;
+/// After so many deaths in a row the job is to blame.
+const DEATHS: usize = 2;
 /// A clock that is off by more than this is wrong.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// How long a jump of the clock is told.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
+
+/// When a run began and ended, and how.
+type Unsaved = ((Timestamp, Timestamp), Run);
 
 /// What the daemon knows of itself: its clock, its state, its configuration.
 #[derive(Debug)]
@@ -31,7 +37,8 @@ pub struct ClockWatch {
     state: Option<Error>,
     config: Option<Error>,
     trouble: Option<Error>,
-    unsaved: BTreeMap<(DatabaseId, JobKind), Vec<Condition>>,
+    blind: bool,
+    unsaved: BTreeMap<(DatabaseId, JobKind), Unsaved>,
 }
 
 impl ClockWatch {
@@ -39,6 +46,7 @@ impl ClockWatch {
     pub fn new(now: Timestamp, trouble: Option<Error>) -> Self {
         Self {
             trouble,
+            blind: false,
             wall: now,
             steady: Instant::now(),
             jump: None,
@@ -67,13 +75,25 @@ impl ClockWatch {
 
     /// The state could be written.
     pub fn state_works(&mut self) {
-        self.state = None;
-        self.unsaved.clear();
+        if self.unsaved.is_empty() {
+            self.state = None;
+        }
     }
 
-    /// What a run found that could not be saved is kept here.
-    pub fn unsaved(&mut self, database: &DatabaseId, kind: JobKind, run: &Run) {
-        self.unsaved.insert((database.clone(), kind), run.conditions.clone());
+    /// A run whose end could not be saved is kept here until it can be.
+    pub fn unsaved(&mut self, database: &DatabaseId, kind: JobKind, times: (Timestamp, Timestamp), run: Run) {
+        self.unsaved.insert((database.clone(), kind), (times, run));
+    }
+
+    /// Tries to save what could not be saved.
+    pub fn save(&mut self, state: &State) {
+        self.unsaved
+            .retain(|(database, kind), (times, run)| state.record_run(database, *kind, *times, run).is_err());
+    }
+
+    /// Whether the last look came to an end.
+    pub fn looked(&mut self, seen: bool) {
+        self.blind = !seen;
     }
 
     /// How the last reload went.
@@ -82,7 +102,8 @@ impl ClockWatch {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        let mut found: Vec<Condition> = self.unsaved.values().flatten().cloned().collect();
+        let mut found: Vec<Condition> =
+            self.unsaved.values().flat_map(|(_, run)| run.conditions.iter().cloned()).collect();
         if let Some((_, off)) = self.jump {
             let word = if off.is_negative() { "back" } else { "ahead" };
             let by = human::duration(off.unsigned_abs().as_secs_f64());
@@ -100,6 +121,14 @@ impl ClockWatch {
                     .object("state")
                     .error(e)
                     .remedy("Free space on the disk of `state_dir`, and check that the user of marbre may write there."),
+            );
+        }
+        if self.blind {
+            let summary = "The daemon could not look at its targets: what it says of them is old.";
+            found.push(
+                Condition::new(ConditionKind::LookFailed, Severity::Critical, summary).remedy(
+                    "Look for a target or a disk that hangs: `marbre doctor`, `journalctl -u marbre`.",
+                ),
             );
         }
         if let Some(e) = &self.trouble {
@@ -131,15 +160,31 @@ pub fn all(
 ) -> Result<Vec<Condition>> {
     let mut found = watch.conditions();
     for (database, kind) in jobs {
-        let record = state.last_slot(database, *kind)?;
-        found.extend(record.and_then(|record| slot(database, *kind, &record)));
+        let succeeded = state.runs(database)?.into_iter().find(|run| run.kind == *kind);
+        let succeeded = succeeded.and_then(|run| run.succeeded_at);
+        let records = state.recent_slots(database, *kind, DEATHS + 1)?;
+        if let Some(record) = records.first() {
+            found.extend(slot(database, *kind, record, succeeded, now));
+        }
+        found.extend(deaths(database, *kind, &records));
     }
     for database in databases(jobs, sight) {
-        found.extend(crate::model::run::findings(&state.runs(&database)?));
+        let mut runs = state.runs(&database)?;
+        // What only a schedule would do again, and none does any more, is over.
+        let planned = |kind: JobKind| jobs.iter().any(|(of, job)| *of == database && *job == kind);
+        runs.retain(|run| !matches!(run.kind, JobKind::Sync | JobKind::Prune) || planned(run.kind));
+        found.extend(findings(&runs).into_iter().filter(|condition| is_configured(condition, sight)));
     }
     let seen = sight.databases.iter().flat_map(|status| status.conditions.iter().cloned());
     found.extend(seen.filter(|condition| !is_young(condition, sight)));
     found.extend(sight.conditions.iter().cloned());
+    found.extend(sight.unseen.iter().map(|(database, e)| {
+        let summary = format!("Nobody knows how {database} stands: {}.", e.message());
+        let mut condition =
+            Condition::new(ConditionKind::LookFailed, Severity::Critical, summary).of(database);
+        condition.error = e.cause_text().map(str::to_owned);
+        condition.remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
+    }));
     found.extend(ahead(sight, now));
     let mut once: BTreeMap<IncidentKey, Condition> = BTreeMap::new();
     for mut condition in found {
@@ -158,14 +203,47 @@ fn databases(jobs: &[(DatabaseId, JobKind)], sight: &Sight) -> std::collections:
     planned.chain(seen).collect()
 }
 
-/// What became of the last slot of a job.
-fn slot(database: &DatabaseId, kind: JobKind, record: &SlotRecord) -> Option<Condition> {
+/// Whether it is about something that is still there: a target that was taken out of the configuration fails no more.
+fn is_configured(condition: &Condition, sight: &Sight) -> bool {
+    let of = |s: &&DatabaseStatus| {
+        condition.database.as_ref().is_some_and(|d| d.publisher == s.publisher && d.database == s.database)
+    };
+    let seen = sight.databases.iter().find(of);
+    let known =
+        |s: &DatabaseStatus| s.targets.iter().any(|t| Some(t.name.as_str()) == condition.object.as_deref());
+    condition.kind != ConditionKind::TargetFailing || seen.is_none_or(known)
+}
+
+/// A job whose runs the daemon does not outlive is run again at each start, and would never be told.
+fn deaths(database: &DatabaseId, kind: JobKind, records: &[SlotRecord]) -> Option<Condition> {
+    let died = |record: &&SlotRecord| record.detail.as_deref() == Some(DIED);
+    let ended = records.iter().filter(|record| record.state != SlotState::Running);
+    let times = ended.take_while(died).count();
+    (times >= DEATHS).then(|| {
+        let summary = format!("The daemon died while it ran the {kind}, {times} times one after the other.");
+        Condition::new(ConditionKind::SlotMissed, Severity::Critical, summary)
+            .of(database)
+            .object(format!("{kind} died"))
+            .remedy("Look for the cause in `journalctl -u marbre` and `dmesg`: memory, the watchdog, a bug.")
+    })
+}
+
+/// What became of the last slot of a job. A run that ended well since, whoever started it, mends it.
+fn slot(
+    database: &DatabaseId,
+    kind: JobKind,
+    record: &SlotRecord,
+    succeeded: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Condition> {
+    let mended = succeeded.is_some_and(|at| at > record.at);
     let at = record.slots.last;
     let why = record.detail.as_deref().unwrap_or("unknown");
     let make = |condition, summary: String, remedy: &str| {
         Condition::new(condition, Severity::Warning, summary).of(database).object(kind).remedy(remedy)
     };
     match record.state {
+        _ if mended => None,
         SlotState::Overlapped => Some(make(
             ConditionKind::SlotOverlapped,
             format!("The {kind} of {at} was not started: {why}."),
@@ -174,9 +252,10 @@ fn slot(database: &DatabaseId, kind: JobKind, record: &SlotRecord) -> Option<Con
         SlotState::Missed => Some(make(
             ConditionKind::SlotMissed,
             format!("The {kind} of {at} was not started: {why}."),
-            "Another marbre process was at work on this database; the next slot tries again.",
+            "Another marbre process was at work on this database; a snapshot is tried again soon, other jobs at their next slot.",
         )),
         // What was late is told even though it is made up for.
+        SlotState::Done if now.duration_since(record.at) > REMEMBERED => None,
         _ if record.late.is_positive() && kind != JobKind::Sync => {
             let late = human::duration(record.late.as_secs_f64());
             let more = match record.slots.count {
@@ -185,8 +264,10 @@ fn slot(database: &DatabaseId, kind: JobKind, record: &SlotRecord) -> Option<Con
             };
             Some(make(
                 ConditionKind::SlotMissed,
-                format!("The {kind} of {at} started {late} late{more}: the daemon was not at work."),
-                "Find out why the daemon was down: `journalctl -u marbre`.",
+                format!(
+                    "The {kind} of {at} started {late} late{more}: the daemon was not at work, or had no room for it."
+                ),
+                "Find out why: `journalctl -u marbre`. If jobs wait for each other, raise `parallel_jobs`.",
             ))
         }
         _ => None,
@@ -198,7 +279,7 @@ fn is_young(condition: &Condition, sight: &Sight) -> bool {
     if condition.kind != ConditionKind::TargetBehind {
         return false;
     }
-    let of = |s: &&crate::job::status::DatabaseStatus| {
+    let of = |s: &&DatabaseStatus| {
         condition.database.as_ref().is_some_and(|d| d.publisher == s.publisher && d.database == s.database)
     };
     let targets = sight.databases.iter().find(of).map(|s| s.targets.as_slice()).unwrap_or_default();
@@ -209,9 +290,7 @@ fn is_young(condition: &Condition, sight: &Sight) -> bool {
 /// The state that could be restored for sure now.
 fn proven_at(condition: &Condition, sight: &Sight) -> Option<Timestamp> {
     let database = condition.database.as_ref()?;
-    let of = |s: &&crate::job::status::DatabaseStatus| {
-        s.publisher == database.publisher && s.database == database.database
-    };
+    let of = |s: &&DatabaseStatus| s.publisher == database.publisher && s.database == database.database;
     let status = sight.databases.iter().find(of)?;
     let proofs = status.targets.iter().filter_map(|t| t.restored.as_ref());
     proofs.map(|proof| proof.snapshot.time()).max()

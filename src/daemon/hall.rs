@@ -2,29 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::Daemon;
-use super::work::Sight;
+use super::work::{Order, Sight};
+use super::{Daemon, LOOK_DEADLINE, conditions};
 use crate::error::Result;
 use crate::model::condition::ConditionKind;
 use crate::model::id::DatabaseId;
 use crate::model::incident::Unknown;
+use crate::model::job::JobKind;
+use crate::model::notice::Phase;
 use crate::model::run::LastRun;
 use crate::web::{ConfigLoad, JobFigures, Look, OpenIncident, Published, PublishedDatabase};
 
 /// A look counts for so many times the span between two looks.
 const LOOKS: u32 = 3;
 
+/// How often messages that wait are tried.
+const DELIVER_EVERY: SignedDuration = SignedDuration::from_secs(30);
+/// How long the last messages may take when the daemon ends.
+const GOODBYE: Duration = Duration::from_secs(10);
+
 /// What is published before anything is known.
-pub fn nothing_yet(now: Timestamp) -> Published {
+pub fn nothing_yet(databases: &[DatabaseId], now: Timestamp) -> Published {
+    let unseen = |database: &DatabaseId| PublishedDatabase {
+        database: database.clone(),
+        look: None,
+        jobs: Vec::new(),
+    };
     Published {
         started_at: now,
         config: ConfigLoad { loaded_at: now, refused_at: None },
-        look_within: std::time::Duration::from_secs(900),
-        databases: Vec::new(),
+        look_within: Duration::from_secs(900),
+        databases: databases.iter().map(unseen).collect(),
         incidents: Vec::new(),
     }
 }
@@ -45,18 +58,82 @@ pub(super) fn unknown(sight: &Sight, looked: Option<Timestamp>) -> Vec<Unknown> 
     let away = sight.databases.iter().flat_map(|status| {
         let database = DatabaseId { publisher: status.publisher.clone(), database: status.database.clone() };
         let away = status.targets.iter().filter(|target| target.error.is_some());
-        away.map(move |target| Unknown {
-            kind: Some(ConditionKind::TargetBehind),
-            database: Some(database.clone()),
-            object: Some(target.name.to_string()),
+        away.flat_map(move |target| {
+            let behind = (ConditionKind::TargetBehind, Some(target.name.to_string()));
+            // What made them suspicious may lie at the target that is away.
+            let doubts = [ConditionKind::ChainBroken, ConditionKind::SabotageUnnoticed];
+            let unknown = std::iter::once(behind).chain(doubts.map(|kind| (kind, None)));
+            let database = database.clone();
+            unknown.map(move |(kind, object)| Unknown {
+                kind: Some(kind),
+                database: Some(database.clone()),
+                object,
+            })
         })
     });
-    unseen.chain(away).collect()
+    unseen.chain(away).chain(sight.unknown.iter().cloned()).collect()
 }
 
 impl Daemon {
+    /// Tells the desk everything that is wrong now, and publishes it.
+    pub(super) fn tell(&mut self) {
+        let now = self.clock.now();
+        if let Err(e) = self.state.lay_ballast() {
+            tracing::warn!("{e}");
+        }
+        let jobs = self.agenda.items.iter().map(|item| (item.plan.database.clone(), item.plan.kind));
+        let jobs: Vec<(DatabaseId, JobKind)> = jobs.collect();
+        self.watch.save(&self.state);
+        let told = conditions::all(&self.state, &self.sight, &jobs, &self.watch, now).and_then(|found| {
+            let unknown = unknown(&self.sight, self.looked);
+            let events = self.setup.desk.observe(&found, &unknown, now)?;
+            for event in events {
+                tracing::info!("incident {}: {}", event.kind.word(), event.incident.condition.summary);
+            }
+            Ok(())
+        });
+        match told.and(self.publish()) {
+            Ok(()) => self.watch.state_works(),
+            Err(e) => {
+                tracing::error!("{e}");
+                self.watch.state_failed(&e);
+            }
+        }
+        // What was just put down goes out now.
+        self.delivered = None;
+    }
+
+    pub(super) fn tell_job(&self, order: &Order, phase: Phase, now: Timestamp) {
+        if let Err(e) = self.setup.desk.job(&order.database, order.kind, phase, now) {
+            tracing::error!("{e}");
+        }
+    }
+
+    /// Sends what is put down for people. A channel that hangs holds up the next round, and nothing else.
+    pub(super) fn deliver_if_due(&mut self, now: Timestamp) {
+        let rested = |at: Timestamp| now.duration_since(at).abs() >= DELIVER_EVERY;
+        if !self.deliveries.is_empty() || self.delivered.is_some_and(|at| !rested(at)) {
+            return;
+        }
+        self.delivered = Some(now);
+        let (desk, cancel) = (self.setup.desk.clone(), self.deliver_until.clone());
+        self.deliveries.spawn(async move {
+            if let Err(e) = desk.deliver(now, &cancel).await {
+                tracing::error!("{e}");
+            }
+        });
+    }
+
+    /// One last round for what is put down; what is not taken by then goes out after the next start.
+    pub(super) async fn say_goodbye(&mut self) {
+        self.deliver_if_due(self.clock.now());
+        let all = async { while self.deliveries.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, all).await;
+        self.deliver_until.cancel();
+    }
+
     /// What is to be seen from outside.
-    pub(super) fn publish(&self, now: Timestamp) -> Result<()> {
+    fn publish(&self) -> Result<()> {
         let seen: BTreeMap<DatabaseId, _> = self
             .sight
             .databases
@@ -78,11 +155,10 @@ impl Daemon {
         self.board.send_replace(Arc::new(Published {
             started_at: self.started_at,
             config: ConfigLoad { loaded_at: self.loaded_at, refused_at },
-            look_within: self.setup.plan.look_every.saturating_mul(LOOKS),
+            look_within: self.setup.plan.look_every.saturating_mul(LOOKS) + LOOK_DEADLINE,
             databases,
             incidents: incidents.iter().map(|i| OpenIncident::of(&i.condition, i.since)).collect(),
         }));
-        tracing::trace!("published at {now}");
         Ok(())
     }
 

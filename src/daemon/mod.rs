@@ -36,10 +36,8 @@ use plan::Plan;
 use supervise::{Limits, Progress};
 use work::{Clock, Order, Sight, Work};
 
-/// How often messages that wait are tried.
-const DELIVER_EVERY: SignedDuration = SignedDuration::from_secs(30);
-/// How long the last messages may take when the daemon ends.
-const GOODBYE: Duration = Duration::from_secs(10);
+/// How long a look may take: a target that does not answer must not keep people from hearing of the others.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// What people ask of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +100,7 @@ fn lane(kind: JobKind) -> Lane {
 
 struct Running {
     order: Order,
+    slots: Pending,
     slot: i64,
     started: Timestamp,
     progress: Arc<Progress>,
@@ -119,9 +118,10 @@ pub struct Daemon {
     agenda: Agenda,
     runs: JoinSet<Run>,
     running: BTreeMap<Id, Running>,
-    looks: JoinSet<Sight>,
+    looks: JoinSet<Option<Sight>>,
     sight: Sight,
     looked: Option<Timestamp>,
+    look_tried: Option<Timestamp>,
     look_soon: bool,
     deliveries: JoinSet<()>,
     delivered: Option<Timestamp>,
@@ -172,6 +172,7 @@ impl Daemon {
             looks: JoinSet::new(),
             sight: Sight::default(),
             looked: None,
+            look_tried: None,
             look_soon: true,
             deliveries: JoinSet::new(),
             delivered: None,
@@ -184,16 +185,13 @@ impl Daemon {
         })
     }
 
-    /// Works until it is told to stop.
-    ///
-    /// # Errors
-    /// Where the state can be read no more. What cannot be written to it is told, and tried again.
-    pub async fn run(mut self) -> Result<Ended> {
+    /// Works until it is told to stop. What cannot be read from the state, or written to it, is told, and tried again.
+    pub async fn run(mut self) -> Ended {
         self.herald.ready(self.clock.now());
         loop {
             let now = self.clock.now();
             self.watch.tick(now);
-            self.start_due(now)?;
+            self.start_due(now);
             self.look_if_due(now);
             self.deliver_if_due(now);
             self.herald.alive(&self.doing());
@@ -202,7 +200,7 @@ impl Daemon {
                 biased;
                 request = self.requests.recv() => match request {
                     Some(Request::Reload) => self.reload(),
-                    Some(Request::Stop) | None => return Ok(self.end().await),
+                    Some(Request::Stop) | None => return self.end().await,
                 },
                 Some(ended) = self.runs.join_next_with_id(), if !self.runs.is_empty() => {
                     let (id, run) = match ended {
@@ -214,12 +212,13 @@ impl Daemon {
                 }
                 Some(_) = self.deliveries.join_next(), if !self.deliveries.is_empty() => {}
                 Some(sight) = self.looks.join_next(), if !self.looks.is_empty() => {
-                    // A look that panicked has seen nothing; `looked` stays where it was, and that is told by its age.
-                    if let Ok(sight) = sight {
+                    let sight = sight.ok().flatten();
+                    self.watch.looked(sight.is_some());
+                    if let Some(sight) = sight {
                         self.sight = sight;
                         self.looked = Some(self.clock.now());
-                        self.tell();
                     }
+                    self.tell();
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -228,17 +227,17 @@ impl Daemon {
 
     /// Until something is due, and never longer than the heartbeat.
     fn wait(&self, now: Timestamp) -> Duration {
-        let beat = self.herald.heartbeat();
-        let next = self.agenda.next().map(|next| next.duration_since(now).unsigned_abs());
-        let next =
-            if self.agenda.next().is_some_and(|next| next <= now) { Some(Duration::ZERO) } else { next };
-        next.unwrap_or(beat).min(beat).max(Duration::from_millis(10))
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        let look = self.look_tried.and_then(|at| at.checked_add(self.setup.plan.look_every).ok());
+        let due = [self.agenda.next(), look].into_iter().flatten().map(until).min();
+        due.unwrap_or(Duration::MAX).min(self.herald.heartbeat()).max(Duration::from_millis(10))
     }
 
     /// Records what has come, and starts what there is room for.
-    fn start_due(&mut self, now: Timestamp) -> Result<()> {
+    fn start_due(&mut self, now: Timestamp) {
         for index in 0..self.agenda.items.len() {
             let Some(item) = self.agenda.items.get_mut(index) else { continue };
+            item.try_again(now);
             let Some(come) = item.come(now) else { continue };
             let (database, kind) = (item.plan.database.clone(), item.plan.kind);
             if self.running.values().any(|run| run.order.database == database && run.order.kind == kind) {
@@ -251,12 +250,11 @@ impl Daemon {
         // Of what waits, snapshots go first, and then what has waited longest.
         waiting.sort_by_key(|index| {
             let item = self.agenda.items.get(*index);
-            item.map(|i| (i.plan.kind != JobKind::Snapshot, i.pending.map(|p| p.slots.last)))
+            item.map(|i| (i.plan.kind != JobKind::Snapshot, i.pending.map(|p| p.slots.first)))
         });
         for index in waiting {
             self.start(index, now);
         }
-        Ok(())
     }
 
     fn start(&mut self, index: usize, now: Timestamp) {
@@ -269,7 +267,7 @@ impl Daemon {
         if item.pending.is_none() || self.running.values().any(busy) {
             return;
         }
-        let Some(pending) = item.pending.take() else { return };
+        let Some(pending) = item.start(now) else { return };
         let record = agenda::record(&pending, SlotState::Running, now, None);
         let opened = self.state.open_slot(&item.plan.scheduled(), &record, item.accounted);
         // A state that cannot be written (a full disk) does not keep a backup from being made.
@@ -289,7 +287,7 @@ impl Daemon {
         let supervised = supervise::run(work, order.clone(), now, limits, progress.clone(), cancel);
         let id = self.runs.spawn(supervised).id();
         self.tell_job(&order, Phase::Start, now);
-        self.running.insert(id, Running { order, slot, started: now, progress });
+        self.running.insert(id, Running { order, slots: pending, slot, started: now, progress });
     }
 
     /// A slot found the run before it still at work: it has none of its own, and that is told.
@@ -321,6 +319,10 @@ impl Daemon {
             Ending::Conflict => SlotState::Missed,
         };
         tracing::info!("{} of {}: {}: {}", order.kind, order.database, state.word(), run.detail);
+        for condition in &run.conditions {
+            let cause = condition.error.as_deref().unwrap_or_default();
+            tracing::warn!("{} of {}: {} {cause}", order.kind, order.database, condition.summary);
+        }
         let closed = self.state.close_slot(running.slot, state, now, Some(&run.detail));
         let times = (running.started, now);
         let recorded = self.state.record_run(&order.database, order.kind, times, &run);
@@ -329,7 +331,15 @@ impl Daemon {
             Err(e) => {
                 tracing::error!("{e}");
                 self.watch.state_failed(&e);
-                self.watch.unsaved(&order.database, order.kind, &run);
+                self.watch.unsaved(&order.database, order.kind, times, run.clone());
+            }
+        }
+        if matches!(run.ending, Ending::Failed | Ending::Conflict) {
+            let same = |item: &&mut agenda::Item| {
+                item.plan.database == order.database && item.plan.kind == order.kind
+            };
+            if let Some(item) = self.agenda.items.iter_mut().find(same) {
+                item.failed(running.slots, now);
             }
         }
         if run.ending != Ending::Interrupted {
@@ -340,7 +350,7 @@ impl Daemon {
 
     fn look_if_due(&mut self, now: Timestamp) {
         let every = SignedDuration::try_from(self.setup.plan.look_every).unwrap_or(SignedDuration::MAX);
-        let due = self.looked.is_none_or(|at| {
+        let due = self.look_tried.is_none_or(|at| {
             let age = now.duration_since(at);
             age >= every || age.is_negative()
         });
@@ -348,49 +358,11 @@ impl Daemon {
             return;
         }
         self.look_soon = false;
+        self.look_tried = Some(now);
         let (work, cancel) = (self.setup.work.clone(), self.stop.child_token());
-        self.looks.spawn(async move { work.look(now, &cancel).await });
-    }
-
-    /// Tells the desk everything that is wrong now, and publishes it.
-    fn tell(&mut self) {
-        let now = self.clock.now();
-        let jobs = self.agenda.items.iter().map(|item| (item.plan.database.clone(), item.plan.kind));
-        let jobs: Vec<(DatabaseId, JobKind)> = jobs.collect();
-        let told = conditions::all(&self.state, &self.sight, &jobs, &self.watch, now).and_then(|found| {
-            let unknown = hall::unknown(&self.sight, self.looked);
-            let events = self.setup.desk.observe(&found, &unknown, now)?;
-            for event in events {
-                tracing::warn!("{}: {}", event.kind.word(), event.incident.condition.summary);
-            }
-            self.publish(now)
-        });
-        if let Err(e) = told {
-            tracing::error!("{e}");
-            self.watch.state_failed(&e);
-        }
-        // What was just put down goes out now.
-        self.delivered = None;
-    }
-
-    fn tell_job(&self, order: &Order, phase: Phase, now: Timestamp) {
-        if let Err(e) = self.setup.desk.job(&order.database, order.kind, phase, now) {
-            tracing::error!("{e}");
-        }
-    }
-
-    /// Sends what is put down for people. A channel that hangs holds up the next round, and nothing else.
-    fn deliver_if_due(&mut self, now: Timestamp) {
-        let rested = |at: Timestamp| now.duration_since(at).abs() >= DELIVER_EVERY;
-        if !self.deliveries.is_empty() || self.delivered.is_some_and(|at| !rested(at)) {
-            return;
-        }
-        self.delivered = Some(now);
-        let (desk, cancel) = (self.setup.desk.clone(), self.deliver_until.clone());
-        self.deliveries.spawn(async move {
-            if let Err(e) = desk.deliver(now, &cancel).await {
-                tracing::error!("{e}");
-            }
+        self.looks.spawn(async move {
+            let look = work.look(now, &cancel);
+            tokio::time::timeout(LOOK_DEADLINE, look).await.ok()
         });
     }
 
@@ -438,14 +410,6 @@ impl Daemon {
         self.tell();
         self.say_goodbye().await;
         if dropped == 0 { Ended::InOrder } else { Ended::Dropped(dropped) }
-    }
-
-    /// One last round for what is put down; what is not taken by then goes out after the next start.
-    async fn say_goodbye(&mut self) {
-        self.deliver_if_due(self.clock.now());
-        let all = async { while self.deliveries.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(GOODBYE, all).await;
-        self.deliver_until.cancel();
     }
 
     /// What it does now, in one line.

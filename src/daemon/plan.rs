@@ -53,7 +53,11 @@ impl Plan {
                     zone: database.schedules.time_zone.clone(),
                     delay: spread(&database.id, *kind, config.jitter),
                     deadline: database.deadlines.of(*kind),
-                    stall: database.deadlines.stall,
+                    stall: match kind {
+                        JobKind::Snapshot | JobKind::Drill | JobKind::Sabotage => database.deadlines.stall,
+                        // These ask thousands of small questions, and move no byte for long.
+                        JobKind::Verify | JobKind::Prune | JobKind::Sync => database.deadlines.of(*kind),
+                    },
                 });
             }
         }

@@ -64,7 +64,7 @@ impl Progress {
 
 impl LoadObserver for Progress {
     fn stage(&self, name: &'static str) {
-        tracing::info!("{}: {name}", self.what);
+        tracing::debug!("{}: {name}", self.what);
         self.moves(Some(name));
     }
 
@@ -113,8 +113,8 @@ pub async fn run(
     let ended = timeout(GRACE, run).await;
     let stage = progress.stage();
     match (why, ended) {
-        // It was nearly done: what it says counts.
-        (_, Ok(run)) if run.ending != Ending::Interrupted => at_stage(run, &progress),
+        // It was nearly done.
+        (_, Ok(run)) if run.ending == Ending::Done => run,
         (Some(why), _) => findings::failed(&order.database, order.kind, stage, &why),
         (None, Ok(run)) => run,
         (None, Err(_)) => {

@@ -11,6 +11,7 @@ use crate::job::Observer;
 use crate::job::status::DatabaseStatus;
 use crate::model::condition::Condition;
 use crate::model::id::DatabaseId;
+use crate::model::incident::Unknown;
 use crate::model::job::JobKind;
 use crate::model::run::Run;
 
@@ -34,6 +35,8 @@ pub struct Sight {
     pub conditions: Vec<Condition>,
     /// Databases that could not be looked at, and why: nothing is known of them now, neither good nor bad.
     pub unseen: Vec<(DatabaseId, Error)>,
+    /// What else could not be looked at.
+    pub unknown: Vec<Unknown>,
 }
 
 /// Runs jobs and looks. The composition root builds one for each configuration.

@@ -55,6 +55,37 @@ pub trait Engine: Send + Sync {
     /// Opens one consistent state of the database and holds it until [`View::close`].
     /// Fails, with nothing left behind, where such a state cannot be had.
     async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>>;
+
+    /// The server that holds the database, as the configuration names it. `None` where there is no server.
+    fn place(&self) -> Option<Place>;
+
+    /// Asks the server which databases it holds. `None` where there is no server.
+    async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>>;
+}
+
+/// A database on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The server's name, its address, or the folder of its socket.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Connections must be encrypted.
+    pub encrypted: bool,
+    /// The database.
+    pub database: String,
+}
+
+/// Which databases a server holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbours {
+    /// What the server, and every copy of it, calls itself: the same by whatever address it is reached.
+    pub identity: String,
+    /// Where it was asked.
+    pub place: Place,
+    /// Every database that people can connect to and that is no template, this one among them; and none that a drill of
+    /// marbre has made.
+    pub databases: Vec<String>,
 }
 
 /// A stream that a view offers.

@@ -101,6 +101,12 @@ impl Reader<'_> {
                 match receipt {
                     Ok(receipt) => catalog.add(target, key, receipt),
                     Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                    // A target that stops answering in the middle is away; nothing is wrong with what it holds.
+                    Err(e) if e.kind() == ErrorKind::Target => {
+                        let e = TargetError::new(TargetErrorKind::Unavailable, "read receipts", e);
+                        catalog.unreachable.push((target.name.clone(), e));
+                        break;
+                    }
                     Err(error) => {
                         let error = error.context(format!("receipt of {snapshot} at {}", target.name));
                         catalog.bad.push(BadReceipt {

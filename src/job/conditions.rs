@@ -41,7 +41,8 @@ impl Look<'_> {
     pub fn conditions(&self) -> Vec<Condition> {
         let mut found: Vec<Condition> = self.freshness().into_iter().collect();
         found.extend(self.catalog.unreachable.iter().map(|(name, e)| {
-            let summary = format!("Target {name} cannot be reached: {e}.");
+            let what = e.to_string();
+            let summary = format!("Target {name} cannot be reached: {}.", what.trim_end_matches(['.', '?']));
             self.critical(ConditionKind::TargetFailing, summary)
                 .object(name)
                 .error(e)

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::job::drill::page::Verdict;
-use crate::job::drill::report::DrillReport;
+use crate::job::drill::report::{CheckResult, DrillReport};
 use crate::job::prune::PruneReport;
 use crate::job::snapshot::SnapshotReport;
 use crate::job::sync::DatabaseSync;
@@ -68,7 +68,7 @@ fn done(detail: String, conditions: Vec<Condition>, reached: Vec<TargetName>) ->
 
 /// A target that did not do what was asked of it.
 fn failing(database: &DatabaseId, name: &TargetName, error: &str, remedy: Option<&str>) -> Condition {
-    let summary = format!("Target {name} fails.");
+    let summary = format!("Target {name} fails: {}.", error.trim_end_matches(['.', '?']));
     Condition::new(ConditionKind::TargetFailing, Severity::Warning, summary)
         .of(database)
         .object(name)
@@ -124,15 +124,17 @@ fn out_of_band(database: &DatabaseId, now: &Numbers, before: &Numbers) -> Option
         let (now_f, before_f) = (now as f64, before as f64);
         now.max(before) > SMALL && (now_f < before_f * BAND || now_f * BAND > before_f)
     };
-    // Bytes are worth a thousand rows each kilobyte, roughly; either is enough to make somebody look.
+    // Either is enough to make somebody look. A drill does not count all bytes that a snapshot reads.
     let (name, was, is) = if outside(now.rows, before.rows) {
         ("rows", count(before.rows), count(now.rows))
-    } else if now.rows == before.rows && outside(now.bytes / 1024, before.bytes / 1024) {
+    } else if outside(now.bytes / 1024, before.bytes / 1024) {
         ("bytes", bytes(before.bytes), bytes(now.bytes))
     } else {
         return None;
     };
-    let summary = format!("The newest snapshot holds {is} {name}; the one before held {was}.");
+    let summary = format!(
+        "The newest snapshot holds {is} {name}; the last one that was proven, or else the one before, held {was}."
+    );
     let found = Condition::new(ConditionKind::SizeOutOfBand, Severity::Warning, summary).of(database);
     Some(found.remedy("Find out whether the database has really changed so much. Older snapshots still hold what was there before."))
 }
@@ -154,14 +156,28 @@ pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     let verdict = Verdict::of(report);
     let detail = format!("drill {}{at}: {} in {took}", report.drill, verdict.word());
     // A database that has nothing of a kind (no sequence, no index) cannot lose it.
-    let nothing_there = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Preflight);
+    let nothing_there = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Preflight)
+        && report.sabotage.as_ref().is_some_and(|s| report.failed_stage.as_ref() == Some(&s.expected_stage));
     let condition = match (verdict, error) {
         (Verdict::Passed(_) | Verdict::Noticed, _) => None,
         (Verdict::Untested, _) if nothing_there => None,
         (Verdict::NotNoticed, _) => Some(unnoticed(database, report)),
         (Verdict::Failed | Verdict::Untested, e) => {
             let e = e.unwrap_or_else(|| Error::internal("the drill has not passed"));
-            Some(broken(database, kind, report.failed_stage.as_deref(), &e))
+            let mut found = broken(database, kind, report.failed_stage.as_deref(), &e);
+            // In the words of `status`, which knows the drill from its receipt.
+            if kind == JobKind::Drill {
+                let stage = report.failed_stage.as_deref().unwrap_or("start");
+                let from = report.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
+                found.summary = format!("The last drill ({}{from}) FAILED at stage {stage}.", report.drill);
+                found.error = Some(e.to_string());
+            }
+            // What a check asked for may be somebody's data: the answer stands in the report, and nowhere else.
+            if report.failed_stage.as_deref() == Some("checks") {
+                found.summary = found.summary.replace(&format!(": {}", e.message()), "");
+                found.error = Some(failed_checks(report));
+            }
+            Some(found)
         }
     };
     let proven = matches!(verdict, Verdict::Passed(_) | Verdict::Noticed);
@@ -171,6 +187,12 @@ pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     }
     let run = done(detail, condition.into_iter().collect(), Vec::new());
     Run { ending: Ending::Failed, proven, numbers, ..run }
+}
+
+fn failed_checks(report: &DrillReport) -> String {
+    let failed = report.checks.iter().filter(|check| check.result == CheckResult::Failed);
+    let names: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
+    format!("failed checks: {}", names.join(", "))
 }
 
 fn unnoticed(database: &DatabaseId, report: &DrillReport) -> Condition {

@@ -82,6 +82,8 @@ pub enum ConditionKind {
     ClockSkew,
     /// A new configuration was refused, and the daemon goes on with the old one.
     ConfigRefused,
+    /// Nobody knows how a database, or everything, stands: it could not be looked at.
+    LookFailed,
     /// An alert channel does not take its messages.
     ChannelFailing,
     /// A certificate or a token ends soon.
@@ -90,7 +92,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::SnapshotFailed,
         Self::SnapshotLate,
         Self::SlotMissed,
@@ -113,6 +115,7 @@ impl ConditionKind {
         Self::DiskLow,
         Self::ClockSkew,
         Self::ConfigRefused,
+        Self::LookFailed,
         Self::ChannelFailing,
         Self::Expiring,
     ];
@@ -142,6 +145,7 @@ impl ConditionKind {
             Self::DiskLow => "disk-low",
             Self::ClockSkew => "clock-skew",
             Self::ConfigRefused => "config-refused",
+            Self::LookFailed => "look-failed",
             Self::ChannelFailing => "channel-failing",
             Self::Expiring => "expiring",
         }

@@ -12,13 +12,13 @@ impl State {
     /// Remembers what the last probe of a target found.
     pub fn remember_guarantees(&self, target: &TargetName, found: &Guarantees) -> Result<()> {
         let body = serde_json::to_string(found).or_internal("serialise the guarantees of a target")?;
-        self.db()
-            .execute(
+        self.write("save the guarantees of a target in the state", |db| {
+            db.execute(
                 "INSERT OR REPLACE INTO guarantee (target, body) VALUES (?1, ?2)",
                 [target.as_str(), body.as_str()],
             )
-            .or_internal("save the guarantees of a target in the state")
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// What the last probe of a target found. What an older marbre wrote in another form counts as none.

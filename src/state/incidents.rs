@@ -21,7 +21,15 @@ impl State {
         let rows = statement
             .query_map([whole_second(resolved_since)], |r| r.get::<_, String>(0))
             .or_internal(what)?;
-        rows.map(|row| serde_json::from_str(&row.or_internal(what)?).or_internal(what)).collect()
+        let mut incidents = Vec::new();
+        for row in rows {
+            // One of another version of marbre must not end the alerting of this one.
+            match serde_json::from_str(&row.or_internal(what)?) {
+                Ok(incident) => incidents.push(incident),
+                Err(e) => tracing::warn!("an incident in the state cannot be read: {e}"),
+            }
+        }
+        Ok(incidents)
     }
 
     /// Every incident that is open.
@@ -33,8 +41,7 @@ impl State {
 
     /// Saves changed incidents and puts down what is to be told: all of it or nothing.
     pub fn save_incidents(&self, changed: &[Incident], posts: &[Post]) -> Result<()> {
-        let mut db = self.db();
-        let mut write = || -> rusqlite::Result<()> {
+        self.write("save incidents in the state", |db| {
             let transaction = db.transaction()?;
             for incident in changed {
                 save_incident(&transaction, incident)?;
@@ -43,8 +50,7 @@ impl State {
                 save_post(&transaction, post)?;
             }
             transaction.commit()
-        };
-        write().or_internal("save incidents in the state")
+        })
     }
 
     /// Up to when the canaries of this rule are accounted for. `None` for a rule that was not followed before.
@@ -59,8 +65,7 @@ impl State {
 
     /// Accounts for the canaries up to this moment, and puts one down if there is one: both or neither.
     pub fn account_canary(&self, rule: &str, at: Timestamp, post: Option<&Post>) -> Result<()> {
-        let mut db = self.db();
-        let mut write = || -> rusqlite::Result<()> {
+        self.write("save a canary in the state", |db| {
             let transaction = db.transaction()?;
             transaction.execute(
                 "INSERT OR REPLACE INTO canary (one, rule, accounted) VALUES (1, ?1, ?2)",
@@ -70,15 +75,13 @@ impl State {
                 save_post(&transaction, post)?;
             }
             transaction.commit()
-        };
-        write().or_internal("save a canary in the state")
+        })
     }
 
     /// Forgets incidents that were resolved before this moment, and messages of before it that nobody waits for.
     pub fn forget_alerts(&self, before: Timestamp) -> Result<()> {
-        let mut db = self.db();
         let before = whole_second(before);
-        let mut write = || -> rusqlite::Result<()> {
+        self.write("forget old incidents in the state", |db| {
             let transaction = db.transaction()?;
             transaction.execute("DELETE FROM incident WHERE resolved_at < ?1", [&before])?;
             transaction.execute(
@@ -88,8 +91,7 @@ impl State {
             )?;
             transaction.execute("DELETE FROM outbox WHERE notice NOT IN (SELECT id FROM notice)", [])?;
             transaction.commit()
-        };
-        write().or_internal("forget old incidents in the state")
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the agent remembers between runs, in SQLite. All of it is a cache (invariant I6): without it the
 //! next snapshot is a full one, and receipts are read from the targets again.
 
+mod ballast;
 mod drills;
 mod epoch_keys;
 mod guarantees;
@@ -15,7 +16,7 @@ mod slots;
 pub use drills::Baseline;
 pub use outbox::{ChannelHealth, Copy, Post, Waiting, Which};
 pub use prunes::Waited;
-pub use slots::{Opened, Scheduled, SlotRecord, Slots};
+pub use slots::{DIED, Opened, Scheduled, SlotRecord, Slots};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -105,12 +105,16 @@ impl State {
         });
         let values = params![channel.as_str(), which.urgent, from, to, which.limit];
         let rows = statement.query_map(values, stored).or_internal(READ)?;
-        rows.map(|row| {
+        let mut waiting = Vec::new();
+        for row in rows {
             let (number, body, at, attempts) = row.or_internal(READ)?;
-            let notice = serde_json::from_str(&body).or_internal(READ)?;
-            Ok(Waiting { number, notice, at: parse(&at)?, attempts })
-        })
-        .collect()
+            // As incidents: one of another version of marbre is passed over.
+            match serde_json::from_str(&body) {
+                Ok(notice) => waiting.push(Waiting { number, notice, at: parse(&at)?, attempts }),
+                Err(e) => tracing::warn!("message {number} in the state cannot be read: {e}"),
+            }
+        }
+        Ok(waiting)
     }
 
     /// The channels for which messages wait.
@@ -156,7 +160,7 @@ impl State {
 
     /// Gives a notice to one more channel. What that channel has already stays as it is.
     pub fn forward(&self, number: i64, channel: &ChannelName) -> Result<()> {
-        save_copy(&self.db(), number, channel).or_internal(SAVE)
+        self.write(SAVE, |db| save_copy(db, number, channel))
     }
 
     /// A channel has taken a message: both become known together.
@@ -172,8 +176,7 @@ impl State {
             last_delivery: Some(at),
             ..ChannelHealth::default()
         };
-        let mut db = self.db();
-        let mut write = || -> rusqlite::Result<()> {
+        self.write(SAVE, |db| {
             let transaction = db.transaction()?;
             transaction.execute(
                 "UPDATE outbox SET attempts = attempts + 1, done_at = ?3, delivered = 1, error = NULL
@@ -182,8 +185,7 @@ impl State {
             )?;
             save_health(&transaction, channel, &health)?;
             transaction.commit()
-        };
-        write().or_internal(SAVE)
+        })
     }
 
     /// A channel has not taken a message, and what that makes of the channel.
@@ -194,8 +196,7 @@ impl State {
         next_at: Timestamp,
         health: &ChannelHealth,
     ) -> Result<()> {
-        let mut db = self.db();
-        let mut write = || -> rusqlite::Result<()> {
+        self.write(SAVE, |db| {
             let transaction = db.transaction()?;
             transaction.execute(
                 "UPDATE outbox SET attempts = attempts + 1, next_at = ?3, error = ?4
@@ -204,31 +205,30 @@ impl State {
             )?;
             save_health(&transaction, channel, health)?;
             transaction.commit()
-        };
-        write().or_internal(SAVE)
+        })
     }
 
     /// What was found before this moment is tried no more on this channel.
     pub fn give_up_before(&self, before: Timestamp, channel: &ChannelName, at: Timestamp) -> Result<()> {
-        self.db()
-            .execute(
+        self.write(SAVE, |db| {
+            db.execute(
                 "UPDATE outbox SET done_at = ?3 WHERE channel = ?2 AND done_at IS NULL
                  AND notice IN (SELECT id FROM notice WHERE at < ?1)",
                 params![whole_second(before), channel.as_str(), whole_second(at)],
             )
-            .or_internal(SAVE)
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// A message is tried no more.
     pub fn give_up(&self, number: i64, channel: &ChannelName, at: Timestamp) -> Result<()> {
-        self.db()
-            .execute(
+        self.write(SAVE, |db| {
+            db.execute(
                 "UPDATE outbox SET done_at = ?3 WHERE notice = ?1 AND channel = ?2 AND done_at IS NULL",
                 params![number, channel.as_str(), whole_second(at)],
             )
-            .or_internal(SAVE)
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// How a channel does. One that has never been used does well.

@@ -29,8 +29,8 @@ impl State {
         let what = "save how a run ended in the state";
         let body = serde_json::to_string(run).or_internal(what)?;
         let numbers = serde_json::to_string(&run.numbers).or_internal(what)?;
-        self.db()
-            .execute(
+        self.write(what, |db| {
+            db.execute(
                 "INSERT INTO run (database, job, started, finished, body, succeeded, numbers)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (database, job) DO UPDATE SET started = excluded.started, finished = excluded.finished,
@@ -43,11 +43,11 @@ impl State {
                     finished.to_string(),
                     body,
                     ok.then(|| finished.to_string()),
-                    ok.then_some(numbers)
+                    ok.then_some(&numbers)
                 ],
             )
-            .or_internal(what)
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// The last runs of all jobs of a database.

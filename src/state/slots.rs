@@ -8,6 +8,9 @@ use crate::error::{Result, ResultExt};
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 
+/// What the records say of runs that the daemon did not outlive.
+pub const DIED: &str = "the daemon died while it ran";
+
 /// How many records of one job are kept.
 const KEPT: i64 = 1000;
 
@@ -76,13 +79,12 @@ impl State {
 
     /// From this moment on the slots of this rule count.
     pub fn account_from(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
-        save_accounted(&self.db(), job, at).or_internal("save the last slot in the state")
+        self.write("save the last slot in the state", |db| save_accounted(db, job, at))
     }
 
     /// Records what becomes of slots, and that everything up to `accounted` is accounted for: both or neither.
     pub fn open_slot(&self, job: &Scheduled, record: &SlotRecord, accounted: Timestamp) -> Result<Opened> {
-        let mut db = self.db();
-        let mut write = || -> rusqlite::Result<Opened> {
+        self.write("save a slot in the state", |db| {
             let transaction = db.transaction()?;
             save_accounted(&transaction, job, accounted)?;
             let (database, kind) = (job.database.to_string(), job.kind.word());
@@ -120,42 +122,51 @@ impl State {
             )?;
             transaction.commit()?;
             Ok(Opened { id, runs_before: runs.unsigned_abs() })
-        };
-        write().or_internal("save a slot in the state")
+        })
     }
 
     /// Records how a run ended.
     pub fn close_slot(&self, id: i64, state: SlotState, at: Timestamp, detail: Option<&str>) -> Result<()> {
-        self.db()
-            .execute(
+        self.write("save the end of a slot in the state", |db| {
+            db.execute(
                 "UPDATE slot SET state = ?2, at = ?3, detail = ?4 WHERE id = ?1",
                 params![id, state.word(), at.to_string(), detail],
             )
-            .or_internal("save the end of a slot in the state")
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// What was at work when the daemon died is not at work any more.
     pub fn settle_slots(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
-        self.db()
-            .execute(
-                "UPDATE slot SET state = ?3, at = ?4, detail = 'the daemon died while it ran'
-                 WHERE database = ?1 AND job = ?2 AND state = ?5",
+        self.write("save the end of slots in the state", |db| {
+            db.execute(
+                "UPDATE slot SET state = ?3, at = ?4, detail = ?6 WHERE database = ?1 AND job = ?2 AND state = ?5",
                 params![
                     job.database.to_string(),
                     job.kind.word(),
                     SlotState::Interrupted.word(),
                     at.to_string(),
-                    SlotState::Running.word()
+                    SlotState::Running.word(),
+                    DIED
                 ],
             )
-            .or_internal("save the end of slots in the state")
-            .map(drop)
+        })
+        .map(drop)
     }
 
     /// The records of a job, the newest first.
     pub fn slots(&self, database: &DatabaseId, kind: JobKind) -> Result<Vec<SlotRecord>> {
         self.read_slots(database, kind, KEPT)
+    }
+
+    /// The newest records of a job, the newest first.
+    pub fn recent_slots(
+        &self,
+        database: &DatabaseId,
+        kind: JobKind,
+        limit: usize,
+    ) -> Result<Vec<SlotRecord>> {
+        self.read_slots(database, kind, i64::try_from(limit).unwrap_or(KEPT))
     }
 
     /// The newest record of a job.

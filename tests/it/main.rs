@@ -3,6 +3,7 @@
 mod alerts;
 mod architecture;
 mod drills;
+mod facts;
 mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;

@@ -110,6 +110,16 @@ impl Connector {
         self.place.describe()
     }
 
+    /// The server and the database; of several servers the first.
+    pub fn place(&self) -> crate::engine::Place {
+        crate::engine::Place {
+            host: self.place.hosts.first().cloned().unwrap_or_default(),
+            port: self.place.ports.first().copied().unwrap_or(5432),
+            encrypted: !matches!(self.place.tls, tls::Mode::Disable | tls::Mode::Prefer),
+            database: self.place.database.clone(),
+        }
+    }
+
     /// Whether a network lies between us and the server, and nothing proves that it is the server.
     pub fn unproven_network(&self) -> bool {
         let local =

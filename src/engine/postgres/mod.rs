@@ -26,6 +26,7 @@ mod globals;
 mod inventory;
 mod load;
 mod lock;
+mod neighbours;
 mod normal;
 mod password;
 mod quote;
@@ -52,7 +53,7 @@ pub use scratch::{PostgresScratchConfig, PostgresScratchHost};
 use self::connect::{Connector, interruptible};
 use self::tools::Tools;
 use self::view::PostgresView;
-use super::{Check, Engine, View};
+use super::{Check, Engine, Neighbours, Place, View};
 use crate::error::Result;
 
 /// The engine's name in receipts and manifests.
@@ -89,5 +90,13 @@ impl Engine for PostgresEngine {
             PostgresView::open(&self.connector, tools, coordinator, cancel).await
         };
         Ok(Box::new(interruptible(cancel, opening).await?))
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(self.connector.place())
+    }
+
+    async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>> {
+        interruptible(cancel, neighbours::ask(&self.connector, cancel)).await.map(Some)
     }
 }

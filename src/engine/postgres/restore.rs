@@ -157,7 +157,9 @@ impl Restore<'_> {
     }
 
     /// `pg_restore` of everything after the data. Event triggers come last, on their own: `pg_restore` refreshes
-    /// materialized views at the same time, and so would fire them. Returns what could not be set.
+    /// materialized views at the same time, and so would fire them. Where tables have partitions, foreign keys come one
+    /// after the other: they lock all partitions of both tables, `pg_restore` knows nothing of that, and its workers would
+    /// now and then end in a deadlock. Returns what could not be set.
     pub async fn post_data(
         &self,
         archive: &Archive,
@@ -167,13 +169,17 @@ impl Restore<'_> {
         let list = self.list(archive, cancel).await?;
         let (triggers, others): (Vec<&str>, Vec<&str>) =
             list.lines().partition(|line| is_event_trigger(line));
-        if triggers.is_empty() {
+        let (keys, others): (Vec<&str>, Vec<&str>) = match has_partitions(&list) {
+            true => others.into_iter().partition(|line| is_about_foreign_keys(line)),
+            false => (Vec::new(), others),
+        };
+        if triggers.is_empty() && keys.is_empty() {
             return self.section(archive, "post-data", None, jobs, cancel).await;
         }
-        let others = Some(others.join("\n"));
-        let mut warnings = self.section(archive, "post-data", others, jobs, cancel).await?;
-        let triggers = Some(triggers.join("\n"));
-        warnings.extend(self.section(archive, "post-data", triggers, 1, cancel).await?);
+        let mut warnings = self.section(archive, "post-data", Some(others.join("\n")), jobs, cancel).await?;
+        for apart in [keys, triggers].iter().filter(|lines| !lines.is_empty()) {
+            warnings.extend(self.section(archive, "post-data", Some(apart.join("\n")), 1, cancel).await?);
+        }
         Ok(warnings)
     }
 
@@ -239,6 +245,16 @@ impl Restore<'_> {
             false => Err(complaints.error("pg_restore", status)),
         }
     }
+}
+
+/// Whether a table of contents has partitions.
+fn has_partitions(list: &str) -> bool {
+    list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
+}
+
+/// Foreign keys, and the comments on constraints, which may be on them.
+fn is_about_foreign_keys(line: &str) -> bool {
+    line.contains(" FK CONSTRAINT ") || line.contains(" COMMENT ") && line.contains(" CONSTRAINT ")
 }
 
 /// Statements that say who owns an object and who may use it, or make what only a superuser may make: without

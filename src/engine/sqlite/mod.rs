@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Check, Engine, View};
+use crate::engine::{Check, Engine, Neighbours, Place, View};
 use crate::error::{Error, Result};
 
 /// The name of the engine in manifests and receipts.
@@ -82,6 +82,14 @@ impl Engine for SqliteEngine {
         }
         let view = view::SqliteView::open(self.path.clone(), cancel).await?;
         Ok(Box::new(view))
+    }
+
+    fn place(&self) -> Option<Place> {
+        None
+    }
+
+    async fn neighbours(&self, _cancel: &CancellationToken) -> Result<Option<Neighbours>> {
+        Ok(None)
     }
 }
 

@@ -31,6 +31,8 @@ const ROUND: u32 = 50;
 const REFUSALS: u32 = 5;
 /// After so long one that is slow goes on in the next round: other channels have news too.
 const LONGEST_ROUND: Duration = Duration::from_secs(30);
+/// How many messages that went out are remembered in memory.
+const REMEMBERED: usize = 1000;
 /// How many waiting messages of a failing channel are looked at for the next one: more than three days bring.
 const WAITING: u32 = 5000;
 
@@ -71,6 +73,19 @@ fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
 }
 
 impl Desk {
+    fn sent(&self, number: i64, channel: &ChannelName) -> bool {
+        let sent = self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sent.contains(&(number, channel.clone()))
+    }
+
+    fn remember_sent(&self, number: i64, channel: &ChannelName) {
+        let mut sent = self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if sent.len() >= REMEMBERED {
+            sent.pop_first();
+        }
+        sent.insert((number, channel.clone()));
+    }
+
     /// Sends everything that is due. It takes half a minute, or as long as the slowest channel may take for two messages.
     /// A channel that fails is counted in the result, and no error.
     ///
@@ -137,6 +152,11 @@ impl Desk {
         let route = &channel.route;
         let (started, mut refusals, mut asked_another) = (Instant::now(), 0, false);
         while let Some(message) = queue.pop_front() {
+            // What went out and could not be marked as taken (a full disk) must not go out again every half minute.
+            if self.sent(message.number, &route.name) {
+                self.state.delivered(message.number, &route.name, None, now)?;
+                continue;
+            }
             let text = Message::of(&message.notice, message.number, &self.settings.agent, message.at);
             match channel.channel.send(&text, cancel).await {
                 Ok(sent) => {
@@ -144,6 +164,7 @@ impl Desk {
                         Sent::All => None,
                         Sent::Some(lacking) => Some(lacking.as_str()),
                     };
+                    self.remember_sent(message.number, &route.name);
                     self.state.delivered(message.number, &route.name, lacking, now)?;
                     *health = ChannelHealth::default();
                     done.sent += 1;

@@ -10,6 +10,7 @@ mod test;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -63,12 +64,20 @@ pub struct Desk {
     /// Two looks, or two rounds of deliveries, at the same time would do everything twice.
     looking: std::sync::Mutex<()>,
     delivering: Mutex<()>,
+    /// What went out, and through which channel: the state may be unable to hold it.
+    sent: std::sync::Mutex<BTreeSet<(i64, ChannelName)>>,
 }
 
 impl Desk {
     /// A desk that goes on where the one before it with this state stopped.
     pub fn new(settings: DeskSettings, state: State) -> Self {
-        Self { settings, state, looking: std::sync::Mutex::new(()), delivering: Mutex::new(()) }
+        Self {
+            settings,
+            state,
+            looking: std::sync::Mutex::new(()),
+            delivering: Mutex::new(()),
+            sent: Default::default(),
+        }
     }
 
     /// Takes in what is wrong now, and puts down what people are to be told. Channels that fail are added here: callers

@@ -27,6 +27,7 @@ use crate::engine::{Check, CheckState, Engine};
 use crate::error::{Error, Result};
 use crate::job::NamedTarget;
 use crate::job::alerts::RoutedChannel;
+use crate::job::surroundings::{Known, Surroundings};
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::id::{DatabaseId, TargetName};
 use crate::target::attack::Attack;
@@ -46,6 +47,10 @@ pub struct DoctorJob {
     pub hosts: Vec<(DatabaseId, Result<Arc<dyn ScratchHost>>)>,
     /// The alert channels.
     pub channels: Vec<RoutedChannel>,
+    /// What surrounds the agent.
+    pub surroundings: Surroundings,
+    /// Every database of the configuration is looked at, not only one.
+    pub whole: bool,
 }
 
 /// What was found.
@@ -165,6 +170,11 @@ impl DoctorJob {
             add(&format!("drills of {}", db.id), drills);
         }
         for (group, found) in alerts::checks(&self.channels, cancel).await {
+            add(&group, found);
+        }
+        let mut known = Known::default();
+        self.surroundings.ask(&mut known, now, cancel).await;
+        for (group, found) in self.surroundings.checks(&known, self.whole, now) {
             add(&group, found);
         }
         if cancel.is_cancelled() {

@@ -14,6 +14,7 @@ use crate::config::DrillKey;
 use crate::engine::scratch::Scratch;
 use crate::engine::sqlite::SqliteEngine;
 use crate::error::ErrorKind;
+use crate::job::surroundings::Surroundings;
 use crate::job::testing::{Repository, Shared};
 use crate::model::condition::Severity;
 use crate::model::route::{Audience, Role, Route};
@@ -71,7 +72,7 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
         "state_dir = '{here}/state'\nspool_dir = '{here}/spool'\nspool_limit = '64MiB'\nsigning_key = '{here}/agent'\n\
          [publisher.gazette]\nrecipients = ['{one}', '{two}']\nsigners = ['{publisher}']\n\
          [database.abonnes]\npublisher = 'gazette'\nengine = 'sqlite'\npath = '{here}/source.db'\ntargets = {names:?}\n\
-         drills = {{ every = '7d', rto = '4h' }}\nchecks.some = {{ sql = 'SELECT count(*) FROM t', min = 1 }}\n"
+         drills = {{ every = '7d', rto = '4h' }}\nschedule = {{ snapshot = '@daily' }}\nchecks.some = {{ sql = 'SELECT count(*) FROM t', min = 1 }}\n"
     );
     for name in &names {
         text.push_str(&format!("[target.{name}]\nurl = 's3://bucket-{name}/prefix'\n"));
@@ -82,7 +83,15 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
     let targets = targets.into_iter().map(|(name, target)| (name.parse().unwrap(), Ok(target))).collect();
     let host: Arc<dyn ScratchHost> = Arc::new(Host(CheckState::Ok));
     let hosts = vec![("gazette/abonnes".parse().unwrap(), Ok(host))];
-    let job = DoctorJob { config, targets, attackable: Vec::new(), engines, hosts, channels: channels() };
+    // What surrounds the agent is looked at in its own tests.
+    let surroundings = Surroundings {
+        engines: Vec::new(),
+        ignored: Vec::new(),
+        servers: Vec::new(),
+        credentials: Vec::new(),
+    };
+    let (attackable, channels) = (Vec::new(), channels());
+    let job = DoctorJob { config, targets, attackable, engines, hosts, channels, surroundings, whole: true };
     Patient { job, folder }
 }
 
@@ -167,6 +176,17 @@ async fn targets_that_cannot_be_relied_on() {
     }
     let error = report.error().unwrap();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Preflight, "4 checks failed"));
+}
+
+#[tokio::test]
+async fn the_next_five_runs_are_shown() {
+    let mut patient = two();
+    let report = run(two().job).await;
+    let shown = found(&report, "database gazette/abonnes", "snapshot at");
+    assert_eq!(shown.found.matches(" 00:00:00").count(), 5, "{}", shown.found);
+    patient.job.config.databases[0].schedules.jobs.clear();
+    let report = run(patient.job).await;
+    assert_eq!(found(&report, "database gazette/abonnes", "snapshot at").state, CheckState::Warn);
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ impl Elsewhere {
 
     /// A name for a database.
     pub fn name() -> String {
-        random_name("marbre_scratch")
+        random_name(super::DATABASE_PREFIX)
     }
 
     /// The server's version.

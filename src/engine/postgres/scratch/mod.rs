@@ -51,6 +51,9 @@ const DATABASE: &str = "marbre_scratch";
 /// How long to wait for a lock, in a place where nobody else should hold one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How the names of databases begin that drills make on a server elsewhere.
+pub(super) const DATABASE_PREFIX: &str = "marbre_scratch";
+
 fn random_name(start: &str) -> String {
     format!("{start}_{}", hex::encode(rand::random::<[u8; 6]>()))
 }
