@@ -270,13 +270,16 @@ fn since(event: &Event) -> String {
     let age = human::duration(incident.told_at.duration_since(incident.opened_at).as_secs_f64());
     let mut since = format!("{} ({age}), seen {}", second(incident.opened_at), times(incident.sightings));
     if incident.flaps > 0 {
-        since += &format!(", came back {}", times(u64::from(incident.flaps)));
+        since += &format!(", came back {}", times(incident.flaps.into()));
     }
     since
 }
 
 fn times(n: u64) -> String {
-    if n == 1 { "once".to_owned() } else { format!("{n} times") }
+    match n {
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ async fn run_test(name: Option<&str>, context: &Context) -> Result<Option<Error>
     if cancel.is_cancelled() {
         return Err(Error::interrupted());
     }
+    channels::desk(&config)?.tested(&report, Timestamp::now())?;
     output::report(context.json, &report, print_test)?;
     Ok(report.error())
 }

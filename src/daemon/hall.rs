@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::work::{Order, Sight};
 use super::{Daemon, LOOK_DEADLINE, conditions};
 use crate::error::Result;
-use crate::model::condition::ConditionKind;
+use crate::model::condition::{ConditionKind, Severity};
 use crate::model::id::DatabaseId;
-use crate::model::incident::Unknown;
+use crate::model::incident::{Event, EventKind, Unknown};
 use crate::model::job::JobKind;
 use crate::model::notice::Phase;
 use crate::model::run::LastRun;
@@ -74,6 +74,19 @@ pub(super) fn unknown(sight: &Sight, looked: Option<Timestamp>) -> Vec<Unknown> 
     unseen.chain(away).chain(sight.unknown.iter().cloned()).collect()
 }
 
+/// What people are told is in the log too, whatever becomes of the channels.
+fn log(event: &Event) {
+    let condition = &event.incident.condition;
+    let (word, key, summary) = (event.kind.word(), condition.key(), &condition.summary);
+    let parts = [Some(summary.as_str()), condition.error.as_deref(), Some(condition.remedy.as_str())];
+    let says = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ");
+    match (event.kind, event.incident.severity) {
+        (EventKind::Resolved, _) => tracing::info!("incident {word}: {key}: it was: {summary}"),
+        (_, Severity::Warning) => tracing::warn!("incident {word}: {key}: {says}"),
+        (_, Severity::Critical) => tracing::error!("incident {word}: {key}: {says}"),
+    }
+}
+
 impl Daemon {
     /// Tells the desk everything that is wrong now, and publishes it.
     pub(super) fn tell(&mut self) {
@@ -88,7 +101,7 @@ impl Daemon {
             let unknown = unknown(&self.sight, self.looked);
             let events = self.setup.desk.observe(&found, &unknown, now)?;
             for event in events {
-                tracing::info!("incident {}: {}", event.kind.word(), event.incident.condition.summary);
+                log(&event);
             }
             Ok(())
         });

@@ -188,6 +188,7 @@ impl Daemon {
     /// Works until it is told to stop. What cannot be read from the state, or written to it, is told, and tried again.
     pub async fn run(mut self) -> Ended {
         self.herald.ready(self.clock.now());
+        tracing::info!("marbre {} is at work: {}", env!("CARGO_PKG_VERSION"), self.outline());
         loop {
             let now = self.clock.now();
             self.watch.tick(now);
@@ -228,7 +229,8 @@ impl Daemon {
     /// Until something is due, and never longer than the heartbeat.
     fn wait(&self, now: Timestamp) -> Duration {
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        let look = self.look_tried.and_then(|at| at.checked_add(self.setup.plan.look_every).ok());
+        let look = self.look_tried.filter(|_| self.looks.is_empty());
+        let look = look.and_then(|at| at.checked_add(self.setup.plan.look_every).ok());
         let due = [self.agenda.next(), look].into_iter().flatten().map(until).min();
         due.unwrap_or(Duration::MAX).min(self.herald.heartbeat()).max(Duration::from_millis(10))
     }
@@ -318,10 +320,11 @@ impl Daemon {
             Ending::Interrupted => SlotState::Interrupted,
             Ending::Conflict => SlotState::Missed,
         };
-        tracing::info!("{} of {}: {}: {}", order.kind, order.database, state.word(), run.detail);
-        for condition in &run.conditions {
-            let cause = condition.error.as_deref().unwrap_or_default();
-            tracing::warn!("{} of {}: {} {cause}", order.kind, order.database, condition.summary);
+        let says = format!("{} of {}: {}: {}", order.kind, order.database, state.word(), run.detail);
+        match run.ending {
+            Ending::Done | Ending::Interrupted => tracing::info!("{says}"),
+            Ending::Conflict => tracing::warn!("{says}"),
+            Ending::Failed => tracing::error!("{says}"),
         }
         let closed = self.state.close_slot(running.slot, state, now, Some(&run.detail));
         let times = (running.started, now);
@@ -377,9 +380,9 @@ impl Daemon {
         });
         match loaded {
             Ok((setup, agenda)) => {
-                tracing::info!("the configuration was read again");
                 self.setup = setup;
                 self.agenda = agenda;
+                tracing::info!("the configuration was read again: {}", self.outline());
                 (self.loaded_at, self.refused_at) = (now, None);
                 self.watch.reloaded(None);
             }
@@ -396,6 +399,7 @@ impl Daemon {
     /// Stops every run, and waits until each has ended in order or was dropped.
     async fn end(mut self) -> Ended {
         self.herald.stopping();
+        tracing::info!("told to end: {}", self.doing());
         self.stop.cancel();
         let mut dropped = 0;
         while let Some(ended) = self.runs.join_next_with_id().await {
@@ -410,6 +414,11 @@ impl Daemon {
         self.tell();
         self.say_goodbye().await;
         if dropped == 0 { Ended::InOrder } else { Ended::Dropped(dropped) }
+    }
+
+    fn outline(&self) -> String {
+        let (databases, jobs) = (self.setup.databases.len(), self.agenda.items.len());
+        format!("{jobs} scheduled jobs of {databases} databases; {}", self.doing())
     }
 
     /// What it does now, in one line.

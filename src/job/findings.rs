@@ -154,7 +154,7 @@ pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
         return failed(database, kind, report.failed_stage.as_deref(), e);
     }
     let verdict = Verdict::of(report);
-    let detail = format!("drill {}{at}: {} in {took}", report.drill, verdict.word());
+    let mut detail = format!("drill {}{at}: {} in {took}", report.drill, verdict.word());
     // A database that has nothing of a kind (no sequence, no index) cannot lose it.
     let nothing_there = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Preflight)
         && report.sabotage.as_ref().is_some_and(|s| report.failed_stage.as_ref() == Some(&s.expected_stage));
@@ -177,6 +177,7 @@ pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
                 found.summary = found.summary.replace(&format!(": {}", e.message()), "");
                 found.error = Some(failed_checks(report));
             }
+            detail += &format!(": {}", found.error.as_deref().unwrap_or(e.message()));
             Some(found)
         }
     };
@@ -234,10 +235,19 @@ pub fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
 /// A sync.
 pub fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
     let copied: u64 = report.targets.iter().map(|t| t.objects).sum();
-    let detail = match copied {
+    let mut detail = match copied {
         0 => "every target that answers holds everything".to_owned(),
         n => format!("{} objects copied", count(n)),
     };
+    let away: Vec<&str> = report
+        .targets
+        .iter()
+        .filter(|t| t.error.is_some() && !t.is_reached())
+        .map(|t| t.name.as_str())
+        .collect();
+    if !away.is_empty() {
+        detail += &format!("; not reached: {}", away.join(", "));
+    }
     let mut conditions = Vec::new();
     let mut reached = Vec::new();
     for target in &report.targets {

@@ -188,6 +188,22 @@ impl State {
         })
     }
 
+    /// A channel took something that was not put down, a test: it does well, and what waits for it waits no longer.
+    pub fn channel_works(&self, channel: &ChannelName, at: Timestamp) -> Result<()> {
+        let health = ChannelHealth { last_delivery: Some(at), ..ChannelHealth::default() };
+        let mut db = self.db();
+        let mut write = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "UPDATE outbox SET next_at = NULL WHERE channel = ?1 AND done_at IS NULL",
+                [channel.as_str()],
+            )?;
+            save_health(&transaction, channel, &health)?;
+            transaction.commit()
+        };
+        write().or_internal(SAVE)
+    }
+
     /// A channel has not taken a message, and what that makes of the channel.
     pub fn not_delivered(
         &self,

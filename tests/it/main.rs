@@ -2,6 +2,7 @@
 
 mod alerts;
 mod architecture;
+mod daemon;
 mod drills;
 mod facts;
 mod faults_snapshot;

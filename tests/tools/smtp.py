@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A mail server for tests: smtp.py FOLDER MODE PORT, with MODE starttls, implicit or plain.
 
-It makes a certificate for localhost (FOLDER/ca.pem is the authority), takes the user `marbre` with the password in
+It makes a certificate for localhost (FOLDER/ca.pem is the authority, kept for the next start), takes the user `marbre` with the password in
 FOLDER/password, writes each mail to FOLDER/N.eml, and answers what FOLDER/answer says where that is there: `451 busy`.
 Prints "ready" when it listens.
 """
@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 class Mailbox:
     def __init__(self, folder):
-        self.folder, self.number = folder, 0
+        self.folder, self.number = folder, len(list(folder.glob("*.eml")))
 
     def answer(self):
         path = self.folder / "answer"
@@ -41,8 +41,13 @@ class Mailbox:
 
 def main():
     folder, mode, port = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
+    cert, key = folder / "ca.pem", folder / "ca.key"
+    if cert.exists():
+        authority = trustme.CA.from_pem(cert.read_bytes(), key.read_bytes())
+    else:
+        authority = trustme.CA()
+        authority.private_key_pem.write_to_path(key)
+        authority.cert_pem.write_to_path(cert)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     password = (folder / "password").read_text().strip().encode()

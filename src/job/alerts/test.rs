@@ -50,7 +50,7 @@ impl TestReport {
     }
 }
 
-/// Sends a test through these channels, all at the same time. The agent's memory is not touched.
+/// Sends a test through these channels, all at the same time. The agent's memory is not touched; see [`super::Desk::tested`].
 pub async fn test(
     channels: &[RoutedChannel],
     agent: &str,

@@ -15,9 +15,14 @@ pub const SUPERUSER: &str = "marbre";
 /// input is the signal, so that a panic, Ctrl-C and `kill -9` of the tests leave no server behind.
 const SUPERVISOR: &str = r#"trap '' INT TERM HUP
 bin=$1; dir=$2; shift 2
-"$bin/postgres" -D "$dir/data" -k "$dir/s" "$@" >"$dir/log" 2>&1 </dev/null &
-pid=$!
-read -r _
+start() { "$bin/postgres" -D "$dir/data" -k "$dir/s" "$@" >>"$dir/log" 2>&1 </dev/null & pid=$!; }
+start "$@"
+while read -r word; do
+  case $word in
+    stop) kill -INT "$pid"; wait "$pid" ;;
+    start) start "$@" ;;
+  esac
+done
 kill -QUIT "$pid" 2>/dev/null
 wait "$pid"
 rm -rf "$dir""#;
@@ -104,6 +109,28 @@ impl Cluster {
             assert!(Instant::now() < deadline, "PostgreSQL did not start:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Cuts it off: connections end with an error, and new ones find nobody.
+    pub fn stop(&self) {
+        self.tell("stop");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.data_dir().join("postmaster.pid").exists() {
+            assert!(Instant::now() < deadline, "PostgreSQL did not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again after [`Cluster::stop`].
+    pub fn resume(&self) {
+        self.tell("start");
+        self.wait_until_ready();
+    }
+
+    fn tell(&self, word: &str) {
+        use std::io::Write;
+        let mut input = self.supervisor.stdin.as_ref().unwrap();
+        writeln!(input, "{word}").unwrap();
     }
 
     /// Its version.

@@ -90,8 +90,9 @@ impl Drop for Server {
 
 /// A SeaweedFS of this test run.
 pub struct SeaweedFs {
-    /// Dropped first: the server must be gone before its data is.
-    _server: Server,
+    /// Dropped first: the server must be gone before its data is. `None` while it is stopped.
+    server: Option<Server>,
+    args: Vec<String>,
     dir: tempfile::TempDir,
     port: u16,
     sockets: Vec<PathBuf>,
@@ -146,19 +147,35 @@ impl SeaweedFs {
             sockets.push(PathBuf::from(format!("/tmp/seaweedfs-{part}-{http}.sock")));
             sockets.push(PathBuf::from(format!("/tmp/seaweedfs-{part}-grpc-{grpc}.sock")));
         }
-        let log = dir.path().join("weed.log");
-        let mut server = Self { _server: Server::start("weed", &args, &log), dir, port: ports[6], sockets };
+        let mut server = Self { server: None, args, dir, port: ports[6], sockets };
+        server.run().await.then_some(server)
+    }
+
+    /// Starts the process, and waits until it answers.
+    async fn run(&mut self) -> bool {
+        let log = self.dir.path().join("weed.log");
+        let server = self.server.insert(Server::start("weed", &self.args, &log));
         let deadline = Instant::now() + Duration::from_secs(40);
-        let client = server.client("adminkey", "adminsecret");
+        let client = client(&format!("http://127.0.0.1:{}", self.port), "adminkey", "adminsecret");
         while client.list_buckets().send().await.is_err() {
-            let gone = !matches!(server._server.child.try_wait(), Ok(None));
+            let gone = !matches!(server.child.try_wait(), Ok(None));
             if gone || Instant::now() > deadline {
                 eprintln!("{}", std::fs::read_to_string(&log).unwrap_or_default());
-                return None;
+                return false;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Some(server)
+        true
+    }
+
+    /// Stops it: nobody answers at its address.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it again at the same address, with what it held.
+    pub async fn resume(&mut self) {
+        assert!(self.run().await, "SeaweedFS did not start again");
     }
 
     /// Where the S3 protocol is spoken.

@@ -168,7 +168,7 @@ impl Provider {
 }
 
 /// A folder that user postgres can get to, whom a throwaway server runs as where marbre is root.
-fn scratch_folder() -> tempfile::TempDir {
+pub fn scratch_folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::Builder::new().prefix("mscr-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();

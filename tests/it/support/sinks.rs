@@ -17,7 +17,8 @@ pub const PASSWORD: &str = "hunter2-MAIL-SECRET";
 #[derive(Debug)]
 pub struct Mail {
     folder: tempfile::TempDir,
-    child: Child,
+    mode: String,
+    child: Option<Child>,
     /// Its port on the loopback interface.
     pub port: u16,
 }
@@ -28,12 +29,27 @@ impl Mail {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("password"), PASSWORD).unwrap();
         let [port] = free_ports();
+        let mut mail = Self { folder, mode: mode.to_owned(), child: None, port };
+        mail.resume();
+        mail
+    }
+
+    /// Stops it: nobody answers at its port.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it (again), with the same certificate authority and the mails that it had.
+    pub fn resume(&mut self) {
         let modules = std::env::var("MARBRE_TEST_PYTHONPATH").expect("run `eval \"$(tests/install)\"` first");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/smtp.py");
         let mut child = Command::new("python3")
             .arg(script)
-            .arg(folder.path())
-            .args([mode, &port.to_string()])
+            .arg(self.folder.path())
+            .args([&self.mode, &self.port.to_string()])
             .env("PYTHONPATH", modules)
             .stdout(Stdio::piped())
             // It writes a page for each client that does not trust it.
@@ -42,8 +58,8 @@ impl Mail {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.child = Some(child);
         assert_eq!(line, "ready\n");
-        Self { folder, child, port }
     }
 
     /// The authority that signed its certificate.
@@ -69,8 +85,7 @@ impl Mail {
 
 impl Drop for Mail {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 

@@ -1,0 +1,11 @@
+//! `marbre daemon`, as it runs under systemd: the real program, real servers that go away and come back, signals, and
+//! people who work beside it.
+
+mod cuts;
+mod harness;
+mod hung;
+mod mail;
+mod manual;
+mod reload;
+mod restarts;
+mod stops;
