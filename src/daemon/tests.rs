@@ -535,6 +535,44 @@ async fn a_stop_ends_in_order_and_the_next_start_makes_up_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_the_daemon_does_not_outlive_is_told() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 * * * *")];
+    let script = |_: &Order, now: Timestamp| match now.strftime("%d").to_string().as_str() {
+        "01" => Behaviour::Takes(1800),
+        _ => Behaviour::Takes(60),
+    };
+    let mut host = Host::new("2026-11-01T12:30:00Z", jobs, Box::new(script));
+    for minute in ["13:03", "13:06", "13:08"] {
+        host.live(&format!("2026-11-01T{minute}:00Z")).await; // killed while it runs
+    }
+    let died = "slot-missed gazette/abonnes snapshot died";
+    assert_eq!(host.phone.heard(), [format!("opened {died}")]);
+    host.live("2026-11-02T03:30:00Z").await;
+    assert_eq!(host.phone.heard(), [format!("opened {died}"), format!("resolved {died}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_by_hand_mends_a_missed_slot() {
+    let jobs = vec![planned("gazette/abonnes", JobKind::Drill, "0 5 * * *")];
+    let mut host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Conflicts));
+    host.live("2026-11-02T12:00:00Z").await;
+    let missed = "slot-missed gazette/abonnes drill";
+    assert_eq!(host.phone.heard(), [format!("opened {missed}")]);
+    let run = Run {
+        ending: Ending::Done,
+        detail: "by hand".to_owned(),
+        proven: true,
+        conditions: Vec::new(),
+        reached: Vec::new(),
+        numbers: Numbers::default(),
+    };
+    let now = host.clock.now();
+    host.state().record_run(&"gazette/abonnes".parse().unwrap(), JobKind::Drill, (now, now), &run).unwrap();
+    host.live("2026-11-02T16:00:00Z").await;
+    assert_eq!(host.phone.heard(), [format!("opened {missed}"), format!("resolved {missed}")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_end_in_order_is_dropped() {
     let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
     let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Deaf));

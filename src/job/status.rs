@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::job::NamedTarget;
     use crate::job::testing::{Repository, named, start};
+    use crate::model::condition::ConditionKind;
     use crate::state::State;
     use crate::target::TargetErrorKind;
     use crate::target::faulty::{Fault, Faulty, Operation};
@@ -336,6 +337,18 @@ mod tests {
         let found = status(&repository, &repository.targets(), None, None).await;
         assert!(found.incidents.iter().any(|i| i.contains("at target a cannot be trusted")), "{found:?}");
         assert!(found.incidents.iter().any(|i| i.contains("receipt number 1 is missing")), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_stops_answering_in_the_middle_is_away_and_not_suspicious() {
+        let repository = Repository::of(2, MemoryTarget::new).await;
+        let fail = Fault::Fail(TargetErrorKind::Unavailable);
+        let broken = Faulty::new(repository.a.clone()).with(Operation::Get, 1..=u64::MAX, fail);
+        let targets = [named("a", Arc::new(broken)), named("b", repository.b.clone())];
+        let found = status(&repository, &targets, None, None).await;
+        let kinds: Vec<_> = found.conditions.iter().map(|condition| condition.kind).collect();
+        assert_eq!(kinds, [ConditionKind::TargetFailing], "{:?}", found.incidents);
+        assert!(found.targets[0].error.is_some());
     }
 
     #[tokio::test]
