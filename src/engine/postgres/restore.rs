@@ -157,9 +157,9 @@ impl Restore<'_> {
     }
 
     /// `pg_restore` of everything after the data. Event triggers come last, on their own: `pg_restore` refreshes
-    /// materialized views at the same time, and so would fire them. Where tables have partitions, foreign keys come one
-    /// after the other: they lock all partitions of both tables, `pg_restore` knows nothing of that, and its workers would
-    /// now and then end in a deadlock. Returns what could not be set.
+    /// materialized views at the same time, and so would fire them. Where tables have partitions, everything comes one
+    /// after the other: keys and indexes of partitions lock their parents and each other, `pg_restore` knows nothing of
+    /// that, and its workers now and then end in a deadlock. Returns what could not be set.
     pub async fn post_data(
         &self,
         archive: &Archive,
@@ -169,17 +169,14 @@ impl Restore<'_> {
         let list = self.list(archive, cancel).await?;
         let (triggers, others): (Vec<&str>, Vec<&str>) =
             list.lines().partition(|line| is_event_trigger(line));
-        let (keys, others): (Vec<&str>, Vec<&str>) = match has_partitions(&list) {
-            true => others.into_iter().partition(|line| is_about_foreign_keys(line)),
-            false => (Vec::new(), others),
-        };
-        if triggers.is_empty() && keys.is_empty() {
+        let jobs = if has_partitions(&list) { 1 } else { jobs };
+        if triggers.is_empty() {
             return self.section(archive, "post-data", None, jobs, cancel).await;
         }
-        let mut warnings = self.section(archive, "post-data", Some(others.join("\n")), jobs, cancel).await?;
-        for apart in [keys, triggers].iter().filter(|lines| !lines.is_empty()) {
-            warnings.extend(self.section(archive, "post-data", Some(apart.join("\n")), 1, cancel).await?);
-        }
+        let others = Some(others.join("\n"));
+        let mut warnings = self.section(archive, "post-data", others, jobs, cancel).await?;
+        let triggers = Some(triggers.join("\n"));
+        warnings.extend(self.section(archive, "post-data", triggers, 1, cancel).await?);
         Ok(warnings)
     }
 
@@ -250,11 +247,6 @@ impl Restore<'_> {
 /// Whether a table of contents has partitions.
 fn has_partitions(list: &str) -> bool {
     list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
-}
-
-/// Foreign keys, and the comments on constraints, which may be on them.
-fn is_about_foreign_keys(line: &str) -> bool {
-    line.contains(" FK CONSTRAINT ") || line.contains(" COMMENT ") && line.contains(" CONSTRAINT ")
 }
 
 /// Statements that say who owns an object and who may use it, or make what only a superuser may make: without

@@ -80,11 +80,8 @@ fn lossy_tools(provider: &Provider) -> (PathBuf, PathBuf) {
         std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).unwrap();
     }
     let harm = provider.path("harm.sql");
-    // What comes after the data is restored by two calls, since there are partitions: the harm comes after both.
     let script = format!(
-        "#!/bin/sh\n{real}/pg_restore \"$@\" || exit\ncase \"$*\" in *post-data*) ;; *) exit 0 ;; esac\n\
-         if [ -e {harm}.first ]; then rm {harm}.first; else touch {harm}.first; exit 0; fi\n\
-         {real}/psql -X -q -v ON_ERROR_STOP=1 -f {harm} >/dev/null\n",
+        "#!/bin/sh\n{real}/pg_restore \"$@\" || exit\ncase \"$*\" in *post-data*) {real}/psql -X -q -v ON_ERROR_STOP=1 -f {harm} >/dev/null ;; esac\n",
         real = real.display(),
         harm = harm.display()
     );
