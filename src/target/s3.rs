@@ -361,24 +361,11 @@ impl Target for S3Target {
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         let operation = format!("list the versions of {key} at {}", self.at());
         let full = self.full_key(key);
+        let Some(pages) = self.pages_of(&full, &operation, |e| e, cancel).await? else {
+            return Ok(self.head(key, cancel).await?.into_iter().collect());
+        };
         let mut found = Vec::new();
-        let mut marker: Option<(String, String)> = None;
-        loop {
-            let (key_marker, version_marker) = marker.clone().unzip();
-            let request = self
-                .client
-                .list_object_versions()
-                .bucket(&self.location.bucket)
-                .prefix(&full)
-                .set_key_marker(key_marker)
-                .set_version_id_marker(version_marker);
-            let page = match self.call(cancel, &Progress::default(), request.send()).await {
-                Ok(page) => page,
-                Err(e) if e.kind == TargetErrorKind::Unsupported => {
-                    return Ok(self.head(key, cancel).await?.into_iter().collect());
-                }
-                Err(e) => return Err(e.of(&operation)),
-            };
+        for page in &pages {
             let mine = page.versions().iter().filter(|v| v.key() == Some(&full));
             found.extend(mine.map(|v| ObjectInfo {
                 key: key.clone(),
@@ -386,13 +373,6 @@ impl Target for S3Target {
                 sha256: None,
                 version: v.version_id().map(|id| VersionId(id.to_owned())),
             }));
-            // Keys come in order, so nothing of this one follows a page that ends with another.
-            let next_key = page.next_key_marker().map(str::to_owned);
-            if !page.is_truncated().unwrap_or(false) || next_key.as_ref() != Some(&full) {
-                break;
-            }
-            let next = next_key.zip(page.next_version_id_marker().map(str::to_owned));
-            marker = Some(advance(marker.as_ref(), next, &operation)?);
         }
         // A bucket without versions lists its objects as the version "null".
         if let [only] = &mut found[..] {

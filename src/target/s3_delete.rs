@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::target::s3::{S3Target, advance};
+use crate::target::s3::S3Target;
 use crate::target::s3_error::Failure;
 use crate::target::s3_upload::Progress;
 use crate::target::{ObjectKey, TargetError, TargetErrorKind, VersionId};
@@ -39,34 +39,17 @@ impl S3Target {
         cancel: &CancellationToken,
     ) -> Result<Option<Vec<String>>, TargetError> {
         let full = self.full_key(key);
+        // Without seeing versions nobody knows what a deletion would do.
+        let Some(pages) = self.pages_of(&full, operation, refused, cancel).await? else {
+            return Ok(None);
+        };
         let (mut versions, mut markers): (Vec<String>, Vec<String>) = Default::default();
-        let mut marker: Option<(String, String)> = None;
-        loop {
-            let (key_marker, version_marker) = marker.clone().unzip();
-            let request = self
-                .client
-                .list_object_versions()
-                .bucket(&self.location.bucket)
-                .prefix(&full)
-                .set_key_marker(key_marker)
-                .set_version_id_marker(version_marker);
-            let page = match self.call(cancel, &Progress::default(), request.send()).await {
-                Ok(page) => page,
-                Err(e) if e.kind == TargetErrorKind::Unsupported => return Ok(None),
-                // Without seeing versions nobody knows what a deletion would do.
-                Err(e) => return Err(refused(e).of(operation)),
-            };
+        for page in &pages {
             let id = |id: Option<&str>| id.unwrap_or("null").to_owned();
             let ours = page.versions().iter().filter(|v| v.key() == Some(&full));
             versions.extend(ours.map(|v| id(v.version_id())));
             let ours = page.delete_markers().iter().filter(|m| m.key() == Some(&full));
             markers.extend(ours.map(|m| id(m.version_id())));
-            let next_key = page.next_key_marker().map(str::to_owned);
-            if !page.is_truncated().unwrap_or(false) || next_key.as_ref() != Some(&full) {
-                break;
-            }
-            let next = next_key.zip(page.next_version_id_marker().map(str::to_owned));
-            marker = Some(advance(marker.as_ref(), next, operation)?);
         }
         versions.append(&mut markers);
         Ok(Some(versions))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::ObjectLockMode;
 use jiff::Timestamp;
@@ -96,6 +97,43 @@ impl S3Target {
         drop(visible);
         found.extend(hidden.into_values());
         Ok(())
+    }
+
+    /// Every page that names versions of this one key; `None` where the server has no versions. `seen` may see a failure
+    /// as another one.
+    pub(super) async fn pages_of(
+        &self,
+        full_key: &str,
+        operation: &str,
+        seen: impl Fn(Failure) -> Failure,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Vec<ListObjectVersionsOutput>>, TargetError> {
+        let mut pages = Vec::new();
+        let mut marker: Option<(String, String)> = None;
+        loop {
+            let (key_marker, version_marker) = marker.clone().unzip();
+            let request = self
+                .client
+                .list_object_versions()
+                .bucket(&self.location.bucket)
+                .prefix(full_key)
+                .set_key_marker(key_marker)
+                .set_version_id_marker(version_marker);
+            let page = match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(page) => page,
+                Err(e) if e.kind == TargetErrorKind::Unsupported => return Ok(None),
+                Err(e) => return Err(seen(e).of(operation)),
+            };
+            // Keys come in order, so nothing of this one follows a page that ends with another.
+            let next_key = page.next_key_marker().map(str::to_owned);
+            let last = !page.is_truncated().unwrap_or(false) || next_key.as_deref() != Some(full_key);
+            let next = next_key.zip(page.next_version_id_marker().map(str::to_owned));
+            pages.push(page);
+            if last {
+                return Ok(Some(pages));
+            }
+            marker = Some(advance(marker.as_ref(), next, operation)?);
+        }
     }
 
     /// Whether the bucket keeps versions. One that may not be asked may.
