@@ -1,7 +1,7 @@
 //! Everything that is wrong now: what the last runs found, what the last look saw, what became of the last slots, and
 //! what the daemon knows of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::work::Sight;
 use crate::error::{Error, Result};
 use crate::job::status::DatabaseStatus;
-use crate::model::condition::{Condition, ConditionKind, IncidentKey, Severity};
+use crate::model::condition::{Condition, ConditionKind, Severity, first_of_each};
 use crate::model::human;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
@@ -30,7 +30,7 @@ type Unsaved = ((Timestamp, Timestamp), Run);
 
 /// What the daemon knows of itself: its clock, its state, its configuration.
 #[derive(Debug)]
-pub struct ClockWatch {
+pub struct SelfWatch {
     wall: Timestamp,
     steady: Instant,
     jump: Option<(Timestamp, SignedDuration)>,
@@ -41,7 +41,7 @@ pub struct ClockWatch {
     unsaved: BTreeMap<(DatabaseId, JobKind), Unsaved>,
 }
 
-impl ClockWatch {
+impl SelfWatch {
     /// Starts watching.
     pub fn new(now: Timestamp, trouble: Option<Error>) -> Self {
         Self {
@@ -155,24 +155,22 @@ pub fn all(
     state: &State,
     sight: &Sight,
     jobs: &[(DatabaseId, JobKind)],
-    watch: &ClockWatch,
+    watch: &SelfWatch,
     now: Timestamp,
 ) -> Result<Vec<Condition>> {
     let mut found = watch.conditions();
-    for (database, kind) in jobs {
-        let succeeded = state.runs(database)?.into_iter().find(|run| run.kind == *kind);
-        let succeeded = succeeded.and_then(|run| run.succeeded_at);
-        let records = state.recent_slots(database, *kind, DEATHS + 1)?;
-        if let Some(record) = records.first() {
-            found.extend(slot(database, *kind, record, succeeded, now));
-        }
-        found.extend(deaths(database, *kind, &records));
-    }
     for database in databases(jobs, sight) {
         let mut runs = state.runs(&database)?;
+        let planned: Vec<JobKind> =
+            jobs.iter().filter(|(of, _)| *of == database).map(|(_, kind)| *kind).collect();
+        for kind in &planned {
+            let succeeded = runs.iter().find(|run| run.kind == *kind).and_then(|run| run.succeeded_at);
+            let records = state.recent_slots(&database, *kind, DEATHS + 1)?;
+            found.extend(records.first().and_then(|record| slot(&database, *kind, record, succeeded, now)));
+            found.extend(deaths(&database, *kind, &records));
+        }
         // What only a schedule would do again, and none does any more, is over.
-        let planned = |kind: JobKind| jobs.iter().any(|(of, job)| *of == database && *job == kind);
-        runs.retain(|run| !matches!(run.kind, JobKind::Sync | JobKind::Prune) || planned(run.kind));
+        runs.retain(|run| !matches!(run.kind, JobKind::Sync | JobKind::Prune) || planned.contains(&run.kind));
         found.extend(findings(&runs).into_iter().filter(|condition| is_configured(condition, sight)));
     }
     let seen = sight.databases.iter().flat_map(|status| status.conditions.iter().cloned());
@@ -186,32 +184,24 @@ pub fn all(
         condition.remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
     }));
     found.extend(ahead(sight, now));
-    let mut once: BTreeMap<IncidentKey, Condition> = BTreeMap::new();
-    for mut condition in found {
-        condition.proven_at = condition.proven_at.or_else(|| proven_at(&condition, sight));
-        once.entry(condition.key()).or_insert(condition);
+    let mut found = first_of_each(found);
+    for condition in &mut found {
+        condition.proven_at = condition.proven_at.or_else(|| proven_at(condition, sight));
     }
-    Ok(once.into_values().collect())
+    Ok(found)
 }
 
-fn databases(jobs: &[(DatabaseId, JobKind)], sight: &Sight) -> std::collections::BTreeSet<DatabaseId> {
+fn databases(jobs: &[(DatabaseId, JobKind)], sight: &Sight) -> BTreeSet<DatabaseId> {
     let planned = jobs.iter().map(|(database, _)| database.clone());
-    let seen = sight
-        .databases
-        .iter()
-        .map(|s| DatabaseId { publisher: s.publisher.clone(), database: s.database.clone() });
-    planned.chain(seen).collect()
+    planned.chain(sight.databases.iter().map(DatabaseStatus::id)).collect()
 }
 
 /// Whether it is about something that is still there: a target that was taken out of the configuration fails no more.
 fn is_configured(condition: &Condition, sight: &Sight) -> bool {
-    let of = |s: &&DatabaseStatus| {
-        condition.database.as_ref().is_some_and(|d| d.publisher == s.publisher && d.database == s.database)
-    };
-    let seen = sight.databases.iter().find(of);
-    let known =
-        |s: &DatabaseStatus| s.targets.iter().any(|t| Some(t.name.as_str()) == condition.object.as_deref());
-    condition.kind != ConditionKind::TargetFailing || seen.is_none_or(known)
+    let status = condition.database.as_ref().and_then(|database| sight.of(database));
+    let target = condition.object.as_deref();
+    condition.kind != ConditionKind::TargetFailing
+        || status.is_none_or(|status| target.is_some_and(|name| status.target(name).is_some()))
 }
 
 /// A job whose runs the daemon does not outlive is run again at each start, and would never be told.
@@ -279,19 +269,14 @@ fn is_young(condition: &Condition, sight: &Sight) -> bool {
     if condition.kind != ConditionKind::TargetBehind {
         return false;
     }
-    let of = |s: &&DatabaseStatus| {
-        condition.database.as_ref().is_some_and(|d| d.publisher == s.publisher && d.database == s.database)
-    };
-    let targets = sight.databases.iter().find(of).map(|s| s.targets.as_slice()).unwrap_or_default();
-    let target = targets.iter().find(|t| Some(t.name.as_str()) == condition.object.as_deref());
+    let status = condition.database.as_ref().and_then(|database| sight.of(database));
+    let target = status.zip(condition.object.as_deref()).and_then(|(status, name)| status.target(name));
     target.and_then(|t| t.behind_seconds).is_some_and(|age| age < BEHIND)
 }
 
 /// The state that could be restored for sure now.
 fn proven_at(condition: &Condition, sight: &Sight) -> Option<Timestamp> {
-    let database = condition.database.as_ref()?;
-    let of = |s: &&DatabaseStatus| s.publisher == database.publisher && s.database == database.database;
-    let status = sight.databases.iter().find(of)?;
+    let status = sight.of(condition.database.as_ref()?)?;
     let proofs = status.targets.iter().filter_map(|t| t.restored.as_ref());
     proofs.map(|proof| proof.snapshot.time()).max()
 }

@@ -1,6 +1,5 @@
 //! How the daemon is heard and seen: incidents go to the desk, and what it knows is published.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ pub(super) fn unknown(sight: &Sight, looked: Option<Timestamp>) -> Vec<Unknown> 
         object: None,
     });
     let away = sight.databases.iter().flat_map(|status| {
-        let database = DatabaseId { publisher: status.publisher.clone(), database: status.database.clone() };
+        let database = status.id();
         let away = status.targets.iter().filter(|target| target.error.is_some());
         away.flat_map(move |target| {
             let behind = (ConditionKind::TargetBehind, Some(target.name.to_string()));
@@ -147,15 +146,9 @@ impl Daemon {
 
     /// What is to be seen from outside.
     fn publish(&self) -> Result<()> {
-        let seen: BTreeMap<DatabaseId, _> = self
-            .sight
-            .databases
-            .iter()
-            .map(|s| (DatabaseId { publisher: s.publisher.clone(), database: s.database.clone() }, s))
-            .collect();
         let mut databases = Vec::new();
         for database in &self.setup.databases {
-            let status = seen.get(database).map(|status| (*status).clone());
+            let status = self.sight.of(database).cloned();
             let look = self.looked.zip(status).map(|(at, status)| Look { at, status });
             databases.push(PublishedDatabase {
                 database: database.clone(),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
@@ -28,7 +28,7 @@ use crate::job::alerts::Desk;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 use crate::model::notice::Phase;
-use crate::model::run::{Ending, Run};
+use crate::model::run::Ending;
 use crate::state::State;
 use agenda::{Agenda, Pending};
 use hall::Board;
@@ -116,7 +116,7 @@ pub struct Daemon {
     herald: Arc<dyn Herald>,
     board: Board,
     agenda: Agenda,
-    runs: JoinSet<Run>,
+    runs: JoinSet<supervise::Ended>,
     running: BTreeMap<Id, Running>,
     looks: JoinSet<Option<Sight>>,
     sight: Sight,
@@ -128,7 +128,7 @@ pub struct Daemon {
     started_at: Timestamp,
     loaded_at: Timestamp,
     refused_at: Option<Timestamp>,
-    watch: conditions::ClockWatch,
+    watch: conditions::SelfWatch,
     stop: CancellationToken,
     deliver_until: CancellationToken,
 }
@@ -179,7 +179,7 @@ impl Daemon {
             started_at: now,
             loaded_at: now,
             refused_at: None,
-            watch: conditions::ClockWatch::new(now, parts.trouble),
+            watch: conditions::SelfWatch::new(now, parts.trouble),
             stop: CancellationToken::new(),
             deliver_until: CancellationToken::new(),
         })
@@ -204,11 +204,7 @@ impl Daemon {
                     Some(Request::Stop) | None => return self.end().await,
                 },
                 Some(ended) = self.runs.join_next_with_id(), if !self.runs.is_empty() => {
-                    let (id, run) = match ended {
-                        Ok((id, run)) => (id, Ok(run)),
-                        Err(e) => (e.id(), Err(e.to_string())),
-                    };
-                    self.ended(id, run);
+                    self.ended(ended);
                     self.tell();
                 }
                 Some(_) = self.deliveries.join_next(), if !self.deliveries.is_empty() => {}
@@ -306,11 +302,12 @@ impl Daemon {
     }
 
     /// Records how a run ended.
-    fn ended(&mut self, id: Id, run: std::result::Result<Run, String>) {
+    fn ended(&mut self, ended: std::result::Result<(Id, supervise::Ended), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(running) = self.running.remove(&id) else { return };
         let now = self.clock.now();
         let order = &running.order;
-        let run = run.unwrap_or_else(|e| {
+        let run = ended.map(|(_, ended)| ended.run).unwrap_or_else(|e| {
             let e = crate::Error::internal("the job died of a bug in marbre").cause(e);
             crate::job::findings::failed(&order.database, order.kind, running.progress.stage(), &e)
         });
@@ -403,12 +400,8 @@ impl Daemon {
         self.stop.cancel();
         let mut dropped = 0;
         while let Some(ended) = self.runs.join_next_with_id().await {
-            let (id, run) = match ended {
-                Ok((id, run)) => (id, Ok(run)),
-                Err(e) => (e.id(), Err(e.to_string())),
-            };
-            dropped += usize::from(run.as_ref().is_ok_and(was_dropped));
-            self.ended(id, run);
+            dropped += usize::from(ended.as_ref().is_ok_and(|(_, ended)| ended.dropped));
+            self.ended(ended);
             self.herald.alive(&self.doing());
         }
         self.tell();
@@ -435,8 +428,4 @@ impl Daemon {
             (true, None) => "nothing is scheduled".to_owned(),
         }
     }
-}
-
-fn was_dropped(run: &Run) -> bool {
-    run.ending == Ending::Interrupted && run.detail.contains("was dropped")
 }

@@ -83,6 +83,15 @@ impl Observer for Progress {
     }
 }
 
+/// How a run under supervision ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What came of it.
+    pub run: Run,
+    /// It was told to stop, did not end in order, and was dropped.
+    pub dropped: bool,
+}
+
 /// Runs it to its end, or to the end of its time. What does not end in order by then is dropped, with its children.
 pub async fn run(
     work: Arc<dyn Work>,
@@ -91,13 +100,14 @@ pub async fn run(
     limits: Limits,
     progress: Arc<Progress>,
     cancel: CancellationToken,
-) -> Run {
+) -> Ended {
+    let in_order = |run| Ended { run, dropped: false };
     let begun = Instant::now();
     let mut run = work.run(&order, now, progress.clone(), &cancel);
     let why = loop {
         let (last, stalled) = (begun + limits.deadline, progress.seen().moved + limits.stall);
         tokio::select! {
-            run = &mut run => return at_stage(run, &progress),
+            run = &mut run => return in_order(at_stage(run, &progress)),
             () = cancel.cancelled() => break None,
             () = sleep_until(last.min(stalled)) => {}
         }
@@ -111,15 +121,15 @@ pub async fn run(
     };
     cancel.cancel();
     let ended = timeout(GRACE, run).await;
-    let stage = progress.stage();
+    let failed = |e: &Error| findings::failed(&order.database, order.kind, progress.stage(), e);
     match (why, ended) {
         // It was nearly done.
-        (_, Ok(run)) if run.ending == Ending::Done => run,
-        (Some(why), _) => findings::failed(&order.database, order.kind, stage, &why),
-        (None, Ok(run)) => run,
+        (_, Ok(run)) if run.ending == Ending::Done => in_order(run),
+        (Some(why), _) => in_order(failed(&why)),
+        (None, Ok(run)) => in_order(run),
         (None, Err(_)) => {
             let e = Error::interrupted().cause("it did not end in order, and was dropped");
-            findings::failed(&order.database, order.kind, stage, &e)
+            Ended { run: failed(&e), dropped: true }
         }
     }
 }

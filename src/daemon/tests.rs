@@ -21,7 +21,7 @@ use crate::job::{Observer, findings};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::incident::Policy;
 use crate::model::route::{Audience, Role, Route};
-use crate::model::run::Numbers;
+use crate::model::run::{Numbers, Run};
 use crate::state::SlotRecord;
 
 /// Civil time of the test: a start, and tokio's own time since.

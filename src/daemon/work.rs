@@ -39,6 +39,15 @@ pub struct Sight {
     pub unknown: Vec<Unknown>,
 }
 
+impl Sight {
+    /// How a database stands, if it could be looked at.
+    pub fn of(&self, database: &DatabaseId) -> Option<&DatabaseStatus> {
+        let is_it =
+            |s: &&DatabaseStatus| s.publisher == database.publisher && s.database == database.database;
+        self.databases.iter().find(is_it)
+    }
+}
+
 /// Runs jobs and looks. The composition root builds one for each configuration.
 #[async_trait]
 pub trait Work: Send + Sync {

@@ -5,9 +5,8 @@ use jiff::Timestamp;
 use crate::job::catalog::{BadReceipt, Catalog};
 use crate::job::drills::DrillCatalog;
 use crate::job::status::{DatabaseStatus, Promises, TargetStatus};
-use crate::model::condition::{Condition, ConditionKind, IncidentKey, Severity};
+use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::human;
-use crate::model::id::DatabaseId;
 use crate::model::level::By;
 use crate::repository::chain::Break;
 
@@ -22,18 +21,6 @@ pub(super) struct Look<'a> {
     pub promises: Promises,
     pub breaks: &'a [Break],
     pub now: Timestamp,
-}
-
-/// The sentences of these conditions. Of several about the same thing the first counts: the others are dropped.
-pub(super) fn sentences(conditions: &mut Vec<Condition>) -> Vec<String> {
-    let mut seen: Vec<IncidentKey> = Vec::new();
-    conditions.retain(|condition| {
-        let key = condition.key();
-        let first = !seen.contains(&key);
-        seen.push(key);
-        first
-    });
-    conditions.iter().map(|condition| condition.summary.clone()).collect()
 }
 
 impl Look<'_> {
@@ -61,12 +48,8 @@ impl Look<'_> {
         found
     }
 
-    fn database(&self) -> DatabaseId {
-        DatabaseId { publisher: self.status.publisher.clone(), database: self.status.database.clone() }
-    }
-
     fn critical(&self, kind: ConditionKind, summary: String) -> Condition {
-        Condition::new(kind, Severity::Critical, summary).of(&self.database())
+        Condition::new(kind, Severity::Critical, summary).of(&self.status.id())
     }
 
     fn freshness(&self) -> Option<Condition> {
@@ -198,6 +181,7 @@ fn span(seconds: u64) -> String {
     human::duration(seconds as f64)
 }
 
-fn age(at: Timestamp, now: Timestamp) -> u64 {
+/// Seconds since then; 0 for what is still to come.
+pub(super) fn age(at: Timestamp, now: Timestamp) -> u64 {
     now.duration_since(at).as_secs().max(0).unsigned_abs()
 }

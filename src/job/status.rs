@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::job::catalog::{Catalog, Entry, Reader};
-use crate::job::conditions::{Look, sentences};
+use crate::job::conditions::{Look, age};
 use crate::job::drills::{DrillCatalog, DrillProof, DrillSummary};
-use crate::model::condition::Condition;
-use crate::model::id::{DatabaseName, PublisherName, SnapshotId, TargetName};
+use crate::model::condition::{Condition, first_of_each};
+use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::{By, Level, Levels};
 use crate::model::run::findings;
 use crate::model::score::Score;
@@ -91,6 +91,16 @@ impl SnapshotFigures {
 }
 
 impl DatabaseStatus {
+    /// Which database it is of.
+    pub fn id(&self) -> DatabaseId {
+        DatabaseId { publisher: self.publisher.clone(), database: self.database.clone() }
+    }
+
+    /// How this target of it stands.
+    pub fn target(&self, name: &str) -> Option<&TargetStatus> {
+        self.targets.iter().find(|target| target.name.as_str() == name)
+    }
+
     /// Says how old the newest snapshot is at `now`, and whether that is too old: time passes after a look.
     pub fn set_age(&mut self, now: Timestamp) {
         self.age_seconds = self.consistent_at.map(|at| (now.as_second() - at.as_second()).max(0));
@@ -173,8 +183,8 @@ pub async fn database_status(
         None => Vec::new(),
     };
     conditions.extend(look.conditions());
-    status.incidents = sentences(&mut conditions);
-    status.conditions = conditions;
+    status.conditions = first_of_each(conditions);
+    status.incidents = status.conditions.iter().map(|condition| condition.summary.clone()).collect();
     Ok(status)
 }
 
@@ -200,7 +210,7 @@ fn target_status(
     let lacking = || catalog.entries.values().filter(lacks);
     let behind = error.is_none().then(|| lacking().count() as u64);
     let oldest = lacking().map(|e| e.receipt.finished_at).min().filter(|_| error.is_none());
-    let behind_seconds = oldest.map(|at| now.duration_since(at).as_secs().max(0).unsigned_abs());
+    let behind_seconds = oldest.map(|at| age(at, now));
     let restored = drills.last_proof(name, Level::Restored);
     let owner_restored = drills.last_proof(name, Level::OwnerRestored);
     Ok(TargetStatus {

@@ -1,5 +1,6 @@
 //! What can be wrong: each condition is either there now or it is not, and says all that people need to act on it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -230,6 +231,12 @@ impl Condition {
     pub fn publisher(&self) -> Option<&PublisherName> {
         self.database.as_ref().map(|database| &database.publisher)
     }
+}
+
+/// Of several conditions about the same thing the first: whoever knows most of it comes first.
+pub fn first_of_each(conditions: Vec<Condition>) -> Vec<Condition> {
+    let mut seen = BTreeSet::new();
+    conditions.into_iter().filter(|condition| seen.insert(condition.key())).collect()
 }
 
 /// Conditions are made step by step, since few of them have everything to say.
