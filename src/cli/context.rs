@@ -25,7 +25,7 @@ use crate::job::snapshot::SnapshotJob;
 use crate::job::status::Promises;
 use crate::job::sync::SyncJob;
 use crate::job::verify::VerifyJob;
-use crate::job::{NamedTarget, Observer};
+use crate::job::{NamedTarget, Observer, findings};
 use crate::keys::{Recipients, RestoreKey, Signer, SigningKey, TrustStore};
 use crate::model::check::Percent;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
@@ -430,15 +430,18 @@ pub async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
     })
 }
 
-/// Remembers how a run ended that a person asked for: what it found mended is wrong no longer.
-pub fn record(
-    config: &Config,
-    database: &DatabaseId,
-    kind: JobKind,
-    started: Timestamp,
-    run: &Run,
+/// Remembers how a run ended that a person asked for, and began then: what it found mended is wrong no longer.
+pub fn record<T>(
+    state: &State,
+    (database, kind, started): (&DatabaseId, JobKind, Timestamp),
+    outcome: &Result<T>,
+    findings: impl FnOnce(&T) -> Run,
 ) -> Result<()> {
-    State::open(&config.state_dir)?.record_run(database, kind, (started, Timestamp::now()), run)
+    let run = match outcome {
+        Ok(report) => findings(report),
+        Err(e) => findings::failed(database, kind, None, e),
+    };
+    state.record_run(database, kind, (started, Timestamp::now()), &run)
 }
 
 /// What was agreed for a configured database.

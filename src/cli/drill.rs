@@ -189,13 +189,7 @@ fn default_scratch_dir() -> Result<PathBuf> {
 
 /// What the command ends with.
 pub fn verdict(report: &DrillReport) -> Option<Error> {
-    let failure = report.error.as_ref().map(|e| {
-        let kind = ErrorKind::of_exit_code(e.exit_code);
-        let error = Error::new(kind, e.message.clone());
-        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause));
-        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
-    });
-    match (&report.sabotage, failure) {
+    match (&report.sabotage, report.error.as_ref().map(Error::from)) {
         (Some(sabotage), Some(failure)) if sabotage.caught => {
             let what = sabotage.kind.word();
             let at = &sabotage.expected_stage;

@@ -75,13 +75,12 @@ async fn prune(
     };
     let job = context::prune_job(config, database, retention, dry_run).await?;
     let started = Timestamp::now();
+    let (id, state) = (&database.id, job.state.clone());
     let report = job.run(started, context.observer(), cancel).await;
     if !dry_run {
-        let run = match &report {
-            Ok(report) => findings::of_prune(&database.id, report),
-            Err(e) => findings::failed(&database.id, JobKind::Prune, None, e),
-        };
-        context::record(config, &database.id, JobKind::Prune, started, &run)?;
+        context::record(&state, (id, JobKind::Prune, started), &report, |report| {
+            findings::of_prune(id, report)
+        })?;
     }
     report
 }

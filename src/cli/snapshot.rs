@@ -26,14 +26,13 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let database = config.database(&args.database)?;
     context::sweep_scratch(&config, &*context.observer()).await?;
     let job = context::snapshot_job(&config, database).await?;
-    let before = launcher::last_numbers(&job.state, &database.id)?;
+    let (id, state) = (&database.id, job.state.clone());
+    let before = launcher::last_numbers(&state, id)?;
     let started = Timestamp::now();
     let report = job.run(started, context.observer(), &cancel).await;
-    let run = match &report {
-        Ok(report) => findings::of_snapshot(&database.id, report, before.as_ref()),
-        Err(e) => findings::failed(&database.id, JobKind::Snapshot, None, e),
-    };
-    context::record(&config, &database.id, JobKind::Snapshot, started, &run)?;
+    context::record(&state, (id, JobKind::Snapshot, started), &report, |report| {
+        findings::of_snapshot(id, report, before.as_ref())
+    })?;
     let report = report?;
     output::report(context.json, &report, print)?;
     Ok(report.error())

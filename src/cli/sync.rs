@@ -30,12 +30,12 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let mut report = SyncReport::default();
     for database in databases {
         let started = Timestamp::now();
-        let synced = context::sync_job(&config, database).await?.run(context.observer(), &cancel).await;
-        let run = match &synced {
-            Ok(synced) => findings::of_sync(&database.id, synced),
-            Err(e) => findings::failed(&database.id, JobKind::Sync, None, e),
-        };
-        context::record(&config, &database.id, JobKind::Sync, started, &run)?;
+        let job = context::sync_job(&config, database).await?;
+        let (id, state) = (&database.id, job.state.clone());
+        let synced = job.run(context.observer(), &cancel).await;
+        context::record(&state, (id, JobKind::Sync, started), &synced, |synced| {
+            findings::of_sync(id, synced)
+        })?;
         report.databases.push(synced?);
     }
     output::report(context.json, &report, |report| report.databases.iter().for_each(print))?;

@@ -142,11 +142,7 @@ fn out_of_band(database: &DatabaseId, now: &Numbers, before: &Numbers) -> Option
 /// A drill, with or without sabotage.
 pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     let kind = if report.sabotage.is_some() { JobKind::Sabotage } else { JobKind::Drill };
-    let error = report.error.as_ref().map(|e| {
-        let error = Error::new(ErrorKind::of_exit_code(e.exit_code), e.message.clone());
-        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause));
-        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
-    });
+    let error = report.error.as_ref().map(Error::from);
     let took = duration(report.seconds);
     let at = report.target.as_ref().map(|t| format!(" at target {t}")).unwrap_or_default();
     let numbers = Numbers { rows: report.rows, bytes: report.bytes, ..Numbers::default() };
@@ -262,7 +258,7 @@ pub fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
     let damage = report.damaged.first().map(|first| {
         let what = format!("a sync met {} damaged objects or receipts", report.damaged.len());
         let e = Error::verification(what)
-            .cause(format!("{} at {}: {}", first.object, first.target, first.problem))
+            .cause(first)
             .remedy("Nothing damaged was copied. `marbre verify` looks at all of it, `marbre snapshot` sends lost data again.");
         broken(database, JobKind::Sync, None, &e)
     });

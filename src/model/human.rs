@@ -37,6 +37,15 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// The first `shown` of several, and how many more there are: `a; b; and 3 more`.
+pub fn first_few(all: &[String], shown: usize) -> String {
+    let mut text = all.iter().take(shown).cloned().collect::<Vec<_>>().join("; ");
+    if all.len() > shown {
+        text += &format!("; and {} more", all.len() - shown);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +61,10 @@ mod tests {
         assert_eq!(duration(0.44), "0.4 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(90_000.0), "1 d 1 h");
+        let all = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(
+            (first_few(&all, 3), first_few(&all, 2)),
+            ("a; b; c".to_owned(), "a; b; and 1 more".to_owned())
+        );
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::job::restore::TableReport;
 use crate::job::stages::Stage;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
@@ -115,6 +115,14 @@ pub struct DrillError {
     pub remedy: Option<String>,
     /// The exit code of this kind of failure.
     pub exit_code: u8,
+}
+
+impl From<&DrillError> for Error {
+    fn from(e: &DrillError) -> Self {
+        let error = Error::new(ErrorKind::of_exit_code(e.exit_code), e.message.clone());
+        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause));
+        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
+    }
 }
 
 impl From<&Error> for DrillError {

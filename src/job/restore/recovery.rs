@@ -8,6 +8,7 @@ use crate::job::Observer as _;
 use crate::job::restore::open::OpenSnapshot;
 use crate::job::restore::source::Streams;
 use crate::job::stages::Stopwatch;
+use crate::model::human;
 
 /// An open snapshot on its way into a destination.
 pub struct Recovery<'a> {
@@ -58,10 +59,5 @@ pub fn differences(comparison: &Comparison) -> Vec<String> {
 
 /// The first few differences, for a message.
 pub fn first_few(differences: &[String]) -> String {
-    const SHOWN: usize = 10;
-    let mut shown = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-    if differences.len() > SHOWN {
-        shown += &format!("; and {} more", differences.len() - SHOWN);
-    }
-    shown
+    human::first_few(differences, 10)
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::copy::Completed;
 use crate::error::{Error, ErrorKind};
 use crate::job::verify::Damage;
+use crate::model::human;
 use crate::model::id::{DatabaseName, PublisherName, TargetName};
 use crate::target::TargetError;
 
@@ -142,18 +143,12 @@ impl SyncReport {
 }
 
 fn damage_error(damaged: &[&Damage]) -> Error {
-    const SHOWN: usize = 3;
     let what = match damaged.len() {
         1 => "1 damaged object or receipt was met".to_owned(),
         n => format!("{n} damaged objects or receipts were met"),
     };
-    let shown = damaged.iter().take(SHOWN);
-    let mut causes: Vec<String> =
-        shown.map(|d| format!("{} at {}: {}", d.object, d.target, d.problem)).collect();
-    if damaged.len() > SHOWN {
-        causes.push(format!("and {} more", damaged.len() - SHOWN));
-    }
-    Error::verification(what).cause(causes.join("; ")).remedy(
+    let causes: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    Error::verification(what).cause(human::first_few(&causes, 3)).remedy(
         "Nothing damaged was copied. Find out who or what changed the target; `marbre verify` looks at all of it, \
          and `marbre snapshot` sends lost data again.",
     )

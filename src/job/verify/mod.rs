@@ -6,6 +6,7 @@ mod receipts;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -19,6 +20,7 @@ use crate::job::catalog::Reader;
 use crate::job::stages::Stopwatch;
 use crate::job::{NamedTarget, Observer, damage};
 use crate::keys::TrustStore;
+use crate::model::human;
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
 use crate::repository::chain::Break;
@@ -68,6 +70,12 @@ pub struct Damage {
     pub object: String,
     /// What is wrong: a fragment.
     pub problem: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.object, self.target, self.problem)
+    }
 }
 
 /// How one target did.
@@ -144,19 +152,13 @@ impl VerifyReport {
     }
 
     fn damage_error(&self) -> Error {
-        const SHOWN: usize = 3;
-        let damage = self.damaged.iter().map(|d| format!("{} at {}: {}", d.object, d.target, d.problem));
-        let mut causes: Vec<String> = damage.chain(self.chain.iter().cloned()).collect();
-        let number = causes.len();
-        causes.truncate(SHOWN);
-        if number > SHOWN {
-            causes.push(format!("and {} more", number - SHOWN));
-        }
-        let what = match number {
+        let damage = self.damaged.iter().map(Damage::to_string);
+        let causes: Vec<String> = damage.chain(self.chain.iter().cloned()).collect();
+        let what = match causes.len() {
             1 => "1 problem was found".to_owned(),
             n => format!("{n} problems were found"),
         };
-        Error::verification(what).cause(causes.join("; ")).remedy(
+        Error::verification(what).cause(human::first_few(&causes, 3)).remedy(
             "Find out who or what changed the target. `marbre restore` takes good copies from another target; \
              `marbre snapshot` sends lost data again.",
         )
