@@ -68,12 +68,7 @@ impl Plan {
 impl Planned {
     /// How the state knows it: under another expression or zone other slots are due.
     pub fn scheduled(&self) -> Scheduled {
-        let zone = self.zone.iana_name().unwrap_or("local");
-        Scheduled {
-            database: self.database.clone(),
-            kind: self.kind,
-            rule: format!("{} {zone}", self.schedule),
-        }
+        Scheduled { database: self.database.clone(), kind: self.kind, rule: self.schedule.rule(&self.zone) }
     }
 }
 

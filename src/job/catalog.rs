@@ -131,14 +131,22 @@ impl Reader<'_> {
         target: &NamedTarget,
         cancel: &CancellationToken,
     ) -> Result<Vec<(SnapshotId, ObjectKey)>, TargetError> {
-        let prefix = format!("{}/receipts", self.database)
+        self.list_folder(target, "receipts", layout::snapshot_of, cancel).await
+    }
+
+    /// The keys below one folder of the database at one target, each with the id that `id_of` finds in it.
+    pub(super) async fn list_folder<I>(
+        &self,
+        target: &NamedTarget,
+        folder: &str,
+        id_of: fn(&DatabaseId, &ObjectKey) -> Option<I>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(I, ObjectKey)>, TargetError> {
+        let prefix = format!("{}/{folder}", self.database)
             .parse()
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, "list receipts", e))?;
+            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, format!("list {folder}"), e))?;
         let objects = target.target.list(Some(&prefix), cancel).await?;
-        Ok(objects
-            .into_iter()
-            .filter_map(|o| Some((layout::snapshot_of(self.database, &o.key)?, o.key)))
-            .collect())
+        Ok(objects.into_iter().filter_map(|o| Some((id_of(self.database, &o.key)?, o.key))).collect())
     }
 
     /// One receipt from one target, its signature checked; from the state if it was seen before.

@@ -152,12 +152,7 @@ impl Reader<'_> {
         target: &NamedTarget,
         cancel: &CancellationToken,
     ) -> Result<Vec<(DrillId, ObjectKey)>, TargetError> {
-        let prefix = format!("{}/drills", self.database)
-            .parse()
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, "list drills", e))?;
-        let objects = target.target.list(Some(&prefix), cancel).await?;
-        let drill = |key: ObjectKey| Some((layout::drill_of(self.database, &key)?, key));
-        Ok(objects.into_iter().filter_map(|o| drill(o.key)).collect())
+        self.list_folder(target, "drills", layout::drill_of, cancel).await
     }
 
     /// One drill's receipt from one target, its signature checked; from the state if it was seen before. Nothing, where

@@ -103,11 +103,8 @@ impl Reader<'_> {
         target: &NamedTarget,
         cancel: &CancellationToken,
     ) -> Result<Vec<PruneId>, TargetError> {
-        let prefix = format!("{}/prunes", self.database)
-            .parse()
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, "list prunes", e))?;
-        let objects = target.target.list(Some(&prefix), cancel).await?;
-        Ok(objects.iter().filter_map(|o| layout::prune_of(self.database, &o.key)).collect())
+        let found = self.list_folder(target, "prunes", layout::prune_of, cancel).await?;
+        Ok(found.into_iter().map(|(prune, _)| prune).collect())
     }
 
     async fn prune(

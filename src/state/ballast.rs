@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::FallocateFlags;
 
 use super::State;
+use crate::disk::free;
 use crate::error::{Result, ResultExt};
 
 const FILE: &str = "ballast";
@@ -101,11 +102,6 @@ fn is_full(e: &rusqlite::Error, folder: &Path) -> bool {
         Some(ErrorCode::SystemIoFailure) => free(folder).is_ok_and(|free| free < NOTHING),
         _ => false,
     }
-}
-
-fn free(folder: &Path) -> std::io::Result<u64> {
-    let stat = rustix::fs::statvfs(folder)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]

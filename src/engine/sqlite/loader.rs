@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{open_still, side_file};
 use super::place::{cannot_write, claim, remove, rename_new};
 use super::{ENGINE, STREAM, absolute, compare, facts};
+use crate::disk;
 use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::human;
@@ -75,11 +76,10 @@ impl SqliteLoader {
             return Err(Error::preflight(format!("there is no folder {}", folder.display()))
                 .remedy("Create it, or name another destination."));
         }
-        let space =
-            rustix::fs::statvfs(folder).or_internal(format!("look at the space in {}", folder.display()))?;
+        let free = disk::free(folder).or_internal(format!("look at the space in {}", folder.display()))?;
         // What an interrupted restore left makes room for the new one.
         let left = fs::symlink_metadata(self.incomplete()).map_or(0, |m| m.blocks() * 512);
-        let free = space.f_bavail.saturating_mul(space.f_frsize).saturating_add(left);
+        let free = free.saturating_add(left);
         if free < entry.length {
             return Err(Error::preflight(format!(
                 "{} has {} free, and the database needs {}",

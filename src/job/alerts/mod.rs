@@ -169,8 +169,7 @@ impl Desk {
         let Some((schedule, zone)) = self.settings.canary.as_ref().filter(|_| !channels.is_empty()) else {
             return Ok(());
         };
-        let zone_name = zone.iana_name().unwrap_or("local");
-        let rule = format!("{schedule} {zone_name}");
+        let rule = schedule.rule(zone);
         let accounted = self.state.canary_accounted(&rule)?.filter(|at| *at <= now);
         let due = match accounted {
             None => true,

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::disk;
 use crate::engine::{Check, CheckState};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::human;
@@ -108,8 +109,7 @@ pub fn conditions(config: &Config) -> Vec<Condition> {
 
 /// How many bytes this user can still write below a path, which need not exist.
 pub(super) fn free(path: &Path) -> std::io::Result<u64> {
-    let stat = rustix::fs::statvfs(nearest(path))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    disk::free(&nearest(path))
 }
 
 /// The folder itself, or the nearest one above it that exists.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use crate::disk;
 use crate::error::{Error, Result, ResultExt};
 use crate::job::restore::open::Fetcher;
 use crate::job::{NamedTarget, Observer};
@@ -56,9 +57,7 @@ pub async fn everything(
 }
 
 fn has_room(folder: &Path, needed: u64) -> Result<()> {
-    let space =
-        rustix::fs::statvfs(folder).or_internal(format!("look at the space in {}", folder.display()))?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let free = disk::free(folder).or_internal(format!("look at the space in {}", folder.display()))?;
     if free >= needed {
         return Ok(());
     }

@@ -94,6 +94,11 @@ fn named(name: &str) -> Result<&'static str, InvalidSchedule> {
 }
 
 impl Schedule {
+    /// The expression and the zone as text. Under another rule other slots are due.
+    pub fn rule(&self, zone: &TimeZone) -> String {
+        format!("{self} {}", zone.iana_name().unwrap_or("local"))
+    }
+
     /// The first slot after this instant. `None` only where the calendar ends.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let once = self.next_civil(after, zone);
