@@ -1,6 +1,8 @@
 //! The tables of the state.
 
-use rusqlite::Connection;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS epoch (
@@ -80,9 +82,55 @@ CREATE TABLE IF NOT EXISTS canary (
 ) STRICT;
 ";
 
-/// Makes the tables where they are missing. Several processes may use the state at a time.
+/// How long one process waits for another that writes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes the tables where they are missing. Several processes may use the state at a time, and find none at a time.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(PATIENCE)?;
+    // Of two that turn the same new file to WAL, SQLite refuses one at once: the timeout does not hold for a lock that
+    // both would have to give up first (https://www.sqlite.org/c3ref/busy_handler.html).
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match make(connection) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            made => return made,
+        }
+    }
+}
+
+fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.execute_batch(SCHEMA)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn many_may_open_a_new_state_at_the_same_time() {
+        const OPENERS: usize = 8;
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.sqlite");
+            let start = Barrier::new(OPENERS);
+            std::thread::scope(|scope| {
+                for _ in 0..OPENERS {
+                    scope.spawn(|| {
+                        start.wait();
+                        let connection = Connection::open(&path).unwrap();
+                        prepare(&connection).unwrap();
+                        connection
+                            .query_row("SELECT count(*) FROM canary", [], |r| r.get::<_, i64>(0))
+                            .unwrap();
+                    });
+                }
+            });
+        }
+    }
 }

@@ -161,7 +161,8 @@ impl Daemon {
             format!("--- incidents\n{incidents}\n--- log\n{}", self.log())
         };
         until(what, context, || {
-            assert!(self.running.borrow_mut().is_running(), "the daemon has ended:\n{}", self.log());
+            let ended = self.running.borrow_mut().ended();
+            assert!(ended.is_none(), "the daemon has ended: {}", ended.unwrap_or_default());
             look()
         })
     }

@@ -158,6 +158,12 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// How it ended and all that it wrote, if it has ended.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().unwrap()?;
+        Some(format!("{}: {status}\n{}", self.what, self.stderr.finish()))
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
