@@ -25,6 +25,7 @@ use marbre::job::restore::open::Wanted;
 use marbre::job::snapshot::SnapshotJob;
 use marbre::job::{NamedTarget, Observer};
 use marbre::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
+use marbre::model::stage::Stage;
 use marbre::repository::manifest::{Manifest, SourceFacts};
 use marbre::state::State;
 use marbre::target::directory::DirectoryTarget;
@@ -53,12 +54,13 @@ const TABLES: &str = "
 struct Silent;
 
 impl LoadObserver for Silent {
-    fn stage(&self, _: &'static str) {}
+    fn stage(&self, _: Stage) {}
     fn bytes(&self, _: u64) {}
 }
 
 impl Observer for Silent {
     fn expect(&self, _: u64) {}
+    fn moves(&self) {}
     fn warn(&self, message: &str) {
         eprintln!("{message}");
     }

@@ -21,6 +21,7 @@ use crate::job::probe::probe;
 use crate::job::score;
 use crate::job::status::{DatabaseStatus, Promises, database_status};
 use crate::job::surroundings::Known;
+use crate::job::watched::watch;
 use crate::job::{Observer, findings};
 use crate::model::condition::Condition;
 use crate::model::guarantee::Guarantees;
@@ -70,7 +71,8 @@ impl Launcher {
         match order.kind {
             JobKind::Snapshot => {
                 let before = last_numbers(&self.state, id)?;
-                let job = context::snapshot_job(config, database).await?;
+                let mut job = context::snapshot_job(config, database).await?;
+                watch(&mut job.targets, &observer);
                 let report = job.run(now, observer, cancel).await?;
                 Ok(findings::of_snapshot(id, &report, before.as_ref()))
             }
@@ -80,18 +82,21 @@ impl Launcher {
             }
             JobKind::Sabotage => self.sabotage(database, order.turn, now, observer, cancel).await,
             JobKind::Verify => {
-                let job = context::verify_job(config, database).await?;
+                let mut job = context::verify_job(config, database).await?;
+                watch(&mut job.targets, &observer);
                 Ok(findings::of_verify(id, &job.run(observer, cancel).await?))
             }
             JobKind::Prune => match &database.retention {
                 Some(retention) => {
-                    let job = context::prune_job(config, database, retention, false).await?;
+                    let mut job = context::prune_job(config, database, retention, false).await?;
+                    watch(&mut job.targets, &observer);
                     Ok(findings::of_prune(id, &job.run(now, observer, cancel).await?))
                 }
                 None => Err(Error::internal("a prune without rules")),
             },
             JobKind::Sync => {
-                let job = context::sync_job(config, database).await?;
+                let mut job = context::sync_job(config, database).await?;
+                watch(&mut job.targets, &observer);
                 Ok(findings::of_sync(id, &job.run(observer, cancel).await?))
             }
         }
@@ -108,6 +113,7 @@ impl Launcher {
         context::sweep_scratch(&self.config, &*observer).await?;
         let mut job = context::drill_job(&self.config, database).await?;
         job.sabotage = sabotage;
+        watch(&mut job.targets, &observer);
         job.run(now, observer, cancel).await
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::engine::LoadObserver;
 use crate::job::Observer;
+use crate::model::stage::Stage;
 
 /// The observer that fits where stderr goes.
 pub fn observer(json: bool) -> Arc<dyn Observer> {
@@ -40,11 +41,11 @@ impl Bar {
 }
 
 impl LoadObserver for Bar {
-    fn stage(&self, name: &'static str) {
+    fn stage(&self, stage: Stage) {
         self.bar.unset_length();
         self.bar.reset();
         self.style("{spinner} {msg:<10} {bytes:>11} {bytes_per_sec:>13}  {elapsed}");
-        self.bar.set_message(name);
+        self.bar.set_message(stage.word());
     }
 
     fn bytes(&self, n: u64) {
@@ -57,6 +58,8 @@ impl LoadObserver for Bar {
 }
 
 impl Observer for Bar {
+    fn moves(&self) {}
+
     fn expect(&self, bytes: u64) {
         if bytes > 0 {
             self.bar.set_length(bytes);
@@ -80,7 +83,7 @@ impl Drop for Bar {
 /// One JSON object per line: `stage`, `progress` (at most once a second), `warning`.
 #[derive(Default)]
 struct Lines {
-    stage: Mutex<&'static str>,
+    stage: Mutex<Option<Stage>>,
     bytes: AtomicU64,
     expected: AtomicU64,
     last: Mutex<Option<Instant>>,
@@ -91,17 +94,17 @@ impl Lines {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
 
-    fn stage_name(&self) -> &'static str {
+    fn current(&self) -> Option<Stage> {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LoadObserver for Lines {
-    fn stage(&self, name: &'static str) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    fn stage(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
         self.bytes.store(0, Ordering::Relaxed);
         self.expected.store(0, Ordering::Relaxed);
-        self.write(&json!({"event": "stage", "stage": name}));
+        self.write(&json!({"event": "stage", "stage": stage}));
     }
 
     fn bytes(&self, n: u64) {
@@ -111,12 +114,14 @@ impl LoadObserver for Lines {
             *last = Some(Instant::now());
             let expected = self.expected.load(Ordering::Relaxed);
             let total = (expected > 0).then_some(expected);
-            self.write(&json!({"event": "progress", "stage": self.stage_name(), "bytes": bytes, "expected_bytes": total}));
+            self.write(&json!({"event": "progress", "stage": self.current(), "bytes": bytes, "expected_bytes": total}));
         }
     }
 }
 
 impl Observer for Lines {
+    fn moves(&self) {}
+
     fn expect(&self, bytes: u64) {
         self.expected.store(bytes, Ordering::Relaxed);
     }

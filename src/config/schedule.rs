@@ -1,5 +1,6 @@
 //! When the daemon does what, and how long it may take.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -10,8 +11,11 @@ use super::reader::Section;
 use super::report::Complaint;
 use crate::model::job::JobKind;
 use crate::model::schedule::{ACCEPTED, Schedule};
+use crate::model::stage::Stage;
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
+/// A stage that only opens, asks or records takes seconds.
+const DEFAULT_BRIEF: Duration = Duration::from_secs(3600);
 /// An index of a large table moves no byte for long.
 const DEFAULT_STALL: Duration = Duration::from_secs(3600);
 /// When targets are caught up unless the configuration says otherwise.
@@ -34,8 +38,8 @@ impl Schedules {
     }
 }
 
-/// How long a whole job of the daemon may take before it is stopped, and counts as failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long a job of the daemon may take before it is stopped, and counts as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadlines {
     /// A snapshot.
     pub snapshot: Duration,
@@ -47,7 +51,9 @@ pub struct Deadlines {
     pub prune: Duration,
     /// A sync.
     pub sync: Duration,
-    /// How long any of them may stand still: no stage ends, and no byte moves.
+    /// Single stages, of whatever job has them. One that is not here may take as long as its job.
+    pub stages: BTreeMap<Stage, Duration>,
+    /// How long any of them may stand still: no stage ends, no byte moves, no target answers.
     pub stall: Duration,
 }
 
@@ -127,6 +133,7 @@ pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
         verify: DEFAULT_DEADLINE,
         prune: DEFAULT_DEADLINE,
         sync: DEFAULT_DEADLINE,
+        stages: Stage::ALL.into_iter().filter(|s| s.is_brief()).map(|s| (s, DEFAULT_BRIEF)).collect(),
         stall: DEFAULT_STALL,
     };
     database.table("deadlines", |section| {
@@ -141,6 +148,16 @@ pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
         for (key, field) in fields {
             *field = section.optional(key, forms::duration).unwrap_or(*field);
         }
+        section.reject("sabotage", || {
+            Complaint::new("is a drill").remedy("Remove the key: `drill` holds for sabotage drills too.")
+        });
+        section.table("stages", |section| {
+            for stage in Stage::ALL {
+                if let Some(limit) = section.optional(stage.word(), forms::duration) {
+                    deadlines.stages.insert(stage, limit);
+                }
+            }
+        });
     });
     deadlines
 }

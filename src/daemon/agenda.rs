@@ -208,22 +208,24 @@ pub fn record(pending: &Pending, state: SlotState, at: Timestamp, detail: Option
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use jiff::ToSpan;
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::daemon::supervise::Limits;
 
     fn plan(expression: &str, delay: u64) -> Plan {
+        let hour = Duration::from_secs(3600);
         let planned = Planned {
             database: "gazette/abonnes".parse().unwrap(),
             kind: JobKind::Snapshot,
             schedule: expression.parse().unwrap(),
             zone: TimeZone::get("Europe/Paris").unwrap(),
             delay: Duration::from_secs(delay),
-            deadline: Duration::from_secs(3600),
-            stall: Duration::from_secs(3600),
+            limits: Limits { deadline: hour, stages: BTreeMap::new(), stall: hour },
         };
         Plan { jobs: vec![planned], parallel: 2, look_every: Duration::from_secs(300) }
     }

@@ -29,11 +29,12 @@ use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 use crate::model::notice::Phase;
 use crate::model::run::Ending;
+use crate::model::stage::Stage;
 use crate::state::State;
 use agenda::{Agenda, Pending};
 use hall::Board;
 use plan::Plan;
-use supervise::{Limits, Progress};
+use supervise::Progress;
 use work::{Clock, Order, Sight, Work};
 
 /// How long a look may take: a target that does not answer must not keep people from hearing of the others.
@@ -277,7 +278,7 @@ impl Daemon {
                 (-1, 0)
             }
         };
-        let limits = Limits { deadline: item.plan.deadline, stall: item.plan.stall };
+        let limits = item.plan.limits.clone();
         let order = Order { database, kind, turn };
         tracing::info!("{kind} of {} starts", order.database);
         let (progress, cancel) = (Arc::new(Progress::new(&order)), self.stop.child_token());
@@ -309,7 +310,12 @@ impl Daemon {
         let order = &running.order;
         let run = ended.map(|(_, ended)| ended.run).unwrap_or_else(|e| {
             let e = crate::Error::internal("the job died of a bug in marbre").cause(e);
-            crate::job::findings::failed(&order.database, order.kind, running.progress.stage(), &e)
+            crate::job::findings::failed(
+                &order.database,
+                order.kind,
+                running.progress.stage().map(Stage::word),
+                &e,
+            )
         });
         let state = match run.ending {
             Ending::Done => SlotState::Done,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::supervise::Limits;
 use crate::config::Config;
 use crate::model::id::{DatabaseId, Sha256};
 use crate::model::job::JobKind;
@@ -35,9 +36,7 @@ pub struct Planned {
     /// How long after each slot it starts: the same every time, and another for each job.
     pub delay: Duration,
     /// How long a run may take.
-    pub deadline: Duration,
-    /// How long a run may stand still.
-    pub stall: Duration,
+    pub limits: Limits,
 }
 
 impl Plan {
@@ -52,11 +51,10 @@ impl Plan {
                     schedule: schedule.clone(),
                     zone: database.schedules.time_zone.clone(),
                     delay: spread(&database.id, *kind, config.jitter),
-                    deadline: database.deadlines.of(*kind),
-                    stall: match kind {
-                        JobKind::Snapshot | JobKind::Drill | JobKind::Sabotage => database.deadlines.stall,
-                        // These ask thousands of small questions, and move no byte for long.
-                        JobKind::Verify | JobKind::Prune | JobKind::Sync => database.deadlines.of(*kind),
+                    limits: Limits {
+                        deadline: database.deadlines.of(*kind),
+                        stages: database.deadlines.stages.clone(),
+                        stall: database.deadlines.stall,
                     },
                 });
             }

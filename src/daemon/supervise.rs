@@ -1,5 +1,6 @@
 //! A run under supervision: it has a deadline, must not stand still, and ends when the daemon does.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +14,47 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{Observer, findings};
 use crate::model::human;
 use crate::model::run::{Ending, Run};
+use crate::model::stage::Stage;
 
 /// How long a run that was told to stop may take to end in order.
 pub const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a run may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// In all.
     pub deadline: Duration,
-    /// Without a stage that ends or a byte that moves.
+    /// In one stage; those that are not here have as long as the whole.
+    pub stages: BTreeMap<Stage, Duration>,
+    /// Without a stage that ends, a byte that moves, or an answer of a target.
     pub stall: Duration,
+}
+
+impl Limits {
+    /// When the first of them ends, unless something moves before.
+    fn ends(&self, begun: Instant, seen: &Seen) -> Instant {
+        let whole = (begun + self.deadline).min(seen.moved + self.stall);
+        self.of_stage(seen).map_or(whole, |(_, since, limit)| whole.min(since + limit))
+    }
+
+    /// The one that is over, as the error of the run.
+    fn over(&self, begun: Instant, seen: &Seen, now: Instant) -> Option<Error> {
+        if now >= begun + self.deadline {
+            return Some(too_long("it", self.deadline, "deadlines"));
+        }
+        if let Some((stage, since, limit)) = self.of_stage(seen)
+            && now >= since + limit
+        {
+            let (what, key) = (format!("its stage `{stage}`"), format!("deadlines.stages.{stage}"));
+            return Some(too_long(&what, limit, &key));
+        }
+        (now >= seen.moved + self.stall).then(|| still(self.stall))
+    }
+
+    fn of_stage(&self, seen: &Seen) -> Option<(&'static str, Instant, Duration)> {
+        let (stage, since) = seen.stage?;
+        Some((stage.word(), since, *self.stages.get(&stage)?))
+    }
 }
 
 /// Sees how a run moves.
@@ -35,7 +66,8 @@ pub struct Progress {
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    stage: Option<&'static str>,
+    /// With the moment when it began.
+    stage: Option<(Stage, Instant)>,
     moved: Instant,
 }
 
@@ -47,36 +79,41 @@ impl Progress {
     }
 
     /// The stage it is in.
-    pub fn stage(&self) -> Option<&'static str> {
-        self.seen().stage
+    pub fn stage(&self) -> Option<Stage> {
+        self.seen().stage.map(|(stage, _)| stage)
     }
 
     fn seen(&self) -> Seen {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moves(&self, stage: Option<&'static str>) {
+    fn moved(&self, stage: Option<Stage>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.moved = Instant::now();
-        seen.stage = stage.or(seen.stage);
+        let now = Instant::now();
+        seen.moved = now;
+        seen.stage = stage.map(|stage| (stage, now)).or(seen.stage);
     }
 }
 
 impl LoadObserver for Progress {
-    fn stage(&self, name: &'static str) {
-        tracing::debug!("{}: {name}", self.what);
-        self.moves(Some(name));
+    fn stage(&self, stage: Stage) {
+        tracing::debug!("{}: {}", self.what, stage.word());
+        self.moved(Some(stage));
     }
 
     fn bytes(&self, n: u64) {
         if n > 0 {
-            self.moves(None);
+            self.moved(None);
         }
     }
 }
 
 impl Observer for Progress {
     fn expect(&self, _bytes: u64) {}
+
+    fn moves(&self) {
+        self.moved(None);
+    }
 
     fn warn(&self, message: &str) {
         tracing::warn!("{}: {message}", self.what);
@@ -105,23 +142,21 @@ pub async fn run(
     let begun = Instant::now();
     let mut run = work.run(&order, now, progress.clone(), &cancel);
     let why = loop {
-        let (last, stalled) = (begun + limits.deadline, progress.seen().moved + limits.stall);
+        let ends = limits.ends(begun, &progress.seen());
         tokio::select! {
             run = &mut run => return in_order(at_stage(run, &progress)),
             () = cancel.cancelled() => break None,
-            () = sleep_until(last.min(stalled)) => {}
+            () = sleep_until(ends) => {}
         }
-        let now = Instant::now();
-        if now >= last {
-            break Some(too_long(&limits));
-        }
-        if now >= progress.seen().moved + limits.stall {
-            break Some(still(&limits));
+        // It may have moved on while this slept.
+        if let Some(over) = limits.over(begun, &progress.seen(), Instant::now()) {
+            break Some(over);
         }
     };
     cancel.cancel();
     let ended = timeout(GRACE, run).await;
-    let failed = |e: &Error| findings::failed(&order.database, order.kind, progress.stage(), e);
+    let failed =
+        |e: &Error| findings::failed(&order.database, order.kind, progress.stage().map(Stage::word), e);
     match (why, ended) {
         // It was nearly done.
         (_, Ok(run)) if run.ending == Ending::Done => in_order(run),
@@ -139,21 +174,118 @@ fn at_stage(mut run: Run, progress: &Progress) -> Run {
     if run.ending == Ending::Failed
         && let Some(condition) = run.conditions.first_mut().filter(|condition| condition.stage.is_none())
     {
-        condition.stage = progress.stage().map(str::to_owned);
+        condition.stage = progress.stage().map(|stage| stage.word().to_owned());
     }
     run
 }
 
-fn too_long(limits: &Limits) -> Error {
-    let limit = human::duration(limits.deadline.as_secs_f64());
-    Error::new(ErrorKind::Internal, format!("it took longer than {limit}, and was stopped"))
-        .remedy("Find out what it waits for; if it needs so long, raise `deadlines` of the database.")
+fn too_long(what: &str, limit: Duration, key: &str) -> Error {
+    let limit = human::duration(limit.as_secs_f64());
+    Error::new(ErrorKind::Internal, format!("{what} took longer than {limit}, and was stopped"))
+        .remedy(format!("Find out what it waits for; if it needs so long, raise `{key}` of the database."))
 }
 
-fn still(limits: &Limits) -> Error {
-    let limit = human::duration(limits.stall.as_secs_f64());
+fn still(limit: Duration) -> Error {
+    let limit = human::duration(limit.as_secs_f64());
     Error::new(ErrorKind::Internal, format!("it stood still for {limit}, and was stopped")).remedy(
         "Look at the database server and the target for locks and broken connections. `deadlines.stall` says how long \
          nothing may move.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::daemon::work::Sight;
+    use crate::model::job::JobKind;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// What a run does that goes on for a day.
+    #[derive(Clone, Copy)]
+    enum Habit {
+        /// Nothing.
+        Waits,
+        /// Gets an answer every minute.
+        Asks,
+        /// Moves a byte every minute.
+        Moves,
+        /// Begins another stage every minute.
+        Steps,
+    }
+
+    struct Restless(Habit);
+
+    #[async_trait]
+    impl Work for Restless {
+        async fn run(
+            &self,
+            order: &Order,
+            _: Timestamp,
+            observer: Arc<dyn Observer>,
+            _: &CancellationToken,
+        ) -> Run {
+            observer.stage(Stage::Open);
+            for minute in 0..24 * 60 {
+                sleep(MINUTE).await;
+                match self.0 {
+                    Habit::Waits => {}
+                    Habit::Asks => observer.moves(),
+                    Habit::Moves => observer.bytes(1),
+                    Habit::Steps => observer.stage(if minute % 2 == 0 { Stage::Read } else { Stage::Open }),
+                }
+            }
+            findings::failed(&order.database, order.kind, None, &Error::internal("it came to its end"))
+        }
+
+        async fn look(&self, _: Timestamp, _: &CancellationToken) -> Sight {
+            Sight::default()
+        }
+    }
+
+    async fn supervised(habit: Habit, limits: Limits) -> (String, Duration) {
+        let order = Order { database: "gazette/abonnes".parse().unwrap(), kind: JobKind::Verify, turn: 0 };
+        let (progress, begun) = (Arc::new(Progress::new(&order)), Instant::now());
+        let work = Arc::new(Restless(habit));
+        let ended = run(work, order, Timestamp::UNIX_EPOCH, limits, progress, CancellationToken::new()).await;
+        assert_eq!((ended.run.ending, ended.dropped), (Ending::Failed, false));
+        let condition = &ended.run.conditions[0];
+        assert!(condition.stage.is_some(), "{condition:?}");
+        // It does not hear that it is told to stop, and is dropped after its grace.
+        (format!("{} {}", ended.run.detail, condition.remedy), begun.elapsed().saturating_sub(GRACE))
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            deadline: 300 * MINUTE,
+            stages: BTreeMap::from([(Stage::Open, 90 * MINUTE)]),
+            stall: 30 * MINUTE,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_limit_ends_a_run_and_says_which_it_was() {
+        let cases = [
+            (Habit::Waits, 30, "stood still for 30 min", "`deadlines.stall`"),
+            (Habit::Asks, 90, "its stage `open` took longer than 1 h 30 min", "`deadlines.stages.open`"),
+            (Habit::Moves, 90, "its stage `open` took longer than 1 h 30 min", "`deadlines.stages.open`"),
+            (Habit::Steps, 300, "it took longer than 5 h", "`deadlines`"),
+        ];
+        for (habit, minutes, words, key) in cases {
+            let (said, took) = supervised(habit, limits()).await;
+            assert!(said.contains(words) && said.contains(key), "{said}");
+            assert_eq!(took, minutes * MINUTE, "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_without_a_limit_has_as_long_as_the_run() {
+        let free = Limits { stages: BTreeMap::new(), ..limits() };
+        let (said, took) = supervised(Habit::Asks, free).await;
+        assert!(said.contains("it took longer than 5 h"), "{said}");
+        assert_eq!(took, 300 * MINUTE);
+    }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Plan, Planned};
+use super::supervise::Limits;
 use super::work::{Clock, Order, Sight, Work};
 use super::*;
 use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
@@ -22,6 +23,7 @@ use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::incident::Policy;
 use crate::model::route::{Audience, Role, Route};
 use crate::model::run::{Numbers, Run};
+use crate::model::stage::Stage;
 use crate::state::SlotRecord;
 
 /// Civil time of the test: a start, and tokio's own time since.
@@ -85,7 +87,7 @@ impl Work for Scripted {
         cancel: &CancellationToken,
     ) -> Run {
         self.runs.lock().unwrap().push((order.clone(), now));
-        observer.stage("read");
+        observer.stage(Stage::Read);
         let interrupted = || findings::failed(&order.database, order.kind, None, &Error::interrupted());
         match (self.script)(order, now) {
             Behaviour::Takes(seconds) => {
@@ -189,8 +191,11 @@ fn planned(database: &str, kind: JobKind, expression: &str) -> Planned {
         schedule: expression.parse().unwrap(),
         zone: TimeZone::get("Europe/Paris").unwrap(),
         delay: Duration::ZERO,
-        deadline: Duration::from_secs(6 * 3600),
-        stall: Duration::from_secs(3600),
+        limits: Limits {
+            deadline: Duration::from_secs(6 * 3600),
+            stages: BTreeMap::new(),
+            stall: Duration::from_secs(3600),
+        },
     }
 }
 

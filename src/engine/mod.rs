@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::id::SnapshotId;
+use crate::model::stage::Stage;
 use crate::repository::manifest::{Manifest, RowDigest, SourceFacts, StreamKind, TableId, TableProof};
 
 /// One thing that was looked at before work starts, as `doctor` prints it.
@@ -210,10 +211,10 @@ pub struct LoadOptions {
     pub jobs: usize,
 }
 
-/// Receives what happens during a load: stage names as they start, and bytes as they go in.
+/// Receives what happens during a load: stages as they start, and bytes as they go in.
 pub trait LoadObserver: Send + Sync {
-    /// A stage starts ("schema", "rows", "indexes", …); the stage before it has ended.
-    fn stage(&self, name: &'static str);
+    /// A stage starts; the stage before it has ended.
+    fn stage(&self, stage: Stage);
     /// So many more bytes went in.
     fn bytes(&self, n: u64);
 }

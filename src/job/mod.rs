@@ -29,6 +29,7 @@ pub mod sync;
 #[cfg(test)]
 mod testing;
 pub mod verify;
+pub mod watched;
 
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ pub struct NamedTarget {
 pub trait Observer: LoadObserver {
     /// The stage that just started will move about this many bytes.
     fn expect(&self, bytes: u64);
+    /// Something was done that is neither a stage nor bytes of it: a question to a target was answered.
+    fn moves(&self);
     /// Something that people should know, though the job goes on.
     fn warn(&self, message: &str);
 }

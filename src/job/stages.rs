@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use crate::engine::LoadObserver;
 use crate::job::Observer;
+use crate::model::stage::Stage;
 
 /// A stage that is over.
 #[derive(Debug, Clone, Serialize)]
-pub struct Stage {
+pub struct StageTime {
     /// Its name.
     pub name: &'static str,
     /// How long it took.
@@ -19,8 +20,8 @@ pub struct Stage {
 
 #[derive(Default)]
 struct Stages {
-    over: Vec<Stage>,
-    running: Option<(&'static str, Instant)>,
+    over: Vec<StageTime>,
+    running: Option<(Stage, Instant)>,
 }
 
 /// Passes everything on to the observer, and times the stages.
@@ -37,21 +38,19 @@ impl Stopwatch {
     }
 
     /// The stages so far, the running one included, and the time since the start in seconds.
-    pub fn read(&self) -> (Vec<Stage>, f64) {
+    pub fn read(&self) -> (Vec<StageTime>, f64) {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stages = guard.over.clone();
-        if let Some((name, since)) = guard.running {
-            stages.push(Stage { name, seconds: seconds(since) });
+        if let Some((stage, since)) = guard.running {
+            stages.push(StageTime { name: stage.word(), seconds: seconds(since) });
         }
         (stages, seconds(self.started))
     }
-}
 
-impl Stopwatch {
     /// The running stage.
-    pub fn current(&self) -> Option<&'static str> {
+    pub fn current(&self) -> Option<Stage> {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.running.map(|(name, _)| name)
+        guard.running.map(|(stage, _)| stage)
     }
 }
 
@@ -60,14 +59,14 @@ fn seconds(since: Instant) -> f64 {
 }
 
 impl LoadObserver for Stopwatch {
-    fn stage(&self, name: &'static str) {
+    fn stage(&self, stage: Stage) {
         let mut guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, since)) = guard.running.take() {
-            guard.over.push(Stage { name: before, seconds: seconds(since) });
+            guard.over.push(StageTime { name: before.word(), seconds: seconds(since) });
         }
-        guard.running = Some((name, Instant::now()));
+        guard.running = Some((stage, Instant::now()));
         drop(guard);
-        self.observer.stage(name);
+        self.observer.stage(stage);
     }
 
     fn bytes(&self, n: u64) {
@@ -78,6 +77,10 @@ impl LoadObserver for Stopwatch {
 impl Observer for Stopwatch {
     fn expect(&self, bytes: u64) {
         self.observer.expect(bytes);
+    }
+
+    fn moves(&self) {
+        self.observer.moves();
     }
 
     fn warn(&self, message: &str) {

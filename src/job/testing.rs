@@ -16,6 +16,7 @@ use crate::job::snapshot::{SnapshotJob, SnapshotReport};
 use crate::job::{NamedTarget, Observer};
 use crate::keys::{Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId};
+use crate::model::stage::Stage;
 use crate::repository::receipt::{ObjectRef, Receipt};
 use crate::state::State;
 use crate::target::memory::MemoryTarget;
@@ -27,12 +28,13 @@ use crate::target::{
 pub(crate) struct Silent;
 
 impl LoadObserver for Silent {
-    fn stage(&self, _: &'static str) {}
+    fn stage(&self, _: Stage) {}
     fn bytes(&self, _: u64) {}
 }
 
 impl Observer for Silent {
     fn expect(&self, _: u64) {}
+    fn moves(&self) {}
     fn warn(&self, _: &str) {}
 }
 

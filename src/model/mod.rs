@@ -17,5 +17,6 @@ pub mod run;
 pub mod sabotage;
 pub mod schedule;
 pub mod score;
+pub mod stage;
 pub mod template;
 pub mod verdict;

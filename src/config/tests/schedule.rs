@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::model::job::JobKind;
+use crate::model::stage::Stage;
 
 fn only(text: &str) -> Database {
     let [database] = <[Database; 1]>::try_from(parse(text).unwrap().databases).unwrap();
@@ -39,6 +40,14 @@ fn everything_about_schedules() {
     assert_eq!(jobs, expected);
     let hours = |kind| database.deadlines.of(kind).as_secs() / 3600;
     assert_eq!(JobKind::ALL.map(hours), [4, 5, 5, 48, 6, 6]);
+
+    let stages =
+        |text: &str, stage| only(text).deadlines.stages.get(&stage).map(|limit| limit.as_secs() / 60);
+    assert_eq!(stages(&text, Stage::Open), Some(60));
+    assert_eq!(stages(&text, Stage::Read), None, "as long as its job");
+    let limited = format!("{}deadlines = {{ stages = {{ open = \"10m\", read = \"3h\" }} }}\n", small());
+    assert_eq!(stages(&limited, Stage::Open), Some(10));
+    assert_eq!(stages(&limited, Stage::Read), Some(180));
 
     let own = format!("{top}{}schedule = {{ snapshot = \"@daily\", time_zone = \"Asia/Tokyo\" }}\n", small());
     assert_eq!(only(&own).schedules.time_zone, TimeZone::get("Asia/Tokyo").unwrap());

@@ -18,6 +18,7 @@ use super::view::{DATA, SCHEMA};
 use super::{compare, destination, details, roles, rows};
 use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, Result};
+use crate::model::stage::Stage;
 use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
 
 /// Loads snapshots of PostgreSQL into the database that its URL names.
@@ -176,7 +177,7 @@ impl PostgresLoader {
     ) -> Result<LoadReport> {
         let details = Details::of(manifest)?;
         let mut report = LoadReport::default();
-        observer.stage("roles");
+        observer.stage(Stage::Roles);
         let session = self.prepare(manifest, &details, options.overwrite, &mut report, cancel).await?;
         let tools = self.tools(&details, session.version).await?;
         report.warnings.extend(roles::create(&session, &details.globals).await?);
@@ -188,25 +189,25 @@ impl PostgresLoader {
             no_tablespaces: lacks_tablespaces(&session, &details, &mut report.warnings).await?,
         };
 
-        observer.stage("schema");
+        observer.stage(Stage::Schema);
         let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;
         report.warnings.extend(restore.section(&schema, "pre-data", None, 1, cancel).await?);
 
-        observer.stage("data");
+        observer.stage(Stage::Data);
         let data = streams.open(DATA).await?;
         report.warnings.extend(restore.stream(data, observer, cancel).await?);
         set_sequences(&session, &details).await?;
 
-        observer.stage("rows");
+        observer.stage(Stage::Rows);
         report.rows = self.load_rows(manifest, &details, streams, options.jobs, observer, cancel).await?;
 
-        observer.stage("indexes");
+        observer.stage(Stage::Indexes);
         let jobs = options.jobs.max(1);
         report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
         report.warnings.extend(roles::settle(&session, &details.globals, self.connector.database()).await);
         report.warnings.extend(changed_extensions(&session, &details).await?);
 
-        observer.stage("analyze");
+        observer.stage(Stage::Analyze);
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::interrupted()),

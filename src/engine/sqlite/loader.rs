@@ -16,6 +16,7 @@ use crate::disk;
 use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::human;
+use crate::model::stage::Stage;
 use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
 
 /// The first bytes of every database. Source: <https://www.sqlite.org/fileformat2.html>, 1.3.
@@ -135,7 +136,7 @@ impl Loader for SqliteLoader {
         cancel: &CancellationToken,
     ) -> Result<LoadReport> {
         let (entry, page_size) = database_stream(manifest)?;
-        observer.stage("pages");
+        observer.stage(Stage::Pages);
         let path = self.incomplete();
         // An earlier attempt of this loader gives up its lock.
         *self.loading() = None;
@@ -148,7 +149,7 @@ impl Loader for SqliteLoader {
         let flushed = file.flush().await;
         let (written, head) = received?;
         flushed.map_err(|e| cannot_write(&path, &e))?;
-        observer.stage("check");
+        observer.stage(Stage::Check);
         check_shape(entry, page_size, written, &head)?;
         let synced = file.sync_all().await;
         synced.map_err(|e| cannot_write(&path, &e))?;

@@ -22,6 +22,7 @@ use crate::job::stages::Stopwatch;
 use crate::keys::EpochKey;
 use crate::model::id::TargetName;
 use crate::model::sabotage::Sabotage;
+use crate::model::stage::Stage;
 use crate::repository::manifest::Manifest;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
 
@@ -82,7 +83,7 @@ impl Attempt<'_> {
     /// The snapshot, fetched from one target and opened.
     async fn fetch(&self, found: &mut Findings) -> Result<OpenSnapshot> {
         let job = self.job;
-        self.watch.stage("receipts");
+        self.watch.stage(Stage::Receipts);
         let target = choose::target(&job.targets, job.target.as_ref(), self.drills, job.by())?;
         found.target = Some(target.name.clone());
         let reader = Reader {
@@ -100,7 +101,7 @@ impl Attempt<'_> {
         // Before anything is fetched: without the key it would be for nothing.
         let kept = self.epoch_key(&receipt)?;
 
-        self.watch.stage("fetch");
+        self.watch.stage(Stage::Fetch);
         let mut from: NamedTarget = target.clone();
         let mut flipped = None;
         if job.sabotage == Some(Sabotage::Byte) {
@@ -115,7 +116,7 @@ impl Attempt<'_> {
         let fetched = fetch::everything(&fetcher, &receipt.receipt, &packs, &**self.watch, self.cancel).await;
         found.fetched = fetched.map_err(|failed| self.not_fetched(failed, flipped.as_ref(), found))?;
 
-        self.watch.stage("open");
+        self.watch.stage(Stage::Open);
         let opener = match (kept, &job.opens) {
             (Some(key), _) => Opener::Epoch(key),
             (None, Opens::Owner(key)) => Opener::Owner(key),
@@ -165,7 +166,7 @@ impl Attempt<'_> {
     /// The database, in a throwaway place.
     async fn load(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
         let job = self.job;
-        self.watch.stage("server");
+        self.watch.stage(Stage::Server);
         let host = (job.make_host)(&opened.manifest.source.engine)?;
         let scratch = host.start(&opened.manifest, &self.site.place(), self.cancel).await?;
         let scratch = &**found.scratch.insert(scratch);
@@ -210,7 +211,7 @@ impl Attempt<'_> {
     }
 
     async fn check(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
-        self.watch.stage("checks");
+        self.watch.stage(Stage::Checks);
         let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
         let before = self.job.baseline(&opened.receipt.receipt)?;
         let checking = Checking {

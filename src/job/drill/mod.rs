@@ -36,6 +36,7 @@ use crate::model::id::{DatabaseId, DrillId, TargetName};
 use crate::model::level::By;
 use crate::model::proof::{Evidence, Proof};
 use crate::model::sabotage::Sabotage;
+use crate::model::stage::Stage;
 use crate::repository::receipt::Receipt;
 use crate::state::{Baseline, State};
 use attempt::{Attempt, Findings};
@@ -120,7 +121,7 @@ impl DrillJob {
         let lock_file = self.state.as_ref().map(|s| s.drill_lock_file(&self.database));
         let _lock = lock_file.map(|file| Lock::take(&file, &self.database)).transpose()?;
         let drill = DrillId::new(now, rand::random());
-        watch.stage("receipts");
+        watch.stage(Stage::Receipts);
         let drills = self.read_drills(cancel).await?;
         let mut found = Findings::default();
         let tried = match Site::open(&self.scratch_dir, &drill, &self.database) {
@@ -159,8 +160,9 @@ impl DrillJob {
     ) -> Tried {
         let attempt = Attempt { job: self, drills, site: &site, watch, cancel };
         let mut outcome = attempt.run(found).await;
-        let failed_stage = outcome.is_err().then(|| report::group(watch.current()).to_owned());
-        watch.stage("remove");
+        let failed_stage =
+            outcome.is_err().then(|| report::group(watch.current().map(Stage::word)).to_owned());
+        watch.stage(Stage::Remove);
         let keep = self.keep_on_failure && outcome.is_err() && !cancel.is_cancelled();
         let kept = self.remove(site, found, keep).await.unwrap_or_else(|e| {
             found.warnings.push(e.to_string());

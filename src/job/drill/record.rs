@@ -19,9 +19,10 @@ use crate::job::NamedTarget;
 use crate::job::drills::{DrillCatalog, KnownDrill, VERDICT};
 use crate::job::restore::recovery::differences;
 use crate::job::restore::tables;
-use crate::job::stages::{Stage, Stopwatch};
+use crate::job::stages::{StageTime, Stopwatch};
 use crate::keys::Namespace;
 use crate::model::id::Sha256;
+use crate::model::stage::Stage;
 use crate::repository::drill::{
     DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
 };
@@ -58,7 +59,7 @@ impl Recorder<'_> {
             state.remember_drill(&self.job.database, &signed)?;
         }
         objects.extend(records(&signed));
-        self.watch.stage("record");
+        self.watch.stage(Stage::Record);
         let puts = self.job.targets.iter().map(|target| self.put(target, &objects));
         for (target, put) in self.job.targets.iter().zip(join_all(puts).await) {
             let error = put.err().map(|e| e.to_string());
@@ -291,13 +292,13 @@ fn object((kind, expected, found): &(String, u64, u64)) -> ObjectReport {
 }
 
 /// The stages as people think of them, each once.
-fn grouped(stages: &[Stage]) -> Vec<Stage> {
-    let mut groups: Vec<Stage> = Vec::new();
+fn grouped(stages: &[StageTime]) -> Vec<StageTime> {
+    let mut groups: Vec<StageTime> = Vec::new();
     for stage in stages {
         let name = group(Some(stage.name));
         match groups.iter_mut().find(|g| g.name == name) {
             Some(known) => known.seconds = ((known.seconds + stage.seconds) * 1000.0).round() / 1000.0,
-            None => groups.push(Stage { name, seconds: stage.seconds }),
+            None => groups.push(StageTime { name, seconds: stage.seconds }),
         }
     }
     groups

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::job::restore::TableReport;
-use crate::job::stages::Stage;
+use crate::job::stages::StageTime;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
@@ -64,7 +64,7 @@ pub struct DrillReport {
     /// How long a recovery may take, where that is agreed.
     pub rto_promised_seconds: Option<u64>,
     /// How long each stage took.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTime>,
     /// Engine.
     pub engine: Option<String>,
     /// Version of the source's server.

@@ -27,6 +27,7 @@ use crate::job::{NamedTarget, Observer, status};
 use crate::keys::{Namespace, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, PruneId, SnapshotId, TargetName};
 use crate::model::retention::{Candidate, Decision, Fate, Policy, decide};
+use crate::model::stage::Stage;
 use crate::repository::manifest::FORMAT;
 use crate::repository::prune::{PruneKind, PruneRecord, Pruned, SignedPrune};
 use crate::state::State;
@@ -74,7 +75,7 @@ impl PruneJob {
             true => None,
             false => Some(Lock::take(&self.state.lock_file(&self.database), &self.database)?),
         };
-        watch.stage("targets");
+        watch.stage(Stage::Targets);
         let reader = Reader {
             database: &self.database,
             targets: &self.targets,
@@ -87,7 +88,7 @@ impl PruneJob {
         let candidates = self.candidates(&reader, &catalog, &drills)?;
         let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
         let going = decision.deleted();
-        watch.stage("receipts");
+        watch.stage(Stage::Receipts);
         let needed = Needed::gather(&reader, &self.state, &catalog, &going, cancel).await?;
         let records = self.records(&catalog, &decision, now)?;
         let sweep = Sweep {
@@ -99,7 +100,7 @@ impl PruneJob {
             now,
             cancel,
         };
-        watch.stage("delete");
+        watch.stage(Stage::Delete);
         let swept = join_all(self.targets.iter().map(|target| sweep.target(target))).await;
         let targets = swept.into_iter().collect::<Result<Vec<_>>>()?;
         self.forget(&going, &targets)?;

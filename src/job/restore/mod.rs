@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Comparison, Destination, LoadObserver as _, LoadOptions, Loader};
 use crate::error::{Error, Result};
 use crate::job::catalog::Reader;
-use crate::job::stages::{Stage, Stopwatch};
+use crate::job::stages::{StageTime, Stopwatch};
 use crate::job::{NamedTarget, Observer};
 use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::stage::Stage;
 use crate::repository::manifest::Manifest;
 use crate::state::State;
 use open::{Fetcher, OpenSnapshot, Opener, Wanted, choose};
@@ -82,7 +83,7 @@ pub struct RestoreReport {
     /// How long it took.
     pub seconds: f64,
     /// How long each stage took.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTime>,
     /// What people should know.
     pub warnings: Vec<String>,
 }
@@ -121,7 +122,7 @@ impl RestoreJob {
         cancel: &CancellationToken,
     ) -> Result<RestoreReport> {
         let watch = Arc::new(Stopwatch::new(observer));
-        watch.stage("receipts");
+        watch.stage(Stage::Receipts);
         let reader = Reader {
             database: &self.database,
             targets: &self.targets,
@@ -131,7 +132,7 @@ impl RestoreJob {
         let catalog = reader.read(cancel).await?;
         let entry = choose(&catalog, &self.wanted, &self.database, &*watch)?;
         let spool = self.make_spool()?;
-        watch.stage("open");
+        watch.stage(Stage::Open);
         let receipt = reader.load(entry, cancel).await?;
         let fetcher = Fetcher::of(&reader, entry);
         let opener = Opener::Owner(&self.key);

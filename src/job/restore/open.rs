@@ -323,6 +323,7 @@ mod tests {
     use super::*;
     use crate::engine::LoadObserver;
     use crate::model::id::Sha256;
+    use crate::model::stage::Stage;
     use crate::target::memory::MemoryTarget;
     use crate::target::{Target, Upload, VersionId};
 
@@ -331,12 +332,13 @@ mod tests {
     struct Warnings(Mutex<Vec<String>>);
 
     impl LoadObserver for Warnings {
-        fn stage(&self, _: &'static str) {}
+        fn stage(&self, _: Stage) {}
         fn bytes(&self, _: u64) {}
     }
 
     impl Observer for Warnings {
         fn expect(&self, _: u64) {}
+        fn moves(&self) {}
         fn warn(&self, message: &str) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.to_owned());
         }

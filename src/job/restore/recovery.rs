@@ -9,6 +9,7 @@ use crate::job::restore::open::OpenSnapshot;
 use crate::job::restore::source::Streams;
 use crate::job::stages::Stopwatch;
 use crate::model::human;
+use crate::model::stage::Stage;
 
 /// An open snapshot on its way into a destination.
 pub struct Recovery<'a> {
@@ -32,7 +33,7 @@ impl Recovery<'_> {
 
     /// Holds what was loaded against the manifest. A difference is in the comparison, not an error.
     pub async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
-        self.watch.stage("compare");
+        self.watch.stage(Stage::Compare);
         self.loader.compare(&self.opened.manifest, cancel).await
     }
 }

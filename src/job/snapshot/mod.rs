@@ -26,12 +26,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::catalog::{Catalog, Reader};
 use crate::job::epoch_keys::{self, KeyPolicy};
 use crate::job::lock::Lock;
-use crate::job::stages::{Stage, Stopwatch};
+use crate::job::stages::{StageTime, Stopwatch};
 use crate::job::{NamedTarget, Observer};
 use crate::keys::{EpochKey, Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, EpochId, SnapshotId, TargetName};
 use crate::model::level::Level;
 use crate::model::lock::LockTerm;
+use crate::model::stage::Stage;
 use crate::model::verdict::{Stored, Verdict, Word};
 use crate::state::{EpochState, State};
 use packer::Packer;
@@ -98,7 +99,7 @@ pub struct SnapshotReport {
     /// How long it took.
     pub seconds: f64,
     /// How long each stage took.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTime>,
     /// Every target.
     pub targets: Vec<TargetReport>,
     /// What people should know.
@@ -194,13 +195,13 @@ impl SnapshotJob {
     ) -> Result<SnapshotReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
-        watch.stage("targets");
+        watch.stage(Stage::Targets);
         let catalog = self.read_catalog(cancel).await?;
         let (reachable, unreachable) = self.split_reachable(&catalog)?;
         let snapshot = SnapshotId::new(now, rand::random());
         let epoch = self.epoch(&catalog, now)?;
         let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
-        watch.stage("open");
+        watch.stage(Stage::Open);
         let view = self.engine.open(cancel).await?;
         // Cancelled when reading fails, so that nothing goes on behind an error.
         let run = cancel.child_token();
@@ -225,11 +226,11 @@ impl SnapshotJob {
                 return Err(pick_cause(e, fleet.abandon().await, cancel));
             }
         };
-        watch.stage("record");
+        watch.stage(Stage::Record);
         let finished_at = Timestamp::now();
         let record =
             record::Record::make(&self, &epoch, &snapshot, &bench.reuse, content, (now, finished_at))?;
-        watch.stage("commit");
+        watch.stage(Stage::Commit);
         let landed = fleet.commit(record.commit.clone()).await;
         if cancel.is_cancelled() && landed.iter().all(|(_, r)| r.is_err()) {
             return Err(Error::interrupted());

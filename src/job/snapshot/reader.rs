@@ -13,6 +13,7 @@ use crate::job::Observer;
 use crate::job::snapshot::memory::Draft;
 use crate::job::snapshot::packer::{Packer, unwrap_error};
 use crate::job::snapshot::reuse::Reuse;
+use crate::model::stage::Stage;
 use crate::pack::stream::{Encoded, StreamEncoder};
 use crate::repository::manifest::PackRef;
 
@@ -58,7 +59,7 @@ impl Reading {
     /// Reads everything. `Ok` only if every stream was complete and the view was whole to its end.
     pub async fn run(self, cancel: &CancellationToken) -> Result<Content> {
         let observer = self.bench.observer.clone();
-        observer.stage("read");
+        observer.stage(Stage::Read);
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
         let read: Result<Vec<(usize, Encoded)>> = stream::iter(plans.clone().into_iter().enumerate())
@@ -79,7 +80,7 @@ impl Reading {
             }
         };
         encoded.sort_by_key(|(number, _)| *number);
-        observer.stage("close");
+        observer.stage(Stage::Close);
         let facts = self.view.close(row_key, cancel).await?;
         let bench = self.bench.clone();
         let packs = blocking(move || bench.packer.finish()).await?;

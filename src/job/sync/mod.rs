@@ -26,6 +26,7 @@ use crate::job::{NamedTarget, Observer};
 use crate::keys::TrustStore;
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
 use crate::model::level::Level;
+use crate::model::stage::Stage;
 use crate::state::State;
 use copy::{Completed, Setback};
 use record::Record;
@@ -78,7 +79,7 @@ impl SyncJob {
     pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<DatabaseSync> {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
-        watch.stage("receipts");
+        watch.stage(Stage::Receipts);
         let reader = Reader {
             database: &self.database,
             targets: &self.targets,
@@ -103,7 +104,7 @@ impl SyncJob {
             found: Mutex::default(),
         };
         run.found_bad(catalog.bad.iter().chain(&drills.bad));
-        watch.stage("copy");
+        watch.stage(Stage::Copy);
         watch.expect(self.targets.iter().map(|t| run.expected(t)).sum());
         let targets = join_all(self.targets.iter().map(|t| run.catch_up(t))).await;
         let targets = targets.into_iter().collect::<Result<Vec<_>>>()?;

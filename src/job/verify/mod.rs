@@ -23,6 +23,7 @@ use crate::keys::TrustStore;
 use crate::model::human;
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
+use crate::model::stage::Stage;
 use crate::repository::chain::Break;
 use crate::state::State;
 use objects::{Findings, ReadBack};
@@ -169,12 +170,12 @@ impl VerifyJob {
     /// Looks at everything. An error means that it could not be done at all; what was found is in the report.
     pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<VerifyReport> {
         let watch = Arc::new(Stopwatch::new(observer));
-        watch.stage("receipts");
+        watch.stage(Stage::Receipts);
         // Before any target is listed: a snapshot that is being taken meanwhile is not a lost one.
         let seen = self.state.as_ref().map(|s| s.head(&self.database)).transpose()?.flatten();
         let gathered = Arc::new(receipts::gather(&self, cancel).await?);
         let chain = gathered.breaks(seen.map(|h| (h.sequence, h.hash)));
-        watch.stage("objects");
+        watch.stage(Stage::Objects);
         let work: Vec<(&NamedTarget, Vec<u32>)> =
             self.targets.iter().map(|t| (t, gathered.needed_at(&t.name, self.snapshot.as_ref()))).collect();
         let bytes =

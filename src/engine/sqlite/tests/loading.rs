@@ -40,7 +40,7 @@ async fn comes_back_equal() {
     let inspected = loader.inspect(&manifest, &cancel).await.unwrap();
     assert_eq!(inspected, Destination::Absent);
     let observer = load(&loader, &manifest, &snapshot.bytes, false).await.unwrap();
-    assert_eq!(*observer.stages.lock().unwrap(), ["pages", "check"]);
+    assert_eq!(*observer.stages.lock().unwrap(), [Stage::Pages, Stage::Check]);
     assert_eq!(*observer.bytes.lock().unwrap(), snapshot.bytes.len() as u64);
     let comparison = loader.compare(&manifest, &cancel).await.unwrap();
     assert!(comparison.equal(), "{comparison:?}");

@@ -22,6 +22,7 @@ use crate::engine::{
 };
 use crate::error::Result;
 use crate::model::id::Sha256;
+use crate::model::stage::Stage;
 use crate::repository::manifest::{FORMAT, Manifest, StreamEntry, StreamKind, TableProof};
 
 const KEY: [u8; 32] = [7; 32];
@@ -135,13 +136,13 @@ impl StreamSource for Memory {
 
 #[derive(Default)]
 struct Observer {
-    stages: Mutex<Vec<&'static str>>,
+    stages: Mutex<Vec<Stage>>,
     bytes: Mutex<u64>,
 }
 
 impl LoadObserver for Observer {
-    fn stage(&self, name: &'static str) {
-        self.stages.lock().unwrap().push(name);
+    fn stage(&self, stage: Stage) {
+        self.stages.lock().unwrap().push(stage);
     }
     fn bytes(&self, n: u64) {
         *self.bytes.lock().unwrap() += n;

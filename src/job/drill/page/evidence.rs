@@ -110,7 +110,7 @@ pub fn objects(report: &DrillReport) -> Option<Section> {
 pub fn stages(report: &DrillReport) -> Section {
     let longest = report.stages.iter().map(|s| s.seconds).fold(0.001, f64::max);
     let failed = report.failed_stage.as_deref();
-    let row = |s: &crate::job::stages::Stage| {
+    let row = |s: &crate::job::stages::StageTime| {
         let what = stage(s.name);
         let doing = match failed == Some(s.name) {
             true => Cell::Mark(Tone::Bad, format!("{what} (it failed here)")),

@@ -4,7 +4,7 @@ use super::verdict::Verdict;
 use super::*;
 use crate::job::drill::report::*;
 use crate::job::restore::TableReport;
-use crate::job::stages::Stage;
+use crate::job::stages::StageTime;
 use crate::model::id::Sha256;
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
@@ -28,8 +28,8 @@ fn earlier(day: u32, passed: bool, rto_seconds: Option<f64>) -> TrendPoint {
     TrendPoint { drill, at: at(&format!("2026-11-{day:02}T10:31:07Z")), passed, rto_seconds }
 }
 
-fn stages() -> Vec<Stage> {
-    let stage = |name, seconds| Stage { name, seconds };
+fn stages() -> Vec<StageTime> {
+    let stage = |name, seconds| StageTime { name, seconds };
     vec![
         stage("receipts", 1.204),
         stage("fetch", 312.5),

@@ -1,0 +1,123 @@
+//! The stages of jobs: one list, for those who announce them, time them, limit them and tell of them.
+
+use serde::Serialize;
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Asking the targets what they hold.
+    Targets,
+    /// Reading the receipts that lie there.
+    Receipts,
+    /// Opening the source for a snapshot, or the list of contents of one.
+    Open,
+    /// Reading the source; what is read goes to the targets meanwhile.
+    Read,
+    /// Letting the source go.
+    Close,
+    /// Writing and signing what was done.
+    Record,
+    /// Waiting until the targets hold everything, and putting the record there.
+    Commit,
+    /// Fetching the objects of a snapshot.
+    Fetch,
+    /// Starting a throwaway server.
+    Server,
+    /// Making the roles that the data belongs to.
+    Roles,
+    /// Making tables and whatever must be there before their rows.
+    Schema,
+    /// Loading what is no table: large objects, sequences.
+    Data,
+    /// Loading rows.
+    Rows,
+    /// Writing the pages of a SQLite file.
+    Pages,
+    /// Letting SQLite look at the file.
+    Check,
+    /// Building indexes and constraints.
+    Indexes,
+    /// Gathering statistics for the planner.
+    Analyze,
+    /// Comparing what came back with what was saved.
+    Compare,
+    /// Making the checks of a drill.
+    Checks,
+    /// Removing the restored copy.
+    Remove,
+    /// Reading objects back.
+    Objects,
+    /// Copying what a target lacks.
+    Copy,
+    /// Deleting what nothing keeps.
+    Delete,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::Targets,
+        Self::Receipts,
+        Self::Open,
+        Self::Read,
+        Self::Close,
+        Self::Record,
+        Self::Commit,
+        Self::Fetch,
+        Self::Server,
+        Self::Roles,
+        Self::Schema,
+        Self::Data,
+        Self::Rows,
+        Self::Pages,
+        Self::Check,
+        Self::Indexes,
+        Self::Analyze,
+        Self::Compare,
+        Self::Checks,
+        Self::Remove,
+        Self::Objects,
+        Self::Copy,
+        Self::Delete,
+    ];
+
+    /// Its key in the configuration, and its word in messages and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Targets => "targets",
+            Self::Receipts => "receipts",
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Close => "close",
+            Self::Record => "record",
+            Self::Commit => "commit",
+            Self::Fetch => "fetch",
+            Self::Server => "server",
+            Self::Roles => "roles",
+            Self::Schema => "schema",
+            Self::Data => "data",
+            Self::Rows => "rows",
+            Self::Pages => "pages",
+            Self::Check => "check",
+            Self::Indexes => "indexes",
+            Self::Analyze => "analyze",
+            Self::Compare => "compare",
+            Self::Checks => "checks",
+            Self::Remove => "remove",
+            Self::Objects => "objects",
+            Self::Copy => "copy",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Whether it takes seconds whatever the size of the database and of its history: it opens, closes or writes down.
+    pub fn is_brief(self) -> bool {
+        match self {
+            Self::Open | Self::Close | Self::Record | Self::Server | Self::Roles | Self::Schema => true,
+            Self::Targets | Self::Receipts | Self::Read | Self::Commit | Self::Fetch | Self::Data => false,
+            Self::Rows | Self::Pages | Self::Check | Self::Indexes | Self::Analyze | Self::Compare => false,
+            Self::Checks | Self::Remove | Self::Objects | Self::Copy | Self::Delete => false,
+        }
+    }
+}
