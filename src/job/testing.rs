@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::LoadObserver;
@@ -49,9 +49,11 @@ pub(crate) struct Repository {
     recipients: Vec<String>,
 }
 
-/// When the first snapshot is taken; each next one is a day later.
+/// When the first snapshot is taken; each next one is a day later. It is about now, because the source is read now
+/// whatever day a job is told, and what it holds must not lie in the job's future.
 pub(crate) fn start() -> Timestamp {
-    "2026-11-22T02:00:00Z".parse().unwrap()
+    static START: LazyLock<Timestamp> = LazyLock::new(|| Timestamp::now().round(Unit::Second).unwrap());
+    *START
 }
 
 impl Repository {
