@@ -1,11 +1,23 @@
 //! The `marbre` command: see `marbre help` and the README.
 
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long threads may take to end once everything else is done. One that hangs on a dead network mount never ends.
+const LAST_GRACE: Duration = Duration::from_secs(5);
 
 /// Child processes are asked to die with the thread that started them, so children are only started from
 /// threads that live as long as the process: the main thread and the runtime's workers. Nothing may
 /// call `tokio::task::block_in_place`, which would let a worker go.
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
-    ExitCode::from(marbre::cli::run().await)
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("marbre: failed to start its threads\n  cause: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(marbre::cli::run());
+    runtime.shutdown_timeout(LAST_GRACE);
+    ExitCode::from(code)
 }

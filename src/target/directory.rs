@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use crate::target::disk::{CHUNK, Disk, failure};
+use crate::target::hang;
 use crate::target::{
     ObjectInfo, ObjectKey, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload, VersionId,
 };
@@ -38,7 +39,8 @@ impl DirectoryTarget {
         let path = path.into();
         let operation = format!("open {}", path.display());
         let at = path.clone();
-        let disk = blocking(operation.clone(), move || Disk::open(&at, &operation)).await?;
+        let (named, nothing_ends_it) = (operation.clone(), CancellationToken::new());
+        let disk = hang::run(&path, operation, &nothing_ends_it, move |_| Disk::open(&at, &named)).await?;
         Ok(Self { path, disk: Arc::new(disk) })
     }
 
@@ -47,7 +49,8 @@ impl DirectoryTarget {
         let path = path.into();
         let operation = format!("create {}", path.display());
         let at = path.clone();
-        blocking(operation.clone(), move || make_root(&at, &operation)).await?;
+        let (named, nothing_ends_it) = (operation.clone(), CancellationToken::new());
+        hang::run(&path, operation, &nothing_ends_it, move |_| make_root(&at, &named)).await?;
         Self::open(path).await
     }
 }
@@ -68,35 +71,6 @@ fn make_root(path: &Path, operation: &str) -> Result<(), TargetError> {
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail)
 }
 
-/// Runs blocking work where it holds nobody up.
-pub(super) async fn blocking<T: Send + 'static>(
-    operation: String,
-    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
-) -> Result<T, TargetError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(TargetError::new(
-            TargetErrorKind::Unavailable,
-            operation,
-            format!("the work was given up: {e}"),
-        )),
-    }
-}
-
-/// The same, and gives up waiting as soon as `cancel` fires. A system call that hangs (a dead network
-/// mount) cannot be interrupted: it is left alone, and the work ends at its next look at the token.
-async fn cancellable<T: Send + 'static>(
-    operation: String,
-    cancel: &CancellationToken,
-    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
-) -> Result<T, TargetError> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(TargetError::cancelled(operation)),
-        result = blocking(operation.clone(), work) => result,
-    }
-}
-
 #[async_trait]
 impl Target for DirectoryTarget {
     fn describe(&self) -> String {
@@ -110,9 +84,8 @@ impl Target for DirectoryTarget {
         cancel: &CancellationToken,
     ) -> Result<PutOutcome, TargetError> {
         let operation = format!("put {key} to {}", self.describe());
-        let (disk, key, upload, token) = (self.disk.clone(), key.clone(), upload.clone(), cancel.clone());
-        let named = operation.clone();
-        cancellable(operation, cancel, move || disk.put(&key, &upload, &token, &named)).await
+        let (disk, key, upload, named) = (self.disk.clone(), key.clone(), upload.clone(), operation.clone());
+        hang::run(&self.path, operation, cancel, move |call| disk.put(&key, &upload, call, &named)).await
     }
 
     async fn head(
@@ -122,7 +95,7 @@ impl Target for DirectoryTarget {
     ) -> Result<Option<ObjectInfo>, TargetError> {
         let operation = format!("look up {key} at {}", self.describe());
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
-        cancellable(operation, cancel, move || {
+        hang::run(&self.path, operation, cancel, move |_| {
             let size = disk.stat(&key, &named)?;
             Ok(size.map(|size| ObjectInfo { key, size, sha256: None, version: None }))
         })
@@ -144,8 +117,9 @@ impl Target for DirectoryTarget {
             ));
         }
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
-        let (file, size) = cancellable(operation.clone(), cancel, move || disk.read(&key, &named)).await?;
-        let reading = Reading { file, left: size, operation, cancel: cancel.clone() };
+        let opened = hang::run(&self.path, operation.clone(), cancel, move |_| disk.read(&key, &named));
+        let (file, left) = opened.await?;
+        let reading = Reading { file, left, place: self.path.clone(), operation, cancel: cancel.clone() };
         Ok(stream::try_unfold(reading, Reading::next).boxed())
     }
 
@@ -155,9 +129,8 @@ impl Target for DirectoryTarget {
         cancel: &CancellationToken,
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         let operation = format!("list {}", self.describe());
-        let (disk, prefix, token) = (self.disk.clone(), prefix.cloned(), cancel.clone());
-        let named = operation.clone();
-        cancellable(operation, cancel, move || disk.list(prefix.as_ref(), &token, &named)).await
+        let (disk, prefix, named) = (self.disk.clone(), prefix.cloned(), operation.clone());
+        hang::run(&self.path, operation, cancel, move |call| disk.list(prefix.as_ref(), call, &named)).await
     }
 
     async fn versions(
@@ -178,8 +151,8 @@ impl Target for DirectoryTarget {
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
         // A directory has no versions, so one that is named is not there.
         let named_version = version.is_some();
-        cancellable(operation, cancel, move || if named_version { Ok(()) } else { disk.delete(&key, &named) })
-            .await
+        let delete = move |_: &hang::Call| if named_version { Ok(()) } else { disk.delete(&key, &named) };
+        hang::run(&self.path, operation, cancel, delete).await
     }
 }
 
@@ -187,14 +160,15 @@ impl Target for DirectoryTarget {
 struct Reading {
     file: File,
     left: u64,
+    place: PathBuf,
     operation: String,
     cancel: CancellationToken,
 }
 
 impl Reading {
     async fn next(self) -> Result<Option<(Bytes, Self)>, TargetError> {
-        let cancel = self.cancel.clone();
-        cancellable(self.operation.clone(), &cancel, move || self.read()).await
+        let (place, operation, cancel) = (self.place.clone(), self.operation.clone(), self.cancel.clone());
+        hang::run(&place, operation, &cancel, move |_| self.read()).await
     }
 
     fn read(mut self) -> Result<Option<(Bytes, Self)>, TargetError> {

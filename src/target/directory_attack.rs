@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::lock::Lock;
 use crate::target::attack::Attack;
-use crate::target::directory::{DirectoryTarget, blocking};
+use crate::target::directory::DirectoryTarget;
 use crate::target::disk::failure;
+use crate::target::hang;
 use crate::target::{ObjectKey, Target, TargetError, TargetErrorKind, VersionId};
 
 impl DirectoryTarget {
@@ -23,7 +24,8 @@ impl DirectoryTarget {
     ) -> Result<(), TargetError> {
         let path = self.path.join(key.as_str());
         let named = operation.clone();
-        blocking(operation, move || {
+        let nothing_ends_it = CancellationToken::new();
+        hang::run(&self.path, operation, &nothing_ends_it, move |_| {
             work(&path).map_err(|e| {
                 let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
                 failure(&named, &path.display().to_string(), errno)

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use tokio_util::sync::CancellationToken;
 
 use crate::target::disk_write::{Temporary, copy};
+use crate::target::hang::Call;
 use crate::target::{ObjectInfo, ObjectKey, PutOutcome, TargetError, TargetErrorKind, Upload};
 
 /// Where files lie until they are whole. No key starts with a dot, so none can be in there.
@@ -155,7 +155,7 @@ impl Disk {
         &self,
         key: &ObjectKey,
         upload: &Upload,
-        cancel: &CancellationToken,
+        call: &Call,
         operation: &str,
     ) -> Result<PutOutcome, TargetError> {
         let (folder, name) = split(key);
@@ -166,7 +166,7 @@ impl Disk {
         }
         let fail_temporary = |e| failure(operation, &self.shown(TEMPORARY), e);
         let temporary = Temporary::create(&root).map_err(fail_temporary)?;
-        let copied = copy(upload, &temporary.file, cancel, operation, &fail_temporary)?;
+        let copied = copy(upload, &temporary.file, call, operation, &fail_temporary)?;
         upload.check(copied.0, copied.1, operation)?;
         rustix::fs::fsync(&temporary.file).map_err(fail_temporary)?;
         let folder = self.make_folder(root, folder, operation)?;
@@ -246,7 +246,7 @@ impl Disk {
     pub(super) fn list(
         &self,
         prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
+        call: &Call,
         operation: &str,
     ) -> Result<Vec<ObjectInfo>, TargetError> {
         let root = self.root(operation)?;
@@ -262,9 +262,7 @@ impl Disk {
         let mut found = Vec::new();
         let mut todo = vec![(prefix.to_owned(), start)];
         while let Some((path, folder)) = todo.pop() {
-            if cancel.is_cancelled() {
-                return Err(TargetError::cancelled(operation));
-            }
+            call.step(operation)?;
             self.list_folder(&path, &folder, operation, &mut found, &mut todo)?;
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));

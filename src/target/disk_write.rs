@@ -8,10 +8,10 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use sha2::Digest;
-use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Sha256;
 use crate::target::disk::{CHUNK, FOLDER, TEMPORARY};
+use crate::target::hang::Call;
 use crate::target::{Body, TargetError, TargetErrorKind, Upload};
 
 /// A file that is not whole yet. Goes away when it is dropped before it was placed.
@@ -60,7 +60,7 @@ impl Drop for Temporary {
 pub(super) fn copy(
     upload: &Upload,
     mut to: &File,
-    cancel: &CancellationToken,
+    call: &Call,
     operation: &str,
     fail_writing: &dyn Fn(Errno) -> TargetError,
 ) -> Result<(u64, Sha256), TargetError> {
@@ -68,29 +68,18 @@ pub(super) fn copy(
     let mut hash = sha2::Sha256::new();
     let mut count = 0;
     while let Some(chunk) = source.next(operation)? {
-        if cancel.is_cancelled() {
-            return Err(TargetError::cancelled(operation));
-        }
+        call.step(operation)?;
         count += chunk.len() as u64;
         if count > upload.size {
             break;
         }
         hash.update(&chunk);
-        keep_pace(upload, chunk.len() as u64, cancel);
+        if let Some(pace) = &upload.pace {
+            call.pause(pace.take(chunk.len() as u64));
+        }
         to.write_all(&chunk).map_err(|e| fail_writing(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
     }
     Ok((count, Sha256(hash.finalize().into())))
-}
-
-/// Waits until so many bytes may go, or the upload is cancelled. Runs where blocking holds nobody up.
-fn keep_pace(upload: &Upload, bytes: u64, cancel: &CancellationToken) {
-    let (Some(pace), Ok(runtime)) = (&upload.pace, tokio::runtime::Handle::try_current()) else { return };
-    runtime.block_on(async {
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = pace.take(bytes) => {}
-        }
-    });
 }
 
 /// An upload's bytes, piece by piece.

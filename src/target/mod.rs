@@ -7,6 +7,7 @@ mod disk;
 mod disk_write;
 pub mod ext;
 pub mod faulty;
+mod hang;
 pub mod limit;
 pub mod memory;
 pub mod retry;

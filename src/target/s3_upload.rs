@@ -18,10 +18,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::model::id::Sha256;
-use crate::target::directory::blocking;
 use crate::target::disk_write::Source;
 use crate::target::limit::{PIECE, Pace};
-use crate::target::{TargetError, Upload};
+use crate::target::{TargetError, TargetErrorKind, Upload};
 
 /// How many bytes have gone out.
 #[derive(Debug, Default)]
@@ -122,6 +121,17 @@ impl Drop for Feeder {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Runs blocking work where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    operation: String,
+    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
+) -> Result<T, TargetError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        let cause = format!("the work was given up: {e}");
+        Err(TargetError::new(TargetErrorKind::Unavailable, operation, cause))
+    })
 }
 
 async fn feed(upload: Upload, operation: String, sender: &mpsc::Sender<Bytes>) -> Result<(), TargetError> {

@@ -1,0 +1,317 @@
+//! Calls to a disk that may hang. A system call on a dead network mount does not come back for hours, or ever, and cannot
+//! be interrupted: its thread is left alone. Whoever waits for it gives up after a while, so that a job goes on with
+//! its other targets; and a disk on which several threads hang is not given one more at every question.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::model::human;
+use crate::target::{TargetError, TargetErrorKind};
+
+/// How long one step of a call may take: a read, a write, the sync of a pack on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// So many calls that nobody waits for any more may be out on one disk before it counts as hanging.
+const MOST: usize = 8;
+/// A call that was left this long is no longer one that is merely on its way back.
+const LEFT_LONG: Duration = Duration::from_secs(60);
+/// How soon a hanging disk is asked again; each time twice as late, and at last once a day.
+const AGAIN: Duration = Duration::from_secs(600);
+const SELDOM: Duration = Duration::from_secs(86_400);
+
+/// A call that is at work on its own thread.
+pub(super) struct Call {
+    cancel: CancellationToken,
+    /// When it last came back from the disk; `None` while it waits for something else.
+    moved: Mutex<Option<Instant>>,
+}
+
+impl Call {
+    fn new(cancel: CancellationToken) -> Self {
+        Self { cancel, moved: Mutex::new(Some(Instant::now())) }
+    }
+
+    /// The disk has answered. Fails when nobody waits for the rest.
+    pub(super) fn step(&self, operation: &str) -> Result<(), TargetError> {
+        *lock(&self.moved) = Some(Instant::now());
+        if self.cancel.is_cancelled() { Err(TargetError::cancelled(operation)) } else { Ok(()) }
+    }
+
+    /// Waits for something that is not the disk, or until nobody waits for the call.
+    pub(super) fn pause(&self, until: impl Future<Output = ()>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        *lock(&self.moved) = None;
+        runtime.block_on(async {
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = until => {}
+            }
+        });
+        *lock(&self.moved) = Some(Instant::now());
+    }
+
+    /// When it will have hung, if nothing moves until then.
+    fn ends(&self) -> Instant {
+        lock(&self.moved).unwrap_or_else(Instant::now) + PATIENCE
+    }
+}
+
+/// Runs a call to the disk at `place` on a thread of its own. Gives up as soon as `cancel` fires, and when the disk does
+/// not answer; the call then ends at its next step.
+pub(super) async fn run<T: Send + 'static>(
+    place: &Path,
+    operation: String,
+    cancel: &CancellationToken,
+    work: impl FnOnce(&Call) -> Result<T, TargetError> + Send + 'static,
+) -> Result<T, TargetError> {
+    admit(place).map_err(|cause| TargetError::new(TargetErrorKind::Unavailable, operation.clone(), cause))?;
+    let call = Arc::new(Call::new(cancel.child_token()));
+    let waiting = Waiting::new(place, &call);
+    let (at_work, ticket) = (call.clone(), waiting.ticket.clone());
+    let mut thread = tokio::task::spawn_blocking(move || {
+        let _back = Back(ticket);
+        work(&at_work)
+    });
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(TargetError::cancelled(operation)),
+            done = &mut thread => {
+                let given_up = |e| format!("the work was given up: {e}");
+                return done.unwrap_or_else(|e| {
+                    Err(TargetError::new(TargetErrorKind::Unavailable, operation, given_up(e)))
+                });
+            }
+            () = sleep_until(call.ends()) => {}
+        }
+        if Instant::now() >= call.ends() {
+            let cause = format!("the disk has not answered for {}", human::duration(PATIENCE.as_secs_f64()));
+            return Err(TargetError::new(TargetErrorKind::Unavailable, operation, cause));
+        }
+    }
+}
+
+/// What is known of one disk.
+#[derive(Default)]
+struct Disk {
+    /// Calls that nobody waits for, and since when.
+    left: HashMap<u64, Instant>,
+    /// When one was let through although others hang, and how many were by then.
+    tried: Option<Instant>,
+    tries: u32,
+}
+
+/// Threads belong to the process, so what is known of them does too. Disks without calls that were left are not here.
+static DISKS: LazyLock<Mutex<HashMap<PathBuf, Disk>>> = LazyLock::new(Mutex::default);
+
+/// Says why a call cannot be made.
+fn admit(place: &Path) -> Result<(), String> {
+    let mut disks = lock(&DISKS);
+    let Some(disk) = disks.get_mut(place) else { return Ok(()) };
+    let now = Instant::now();
+    let long = disk.left.values().filter(|since| now - **since >= LEFT_LONG);
+    let (calls, oldest) = long.fold((0, now), |(n, oldest), since| (n + 1, oldest.min(*since)));
+    if calls < MOST {
+        return Ok(());
+    }
+    let wait = AGAIN.saturating_mul(2_u32.saturating_pow(disk.tries)).min(SELDOM);
+    let next = disk.tried.unwrap_or(oldest) + wait;
+    if now >= next {
+        (disk.tried, disk.tries) = (Some(now), disk.tries.saturating_add(1));
+        return Ok(());
+    }
+    let of = |time: Duration| human::duration(time.as_secs_f64());
+    Err(format!(
+        "{calls} calls hang on this disk, the oldest for {}, and none comes back; it is asked again in {}",
+        of(now - oldest),
+        of(next - now)
+    ))
+}
+
+/// One call in the books: it is left by whoever waits, or it comes back, whichever is first.
+#[derive(Debug)]
+struct Ticket {
+    id: u64,
+    place: PathBuf,
+    back: Mutex<bool>,
+}
+
+/// The side that waits. Dropped before the call is back, it leaves it.
+struct Waiting {
+    ticket: Arc<Ticket>,
+    _ends_the_call: DropGuard,
+}
+
+impl Waiting {
+    fn new(place: &Path, call: &Call) -> Self {
+        let ticket = Ticket { id: rand::random(), place: place.to_owned(), back: Mutex::new(false) };
+        Self { ticket: Arc::new(ticket), _ends_the_call: call.cancel.clone().drop_guard() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let back = lock(&self.ticket.back);
+        if !*back {
+            let mut disks = lock(&DISKS);
+            disks.entry(self.ticket.place.clone()).or_default().left.insert(self.ticket.id, Instant::now());
+        }
+    }
+}
+
+/// The side that works.
+struct Back(Arc<Ticket>);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        *lock(&self.0.back) = true;
+        let mut disks = lock(&DISKS);
+        if let Some(disk) = disks.get_mut(&self.0.place) {
+            disk.left.remove(&self.0.id);
+            // It answers again.
+            (disk.tried, disk.tries) = (None, 0);
+            if disk.left.is_empty() {
+                disks.remove(&self.0.place);
+            }
+        }
+    }
+}
+
+/// No code panics while it holds one of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    type Answer = Result<u32, TargetError>;
+
+    /// A call that hangs until somebody answers it, and whoever waits for it.
+    fn hanging(
+        place: &'static str,
+        cancel: &CancellationToken,
+    ) -> (Sender<()>, tokio::task::JoinHandle<Answer>) {
+        let (answer, asked) = channel::<()>();
+        let cancel = cancel.clone();
+        let waiting = async move {
+            let work = move |_: &Call| Ok(asked.recv().map_or(0, |()| 7));
+            run(Path::new(place), "list".to_owned(), &cancel, work).await
+        };
+        (answer, tokio::spawn(waiting))
+    }
+
+    async fn settle() {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn of_disk(place: &str) -> Option<usize> {
+        lock(&DISKS).get(Path::new(place)).map(|disk| disk.left.len())
+    }
+
+    async fn until_back(place: &str) {
+        // Threads have a clock of their own.
+        while of_disk(place).is_some() {
+            std::thread::yield_now();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_is_given_up_and_one_that_comes_back_is_not() {
+        let cancel = CancellationToken::new();
+        let (answer, waiting) = hanging("/hang/one", &cancel);
+        settle().await;
+        advance(PATIENCE - Duration::from_secs(1)).await;
+        answer.send(()).unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), 7);
+        assert_eq!(of_disk("/hang/one"), None);
+
+        let (answer, waiting) = hanging("/hang/one", &cancel);
+        settle().await;
+        advance(PATIENCE + Duration::from_secs(1)).await;
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "list: the disk has not answered for 5 min 0 s");
+        assert_eq!((error.kind, of_disk("/hang/one")), (TargetErrorKind::Unavailable, Some(1)));
+        answer.send(()).unwrap();
+        until_back("/hang/one").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_moves_may_take_as_long_as_it_likes_until_it_is_cancelled() {
+        let (cancel, place) = (CancellationToken::new(), Path::new("/hang/slow"));
+        let ((go, wait), (stepped, seen)) = (channel::<()>(), channel::<()>());
+        let work = move |call: &Call| {
+            for () in wait {
+                call.step("put x")?;
+                stepped.send(()).unwrap();
+            }
+            Ok(())
+        };
+        let token = cancel.clone();
+        let waiting = tokio::spawn(async move { run(place, "put x".to_owned(), &token, work).await });
+        for _ in 0..5 {
+            settle().await;
+            go.send(()).unwrap();
+            seen.recv().unwrap();
+            advance(PATIENCE - Duration::from_secs(1)).await;
+            settle().await;
+            assert!(!waiting.is_finished());
+        }
+        cancel.cancel();
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind, TargetErrorKind::Cancelled);
+        // The thread hears of it at its next step.
+        go.send(()).unwrap();
+        until_back("/hang/slow").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_on_which_many_hang_is_asked_seldom_and_is_well_when_one_comes_back() {
+        let (cancel, place) = (CancellationToken::new(), "/hang/many");
+        let mut calls = Vec::new();
+        for _ in 0..MOST {
+            let (answer, waiting) = hanging(place, &cancel);
+            settle().await;
+            // Whoever waited was itself given up.
+            waiting.abort();
+            assert!(waiting.await.is_err());
+            calls.push(answer);
+        }
+        assert_eq!(of_disk(place), Some(MOST));
+        assert_eq!(admit(Path::new(place)), Ok(()), "they may be on their way back");
+        advance(LEFT_LONG).await;
+        let (_none, refused) = hanging(place, &cancel);
+        let error = refused.await.unwrap().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "list: 8 calls hang on this disk, the oldest for 1 min 0 s, and none comes back; it is asked again in \
+             9 min 0 s"
+        );
+        assert_eq!(admit(Path::new("/hang/other")), Ok(()));
+        // One is let through after ten minutes, the next after twenty more.
+        for minutes in [9, 20, 40] {
+            advance(Duration::from_secs(minutes * 60 - 1)).await;
+            assert!(admit(Path::new(place)).is_err(), "{minutes}");
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(admit(Path::new(place)), Ok(()), "{minutes}");
+        }
+        calls.pop().unwrap().send(()).unwrap();
+        while of_disk(place) == Some(MOST) {
+            std::thread::yield_now();
+        }
+        assert_eq!(admit(Path::new(place)), Ok(()));
+        drop(calls);
+        until_back(place).await;
+    }
+}
