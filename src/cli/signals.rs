@@ -1,9 +1,16 @@
 //! Ctrl-C and SIGTERM.
 
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Result, ResultExt};
+
+/// When people are told why nothing seems to happen after a signal.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A token that fires on the first Ctrl-C or SIGTERM. The second one ends the process at once.
 pub fn cancellation() -> Result<CancellationToken> {
@@ -12,16 +19,22 @@ pub fn cancellation() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).or_internal("listen for SIGTERM")?;
     let cancel = token.clone();
     tokio::spawn(async move {
-        for again in [false, true] {
+        let mut signalled = async || {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if again {
-                std::process::exit(130);
+        };
+        signalled().await;
+        cancel.cancel();
+        if timeout(SOON, signalled()).await.is_err() {
+            // A program that reads what is written here sent the signal itself.
+            if std::io::stderr().is_terminal() {
+                eprintln!("marbre: ending in order; Ctrl-C once more ends it at once");
             }
-            cancel.cancel();
+            signalled().await;
         }
+        std::process::exit(130);
     });
     Ok(token)
 }
