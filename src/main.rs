@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long threads may take to end once everything else is done. One that hangs on a dead network mount never ends.
-const LAST_GRACE: Duration = Duration::from_secs(5);
+const LAST_GRACE: Duration = Duration::from_secs(15);
 
 /// Child processes are asked to die with the thread that started them, so children are only started from
 /// threads that live as long as the process: the main thread and the runtime's workers. Nothing may
 /// call `tokio::task::block_in_place`, which would let a worker go.
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).max_blocking_threads(1024).enable_all().build();
+    let runtime = match built {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("marbre: failed to start its threads\n  cause: {e}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use crate::config::{Config, Database, DrillKey, Retention, Source, TargetConfig};
@@ -74,9 +75,11 @@ impl Context {
 
 /// Opens the targets of a database, each of which locks the database's objects as the configuration says.
 pub async fn targets(config: &Config, database: &Database) -> Result<Vec<NamedTarget>> {
+    // All at a time: one that hangs must not add its time to that of others.
+    let opened = join_all(database.targets.iter().map(|name| configured_target(config, name))).await;
     let mut targets = Vec::new();
-    for name in &database.targets {
-        let NamedTarget { name, mut target } = configured_target(config, name).await?;
+    for opened in opened {
+        let NamedTarget { name, mut target } = opened?;
         if let Some(term) = config.targets.get(&name).and_then(|settings| settings.lock_term(database)) {
             target = Arc::new(Locked::new(target, database.id.clone(), term, Timestamp::now()));
         }

@@ -31,8 +31,9 @@ use crate::model::run::{Ending, Numbers, Run};
 use crate::model::sabotage::Sabotage;
 use crate::state::State;
 
-/// How long a look at one database may take: one that hangs must not hide the others.
-const LOOK_AT_ONE: Duration = Duration::from_secs(180);
+/// How long a look at one database may take: one that hangs must not hide the others. A target that hangs is given up
+/// before that, and is shown as down.
+const LOOK_AT_ONE: Duration = Duration::from_secs(400);
 /// How often targets are tried whether they keep what they promise.
 const PROBE_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -238,17 +239,21 @@ impl Work for Launcher {
                     .remedy("Look for a disk or a server that hangs: `marbre doctor`."))
             })
         });
-        for (database, status) in self.config.databases.iter().zip(join_all(looks).await) {
+        let names: Vec<&TargetName> = self.config.targets.keys().collect();
+        let probes = names.iter().map(|name| timeout(LOOK_AT_ONE, self.guarantees(name, now, cancel)));
+        let (looks, probes) = tokio::join!(join_all(looks), join_all(probes));
+        for (database, status) in self.config.databases.iter().zip(looks) {
             match status {
                 Ok(status) => sight.databases.push(status),
                 Err(e) => sight.unseen.push((database.id.clone(), e)),
             }
         }
-        for name in self.config.targets.keys() {
-            match self.guarantees(name, now, cancel).await {
-                Ok(condition) => sight.conditions.extend(condition),
+        for (name, probe) in names.into_iter().zip(probes) {
+            match probe {
+                Ok(Ok(condition)) => sight.conditions.extend(condition),
                 // What cannot be reached is told by those whose copies it keeps.
-                Err(e) => tracing::warn!("target {name} could not be probed: {e}"),
+                Ok(Err(e)) => tracing::warn!("target {name} could not be probed: {e}"),
+                Err(_) => tracing::warn!("target {name} could not be probed: it did not answer"),
             }
         }
         let surroundings = surroundings::of(&self.config);

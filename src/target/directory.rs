@@ -40,7 +40,8 @@ impl DirectoryTarget {
         let operation = format!("open {}", path.display());
         let at = path.clone();
         let (named, nothing_ends_it) = (operation.clone(), CancellationToken::new());
-        let disk = hang::run(&path, operation, &nothing_ends_it, move |_| Disk::open(&at, &named)).await?;
+        let disk =
+            hang::run(&path, operation, &nothing_ends_it, move |call| Disk::open(&at, call, &named)).await?;
         Ok(Self { path, disk: Arc::new(disk) })
     }
 
@@ -119,7 +120,13 @@ impl Target for DirectoryTarget {
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
         let opened = hang::run(&self.path, operation.clone(), cancel, move |_| disk.read(&key, &named));
         let (file, left) = opened.await?;
-        let reading = Reading { file, left, place: self.path.clone(), operation, cancel: cancel.clone() };
+        let reading = Reading {
+            file: Handle(Some(file)),
+            left,
+            place: self.path.clone(),
+            operation,
+            cancel: cancel.clone(),
+        };
         Ok(stream::try_unfold(reading, Reading::next).boxed())
     }
 
@@ -151,14 +158,30 @@ impl Target for DirectoryTarget {
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
         // A directory has no versions, so one that is named is not there.
         let named_version = version.is_some();
-        let delete = move |_: &hang::Call| if named_version { Ok(()) } else { disk.delete(&key, &named) };
+        let delete = move |call: &hang::Call| match named_version {
+            true => Ok(()),
+            false => disk.delete(&key, call, &named),
+        };
         hang::run(&self.path, operation, cancel, delete).await
+    }
+}
+
+/// A file that is closed on a thread for that: on a network mount, closing asks the server too.
+struct Handle(Option<File>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let Some(file) = self.0.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(file))),
+            Err(_) => drop(file),
+        }
     }
 }
 
 /// An object that is being read.
 struct Reading {
-    file: File,
+    file: Handle,
     left: u64,
     place: PathBuf,
     operation: String,
@@ -172,12 +195,15 @@ impl Reading {
     }
 
     fn read(mut self) -> Result<Option<(Bytes, Self)>, TargetError> {
+        // This thread may close it.
         if self.left == 0 {
+            drop(self.file.0.take());
             return Ok(None);
         }
+        let Some(file) = &mut self.file.0 else { return Ok(None) };
         let wanted = self.left.min(CHUNK as u64);
         let mut buffer = Vec::with_capacity(CHUNK.min(wanted as usize));
-        let read = (&mut self.file).take(wanted).read_to_end(&mut buffer);
+        let read = file.take(wanted).read_to_end(&mut buffer);
         let n = read.map_err(|e| {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
             failure(&self.operation, "the file", errno)

@@ -59,12 +59,12 @@ fn identity(stat: &Stat) -> (u64, u64) {
 
 impl Disk {
     /// The directory at `path`, which must exist. Clears the remains of crashes.
-    pub(super) fn open(path: &Path, operation: &str) -> Result<Self, TargetError> {
+    pub(super) fn open(path: &Path, call: &Call, operation: &str) -> Result<Self, TargetError> {
         let root = open_root(path, operation)?;
         let shown = path.display().to_string();
         let stat = rustix::fs::fstat(&root).map_err(|e| failure(operation, &shown, e))?;
         let disk = Self { path: path.to_owned(), identity: identity(&stat), durable: Mutex::default() };
-        if let Err(errno) = clear_leftovers(root.as_fd()) {
+        if let Err(errno) = clear_leftovers(root.as_fd(), call) {
             // Read-only users open the directory too; what they cannot clear harms nobody.
             tracing::debug!(directory = shown, %errno, "temporary files were not looked through");
         }
@@ -125,9 +125,16 @@ impl Disk {
     }
 
     /// Opens the folder of a key; makes what is missing, and makes it durable.
-    fn make_folder(&self, root: OwnedFd, folder: &str, operation: &str) -> Result<OwnedFd, TargetError> {
+    fn make_folder(
+        &self,
+        root: OwnedFd,
+        folder: &str,
+        call: &Call,
+        operation: &str,
+    ) -> Result<OwnedFd, TargetError> {
         let mut current = root;
         for (name, path) in steps(folder) {
+            call.step(operation)?;
             let fail = |e| failure(operation, &self.shown(path), e);
             let made = match rustix::fs::mkdirat(&current, name, Mode::RWXU) {
                 Ok(()) => true,
@@ -161,7 +168,7 @@ impl Disk {
         let (folder, name) = split(key);
         let root = self.root(operation)?;
         if self.stat(key, operation)?.is_some() {
-            let folder = self.make_folder(root, folder, operation)?;
+            let folder = self.make_folder(root, folder, call, operation)?;
             return self.sync_existing(&folder, key, operation);
         }
         let fail_temporary = |e| failure(operation, &self.shown(TEMPORARY), e);
@@ -169,7 +176,9 @@ impl Disk {
         let copied = copy(upload, &temporary.file, call, operation, &fail_temporary)?;
         upload.check(copied.0, copied.1, operation)?;
         rustix::fs::fsync(&temporary.file).map_err(fail_temporary)?;
-        let folder = self.make_folder(root, folder, operation)?;
+        let folder = self.make_folder(root, folder, call, operation)?;
+        // What was given up while the disk hung must not appear when it answers again.
+        call.step(operation)?;
         let fail = |e| failure(operation, &self.shown(key.as_str()), e);
         match temporary.place(folder.as_fd(), name) {
             Ok(()) => sync_folder(folder.as_fd()).map_err(fail)?,
@@ -262,15 +271,14 @@ impl Disk {
         let mut found = Vec::new();
         let mut todo = vec![(prefix.to_owned(), start)];
         while let Some((path, folder)) = todo.pop() {
-            call.step(operation)?;
-            self.list_folder(&path, &folder, operation, &mut found, &mut todo)?;
+            self.list_folder(&path, &folder, call, operation, &mut found, &mut todo)?;
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
     }
 
     /// Removes an object, and the folders that it leaves empty.
-    pub(super) fn delete(&self, key: &ObjectKey, operation: &str) -> Result<(), TargetError> {
+    pub(super) fn delete(&self, key: &ObjectKey, call: &Call, operation: &str) -> Result<(), TargetError> {
         let refused = |errno| {
             let error = failure(operation, &self.shown(key.as_str()), errno);
             match error.kind {
@@ -284,6 +292,7 @@ impl Disk {
             return Ok(());
         }
         let Some(parent) = self.folder(self.root(operation)?, folder, operation)? else { return Ok(()) };
+        call.step(operation)?;
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) => sync_folder(parent.as_fd()).map_err(refused)?,
             Err(Errno::NOENT) => {}
@@ -316,6 +325,7 @@ impl Disk {
         &self,
         path: &str,
         folder: &OwnedFd,
+        call: &Call,
         operation: &str,
         found: &mut Vec<ObjectInfo>,
         todo: &mut Vec<(String, OwnedFd)>,
@@ -323,6 +333,7 @@ impl Disk {
         let fail = |e| failure(operation, &self.shown(path), e);
         for entry in Dir::read_from(folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
+            call.step(operation)?;
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
@@ -394,7 +405,7 @@ fn sync_folder(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn clear_leftovers(root: BorrowedFd<'_>) -> Result<(), Errno> {
+fn clear_leftovers(root: BorrowedFd<'_>, call: &Call) -> Result<(), Errno> {
     let folder = match rustix::fs::openat(root, TEMPORARY, FOLDER, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
@@ -403,6 +414,7 @@ fn clear_leftovers(root: BorrowedFd<'_>) -> Result<(), Errno> {
     let limit = i64::try_from(now.saturating_sub(LEFTOVER_AGE).as_secs()).unwrap_or(0);
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
+        call.answered();
         let stat = rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
         let old = stat.st_mtime < limit;
         if old && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {

@@ -14,6 +14,10 @@ use crate::target::disk::{CHUNK, FOLDER, TEMPORARY};
 use crate::target::hang::Call;
 use crate::target::{Body, TargetError, TargetErrorKind, Upload};
 
+/// How much may wait in this host's memory: a slow network mount is seen to answer while a pack goes out, and does not
+/// have to take all of it in one call at the end.
+const SYNC_EVERY: usize = 8 << 20;
+
 /// A file that is not whole yet. Goes away when it is dropped before it was placed.
 pub(super) struct Temporary {
     folder: OwnedFd,
@@ -67,6 +71,7 @@ pub(super) fn copy(
     let mut source = Source::open(&upload.body, operation)?;
     let mut hash = sha2::Sha256::new();
     let mut count = 0;
+    let mut unsynced = 0;
     while let Some(chunk) = source.next(operation)? {
         call.step(operation)?;
         count += chunk.len() as u64;
@@ -78,6 +83,11 @@ pub(super) fn copy(
             call.pause(pace.take(chunk.len() as u64));
         }
         to.write_all(&chunk).map_err(|e| fail_writing(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+        unsynced += chunk.len();
+        if unsynced >= SYNC_EVERY {
+            unsynced = 0;
+            rustix::fs::fdatasync(to).map_err(fail_writing)?;
+        }
     }
     Ok((count, Sha256(hash.finalize().into())))
 }

@@ -17,6 +17,8 @@ use crate::target::{TargetError, TargetErrorKind};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// So many calls that nobody waits for any more may be out on one disk before it counts as hanging.
 const MOST: usize = 8;
+/// The same with those that will never come back, because the disk was mounted anew since.
+const MOST_LOST: usize = 64;
 /// A call that was left this long is no longer one that is merely on its way back.
 const LEFT_LONG: Duration = Duration::from_secs(60);
 /// How soon a hanging disk is asked again; each time twice as late, and at last once a day.
@@ -31,13 +33,19 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// It waits for a thread.
     fn new(cancel: CancellationToken) -> Self {
-        Self { cancel, moved: Mutex::new(Some(Instant::now())) }
+        Self { cancel, moved: Mutex::new(None) }
+    }
+
+    /// The disk has answered.
+    pub(super) fn answered(&self) {
+        *lock(&self.moved) = Some(Instant::now());
     }
 
     /// The disk has answered. Fails when nobody waits for the rest.
     pub(super) fn step(&self, operation: &str) -> Result<(), TargetError> {
-        *lock(&self.moved) = Some(Instant::now());
+        self.answered();
         if self.cancel.is_cancelled() { Err(TargetError::cancelled(operation)) } else { Ok(()) }
     }
 
@@ -51,7 +59,7 @@ impl Call {
                 () = until => {}
             }
         });
-        *lock(&self.moved) = Some(Instant::now());
+        self.answered();
     }
 
     /// When it will have hung, if nothing moves until then.
@@ -71,9 +79,10 @@ pub(super) async fn run<T: Send + 'static>(
     admit(place).map_err(|cause| TargetError::new(TargetErrorKind::Unavailable, operation.clone(), cause))?;
     let call = Arc::new(Call::new(cancel.child_token()));
     let waiting = Waiting::new(place, &call);
-    let (at_work, ticket) = (call.clone(), waiting.ticket.clone());
+    let (at_work, ticket, named) = (call.clone(), waiting.ticket.clone(), operation.clone());
     let mut thread = tokio::task::spawn_blocking(move || {
         let _back = Back(ticket);
+        at_work.step(&named)?;
         work(&at_work)
     });
     loop {
@@ -98,11 +107,18 @@ pub(super) async fn run<T: Send + 'static>(
 /// What is known of one disk.
 #[derive(Default)]
 struct Disk {
-    /// Calls that nobody waits for, and since when.
-    left: HashMap<u64, Instant>,
+    /// Calls that nobody waits for.
+    left: HashMap<u64, Left>,
     /// When one was let through although others hang, and how many were by then.
     tried: Option<Instant>,
     tries: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Left {
+    since: Instant,
+    /// The disk has answered others since then, so this says nothing of the disk.
+    lost: bool,
 }
 
 /// Threads belong to the process, so what is known of them does too. Disks without calls that were left are not here.
@@ -113,8 +129,9 @@ fn admit(place: &Path) -> Result<(), String> {
     let mut disks = lock(&DISKS);
     let Some(disk) = disks.get_mut(place) else { return Ok(()) };
     let now = Instant::now();
-    let long = disk.left.values().filter(|since| now - **since >= LEFT_LONG);
-    let (calls, oldest) = long.fold((0, now), |(n, oldest), since| (n + 1, oldest.min(*since)));
+    let crowd = disk.left.len() >= MOST_LOST;
+    let long = disk.left.values().filter(|left| now - left.since >= LEFT_LONG && (crowd || !left.lost));
+    let (calls, oldest) = long.fold((0, now), |(n, oldest), left| (n + 1, oldest.min(left.since)));
     if calls < MOST {
         return Ok(());
     }
@@ -158,7 +175,8 @@ impl Drop for Waiting {
         let back = lock(&self.ticket.back);
         if !*back {
             let mut disks = lock(&DISKS);
-            disks.entry(self.ticket.place.clone()).or_default().left.insert(self.ticket.id, Instant::now());
+            let left = Left { since: Instant::now(), lost: false };
+            disks.entry(self.ticket.place.clone()).or_default().left.insert(self.ticket.id, left);
         }
     }
 }
@@ -172,7 +190,8 @@ impl Drop for Back {
         let mut disks = lock(&DISKS);
         if let Some(disk) = disks.get_mut(&self.0.place) {
             disk.left.remove(&self.0.id);
-            // It answers again.
+            // It answers again. Mounted anew, it does so without those that hung on it before.
+            disk.left.values_mut().for_each(|left| left.lost = true);
             (disk.tried, disk.tries) = (None, 0);
             if disk.left.is_empty() {
                 disks.remove(&self.0.place);
@@ -197,17 +216,24 @@ mod tests {
     type Answer = Result<u32, TargetError>;
 
     /// A call that hangs until somebody answers it, and whoever waits for it.
-    fn hanging(
+    async fn hanging(
         place: &'static str,
         cancel: &CancellationToken,
     ) -> (Sender<()>, tokio::task::JoinHandle<Answer>) {
-        let (answer, asked) = channel::<()>();
+        let ((answer, asked), (begin, begun)) = (channel::<()>(), channel::<()>());
         let cancel = cancel.clone();
         let waiting = async move {
-            let work = move |_: &Call| Ok(asked.recv().map_or(0, |()| 7));
+            let work = move |_: &Call| {
+                begin.send(()).unwrap();
+                Ok(asked.recv().map_or(0, |()| 7))
+            };
             run(Path::new(place), "list".to_owned(), &cancel, work).await
         };
-        (answer, tokio::spawn(waiting))
+        let waiting = tokio::spawn(waiting);
+        settle().await;
+        begun.recv().unwrap();
+        settle().await;
+        (answer, waiting)
     }
 
     async fn settle() {
@@ -231,15 +257,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_is_given_up_and_one_that_comes_back_is_not() {
         let cancel = CancellationToken::new();
-        let (answer, waiting) = hanging("/hang/one", &cancel);
-        settle().await;
+        let (answer, waiting) = hanging("/hang/one", &cancel).await;
         advance(PATIENCE - Duration::from_secs(1)).await;
         answer.send(()).unwrap();
         assert_eq!(waiting.await.unwrap().unwrap(), 7);
         assert_eq!(of_disk("/hang/one"), None);
 
-        let (answer, waiting) = hanging("/hang/one", &cancel);
-        settle().await;
+        let (answer, waiting) = hanging("/hang/one", &cancel).await;
         advance(PATIENCE + Duration::from_secs(1)).await;
         let error = waiting.await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "list: the disk has not answered for 5 min 0 s");
@@ -277,12 +301,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn waiting_for_something_else_is_not_hanging() {
+        let cancel = CancellationToken::new();
+        let work = |call: &Call| {
+            call.pause(tokio::time::sleep(PATIENCE * 5));
+            call.step("put x")
+        };
+        let waiting =
+            tokio::spawn(
+                async move { run(Path::new("/hang/paced"), "put x".to_owned(), &cancel, work).await },
+            );
+        while !waiting.is_finished() {
+            settle().await;
+            std::thread::yield_now();
+            advance(Duration::from_secs(20)).await;
+        }
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_disk_on_which_many_hang_is_asked_seldom_and_is_well_when_one_comes_back() {
         let (cancel, place) = (CancellationToken::new(), "/hang/many");
         let mut calls = Vec::new();
         for _ in 0..MOST {
-            let (answer, waiting) = hanging(place, &cancel);
-            settle().await;
+            let (answer, waiting) = hanging(place, &cancel).await;
             // Whoever waited was itself given up.
             waiting.abort();
             assert!(waiting.await.is_err());
@@ -291,8 +333,8 @@ mod tests {
         assert_eq!(of_disk(place), Some(MOST));
         assert_eq!(admit(Path::new(place)), Ok(()), "they may be on their way back");
         advance(LEFT_LONG).await;
-        let (_none, refused) = hanging(place, &cancel);
-        let error = refused.await.unwrap().unwrap_err();
+        let refused = run(Path::new(place), "list".to_owned(), &cancel, |_| Ok(()));
+        let error = refused.await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "list: 8 calls hang on this disk, the oldest for 1 min 0 s, and none comes back; it is asked again in \
@@ -306,11 +348,14 @@ mod tests {
             advance(Duration::from_secs(1)).await;
             assert_eq!(admit(Path::new(place)), Ok(()), "{minutes}");
         }
-        calls.pop().unwrap().send(()).unwrap();
-        while of_disk(place) == Some(MOST) {
-            std::thread::yield_now();
+        // Mounted anew, the disk answers, and those that hung never come back.
+        let remounted = |_: &Call| Ok(());
+        advance(SELDOM).await;
+        run(Path::new(place), "list".to_owned(), &cancel, remounted).await.unwrap();
+        assert_eq!(of_disk(place), Some(MOST));
+        for _ in 0..3 {
+            assert_eq!(admit(Path::new(place)), Ok(()), "it is well for everybody");
         }
-        assert_eq!(admit(Path::new(place)), Ok(()));
         drop(calls);
         until_back(place).await;
     }

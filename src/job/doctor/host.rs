@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::disk;
@@ -13,6 +14,9 @@ use super::{check, ok};
 
 /// Less than two full packs: no snapshot can be taken.
 const LEAST_SPOOL: u64 = 128 << 20;
+
+/// How long a file system may take to say what it is.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Below this the state, its log and the reports of drills may soon find no room.
 const ROOM_FOR_STATE: u64 = 256 << 20;
@@ -29,9 +33,12 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     ]
 }
 
-/// The device of the file system that a path is on.
+/// The device of the file system that a path is on. One that does not answer in time is not known.
 pub(super) fn device(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|m| m.dev())
+    let (answer, asked) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || answer.send(std::fs::metadata(path).ok().map(|m| m.dev())));
+    asked.recv_timeout(ANSWER).ok()?
 }
 
 /// Whether a folder can be written, and gives others none of the rights in `private`.
