@@ -125,8 +125,9 @@ pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can: &Abilities)
     schedules
 }
 
-/// Reads `[database.NAME.deadlines]`, which may be absent.
-pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
+/// Reads `[database.NAME.deadlines]`, which may be absent. `lock_timeout` is how long a snapshot of this database waits
+/// for each lock.
+pub(super) fn deadlines(database: &mut Section<'_>, lock_timeout: Option<Duration>) -> Deadlines {
     let mut deadlines = Deadlines {
         snapshot: DEFAULT_DEADLINE,
         drill: DEFAULT_DEADLINE,
@@ -136,6 +137,10 @@ pub(super) fn deadlines(database: &mut Section<'_>) -> Deadlines {
         stages: Stage::ALL.into_iter().filter(|s| s.is_brief()).map(|s| (s, DEFAULT_BRIEF)).collect(),
         stall: DEFAULT_STALL,
     };
+    // Who asks for long waits must not be told that opening took too long.
+    if lock_timeout.is_some_and(|timeout| timeout > DEFAULT_BRIEF / 6) {
+        deadlines.stages.remove(&Stage::Open);
+    }
     database.table("deadlines", |section| {
         let fields = [
             ("snapshot", &mut deadlines.snapshot),

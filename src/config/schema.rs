@@ -172,7 +172,11 @@ fn database(
         sync: names.as_ref().is_some_and(|names| names.len() > 1),
     };
     let schedules = schedule::read(section, zone, &can);
-    let deadlines = schedule::deadlines(section);
+    let lock_timeout = match &source {
+        Some(Source::Postgres { lock_timeout, .. }) => Some(*lock_timeout),
+        _ => None,
+    };
+    let deadlines = schedule::deadlines(section, lock_timeout);
     targets::check_locks(section, names.as_deref(), targets, retention.as_ref());
     let database = Database {
         id: DatabaseId { publisher: publisher?, database: name? },

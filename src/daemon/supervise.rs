@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,15 +27,16 @@ pub struct Limits {
     pub deadline: Duration,
     /// In one stage; those that are not here have as long as the whole.
     pub stages: BTreeMap<Stage, Duration>,
-    /// Without a stage that ends, a byte that moves, or an answer of a target.
+    /// Without a stage that ends, a byte that moves, or an answer of a target; not in stages in which nothing of that
+    /// is seen.
     pub stall: Duration,
 }
 
 impl Limits {
     /// When the first of them ends, unless something moves before.
     fn ends(&self, begun: Instant, seen: &Seen) -> Instant {
-        let whole = (begun + self.deadline).min(seen.moved + self.stall);
-        self.of_stage(seen).map_or(whole, |(_, since, limit)| whole.min(since + limit))
+        let all = [self.stalls(seen), self.of_stage(seen).map(|(_, since, limit)| since + limit)];
+        all.into_iter().flatten().fold(begun + self.deadline, Instant::min)
     }
 
     /// The one that is over, as the error of the run.
@@ -48,7 +50,12 @@ impl Limits {
             let (what, key) = (format!("its stage `{stage}`"), format!("deadlines.stages.{stage}"));
             return Some(too_long(&what, limit, &key));
         }
-        (now >= seen.moved + self.stall).then(|| still(self.stall))
+        self.stalls(seen).is_some_and(|at| now >= at).then(|| still(self.stall))
+    }
+
+    fn stalls(&self, seen: &Seen) -> Option<Instant> {
+        let silent = seen.stage.is_some_and(|(stage, _)| stage.is_silent());
+        (!silent).then(|| seen.moved + self.stall)
     }
 
     fn of_stage(&self, seen: &Seen) -> Option<(&'static str, Instant, Duration)> {
@@ -62,6 +69,8 @@ impl Limits {
 pub struct Progress {
     what: String,
     seen: Mutex<Seen>,
+    /// Told of every stage that begins: its limit may end before all others.
+    begins: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +84,8 @@ impl Progress {
     /// A run that has just begun.
     pub fn new(order: &Order) -> Self {
         let seen = Seen { stage: None, moved: Instant::now() };
-        Self { what: format!("{} of {}", order.kind, order.database), seen: Mutex::new(seen) }
+        let what = format!("{} of {}", order.kind, order.database);
+        Self { what, seen: Mutex::new(seen), begins: Notify::new() }
     }
 
     /// The stage it is in.
@@ -99,6 +109,7 @@ impl LoadObserver for Progress {
     fn stage(&self, stage: Stage) {
         tracing::debug!("{}: {}", self.what, stage.word());
         self.moved(Some(stage));
+        self.begins.notify_one();
     }
 
     fn bytes(&self, n: u64) {
@@ -146,6 +157,7 @@ pub async fn run(
         tokio::select! {
             run = &mut run => return in_order(at_stage(run, &progress)),
             () = cancel.cancelled() => break None,
+            () = progress.begins.notified() => continue,
             () = sleep_until(ends) => {}
         }
         // It may have moved on while this slept.
@@ -215,6 +227,8 @@ mod tests {
         Moves,
         /// Begins another stage every minute.
         Steps,
+        /// Is in a stage in which nothing moves.
+        Compares,
     }
 
     struct Restless(Habit);
@@ -235,6 +249,8 @@ mod tests {
                     Habit::Waits => {}
                     Habit::Asks => observer.moves(),
                     Habit::Moves => observer.bytes(1),
+                    Habit::Compares if minute == 0 => observer.stage(Stage::Compare),
+                    Habit::Compares => {}
                     Habit::Steps => observer.stage(if minute % 2 == 0 { Stage::Read } else { Stage::Open }),
                 }
             }
@@ -273,11 +289,22 @@ mod tests {
             (Habit::Asks, 90, "its stage `open` took longer than 1 h 30 min", "`deadlines.stages.open`"),
             (Habit::Moves, 90, "its stage `open` took longer than 1 h 30 min", "`deadlines.stages.open`"),
             (Habit::Steps, 300, "it took longer than 5 h", "`deadlines`"),
+            (Habit::Compares, 300, "it took longer than 5 h", "`deadlines`"),
         ];
         for (habit, minutes, words, key) in cases {
             let (said, took) = supervised(habit, limits()).await;
             assert!(said.contains(words) && said.contains(key), "{said}");
             assert_eq!(took, minutes * MINUTE, "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_may_end_before_anything_else_would() {
+        let short = Limits { stages: BTreeMap::from([(Stage::Open, MINUTE / 2)]), ..limits() };
+        for habit in [Habit::Waits, Habit::Steps] {
+            let (said, took) = supervised(habit, short.clone()).await;
+            assert!(said.contains("its stage `open` took longer than 30 s"), "{said}");
+            assert_eq!(took, MINUTE / 2);
         }
     }
 

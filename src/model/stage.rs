@@ -1,10 +1,9 @@
 //! The stages of jobs: one list, for those who announce them, time them, limit them and tell of them.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What a job is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// Asking the targets what they hold.
     Targets,
@@ -14,7 +13,7 @@ pub enum Stage {
     Open,
     /// Reading the source; what is read goes to the targets meanwhile.
     Read,
-    /// Letting the source go.
+    /// Finishing what is read of it as a whole (digests), letting the source go, and sending the last packs.
     Close,
     /// Writing and signing what was done.
     Record,
@@ -111,13 +110,36 @@ impl Stage {
         }
     }
 
-    /// Whether it takes seconds whatever the size of the database and of its history: it opens, closes or writes down.
+    /// Whether it takes seconds whatever the size of the database: it opens something or writes something down.
     pub fn is_brief(self) -> bool {
         match self {
-            Self::Open | Self::Close | Self::Record | Self::Server | Self::Roles | Self::Schema => true,
-            Self::Targets | Self::Receipts | Self::Read | Self::Commit | Self::Fetch | Self::Data => false,
+            Self::Open | Self::Record | Self::Server | Self::Roles | Self::Schema => true,
+            Self::Close
+            | Self::Targets
+            | Self::Receipts
+            | Self::Read
+            | Self::Commit
+            | Self::Fetch
+            | Self::Data => false,
             Self::Rows | Self::Pages | Self::Check | Self::Indexes | Self::Analyze | Self::Compare => false,
             Self::Checks | Self::Remove | Self::Objects | Self::Copy | Self::Delete => false,
         }
+    }
+
+    /// Whether nothing is seen to move in it: one statement, or one program, may be at work for hours.
+    pub fn is_silent(self) -> bool {
+        match self {
+            Self::Close | Self::Check | Self::Indexes | Self::Analyze => true,
+            Self::Compare | Self::Checks | Self::Remove => true,
+            Self::Targets | Self::Receipts | Self::Open | Self::Read | Self::Record | Self::Commit => false,
+            Self::Fetch | Self::Server | Self::Roles | Self::Schema | Self::Data | Self::Rows => false,
+            Self::Pages | Self::Objects | Self::Copy | Self::Delete => false,
+        }
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
     }
 }

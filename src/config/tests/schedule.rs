@@ -49,6 +49,10 @@ fn everything_about_schedules() {
     assert_eq!(stages(&limited, Stage::Open), Some(10));
     assert_eq!(stages(&limited, Stage::Read), Some(180));
 
+    let postgres = "engine = \"postgres\"\nurl = \"postgres://marbre@db/d\"\nlock_timeout = \"1h\"";
+    let patient = small().replace("engine = \"sqlite\"\npath = \"d.db\"", postgres);
+    assert_eq!(stages(&patient, Stage::Open), None, "{patient}");
+
     let own = format!("{top}{}schedule = {{ snapshot = \"@daily\", time_zone = \"Asia/Tokyo\" }}\n", small());
     assert_eq!(only(&own).schedules.time_zone, TimeZone::get("Asia/Tokyo").unwrap());
 }

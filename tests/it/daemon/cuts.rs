@@ -177,6 +177,10 @@ impl Story {
     }
 
     fn the_server_goes_away(&self) {
+        // Between two snapshots: one that is at work would tell of a connection that was closed.
+        let taken = || self.daemon.log().matches("snapshot of gazette/abonnes: done").count();
+        let before = taken();
+        self.daemon.until("another one is done", || (taken() > before).then_some(()));
         self.cluster.stop();
         let key = "snapshot-failed gazette/abonnes";
         let mail = self.mailed("opened", key);

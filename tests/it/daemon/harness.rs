@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use marbre::model::job::{JobKind, SlotState};
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use crate::support::free_ports;
 use crate::support::marbre::{Marbre, Outcome, Running};
+use crate::support::postgres::{Database, Version};
 use crate::support::setup::{processes_below, scratch_folder};
 use crate::support::sqlite_setup::{Setup, files};
 
@@ -133,6 +135,60 @@ impl Site {
     /// A port that is not this daemon's own: its web address, for somebody else to take.
     pub fn web_address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// The configuration of a PostgreSQL database: with these lines of its target, these of itself, and its tables.
+pub fn postgres(site: &Site, database: &Database<'_>, lines: &str, tables: &str) {
+    let bin = Version::V15.bin();
+    site.configure(
+        "",
+        &format!(
+            "[target.a]\nurl = {:?}\n[database.abonnes]\npublisher = \"gazette\"\nengine = \"postgres\"\nurl = {:?}\n\
+             bin_dir = {bin:?}\ntargets = [\"a\"]\n{lines}\n{tables}\n",
+            site.setup.target("a"),
+            database.url()
+        ),
+    );
+}
+
+/// Somebody else's transaction that holds a table fast, as a migration does.
+pub struct Migration<'a> {
+    database: &'a Database<'a>,
+    table: &'static str,
+    psql: Child,
+}
+
+impl<'a> Migration<'a> {
+    /// Begins it; it has the lock when this returns.
+    pub fn begin(database: &'a Database<'a>, table: &'static str) -> Self {
+        let mut psql = database.psql();
+        psql.args([
+            "-c",
+            &format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)"),
+        ]);
+        let psql = psql.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Self { database, table, psql };
+        until("the table is locked", String::new, || (begun.locks("granted") != "0").then_some(()));
+        begun
+    }
+
+    /// Whether somebody waits for the table.
+    pub fn is_waited_for(&self) -> bool {
+        self.locks("NOT granted") != "0"
+    }
+
+    /// Ends it, and nothing of it stays.
+    pub fn end(mut self) {
+        let of_it =
+            format!("relation = '{}'::regclass AND granted AND mode = 'AccessExclusiveLock'", self.table);
+        self.database.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {of_it}"));
+        self.psql.wait().unwrap();
+    }
+
+    fn locks(&self, which: &str) -> String {
+        let of_table = format!("relation = '{}'::regclass AND {which}", self.table);
+        self.database.sql(&format!("SELECT count(*) FROM pg_locks WHERE {of_table}"))
     }
 }
 

@@ -3,9 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
-use super::harness::Site;
+use marbre::model::job::{JobKind, SlotState};
+
+use super::harness::{ALWAYS, Migration, NEVER, Site, postgres};
 use crate::support::postgres::{Cluster, Version};
+use crate::support::proxy::{FaultProxy, Mode};
+use crate::support::s3::{ADMIN, SeaweedFs};
 use crate::support::sinks::Sink;
 
 /// The tools of PostgreSQL, with a `pg_dump` that says its version, and otherwise hangs with a child of its own.
@@ -82,5 +87,58 @@ fn a_hung_dump_is_killed_with_its_children_and_told() {
             .any(|r| r.body.contains("\"resolved\"") && r.body.contains("gazette/hung"))
             .then_some(())
     });
+    daemon.stop();
+}
+
+#[test]
+fn a_stage_that_takes_too_long_is_ended_although_its_job_has_time() {
+    let (site, cluster) = (Site::new(1, 1), Cluster::start(Version::V15));
+    let database = cluster.create_db("locked");
+    database.sql("CREATE TABLE login (id int PRIMARY KEY)");
+    let tables = "[database.abonnes.schedule]\nsnapshot = \"*/5 * * * * *\"\n[database.abonnes.deadlines]\n\
+                  stages = { open = \"2s\" }";
+    postgres(&site, &database, "lock_timeout = \"10m\"", tables);
+    let migration = Migration::begin(&database, "login");
+    let daemon = site.daemon();
+    let told = daemon.until("people are told", || {
+        let list = site.setup.provider(&["alert", "list"]).success().json();
+        let incidents = list["incidents"].as_array()?.clone();
+        incidents.into_iter().find(|i| i["key"] == "snapshot-failed gazette/abonnes")
+    });
+    let failed = &told["condition"];
+    assert_eq!(failed["stage"], "open", "{failed:#}");
+    let all = failed.to_string();
+    assert!(all.contains("its stage `open` took longer than 2.0 s, and was stopped"), "{failed:#}");
+    assert!(failed["remedy"].as_str().unwrap().contains("`deadlines.stages.open`"), "{failed:#}");
+    migration.end();
+    daemon.resolves("snapshot-failed gazette/abonnes");
+    daemon.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_answers_slowly_does_not_stand_still() {
+    let (site, server) = (Site::new(20, 20), SeaweedFs::shared().await);
+    let bucket = server.bucket(false).await;
+    let proxy = FaultProxy::start(server.address(), Mode::Pass).await;
+    let url = server.url(&bucket, ADMIN).replace(&server.endpoint(), &proxy.endpoint());
+    let schedules = |verify: &str| {
+        format!(
+            "[target.slow]\nurl = {url:?}\n[database.abonnes]\npublisher = \"gazette\"\nengine = \"sqlite\"\n\
+             path = {:?}\ntargets = [\"slow\"]\n[database.abonnes.schedule]\nsnapshot = \"{NEVER}\"\n\
+             verify = \"{verify}\"\n[database.abonnes.deadlines]\nstall = \"5s\"\n",
+            site.setup.database()
+        )
+    };
+    site.configure("", &schedules(ALWAYS));
+    for _ in 0..3 {
+        site.setup.snapshot().success();
+    }
+    // Each answer comes in time; a stage of many answers takes longer than a run may stand still.
+    proxy.set(Mode::Delay(Duration::from_secs(2)));
+    let daemon = site.daemon();
+    let ended = |state: &SlotState| *state != SlotState::Running;
+    let state = daemon.until("it has verified", || site.last_run(JobKind::Verify).filter(ended));
+    assert_eq!(state, SlotState::Done, "{}", daemon.log());
+    proxy.set(Mode::Pass);
     daemon.stop();
 }

@@ -3,25 +3,11 @@
 
 use marbre::model::job::{JobKind, SlotState};
 
-use super::harness::{ALWAYS, Daemon, NEVER, Site};
+use super::harness::{ALWAYS, Daemon, Migration, NEVER, Site, postgres};
 use crate::support::marbre::Outcome;
-use crate::support::postgres::{Cluster, Database, Version};
+use crate::support::postgres::{Cluster, Version};
 
 const SLOW: &str = "bandwidth = \"64 KiB/s\"";
-
-/// The configuration of a PostgreSQL database: with these lines of its target, these of itself, and its tables.
-fn postgres(site: &Site, database: &Database<'_>, lines: &str, tables: &str) {
-    let bin = Version::V15.bin();
-    site.configure(
-        "",
-        &format!(
-            "[target.a]\nurl = {:?}\n[database.abonnes]\npublisher = \"gazette\"\nengine = \"postgres\"\nurl = {:?}\n\
-             bin_dir = {bin:?}\ntargets = [\"a\"]\n{lines}\n{tables}\n",
-            site.setup.target("a"),
-            database.url()
-        ),
-    );
-}
 
 /// Ends it, and holds what it left against what may be left.
 #[track_caller]
@@ -51,22 +37,12 @@ fn while_it_waits_for_a_lock() {
     let (site, cluster) = (Site::new(1, 1), Cluster::start(Version::V15));
     let database = cluster.create_db("abonnes");
     database.sql("CREATE TABLE login (id int PRIMARY KEY); INSERT INTO login SELECT generate_series(1, 100)");
-    let mut holder = database.psql();
-    holder.args(["-c", "BEGIN; LOCK TABLE login IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)"]);
-    let mut holder = holder.stdout(std::process::Stdio::null()).spawn().unwrap();
-    let waits = |who: &str| {
-        database.sql(&format!("SELECT count(*) FROM pg_locks WHERE relation = 'login'::regclass AND {who}"))
-            != "0"
-    };
+    let migration = Migration::begin(&database, "login");
     postgres(&site, &database, "lock_timeout = \"5m\"", &schedule(ALWAYS));
-    super::harness::until("the table is locked", String::new, || waits("granted").then_some(()));
     let daemon = site.daemon();
-    daemon.until("it waits for the lock", || waits("NOT granted").then_some(()));
+    daemon.until("it waits for the lock", || migration.is_waited_for().then_some(()));
     interrupted(&site, daemon, JobKind::Snapshot);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    cluster.stop();
-    cluster.resume();
+    migration.end();
     postgres(&site, &database, "lock_timeout = \"5m\"", &schedule(NEVER));
     made_up_for(&site, JobKind::Snapshot);
 }
