@@ -302,20 +302,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_something_else_is_not_hanging() {
-        let cancel = CancellationToken::new();
-        let work = |call: &Call| {
-            call.pause(tokio::time::sleep(PATIENCE * 5));
+        let (cancel, (pausing, paused)) = (CancellationToken::new(), channel::<()>());
+        let work = move |call: &Call| {
+            let pace = tokio::time::sleep(PATIENCE * 5);
+            call.pause(async move {
+                pausing.send(()).unwrap();
+                pace.await;
+            });
             call.step("put x")
         };
-        let waiting =
-            tokio::spawn(
-                async move { run(Path::new("/hang/paced"), "put x".to_owned(), &cancel, work).await },
-            );
-        while !waiting.is_finished() {
+        let place = Path::new("/hang/paced");
+        let waiting = tokio::spawn(async move { run(place, "put x".to_owned(), &cancel, work).await });
+        settle().await;
+        paused.recv().unwrap();
+        for _ in 0..4 {
+            advance(PATIENCE).await;
             settle().await;
-            std::thread::yield_now();
-            advance(Duration::from_secs(20)).await;
+            assert!(!waiting.is_finished());
         }
+        advance(PATIENCE).await;
         waiting.await.unwrap().unwrap();
     }
 
