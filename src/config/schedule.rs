@@ -14,7 +14,7 @@ use crate::model::schedule::{ACCEPTED, Schedule};
 use crate::model::stage::Stage;
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 3600);
-/// A stage that only opens, asks or records takes seconds.
+/// A stage that only opens something or writes something down takes seconds.
 const DEFAULT_BRIEF: Duration = Duration::from_secs(3600);
 /// An index of a large table moves no byte for long.
 const DEFAULT_STALL: Duration = Duration::from_secs(3600);

@@ -90,10 +90,7 @@ pub(super) async fn run<T: Send + 'static>(
             biased;
             () = cancel.cancelled() => return Err(TargetError::cancelled(operation)),
             done = &mut thread => {
-                let given_up = |e| format!("the work was given up: {e}");
-                return done.unwrap_or_else(|e| {
-                    Err(TargetError::new(TargetErrorKind::Unavailable, operation, given_up(e)))
-                });
+                return done.unwrap_or_else(|e| Err(TargetError::given_up(operation, e)));
             }
             () = sleep_until(call.ends()) => {}
         }

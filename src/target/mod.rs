@@ -320,6 +320,11 @@ impl TargetError {
     pub fn cancelled(operation: impl Into<String>) -> Self {
         Self::new(TargetErrorKind::Cancelled, operation, "cancelled before it was done")
     }
+
+    /// The thread that was at work on it ended without an answer.
+    fn given_up(operation: impl Into<String>, e: tokio::task::JoinError) -> Self {
+        Self::new(TargetErrorKind::Unavailable, operation, format!("the work was given up: {e}"))
+    }
 }
 
 /// Opens a target as production uses it: the adapter that the URL names, with retries around it.

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::model::id::Sha256;
 use crate::target::disk_write::Source;
 use crate::target::limit::{PIECE, Pace};
-use crate::target::{TargetError, TargetErrorKind, Upload};
+use crate::target::{TargetError, Upload};
 
 /// How many bytes have gone out.
 #[derive(Debug, Default)]
@@ -128,10 +128,8 @@ async fn blocking<T: Send + 'static>(
     operation: String,
     work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
 ) -> Result<T, TargetError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        let cause = format!("the work was given up: {e}");
-        Err(TargetError::new(TargetErrorKind::Unavailable, operation, cause))
-    })
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(TargetError::given_up(operation, e)))
 }
 
 async fn feed(upload: Upload, operation: String, sender: &mpsc::Sender<Bytes>) -> Result<(), TargetError> {
