@@ -15,20 +15,22 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use marbre::engine::sqlite::{ENGINE, SqliteEngine, SqliteLoader};
 use marbre::engine::{
-    Check, Engine, LoadObserver, LoadOptions, Loader, Neighbours, Place, StreamPlan, StreamSender, View,
-    ViewFacts,
+    Engine, LoadOptions, Loader, Neighbours, Place, StreamPlan, StreamSender, View, ViewFacts,
 };
 use marbre::error::Result;
-use marbre::job::epoch_keys::KeyPolicy;
+use marbre::job::key_policy::KeyPolicy;
 use marbre::job::restore::RestoreJob;
 use marbre::job::restore::open::Wanted;
 use marbre::job::snapshot::SnapshotJob;
-use marbre::job::{NamedTarget, Observer};
 use marbre::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
+use marbre::model::check::Check;
+use marbre::model::observer::LoadObserver;
+use marbre::model::observer::Observer;
 use marbre::model::stage::Stage;
-use marbre::repository::manifest::{Manifest, SourceFacts};
+use marbre::model::stream::SourceFacts;
 use marbre::state::State;
-use marbre::target::directory::DirectoryTarget;
+use marbre::targets::NamedTarget;
+use marbre::targets::directory::DirectoryTarget;
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -171,7 +173,7 @@ impl Bench<'_> {
             prove: true,
         };
         let to = self.place(run).join("restored.db");
-        let make = |_: &Manifest| Ok(Arc::new(SqliteLoader::new(&to)) as Arc<dyn Loader>);
+        let make = |_: &str| Ok(Arc::new(SqliteLoader::new(&to)) as Arc<dyn Loader>);
         let report = job.run(&make, Arc::new(Silent), &CancellationToken::new()).await.unwrap();
         let compare = report.stages.iter().filter(|s| s.name == "compare").map(|s| s.seconds).sum();
         (report.seconds, compare)

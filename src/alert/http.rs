@@ -11,8 +11,9 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use super::{ChannelError, address, bounded, tls};
+use super::{ChannelError, address, bounded};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::system::tls;
 
 /// Where to, and how.
 #[derive(Debug, Clone)]

@@ -1,16 +1,10 @@
 //! How people are told: the contract every channel fulfils, its adapters, and what messages say.
 
 pub mod address;
-pub mod command;
-pub mod email;
+pub mod channels;
+pub mod dispatcher;
 pub mod http;
 pub mod message;
-pub mod ntfy;
-pub mod pagerduty;
-pub mod ping;
-mod tls;
-pub mod unopened;
-pub mod webhook;
 
 use std::fmt;
 

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::compose::channels;
 use super::context::Context;
-use super::{channels, output, signals};
+use super::{output, signals};
+use crate::alert::dispatcher::{TestReport, test};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::alerts::{TestReport, test};
 use crate::model::human::duration;
 use crate::model::incident::Incident;
 

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context};
+use super::compose::{jobs, targets};
+use super::context::Context;
 use super::{drill, output, restore, signals, snapshot};
 use crate::config::Config;
 use crate::demo::{self, PopulationOptions};
-use crate::engine::LoadOptions;
+use crate::engine::{LoadOptions, registry};
 use crate::error::{Error, Result, ResultExt};
 use crate::job::drill::report::DrillReport;
 use crate::job::restore::open::Wanted;
@@ -21,7 +22,6 @@ use crate::keys::{AllowedSigners, RestoreKey, TrustStore, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::DatabaseId;
 use crate::model::sabotage::Sabotage;
-use crate::repository::manifest::Manifest;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -157,7 +157,7 @@ async fn take_snapshot(
     context: &Context,
 ) -> Result<SnapshotReport> {
     let config = Config::load(Some(&stage.config))?;
-    let job = context::snapshot_job(&config, config.database(demo::DATABASE)?).await?;
+    let job = jobs::snapshot_job(&config, config.database(demo::DATABASE)?).await?;
     let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
     if stage.tell {
         snapshot::print(&report);
@@ -229,7 +229,7 @@ async fn take_drill(
     cancel: &CancellationToken,
     context: &Context,
 ) -> Result<DrillReport> {
-    let mut job = context::drill_job(config, config.database(demo::DATABASE)?).await?;
+    let mut job = jobs::drill_job(config, config.database(demo::DATABASE)?).await?;
     job.sabotage = sabotage;
     let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
     if stage.tell {
@@ -257,7 +257,7 @@ async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) 
             publisher: demo::PUBLISHER.parse().or_internal("name the demo's publisher")?,
             database: demo::DATABASE.parse().or_internal("name the demo's database")?,
         },
-        targets: context::named_targets(&[stage.targets[1].display().to_string()]).await?,
+        targets: targets::named_targets(&[stage.targets[1].display().to_string()]).await?,
         trust: TrustStore::AllowedSigners(AllowedSigners::load(&allowed)?),
         state: None,
         key: RestoreKey::load(&stage.publisher.join(keygen::RESTORE_KEY), || {
@@ -270,7 +270,7 @@ async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) 
         prove: true,
     };
     let to = stage.restored.display().to_string();
-    let make_loader = move |manifest: &Manifest| context::loader(manifest, &to, 2, None);
+    let make_loader = move |engine: &str| registry::loader(engine, &to, 2, None);
     let report = job.run(&make_loader, context.observer(), cancel).await?;
     if stage.tell {
         restore::print(&report);

@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::context::{self, Context};
-use super::{channels, output, signals, surroundings};
-use crate::engine::CheckState;
+use super::compose::channels;
+use super::compose::{engines, targets};
+use super::context::Context;
+use super::{output, signals, surroundings};
 use crate::error::{Error, Result};
-use crate::job::doctor::{DoctorJob, DoctorReport, word};
+use crate::health::doctor::{DoctorJob, DoctorReport, word};
+use crate::model::check::CheckState;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -27,12 +29,12 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     }
     let (mut targets, mut attackable) = (Vec::new(), Vec::new());
     for name in config.targets.keys() {
-        attackable.push((name.clone(), context::attackable_target(&config, name).await));
-        let opened = context::configured_target(&config, name).await;
+        attackable.push((name.clone(), targets::attackable_target(&config, name).await));
+        let opened = targets::configured_target(&config, name).await;
         targets.push((name.clone(), opened.map(|t| t.target)));
     }
-    let engines = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
-    let hosts = config.databases.iter().map(|db| (db.id.clone(), context::drill_host(db))).collect();
+    let engines = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
+    let hosts = config.databases.iter().map(|db| (db.id.clone(), engines::drill_host(db))).collect();
     let alerts = channels::alert_channels(&config);
     let surroundings = surroundings::of(&config);
     let whole = args.name.is_none();

@@ -4,19 +4,24 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::context::{self, Context, DrillOptions};
+use super::compose::jobs;
+use super::context::Context;
 use super::restore::{ask_passphrase, wanted};
 use super::source::{Source, SourceArgs};
 use super::{output, signals, usage_error};
+use crate::engine::registry;
+use crate::engine::registry::ScratchOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::health::findings;
+use crate::job::drill;
 use crate::job::drill::DrillJob;
-use crate::job::drill::page::Verdict;
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
-use crate::job::{Observer, drill, findings};
 use crate::keys::{RestoreKey, SigningKey, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
 use crate::model::job::JobKind;
+use crate::model::observer::Observer;
+use crate::report::drill::Verdict;
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -111,8 +116,8 @@ async fn agent_job(args: &Args, context: &Context, observer: &dyn Observer) -> R
     let name = args.name.as_deref().or(args.source.database.as_deref());
     let name = name.ok_or_else(|| usage_error("which database? `marbre drill DB`"))?;
     let database = config.database(name)?;
-    context::sweep_scratch(&config, observer).await?;
-    let mut job = context::drill_job(&config, database).await?;
+    jobs::sweep_scratch(&config, observer).await?;
+    let mut job = jobs::drill_job(&config, database).await?;
     args.apply(&mut job)?;
     job.report_dirs.extend(args.report.clone());
     Ok(job)
@@ -135,16 +140,16 @@ async fn owner_job(
         Some(folder) => folder.clone(),
         None => default_scratch_dir()?,
     };
-    let options = DrillOptions {
+    let options = ScratchOptions {
         scratch: args.place.scratch.clone(),
         password: None,
         bin_dir: args.place.bin_dir.clone(),
         user: None,
         jobs: 4,
     };
-    let swept = drill::site::sweep(&scratch_dir, &|_| context::any_host(&options)).await?;
+    let swept = drill::site::sweep(&scratch_dir, &|_| registry::any_scratch_host(&options)).await?;
     swept.warnings.iter().for_each(|warning| observer.warn(warning));
-    let mut job = context::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
+    let mut job = jobs::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
     args.apply(&mut job)?;
     job.report_dirs = vec![args.report.clone().unwrap_or_else(|| PathBuf::from("drill-reports"))];
     Ok(job)

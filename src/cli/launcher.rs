@@ -10,26 +10,28 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{context, surroundings};
+use super::compose::{jobs, keys, targets};
+use super::surroundings;
 use crate::config::{Config, Database};
 use crate::daemon::work::{Order, Sight, Work};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::Reader;
-use crate::job::doctor::host;
+use crate::health::doctor::host;
+use crate::health::findings;
+use crate::health::score;
+use crate::health::status::{DatabaseStatus, Promises, database_status};
+use crate::health::surroundings::Known;
 use crate::job::drill::report::DrillReport;
 use crate::job::probe::probe;
-use crate::job::score;
-use crate::job::status::{DatabaseStatus, Promises, database_status};
-use crate::job::surroundings::Known;
-use crate::job::watched::watch;
-use crate::job::{Observer, findings};
 use crate::model::condition::Condition;
 use crate::model::guarantee::Guarantees;
 use crate::model::id::{DatabaseId, TargetName};
 use crate::model::job::JobKind;
+use crate::model::observer::Observer;
 use crate::model::run::{Ending, Numbers, Run};
 use crate::model::sabotage::Sabotage;
+use crate::repository::reader::Reader;
 use crate::state::State;
+use crate::targets::wrapper::watch::watch;
 
 /// How long a look at one database may take: one that hangs must not hide the others. A target that hangs is given up
 /// before that, and is shown as down.
@@ -72,7 +74,7 @@ impl Launcher {
         match order.kind {
             JobKind::Snapshot => {
                 let before = last_numbers(&self.state, id)?;
-                let mut job = context::snapshot_job(config, database).await?;
+                let mut job = jobs::snapshot_job(config, database).await?;
                 watch(&mut job.targets, &observer);
                 let report = job.run(now, observer, cancel).await?;
                 Ok(findings::of_snapshot(id, &report, before.as_ref()))
@@ -83,20 +85,20 @@ impl Launcher {
             }
             JobKind::Sabotage => self.sabotage(database, order.turn, now, observer, cancel).await,
             JobKind::Verify => {
-                let mut job = context::verify_job(config, database).await?;
+                let mut job = jobs::verify_job(config, database).await?;
                 watch(&mut job.targets, &observer);
                 Ok(findings::of_verify(id, &job.run(observer, cancel).await?))
             }
             JobKind::Prune => match &database.retention {
                 Some(retention) => {
-                    let mut job = context::prune_job(config, database, retention, false).await?;
+                    let mut job = jobs::prune_job(config, database, retention, false).await?;
                     watch(&mut job.targets, &observer);
                     Ok(findings::of_prune(id, &job.run(now, observer, cancel).await?))
                 }
                 None => Err(Error::internal("a prune without rules")),
             },
             JobKind::Sync => {
-                let mut job = context::sync_job(config, database).await?;
+                let mut job = jobs::sync_job(config, database).await?;
                 watch(&mut job.targets, &observer);
                 Ok(findings::of_sync(id, &job.run(observer, cancel).await?))
             }
@@ -111,8 +113,8 @@ impl Launcher {
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Result<DrillReport> {
-        context::sweep_scratch(&self.config, &*observer).await?;
-        let mut job = context::drill_job(&self.config, database).await?;
+        jobs::sweep_scratch(&self.config, &*observer).await?;
+        let mut job = jobs::drill_job(&self.config, database).await?;
         job.sabotage = sabotage;
         watch(&mut job.targets, &observer);
         job.run(now, observer, cancel).await
@@ -167,7 +169,7 @@ impl Launcher {
         if known.as_ref().is_some_and(is_young) || !self.may_probe(name, now) {
             return Ok(known.and_then(|known| known.condition(name, claim)));
         }
-        let target = context::attackable_target(&self.config, name).await?;
+        let target = targets::attackable_target(&self.config, name).await?;
         match probe(&*target, claim, now, cancel).await {
             Ok(found) => {
                 self.state.remember_guarantees(name, &found)?;
@@ -187,11 +189,11 @@ impl Launcher {
         now: Timestamp,
         cancel: &CancellationToken,
     ) -> Result<DatabaseStatus> {
-        let targets = context::targets(&self.config, database).await?;
-        let trust = context::own_trust(&self.config, &database.id.publisher)?;
+        let targets = targets::targets(&self.config, database).await?;
+        let trust = keys::own_trust(&self.config, &database.id.publisher)?;
         let state = Some(&self.state);
         let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state };
-        status(&self.config, database, &reader, context::promises(database), now, cancel).await
+        status(&self.config, database, &reader, jobs::promises(database), now, cancel).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
 
 mod alert;
-mod channels;
+mod compose;
 mod context;
 mod daemon;
 mod demo;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::engine::LoadObserver;
-use crate::job::Observer;
+use crate::model::observer::LoadObserver;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 
 /// The observer that fits where stderr goes.

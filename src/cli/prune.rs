@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context};
+use super::compose::jobs;
+use super::context::Context;
 use super::{output, signals};
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::findings;
+use crate::health::findings;
 use crate::job::prune::{PruneReport, PrunedTarget};
 use crate::model::human::{bytes, count};
 use crate::model::job::JobKind;
@@ -73,12 +74,12 @@ async fn prune(
     let Some(retention) = &database.retention else {
         return Ok(PruneReport::without_rules(&database.id, dry_run));
     };
-    let job = context::prune_job(config, database, retention, dry_run).await?;
+    let job = jobs::prune_job(config, database, retention, dry_run).await?;
     let started = Timestamp::now();
     let (id, state) = (&database.id, job.state.clone());
     let report = job.run(started, context.observer(), cancel).await;
     if !dry_run {
-        context::record(&state, (id, JobKind::Prune, started), &report, |report| {
+        jobs::record(&state, (id, JobKind::Prune, started), &report, |report| {
             findings::of_prune(id, report)
         })?;
     }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::context::{self, Context};
+use super::context::Context;
 use super::source::{Source, SourceArgs};
 use super::{output, signals, usage_error};
 use crate::engine::LoadOptions;
+use crate::engine::registry;
 use crate::error::Result;
 use crate::job::restore::open::Wanted;
 use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
@@ -86,9 +87,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         prove: args.prove,
     };
     let (to, bin_dir) = (args.to, args.bin_dir);
-    let make_loader = move |manifest: &crate::repository::manifest::Manifest| {
-        context::loader(manifest, &to, jobs, bin_dir.as_deref())
-    };
+    let make_loader = move |engine: &str| registry::loader(engine, &to, jobs, bin_dir.as_deref());
     let report = job.run(&make_loader, observer, &cancel).await?;
     output::report(context.json, &report, print)
 }

@@ -5,12 +5,12 @@ use super::restore::wanted;
 use super::source::{Source, SourceArgs};
 use super::{output, signals};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::Observer;
-use crate::job::drills::DrillSummary;
 use crate::job::list::{self, ShowReport};
 use crate::job::restore::open::Wanted;
 use crate::model::human::{bytes, count, duration};
 use crate::model::level::Levels;
+use crate::model::observer::Observer;
+use crate::repository::drill_catalog::DrillSummary;
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]

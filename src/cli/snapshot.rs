@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::context::{self, Context};
+use super::compose::jobs;
+use super::context::Context;
 use super::{launcher, output, signals};
 use crate::error::{Error, Result};
-use crate::job::findings;
+use crate::health::findings;
 use crate::job::snapshot::SnapshotReport;
 use crate::model::human::{bytes, count, duration};
 use crate::model::job::JobKind;
@@ -24,13 +25,13 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let config = context.config()?;
     let database = config.database(&args.database)?;
-    context::sweep_scratch(&config, &*context.observer()).await?;
-    let job = context::snapshot_job(&config, database).await?;
+    jobs::sweep_scratch(&config, &*context.observer()).await?;
+    let job = jobs::snapshot_job(&config, database).await?;
     let (id, state) = (&database.id, job.state.clone());
     let before = launcher::last_numbers(&state, id)?;
     let started = Timestamp::now();
     let report = job.run(started, context.observer(), &cancel).await;
-    context::record(&state, (id, JobKind::Snapshot, started), &report, |report| {
+    jobs::record(&state, (id, JobKind::Snapshot, started), &report, |report| {
         findings::of_snapshot(id, report, before.as_ref())
     })?;
     let report = report?;

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context};
+use super::compose::{keys, targets};
+use super::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::NamedTarget;
-use crate::job::catalog;
 use crate::keys::allowed_signers::AGENT;
 use crate::keys::{AllowedSigners, TrustStore, keygen};
 use crate::model::id::DatabaseId;
+use crate::repository::catalog;
+use crate::repository::reader::Reader;
 use crate::state::State;
+use crate::targets::NamedTarget;
 
 /// Arguments of every verb that reads snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -61,7 +63,7 @@ impl Source {
         if args.from.is_empty() {
             return configured(args, wanted, context).await;
         }
-        let targets = context::named_targets(&args.from).await?;
+        let targets = targets::named_targets(&args.from).await?;
         let databases = match wanted {
             Some(name) => vec![name.parse::<DatabaseId>().map_err(|e| {
                 Error::new(ErrorKind::Usage, "--from needs the whole name of the database")
@@ -98,8 +100,8 @@ impl Source {
     }
 
     /// Reads its receipts.
-    pub fn reader(&self) -> catalog::Reader<'_> {
-        catalog::Reader {
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
             database: &self.database,
             targets: &self.targets,
             trust: &self.trust,
@@ -120,11 +122,11 @@ async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) 
     for database in databases {
         let trust = match &given {
             Some(trust) => trust.clone(),
-            None => context::own_trust(&config, &database.id.publisher)?,
+            None => keys::own_trust(&config, &database.id.publisher)?,
         };
         sources.push(Source {
             database: database.id.clone(),
-            targets: context::targets(&config, database).await?,
+            targets: targets::targets(&config, database).await?,
             trust,
             state: Some(state.clone()),
         });

@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context};
+use super::compose::jobs;
+use super::context::Context;
 use super::source::{Source, SourceArgs};
 use super::{launcher, output, show, signals};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::status::{DatabaseStatus, Promises, StatusReport, database_status};
+use crate::health::status::{DatabaseStatus, Promises, StatusReport, database_status};
 use crate::model::condition::ConditionKind;
 use crate::model::human::duration;
 
@@ -60,7 +61,7 @@ async fn look(
     }
     let config = context.config()?;
     let settings = config.database(&source.database.to_string())?;
-    let mut promises = context::promises(settings);
+    let mut promises = jobs::promises(settings);
     promises.rpo = args.rpo.or(promises.rpo);
     launcher::status(&config, settings, &source.reader(), promises, now, cancel).await
 }

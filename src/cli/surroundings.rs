@@ -5,22 +5,22 @@ use std::net::IpAddr;
 
 use url::Url;
 
-use super::context;
+use super::compose::{engines, targets};
 use crate::alert::address;
 use crate::config::{ChannelSettings, Config, Http, MailTls, Place};
 use crate::engine::Engine;
-use crate::job::neighbours;
-use crate::job::surroundings::{Credentials, NamedServer, Surroundings};
+use crate::health::neighbours;
+use crate::health::surroundings::{Credentials, NamedServer, Surroundings};
 use crate::model::id::TargetName;
-use crate::server::{Protocol, Server};
-use crate::target::{S3Location, TargetUrl};
+use crate::system::certificate::{Protocol, Server};
+use crate::targets::{S3Location, TargetUrl};
 
 /// Everything that surrounds the agent of this configuration.
 pub fn of(config: &Config) -> Surroundings {
-    let engines: Vec<_> = config.databases.iter().map(|db| (db.id.clone(), context::engine(db))).collect();
+    let engines: Vec<_> = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
     let (mut servers, mut credentials) = (Vec::new(), Vec::new());
     for (name, settings) in &config.targets {
-        let Ok(TargetUrl::S3(location)) = context::target_url(settings) else { continue };
+        let Ok(TargetUrl::S3(location)) = targets::target_url(settings) else { continue };
         servers.extend(target(name, &location));
         credentials.extend(location.credentials_file.map(|file| Credentials {
             target: name.clone(),

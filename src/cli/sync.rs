@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::context::{self, Context};
+use super::compose::jobs;
+use super::context::Context;
 use super::{output, signals};
 use crate::error::{Error, Result};
-use crate::job::findings;
+use crate::health::findings;
 use crate::job::sync::{DatabaseSync, SyncReport, TargetSync};
 use crate::model::human::{bytes, count, duration};
 use crate::model::job::JobKind;
@@ -26,16 +27,14 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
         Some(name) => vec![config.database(name)?],
         None => config.databases.iter().collect(),
     };
-    context::sweep_scratch(&config, &*context.observer()).await?;
+    jobs::sweep_scratch(&config, &*context.observer()).await?;
     let mut report = SyncReport::default();
     for database in databases {
         let started = Timestamp::now();
-        let job = context::sync_job(&config, database).await?;
+        let job = jobs::sync_job(&config, database).await?;
         let (id, state) = (&database.id, job.state.clone());
         let synced = job.run(context.observer(), &cancel).await;
-        context::record(&state, (id, JobKind::Sync, started), &synced, |synced| {
-            findings::of_sync(id, synced)
-        })?;
+        jobs::record(&state, (id, JobKind::Sync, started), &synced, |synced| findings::of_sync(id, synced))?;
         report.databases.push(synced?);
     }
     output::report(context.json, &report, |report| report.databases.iter().for_each(print))?;

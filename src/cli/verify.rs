@@ -7,7 +7,7 @@ use super::restore::wanted;
 use super::source::{Source, SourceArgs};
 use super::{output, signals};
 use crate::error::{Error, Result};
-use crate::job::findings;
+use crate::health::findings;
 use crate::job::restore::open::Wanted;
 use crate::job::verify::{VerifyJob, VerifyReport};
 use crate::model::human::{bytes, count, duration};

@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use super::channels::{self, ChannelSettings};
-use super::reader::{Family, Node, Section};
-use super::report::{Complaint, nearest};
 use super::{Publisher, forms, schedule};
+use crate::config::complaint::{Complaint, nearest};
+use crate::config::section::{Family, Node, Section};
 use crate::model::condition::Severity;
 use crate::model::id::{ChannelName, DatabaseId, PublisherName};
 use crate::model::incident::Policy;

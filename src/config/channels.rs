@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use lettre::message::Mailbox;
 use toml::de::DeValue;
 
-use super::reader::Section;
-use super::report::{Complaint, nearest};
 use super::{Secret, forms};
+use crate::config::complaint::{Complaint, nearest};
+use crate::config::section::Section;
 use crate::model::template::{InvalidTemplate, PLACEHOLDERS, Template};
 
 /// Where a value is that may be a secret.

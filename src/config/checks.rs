@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
-use super::report::Complaint;
 use super::{BUILT_IN_CHECKS, forms};
-use crate::model::check::{Check, Rule};
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
+use crate::model::drill_check::{Check, Rule};
 use crate::model::id::{DatabaseName, InvalidId};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);

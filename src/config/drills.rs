@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::Section;
-use super::report::{Complaint, nearest};
-use super::schema::{Engine, PASSWORD_KEYS, foreign_keys, password};
+use super::engines::{PASSWORD_KEYS, foreign_keys, password};
 use super::{BUILT_IN_CHECKS, DrillKey, Drills, ScratchServer, forms};
-use crate::model::check::Percent;
+use crate::config::complaint::{Complaint, nearest};
+use crate::config::section::Section;
+use crate::model::drill_check::Percent;
+use crate::model::engine_kind::EngineKind;
 
 const DEFAULT_KEEP_KEY: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_ROWS_CHANGE: Percent = Percent(25.0);
@@ -20,7 +21,7 @@ const POSTGRES_KEYS: [&str; 6] =
 
 /// Reads `[database.NAME.drills]`, which may be absent. Where the engine is not known, nothing that depends on
 /// it is refused.
-pub(super) fn read(database: &mut Section<'_>, engine: Option<Engine>, base: &Path) -> Drills {
+pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base: &Path) -> Drills {
     let mut drills = Drills {
         key: DrillKey::Epoch,
         keep_key: DEFAULT_KEEP_KEY,
@@ -38,8 +39,8 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<Engine>, base: &Pa
         drills.keep_key = section.optional("keep_key", forms::duration).unwrap_or(drills.keep_key);
         drills.every = section.optional("every", forms::duration);
         drills.rto = section.optional("rto", forms::duration);
-        if engine == Some(Engine::Sqlite) {
-            foreign_keys(section, &POSTGRES_KEYS, "postgres", "sqlite");
+        if engine == Some(EngineKind::Sqlite) {
+            foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
         } else {
             drills.scratch = scratch(section, base);
             drills.bin_dir = section.optional("bin_dir", forms::path(base));
@@ -49,7 +50,7 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<Engine>, base: &Pa
         drills.may_be_empty = section.list("may_be_empty", forms::filled_text);
         drills.skip = section.list("skip", built_in_check);
     });
-    if engine == Some(Engine::Postgres) {
+    if engine == Some(EngineKind::Postgres) {
         // Reports have every table with its schema.
         for table in drills.may_be_empty.iter_mut().filter(|table| !table.contains('.')) {
             *table = format!("public.{table}");

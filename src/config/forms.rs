@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::{Form, wrong_type};
-use super::report::Complaint;
 use super::secret;
-use crate::model::check::Percent;
+use crate::config::complaint::Complaint;
+use crate::config::section::{Form, wrong_type};
+use crate::model::drill_check::Percent;
 use crate::model::human;
 use crate::model::id::InvalidId;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::report::Complaint;
+use crate::config::complaint::Complaint;
 
 /// Such a list is short; keeps a wrong path from being read whole.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -5,16 +5,18 @@
 mod alerts;
 mod channels;
 mod checks;
+mod complaint;
 mod drills;
+mod engines;
 mod forms;
 mod lines;
-mod reader;
+mod names;
 mod recipients;
-mod report;
 mod retention;
 mod schedule;
 mod schema;
 mod secret;
+mod section;
 mod signers;
 mod targets;
 #[cfg(test)]
@@ -34,13 +36,15 @@ pub use secret::Secret;
 pub use web::Web;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::check::{Check, Percent};
+use crate::model::drill_check::{Check, Percent};
+use crate::model::engine_kind::EngineKind;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
-use crate::model::lock::{self, LockMode, LockTerm};
+use crate::model::object_lock;
+use crate::model::object_lock::{LockMode, LockTerm};
 use crate::model::retention::Policy;
 use crate::model::score::Owner;
-use reader::Document;
-use report::{Report, SourceFile, nearest};
+use complaint::{Report, SourceFile, nearest};
+use section::Document;
 
 /// Where the configuration is looked for when neither flag nor environment names one.
 pub const DEFAULT_PATH: &str = "/etc/marbre/marbre.toml";
@@ -136,7 +140,7 @@ impl TargetConfig {
     /// How the objects of a database are locked here. `None` where they are not.
     pub fn lock_term(&self, database: &Database) -> Option<LockTerm> {
         let lock = self.lock?;
-        let retained = database.retention.as_ref().and_then(|retention| lock::span(&retention.policy));
+        let retained = database.retention.as_ref().and_then(|retention| object_lock::span(&retention.policy));
         // One of the two is there: a configuration without them is refused.
         let keep = lock.keep.or(retained).unwrap_or_default();
         Some(LockTerm { mode: lock.mode, epoch: database.epoch, keep })
@@ -254,6 +258,16 @@ pub enum Source {
         /// Its file.
         path: PathBuf,
     },
+}
+
+impl Source {
+    /// The engine that reads it.
+    pub fn engine(&self) -> EngineKind {
+        match self {
+            Self::Postgres { .. } => EngineKind::Postgres,
+            Self::Sqlite { .. } => EngineKind::Sqlite,
+        }
+    }
 }
 
 impl Config {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::reader::Section;
-use super::report::Complaint;
 use super::{forms, lines};
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
 
 const FORM: &str = "an age recipient: \"age1…\", or \"age1<plugin>1…\" for hardware keys";
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
-use super::reader::Section;
-use super::report::Complaint;
 use super::{Retention, forms};
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
 use crate::model::retention::Policy;
 
 const DEFAULT_MAX_DELETE: usize = 50;

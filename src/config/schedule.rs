@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use super::forms;
-use super::reader::Section;
-use super::report::Complaint;
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
 use crate::model::job::JobKind;
 use crate::model::schedule::{ACCEPTED, Schedule};
 use crate::model::stage::Stage;

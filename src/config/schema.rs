@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::reader::{Document, Family, Section};
-use super::report::{Complaint, Report};
-use super::secret::Secret;
+use super::names::table_name;
 use super::{
-    Config, Database, DrillKey, Publisher, Source, TargetConfig, alerts, checks, drills, forms, recipients,
-    retention, schedule, signers, targets, web,
+    Config, Database, DrillKey, Publisher, Source, TargetConfig, alerts, checks, drills, engines, forms,
+    recipients, retention, schedule, signers, targets, web,
 };
+use crate::config::complaint::{Complaint, Report};
+use crate::config::section::{Document, Family, Section};
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
 
 const MIB: u64 = 1024 * 1024;
@@ -23,7 +23,6 @@ const DEFAULT_SPOOL_LIMIT: u64 = 2048 * MIB;
 const MIN_SPOOL_LIMIT: u64 = 64 * MIB;
 const DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 const MAX_JOBS: u64 = 64;
-const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_SPOOL_WAIT: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_PARALLEL_JOBS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
@@ -123,14 +122,6 @@ fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publi
     Some(Publisher { name: name?, recipients: recipients?, signers })
 }
 
-/// The name of a table as an identifier.
-pub(super) fn table_name<T>(name: &str, section: &Section<'_>) -> Option<T>
-where
-    T: std::str::FromStr<Err = crate::model::id::InvalidId>,
-{
-    name.parse().map_err(|e| section.refuse_self(forms::invalid_id(&e))).ok()
-}
-
 type Ordered<T> = ((usize, usize), T);
 
 fn database(
@@ -146,8 +137,8 @@ fn database(
         publishers.must_have("publisher", &forms::text(value)?)?;
         forms::id(value)
     });
-    let engine = engine(section);
-    let source = source(section, engine, base);
+    let engine = engines::engine(section);
+    let source = engines::source(section, engine, base);
     let names = target_names(section, targets);
     let copies = section.optional("copies", forms::amount(u64::MAX));
     let copies = copies.unwrap_or(NonZeroUsize::MIN);
@@ -221,84 +212,4 @@ fn target_names(section: &mut Section<'_>, targets: &Family<TargetConfig>) -> Op
         }
     }
     good.then_some(names)
-}
-
-const POSTGRES_KEYS: [&str; 6] =
-    ["url", "password_file", "password_env", "password_credential", "bin_dir", "lock_timeout"];
-const SQLITE_KEYS: [&str; 1] = ["path"];
-
-/// The engines, by their names in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Engine {
-    Postgres,
-    Sqlite,
-}
-
-fn engine(section: &mut Section<'_>) -> Option<Engine> {
-    section.required("engine", "engine = \"postgres\"", |value| {
-        let accepted = "\"postgres\" or \"sqlite\"";
-        match forms::text(value)?.as_str() {
-            "postgres" => Ok(Engine::Postgres),
-            "sqlite" => Ok(Engine::Sqlite),
-            other => Err(Complaint::new(format!("there is no engine {other:?}")).accepted(accepted)),
-        }
-    })
-}
-
-fn source(section: &mut Section<'_>, engine: Option<Engine>, base: &Path) -> Option<Source> {
-    match engine {
-        Some(Engine::Postgres) => {
-            foreign_keys(section, &SQLITE_KEYS, "sqlite", "postgres");
-            postgres(section, base)
-        }
-        Some(Engine::Sqlite) => {
-            foreign_keys(section, &POSTGRES_KEYS, "postgres", "sqlite");
-            let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base))?;
-            Some(Source::Sqlite { path })
-        }
-        None => {
-            // Without an engine nobody can say which of the other keys are right.
-            section.tolerate();
-            None
-        }
-    }
-}
-
-/// Refuses the keys of another engine.
-pub(super) fn foreign_keys(section: &mut Section<'_>, keys: &[&'static str], theirs: &str, engine: &str) {
-    for key in keys {
-        section.reject(key, || {
-            Complaint::new(format!("belongs to {theirs} databases, and this one is {engine}"))
-                .remedy("Remove the key, or correct `engine`.")
-        });
-    }
-}
-
-fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
-    let url = section.required("url", "url = \"postgres:///NAME\"", forms::postgres_url);
-    let password = password(section, base);
-    let bin_dir = section.optional("bin_dir", forms::path(base));
-    let lock_timeout = section.optional("lock_timeout", forms::duration);
-    Some(Source::Postgres {
-        url: url?,
-        password,
-        bin_dir,
-        lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
-    })
-}
-
-/// Where a server's password can be.
-pub(super) const PASSWORD_KEYS: [&str; 3] = ["password_file", "password_env", "password_credential"];
-
-/// Reads where the password of a server is.
-pub(super) fn password(section: &mut Section<'_>, base: &Path) -> Option<Secret> {
-    let file = section.optional("password_file", forms::secret_path(base));
-    let variable = section.optional("password_env", forms::variable_name);
-    let credential = section.optional("password_credential", forms::credential_name);
-    section.only_one(&PASSWORD_KEYS);
-    section.reject("password", || {
-        Complaint::new("a password must not stand in this file")
-            .remedy("Put it in a file that only its owner can read, and name that file with `password_file`.")
-    });
-    file.map(Secret::File).or(variable.map(Secret::Env)).or(credential.map(Secret::Credential))
 }

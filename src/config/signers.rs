@@ -5,9 +5,9 @@ use std::path::Path;
 use ssh_key::{Algorithm, PublicKey};
 use toml::de::DeValue;
 
-use super::reader::Section;
-use super::report::Complaint;
 use super::{forms, lines};
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
 
 const FORM: &str = "an Ed25519 public key: \"ssh-ed25519 AAAA…\"";
 

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
-use super::reader::{Family, Section};
-use super::report::Complaint;
-use super::schema::table_name;
+use super::names::table_name;
 use super::secret::credential_path;
 use super::{LockConfig, Retention, TargetConfig, forms};
+use crate::config::complaint::Complaint;
+use crate::config::section::{Family, Section};
 use crate::model::id::TargetName;
-use crate::model::lock::{LockMode, span};
+use crate::model::object_lock::{LockMode, span};
 use crate::model::score::Owner;
 
 /// Slower, and a server would take a transfer for one that hangs.

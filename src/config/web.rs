@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use toml::de::DeValue;
 
 use super::forms;
-use super::reader::Section;
-use super::report::Complaint;
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
 
 const LISTEN: &str = "an IP address and a port, as \"127.0.0.1:9190\" or \"[::1]:9190\", or \"none\"";
 const HOST: &str = "the name of a host, without a port, as \"backup.example\"";

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::work::Sight;
 use crate::error::{Error, Result};
-use crate::job::status::DatabaseStatus;
+use crate::health::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, Severity, first_of_each};
 use crate::model::human;
 use crate::model::id::DatabaseId;

@@ -7,8 +7,8 @@
 
 pub mod agenda;
 pub mod conditions;
-pub mod hall;
 pub mod plan;
+pub mod publish;
 pub mod supervise;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::dispatcher::Desk;
 use crate::error::Result;
-use crate::job::alerts::Desk;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 use crate::model::notice::Phase;
@@ -32,8 +32,8 @@ use crate::model::run::Ending;
 use crate::model::stage::Stage;
 use crate::state::State;
 use agenda::{Agenda, Pending};
-use hall::Board;
 use plan::Plan;
+use publish::Board;
 use supervise::Progress;
 use work::{Clock, Order, Sight, Work};
 
@@ -310,7 +310,7 @@ impl Daemon {
         let order = &running.order;
         let run = ended.map(|(_, ended)| ended.run).unwrap_or_else(|e| {
             let e = crate::Error::internal("the job died of a bug in marbre").cause(e);
-            crate::job::findings::failed(
+            crate::health::findings::failed(
                 &order.database,
                 order.kind,
                 running.progress.stage().map(Stage::word),

@@ -10,10 +10,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::work::{Order, Work};
-use crate::engine::LoadObserver;
 use crate::error::{Error, ErrorKind};
-use crate::job::{Observer, findings};
+use crate::health::findings;
 use crate::model::human;
+use crate::model::observer::LoadObserver;
+use crate::model::observer::Observer;
 use crate::model::run::{Ending, Run};
 use crate::model::stage::Stage;
 

@@ -15,12 +15,13 @@ use super::plan::{Plan, Planned};
 use super::supervise::Limits;
 use super::work::{Clock, Order, Sight, Work};
 use super::*;
+use crate::alert::dispatcher::{DeskSettings, RoutedChannel};
 use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
 use crate::error::{Error, ErrorKind};
-use crate::job::alerts::{DeskSettings, RoutedChannel};
-use crate::job::{Observer, findings};
+use crate::health::findings;
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::incident::Policy;
+use crate::model::observer::Observer;
 use crate::model::route::{Audience, Role, Route};
 use crate::model::run::{Numbers, Run};
 use crate::model::stage::Stage;
@@ -260,7 +261,7 @@ impl Host {
             reload: Box::new(|| Err(Error::new(ErrorKind::Config, "the new file is bad"))),
             requests,
             herald: Arc::new(Quiet),
-            board: tokio::sync::watch::channel(Arc::new(hall::nothing_yet(&[], self.clock.now()))).0,
+            board: tokio::sync::watch::channel(Arc::new(publish::nothing_yet(&[], self.clock.now()))).0,
             trouble: None,
         };
         (Daemon::new(parts).unwrap(), sender)

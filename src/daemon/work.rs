@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::job::Observer;
-use crate::job::status::DatabaseStatus;
+use crate::health::status::DatabaseStatus;
 use crate::model::condition::Condition;
 use crate::model::id::DatabaseId;
 use crate::model::incident::Unknown;
 use crate::model::job::JobKind;
+use crate::model::observer::Observer;
 use crate::model::run::Run;
 
 /// One run of one job.

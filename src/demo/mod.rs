@@ -5,6 +5,7 @@
 
 mod names;
 mod night;
+mod plans;
 mod population;
 mod random;
 mod writer;

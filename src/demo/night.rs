@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::population::TODAY;
+use super::plans::TODAY;
 use super::writer::Writer;
 use crate::error::{Result, ResultExt};
 

@@ -3,7 +3,7 @@
 use rusqlite::{Statement, Transaction, params};
 
 use super::names::{FAMILIES, MEN, SECOND_LINES, STREETS, TOWNS, WOMEN};
-use super::population::{PLANS, TODAY};
+use super::plans::{PLANS, TODAY};
 use super::random::Random;
 
 /// At most so many of a subscription's latest payments are kept in the table; older ones were archived.

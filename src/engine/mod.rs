@@ -5,6 +5,7 @@
 //! streams from a [`StreamSource`] in the order that suits its database.
 
 pub mod postgres;
+pub mod registry;
 pub mod scratch;
 pub mod sqlite;
 
@@ -14,35 +15,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::model::check::Check;
 use crate::model::id::SnapshotId;
-use crate::model::stage::Stage;
-use crate::repository::manifest::{Manifest, RowDigest, SourceFacts, StreamKind, TableId, TableProof};
-
-/// One thing that was looked at before work starts, as `doctor` prints it.
-#[derive(Debug, Clone)]
-pub struct Check {
-    /// What was looked at, e.g. "pg_dump version".
-    pub name: String,
-    /// How it is.
-    pub state: CheckState,
-    /// What was found, e.g. "15.20, server 15.20".
-    pub found: String,
-    /// What to do, for everything that is not ok.
-    pub remedy: Option<String>,
-}
-
-/// The result of a [`Check`]. A check that could not be made is `Skipped`, never `Ok`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckState {
-    /// As it should be.
-    Ok,
-    /// Works, but should be better.
-    Warn,
-    /// Snapshots will fail.
-    Fail,
-    /// Could not be looked at.
-    Skipped,
-}
+use crate::model::observer::LoadObserver;
+use crate::model::stream::Contents;
+use crate::model::stream::{SourceFacts, StreamKind};
+use crate::model::table::{RowDigest, TableId, TableProof};
 
 /// The code that can read one database.
 #[async_trait]
@@ -92,7 +70,7 @@ pub struct Neighbours {
 /// A stream that a view offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamPlan {
-    /// Its name in the manifest, unique within the snapshot (e.g. `schema.dump`, `rows/0001`).
+    /// Its name in the contents, unique within the snapshot (e.g. `schema.dump`, `rows/0001`).
     pub name: String,
     /// What identifies the same stream in another snapshot of this database: reuse of older data looks
     /// for it. Must change when the bytes would be cut or written differently (e.g. other columns).
@@ -157,10 +135,10 @@ impl StreamSender {
 }
 
 /// Where a loader gets a snapshot's streams from. What comes out is verified: an error item ends a
-/// stream whose bytes are not those of the manifest, at the latest at its end.
+/// stream whose bytes are not those of the contents, at the latest at its end.
 #[async_trait]
 pub trait StreamSource: Send + Sync {
-    /// Opens one stream by its name in the manifest.
+    /// Opens one stream by its name in the contents.
     async fn open(&self, name: &str) -> Result<StreamReceiver>;
 }
 
@@ -211,14 +189,6 @@ pub struct LoadOptions {
     pub jobs: usize,
 }
 
-/// Receives what happens during a load: stages as they start, and bytes as they go in.
-pub trait LoadObserver: Send + Sync {
-    /// A stage starts; the stage before it has ended.
-    fn stage(&self, stage: Stage);
-    /// So many more bytes went in.
-    fn bytes(&self, n: u64);
-}
-
 /// What a load did.
 #[derive(Debug, Clone, Default)]
 pub struct LoadReport {
@@ -252,10 +222,10 @@ impl TableComparison {
     }
 }
 
-/// What was found when a loaded database was held against its manifest.
+/// What was found when a loaded database was held against its contents.
 #[derive(Debug, Clone, Default)]
 pub struct Comparison {
-    /// Every table of the manifest.
+    /// Every table of the contents.
     pub tables: Vec<TableComparison>,
     /// Every type of object: (type, expected, found).
     pub inventory: Vec<(String, u64, u64)>,
@@ -285,21 +255,21 @@ pub trait Loader: Send + Sync {
     fn describe(&self) -> String;
 
     /// What is there now. Changes nothing. Also refuses what cannot work (server too old, missing tools).
-    async fn inspect(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Destination>;
+    async fn inspect(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Destination>;
 
     /// Loads the snapshot. The destination is marked incomplete before anything is put in it, and stays
     /// marked until [`Loader::finish`]. What [`Loader::inspect`] called incomplete is cleared first.
     async fn load(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         streams: &dyn StreamSource,
         options: &LoadOptions,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport>;
 
-    /// Holds the loaded database against the manifest. The destination may still be marked.
-    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison>;
+    /// Holds the loaded database against the contents. The destination may still be marked.
+    async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison>;
 
     /// Takes the mark away: the restore is complete.
     async fn finish(&self) -> Result<()>;

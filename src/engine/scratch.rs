@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Check, Loader};
+use super::Loader;
 use crate::error::Result;
-use crate::repository::manifest::Manifest;
+use crate::model::check::Check;
+use crate::model::stream::Contents;
 
 /// Makes throwaway places for snapshots of one engine.
 #[async_trait]
@@ -23,7 +24,7 @@ pub trait ScratchHost: Send + Sync {
     /// and whose parent does. After an error nothing is left but what [`ScratchHost::sweep`] of that folder takes away.
     async fn start(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         folder: &Path,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Scratch>>;
@@ -57,7 +58,7 @@ pub trait Scratch: Send + Sync {
 
     /// Does this damage to the restored database, and says what was done, naming no data. Fails with kind
     /// `Preflight` where the database has nothing that could be damaged so.
-    async fn damage(&self, damage: Damage, manifest: &Manifest, cancel: &CancellationToken)
+    async fn damage(&self, damage: Damage, contents: &Contents, cancel: &CancellationToken)
     -> Result<String>;
 
     /// The last serious thing that the place says about itself (a full disk, a crash), for an error that does not say

@@ -7,12 +7,13 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::job::catalog::{Catalog, Entry, Reader};
-use crate::job::drills::{DrillCatalog, DrillSummary};
 use crate::job::restore::open::{Wanted, choose};
-use crate::job::{Observer, status};
 use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::level::Levels;
+use crate::model::observer::Observer;
+use crate::repository::catalog::{Catalog, Entry};
+use crate::repository::drill_catalog::{DrillCatalog, DrillSummary};
+use crate::repository::reader::Reader;
 use crate::repository::receipt::{ObjectRef, Receipt};
 
 /// What `list --json` prints for one database.
@@ -110,7 +111,8 @@ pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<Lis
         catalog.unreachable.iter().map(|(name, e)| format!("target {name} cannot be reached: {e}")).collect();
     problems.extend(catalog.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
     problems.extend(
-        status::chain_breaks(&catalog, seen.map(|h| (h.sequence, h.hash)))
+        catalog
+            .certain_breaks(seen.map(|h| (h.sequence, h.hash)))
             .iter()
             .map(|b| format!("the chain of receipts is broken: {b}")),
     );
@@ -148,7 +150,7 @@ pub async fn show(
         streams: receipt.streams,
         recipients: receipt.recipients,
         objects: receipt.objects,
-        chain: status::chain_breaks(&catalog, None).iter().map(ToString::to_string).collect(),
+        chain: catalog.certain_breaks(None).iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -170,7 +172,7 @@ fn listed(
 ) -> Result<Listed> {
     let receipt = &entry.receipt;
     let at = |name: &TargetName| -> Result<ListedTarget> {
-        let levels = status::levels(reader, catalog, drills, &receipt.snapshot, name)?;
+        let levels = reader.levels(catalog, drills, &receipt.snapshot, name)?;
         Ok(ListedTarget { name: name.clone(), levels })
     };
     let here = reader.targets.iter().map(|t| &t.name).filter(|name| entry.targets.contains(*name));
@@ -199,7 +201,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::job::testing::{Repository, Silent, named};
-    use crate::target::memory::MemoryTarget;
+    use crate::targets::memory::MemoryTarget;
 
     #[tokio::test]
     async fn lists_and_shows_what_the_receipts_say() {

@@ -9,20 +9,21 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::LoadObserver;
 use crate::engine::sqlite::SqliteEngine;
-use crate::job::epoch_keys::KeyPolicy;
+use crate::job::key_policy::KeyPolicy;
 use crate::job::snapshot::{SnapshotJob, SnapshotReport};
-use crate::job::{NamedTarget, Observer};
 use crate::keys::{Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId};
+use crate::model::object::{ObjectKey, VersionId};
+use crate::model::observer::LoadObserver;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::receipt::{ObjectRef, Receipt};
+use crate::repository::remembered::Remembered as _;
 use crate::state::State;
-use crate::target::memory::MemoryTarget;
-use crate::target::{
-    ObjectInfo, ObjectKey, ObjectStream, PutOutcome, Target, TargetError, TargetExt, Upload, VersionId,
-};
+use crate::targets::NamedTarget;
+use crate::targets::memory::MemoryTarget;
+use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetExt, Upload};
 
 /// An observer that hears nothing.
 pub(crate) struct Silent;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::id::TargetName;
-use crate::model::lock::LockMode;
+use crate::model::object_lock::LockMode;
 
 /// How old a probe may be before it proves nothing any more.
 pub const FRESH: SignedDuration = SignedDuration::from_hours(30 * 24);

@@ -14,7 +14,7 @@ const WINDOW: u64 = 16 * 1024;
 /// A unit as it is remembered: its keyed hash and its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
-    /// [`crate::pack::hash::row_hash`] of the whole unit.
+    /// [`crate::model::row_hash::row_hash`] of the whole unit.
     pub hash: u128,
     /// Its length in bytes.
     pub length: u32,

@@ -2,9 +2,7 @@
 //! goes into packs. No target, no network, no async runtime.
 
 pub mod delta;
-pub mod hash;
 pub mod padme;
 pub mod reader;
 pub mod stream;
-pub mod unit;
 pub mod writer;

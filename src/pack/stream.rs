@@ -6,11 +6,11 @@ use std::io::{self, Read, Write};
 use sha2::Digest;
 
 use crate::model::id::Sha256;
+use crate::model::row_hash::{DigestSum, row_hash, without_line_feed};
+use crate::model::stream::StreamKind;
+use crate::model::unit::{CutError, Cutter};
 use crate::pack::delta::{Matcher, Order, Unit};
-use crate::pack::hash::{DigestSum, row_hash, without_line_feed};
-use crate::pack::unit::{CutError, Cutter};
 use crate::pack::writer::{FRAME, LEVEL};
-use crate::repository::manifest::StreamKind;
 
 /// A run of old data shorter than this is packed again: an extent and a jump on restore cost more.
 const SHORTEST_REUSE: u64 = 1024;

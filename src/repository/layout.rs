@@ -2,8 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
-use crate::repository::receipt::Receipt;
-use crate::target::ObjectKey;
+use crate::model::object::ObjectKey;
 
 /// Key of an object, relative to its database, e.g. `receipts/20261122T020000Z-1f3a9c4e.json`.
 pub type RelativeKey = String;
@@ -90,11 +89,6 @@ fn split<'k>(key: &'k ObjectKey, wanted: &str) -> Option<(DatabaseId, &'k str)> 
     let database = parts.next()?.parse().ok()?;
     let (folder, file) = (parts.next()?, parts.next()?);
     (folder == wanted && parts.next().is_none()).then_some((DatabaseId { publisher, database }, file))
-}
-
-/// The database of a receipt.
-pub fn database(receipt: &Receipt) -> DatabaseId {
-    DatabaseId { publisher: receipt.publisher.clone(), database: receipt.database.clone() }
 }
 
 /// The full key of something relative to its database. Fails only for a relative key that came from

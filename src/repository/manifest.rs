@@ -1,11 +1,11 @@
 //! The manifest: the encrypted description of a snapshot (see `docs/FORMAT.md`).
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
+use crate::model::stream::{Contents, SourceFacts, StreamFacts, StreamKind};
+use crate::model::table::TableProof;
 
 /// The version of the format that this code writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -33,6 +33,31 @@ pub struct Manifest {
     pub streams: Vec<StreamEntry>,
 }
 
+impl Manifest {
+    /// What engines need to know of it. Fails where the row key is not one.
+    pub fn contents(&self) -> Result<Contents> {
+        let mut row_key = [0; 32];
+        hex::decode_to_slice(&self.row_key, &mut row_key).map_err(|_| {
+            Error::verification(format!(
+                "the row key of snapshot {} is not 64 hexadecimal digits",
+                self.snapshot
+            ))
+        })?;
+        let stream = |entry: &StreamEntry| StreamFacts {
+            name: entry.name.clone(),
+            kind: entry.kind,
+            length: entry.length,
+            tables: entry.tables.clone(),
+        };
+        Ok(Contents {
+            snapshot: self.snapshot.clone(),
+            source: self.source.clone(),
+            row_key,
+            streams: self.streams.iter().map(stream).collect(),
+        })
+    }
+}
+
 /// A pack of this snapshot's epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackRef {
@@ -40,40 +65,6 @@ pub struct PackRef {
     pub sha256: Sha256,
     /// Size of the ciphertext in bytes.
     pub size: u64,
-}
-
-/// What the engine says about the source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceFacts {
-    /// `postgres`, `sqlite`, …
-    pub engine: String,
-    /// The server's own version, e.g. `15.20`.
-    pub version: String,
-    /// The instant whose state the snapshot holds.
-    pub consistent_at: Timestamp,
-    /// The same as the engine knows it (an LSN, a binlog position, a change counter), or empty.
-    pub consistency_point: String,
-    /// The settings under which rows became text (encoding, time zone, date style, …).
-    pub settings: BTreeMap<String, String>,
-    /// How many objects of each type the database has (`table`, `index`, `function`, …).
-    pub inventory: BTreeMap<String, u64>,
-    /// What only this engine understands.
-    pub details: serde_json::Value,
-}
-
-/// How a stream is cut into units, which are hashed and compared with the previous snapshot's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StreamKind {
-    /// Rows as lines: each unit ends with a line feed, and holds no other.
-    Rows,
-    /// Pages of one size: the length of the stream is a multiple of it.
-    Pages {
-        /// Bytes per page, a power of two from 512 to 65536.
-        page_size: u32,
-    },
-    /// Anything else.
-    Bytes,
 }
 
 /// One stream of a snapshot.
@@ -115,66 +106,5 @@ impl From<(u32, u64, u64)> for Extent {
 impl From<Extent> for (u32, u64, u64) {
     fn from(e: Extent) -> Self {
         (e.pack, e.offset, e.length)
-    }
-}
-
-/// A table's identity and the proof that a restored one equals it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableProof {
-    /// Which table.
-    #[serde(flatten)]
-    pub table: TableId,
-    /// The columns of a row's text, in order.
-    pub columns: Vec<String>,
-    /// The columns that order the rows; empty for a table without a key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub key: Vec<String>,
-    /// Number of rows.
-    pub rows: u64,
-    /// Sum modulo 2^128 of the rows' keyed hashes: 32 hexadecimal digits.
-    pub digest: RowDigest,
-}
-
-/// A table's name: `schema` is empty for engines without schemas.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TableId {
-    /// Schema, or empty.
-    pub schema: String,
-    /// Table.
-    pub table: String,
-}
-
-impl std::fmt::Display for TableId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.schema.is_empty() {
-            write!(f, "{}", self.table.escape_debug())
-        } else {
-            write!(f, "{}.{}", self.schema.escape_debug(), self.table.escape_debug())
-        }
-    }
-}
-
-/// An order-independent digest of rows: the sum modulo 2^128 of their keyed 128-bit hashes.
-/// The hash is BLAKE3 in keyed mode over the row's bytes (a row of text without its line feed),
-/// its first 16 bytes read as a little-endian integer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RowDigest(pub u128);
-
-impl From<RowDigest> for String {
-    fn from(d: RowDigest) -> String {
-        format!("{:032x}", d.0)
-    }
-}
-
-impl TryFrom<String> for RowDigest {
-    type Error = String;
-
-    fn try_from(s: String) -> Result<Self, String> {
-        if s.len() == 32 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            u128::from_str_radix(&s, 16).map(Self).map_err(|e| e.to_string())
-        } else {
-            Err(format!("row digest {s:?} is not 32 lowercase hexadecimal digits"))
-        }
     }
 }

@@ -119,6 +119,11 @@ impl Receipt {
         }
     }
 
+    /// The database that it is of.
+    pub fn database_id(&self) -> DatabaseId {
+        DatabaseId { publisher: self.publisher.clone(), database: self.database.clone() }
+    }
+
     /// The object with this relative key.
     pub fn object(&self, key: &str) -> Option<&ObjectRef> {
         self.objects.binary_search_by(|o| o.key.as_str().cmp(key)).ok().map(|i| &self.objects[i])

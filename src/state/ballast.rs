@@ -10,8 +10,8 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::fs::FallocateFlags;
 
 use super::State;
-use crate::disk::free;
 use crate::error::{Result, ResultExt};
+use crate::system::disk::free;
 
 const FILE: &str = "ballast";
 /// How much is kept.

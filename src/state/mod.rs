@@ -2,21 +2,23 @@
 //! next snapshot is a full one, and receipts are read from the targets again.
 
 mod ballast;
-mod drills;
+mod baseline;
 mod epoch_keys;
 mod guarantees;
 mod incidents;
+mod migrations;
 mod outbox;
 mod proofs;
-mod prunes;
+mod records;
 mod runs;
-mod schema;
 mod slots;
+mod unneeded;
 
-pub use drills::Baseline;
+pub use baseline::Baseline;
 pub use outbox::{ChannelHealth, Copy, Post, Waiting, Which};
-pub use prunes::Waited;
+pub use records::{SavedDrill, SavedReceipt, SavedRecord};
 pub use slots::{DIED, Opened, Scheduled, SlotRecord, Slots};
+pub use unneeded::Waited;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +28,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
-use crate::repository::receipt::SignedReceipt;
-use crate::target::{ObjectKey, VersionId};
+use crate::model::object::{ObjectKey, VersionId};
 
 const FILE: &str = "state.sqlite";
 
@@ -85,7 +86,7 @@ impl State {
         };
         let connection = Connection::open(&path).map_err(unusable)?;
         restrict(&path)?;
-        schema::prepare(&connection).map_err(unusable)?;
+        migrations::prepare(&connection).map_err(unusable)?;
         Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -152,7 +153,7 @@ impl State {
     }
 
     /// Remembers the current epoch and the newest receipt together, once a snapshot is stored.
-    pub fn commit(&self, database: &DatabaseId, epoch: &EpochState, receipt: &SignedReceipt) -> Result<()> {
+    pub fn commit(&self, database: &DatabaseId, epoch: &EpochState, receipt: &SavedReceipt) -> Result<()> {
         let mut db = self.db();
         let change = |db: &mut Connection| -> rusqlite::Result<()> {
             let transaction = db.transaction()?;
@@ -170,64 +171,10 @@ impl State {
                     recipients.join(" ")
                 ],
             )?;
-            save_receipt(&transaction, database, receipt)?;
+            records::save_receipt(&transaction, database, receipt)?;
             transaction.commit()
         };
         change(&mut db).or_internal("save the snapshot in the state")
-    }
-
-    /// Remembers a receipt whose signature was checked.
-    pub fn remember_receipt(&self, database: &DatabaseId, receipt: &SignedReceipt) -> Result<()> {
-        save_receipt(&self.db(), database, receipt).or_internal("save a receipt in the state")
-    }
-
-    /// A receipt seen before: its bytes, signature and signer.
-    pub fn receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SignedReceipt>> {
-        let row = self
-            .db()
-            .query_row(
-                "SELECT body, signature, signer FROM receipt WHERE database = ?1 AND snapshot = ?2",
-                [database.to_string(), snapshot.to_string()],
-                |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)),
-            )
-            .optional()
-            .or_internal("read a receipt from the state")?;
-        row.map(|(bytes, signature, signer)| {
-            let receipt = crate::repository::receipt::Receipt::parse(&bytes, database, snapshot)?;
-            Ok(SignedReceipt { receipt, bytes, signature, signer })
-        })
-        .transpose()
-    }
-
-    /// The newest receipt ever seen.
-    pub fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
-        let row = self
-            .db()
-            .query_row(
-                "SELECT sequence, hash, snapshot FROM receipt WHERE database = ?1 ORDER BY sequence DESC LIMIT 1",
-                [database.to_string()],
-                |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)),
-            )
-            .optional()
-            .or_internal("read the head of the chain from the state")?;
-        row.map(|(sequence, hash, snapshot)| {
-            Ok(Head { sequence: sequence.unsigned_abs(), hash: parse(&hash)?, snapshot: parse(&snapshot)? })
-        })
-        .transpose()
-    }
-
-    /// The place in the chain of the newest known snapshot of an epoch.
-    pub fn newest_of_epoch(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<u64>> {
-        let newest: Option<i64> = self
-            .db()
-            .query_row(
-                "SELECT max(sequence) FROM receipt
-                 WHERE database = ?1 AND json_extract(CAST(body AS TEXT), '$.epoch') = ?2",
-                [database.to_string().as_str(), epoch.as_str()],
-                |r| r.get(0),
-            )
-            .or_internal("read the snapshots of an epoch from the state")?;
-        Ok(newest.map(i64::unsigned_abs))
     }
 
     /// Packs that failed a check: the next snapshot does not refer to them.
@@ -280,23 +227,6 @@ impl State {
 /// Proofs are remembered to the second.
 fn whole_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn save_receipt(db: &Connection, database: &DatabaseId, receipt: &SignedReceipt) -> rusqlite::Result<()> {
-    db.execute(
-        "INSERT OR REPLACE INTO receipt (database, snapshot, sequence, hash, body, signature, signer)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
-            database.to_string(),
-            receipt.receipt.snapshot.as_str(),
-            i64::try_from(receipt.receipt.sequence).unwrap_or(i64::MAX),
-            receipt.hash().to_string(),
-            receipt.bytes,
-            receipt.signature,
-            receipt.signer
-        ],
-    )
-    .map(drop)
 }
 
 /// Makes a folder, and those above it, that only this user can enter.

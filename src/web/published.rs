@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::jobs::JobFigures;
-use crate::job::status::DatabaseStatus;
+use crate::health::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::id::DatabaseId;
 use crate::model::job::JobKind;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marbre::alert::Channel;
-use marbre::alert::email::{Email, EmailSettings, Encryption};
+use marbre::alert::channels::email::{Email, EmailSettings, Encryption};
+use marbre::alert::channels::webhook::{Shape, Webhook};
+use marbre::alert::dispatcher::{Desk, DeskSettings, RoutedChannel};
 use marbre::alert::http::HttpSettings;
-use marbre::alert::webhook::{Shape, Webhook};
-use marbre::job::alerts::{Desk, DeskSettings, RoutedChannel};
 use marbre::model::condition::{Condition, ConditionKind, Severity};
 use marbre::model::incident::Policy;
 use marbre::model::route::{Audience, Role, Route};

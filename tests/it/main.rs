@@ -1,7 +1,6 @@
 //! The integration tests, in one binary: real servers, the real program, whole journeys.
 
 mod alerts;
-mod architecture;
 mod daemon;
 mod drills;
 mod facts;

@@ -1,4 +1,4 @@
-//! The contract of [`marbre::target::Target`], held against every adapter.
+//! The contract of [`marbre::targets::Target`], held against every adapter.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use marbre::model::id::Sha256;
-use marbre::target::directory::DirectoryTarget;
-use marbre::target::memory::MemoryTarget;
-use marbre::target::retry::{Retry, RetryPolicy};
-use marbre::target::s3::{S3Target, S3Timeouts};
-use marbre::target::{
-    Expected, Fetched, ObjectKey, PutOutcome, Target, TargetError, TargetErrorKind as Kind, TargetExt, Upload,
+use marbre::model::object::ObjectKey;
+use marbre::targets::directory::DirectoryTarget;
+use marbre::targets::memory::MemoryTarget;
+use marbre::targets::s3::{S3Target, S3Timeouts};
+use marbre::targets::wrapper::retry::{Retry, RetryPolicy};
+use marbre::targets::{
+    Expected, Fetched, PutOutcome, Target, TargetError, TargetErrorKind as Kind, TargetExt, Upload,
 };
 use tokio_util::sync::CancellationToken;
 

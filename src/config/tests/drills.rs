@@ -1,7 +1,7 @@
 //! Drills, checks and signers.
 
 use super::*;
-use crate::model::check::Rule;
+use crate::model::drill_check::Rule;
 
 const SIGNER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bd4Ylj7Q/3NNe6lNUXS/jE0fjxA28MpjOA3Rt7Sfk";
 

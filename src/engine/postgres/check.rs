@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::catalog;
 use super::connect::{Connector, Session};
 use super::tools::Tools;
 use super::version::NEWEST_SERVER;
-use crate::engine::{Check, CheckState};
+use crate::engine::postgres::relations;
 use crate::error::{Error, Result};
+use crate::model::check::{Check, CheckState};
 
 /// One check.
 pub fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<String>) -> Check {
@@ -91,10 +91,10 @@ fn server(session: &Session) -> Check {
 }
 
 async fn rights(connector: &Connector, session: &Session) -> Result<Check> {
-    let tables = catalog::tables(session).await?;
-    let missing = catalog::missing_rights(session, &tables, connector.user()).await?;
+    let tables = relations::tables(session).await?;
+    let missing = relations::missing_rights(session, &tables, connector.user()).await?;
     if !missing.is_empty() {
-        return Ok(fail("rights", &catalog::rights_error(&missing, connector.user())));
+        return Ok(fail("rights", &relations::rights_error(&missing, connector.user())));
     }
     Ok(ok("rights", format!("all of {} tables can be read", tables.len())))
 }

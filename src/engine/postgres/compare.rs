@@ -1,4 +1,4 @@
-//! Holding a loaded database against its manifest.
+//! Holding a loaded database against its contents.
 
 use std::collections::BTreeSet;
 
@@ -7,26 +7,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session};
 use super::details::Details;
-use super::{catalog, definitions, inventory, rows};
+use super::{definitions, inventory, rows};
+use crate::engine::postgres::relations;
 use crate::engine::{Comparison, TableComparison};
-use crate::error::{Result, ResultExt};
-use crate::repository::manifest::{Manifest, RowDigest, TableProof};
+use crate::error::Result;
+use crate::model::stream::Contents;
+use crate::model::table::{RowDigest, TableProof};
 
 /// Compares all tables, the inventory, sequences and large objects.
 pub async fn compare(
     connector: &Connector,
     session: &Session,
-    manifest: &Manifest,
+    contents: &Contents,
     details: &Details,
     superuser: bool,
     jobs: usize,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
-    let mut row_key = [0; 32];
-    hex::decode_to_slice(&manifest.row_key, &mut row_key).or_internal("read the manifest's row key")?;
-    let here: BTreeSet<_> = catalog::tables(session).await?.into_iter().map(|table| table.id).collect();
+    let here: BTreeSet<_> = relations::tables(session).await?.into_iter().map(|table| table.id).collect();
     let mut differences = Vec::new();
-    let proofs: Vec<&TableProof> = manifest.streams.iter().flat_map(|s| &s.tables).collect();
+    let proofs: Vec<&TableProof> = contents.streams.iter().flat_map(|s| &s.tables).collect();
     for proof in &proofs {
         if !here.contains(&proof.table) {
             differences.push(format!("table {} is missing", proof.table));
@@ -36,7 +36,7 @@ pub async fn compare(
         .into_iter()
         .map(|proof| {
             let there = here.contains(&proof.table);
-            compare_table(connector, manifest, details, proof, there, &row_key, cancel)
+            compare_table(connector, contents, details, proof, there, &contents.row_key, cancel)
         })
         .collect();
     let mut tables: Vec<TableComparison> =
@@ -46,13 +46,13 @@ pub async fn compare(
     differences.extend(sequences(session, details).await?);
     differences.extend(large_objects(session, details).await?);
     let (defined, excused) = defined(session, details, superuser).await?;
-    let inventory = objects(session, manifest, superuser).await?;
+    let inventory = objects(session, contents, superuser).await?;
     Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
 
 async fn compare_table(
     connector: &Connector,
-    manifest: &Manifest,
+    contents: &Contents,
     details: &Details,
     proof: &TableProof,
     there: bool,
@@ -63,7 +63,7 @@ async fn compare_table(
     let condition = config.map_or("", |config| config.condition.as_str());
     let (rows, digest) = if there {
         let session = connector.connect(cancel).await?;
-        rows::apply(&session, &manifest.source.settings).await?;
+        rows::apply(&session, &contents.source.settings).await?;
         let sql = rows::copy_out(&proof.table, &proof.columns, &[], condition);
         rows::digest(&session, &sql, row_key, cancel).await.map_err(|e| e.context(&proof.table))?
     } else {
@@ -97,9 +97,9 @@ fn gather(tables: &mut [TableComparison], details: &Details) {
     }
 }
 
-async fn objects(session: &Session, manifest: &Manifest, superuser: bool) -> Result<Vec<(String, u64, u64)>> {
+async fn objects(session: &Session, contents: &Contents, superuser: bool) -> Result<Vec<(String, u64, u64)>> {
     let found = inventory::count(session).await?;
-    let expected = &manifest.source.inventory;
+    let expected = &contents.source.inventory;
     let types: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
     Ok(types
         .into_iter()
@@ -139,11 +139,11 @@ async fn defined(
 }
 
 async fn sequences(session: &Session, details: &Details) -> Result<Vec<String>> {
-    let found = catalog::sequences(session).await?;
+    let found = relations::sequences(session).await?;
     let mut differences = Vec::new();
     for expected in &details.sequences {
         let name = format!("sequence {}.{}", expected.schema.escape_debug(), expected.name.escape_debug());
-        let same = |s: &&catalog::Sequence| s.schema == expected.schema && s.name == expected.name;
+        let same = |s: &&relations::Sequence| s.schema == expected.schema && s.name == expected.name;
         match found.iter().find(same) {
             None => differences.push(format!("{name} is missing")),
             Some(found) if found == expected => {}
@@ -158,7 +158,7 @@ async fn sequences(session: &Session, details: &Details) -> Result<Vec<String>> 
 
 async fn large_objects(session: &Session, details: &Details) -> Result<Vec<String>> {
     let expected = &details.large_objects;
-    let found = catalog::large_objects(session).await?;
+    let found = relations::large_objects(session).await?;
     if found.count != expected.count {
         return Ok(vec![format!("{} large objects, not {}", found.count, expected.count)]);
     }
@@ -176,8 +176,8 @@ async fn large_objects(session: &Session, details: &Details) -> Result<Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::postgres::catalog::Scattered;
-    use crate::repository::manifest::TableId;
+    use crate::engine::postgres::relations::Scattered;
+    use crate::model::table::TableId;
 
     fn table(name: &str) -> TableId {
         TableId { schema: "s".into(), table: name.into() }

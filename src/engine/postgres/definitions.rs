@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::OWN_SCHEMA;
 use super::connect::Session;
 use super::inventory::{DUMPED_INDEX, in_schema, on_relation, own, relations};
 use super::normal::normal;
+use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 use crate::model::id::Sha256;
 

@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{ConfigTable, LargeObjects, Scattered, Sequence};
 use super::connect::Session;
 use super::definitions::Definitions;
 use super::globals::Globals;
+use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
-use crate::repository::manifest::{Manifest, TableId};
+use crate::model::stream::Contents;
+use crate::model::table::TableId;
 
-/// `source.details` of the manifest.
+/// `source.details` of the contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     /// Version of `pg_dump`.
@@ -55,16 +56,16 @@ impl Details {
         Some(&scattered.root)
     }
 
-    /// Those of a manifest.
-    pub fn of(manifest: &Manifest) -> Result<Self> {
-        if manifest.source.engine != super::NAME {
+    /// Those of a contents.
+    pub fn of(contents: &Contents) -> Result<Self> {
+        if contents.source.engine != super::NAME {
             return Err(Error::preflight(format!(
                 "a snapshot of {} cannot be loaded into postgres",
-                manifest.source.engine
+                contents.source.engine
             ))
             .remedy("Give a destination of the same kind as the source."));
         }
-        serde_json::from_value(manifest.source.details.clone())
+        serde_json::from_value(contents.source.details.clone())
             .or_internal("read the manifest's details of PostgreSQL")
     }
 }

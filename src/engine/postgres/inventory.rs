@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::catalog::OWN_SCHEMA;
 use super::connect::Session;
+use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 
 /// `objid` of this catalogue is not a member of an extension.

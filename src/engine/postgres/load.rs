@@ -11,15 +11,17 @@ use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
 use super::details::Details;
 use super::globals::Database;
 use super::quote::{literal, qualified};
-use super::restore::{Archive, Restore, next};
 use super::tools::Tools;
 use super::version::Version;
 use super::view::{DATA, SCHEMA};
 use super::{compare, destination, details, roles, rows};
-use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
+use crate::engine::postgres::archive::{Archive, Restore, next};
+use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, Result};
+use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
-use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
+use crate::model::stream::StreamKind;
+use crate::model::stream::{Contents, StreamFacts};
 
 /// Loads snapshots of PostgreSQL into the database that its URL names.
 pub struct PostgresLoader {
@@ -51,7 +53,7 @@ impl PostgresLoader {
     /// Makes the destination an empty database that is marked.
     async fn prepare(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         details: &Details,
         overwrite: bool,
         report: &mut LoadReport,
@@ -80,7 +82,7 @@ impl PostgresLoader {
                 destination::create(&place.server, name, source, &mut report.warnings).await?;
             }
         }
-        let mark = destination::mark(&manifest.snapshot);
+        let mark = destination::mark(&contents.snapshot);
         let sql = Database::comment_on(name, Some(&mark));
         place.server.batch(&sql, "mark the database as incomplete").await?;
         *self.comment.lock().unwrap_or_else(PoisonError::into_inner) = source.comment.clone();
@@ -101,18 +103,18 @@ impl PostgresLoader {
 
     async fn load_rows(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         details: &Details,
         streams: &dyn StreamSource,
         jobs: usize,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<u64> {
-        let tables: Vec<&StreamEntry> =
-            manifest.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
+        let tables: Vec<&StreamFacts> =
+            contents.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
         let loads: Vec<_> = tables
             .into_iter()
-            .map(|stream| self.load_table(manifest, details, stream, streams, observer, cancel))
+            .map(|stream| self.load_table(contents, details, stream, streams, observer, cancel))
             .collect();
         futures_util::stream::iter(loads)
             .buffer_unordered(jobs.max(1))
@@ -122,9 +124,9 @@ impl PostgresLoader {
 
     async fn load_table(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         details: &Details,
-        stream: &StreamEntry,
+        stream: &StreamFacts,
         streams: &dyn StreamSource,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
@@ -134,7 +136,7 @@ impl PostgresLoader {
         };
         let operation = format!("load table {}", proof.table);
         let session = self.connector.connect(cancel).await?;
-        rows::apply(&session, &manifest.source.settings).await?;
+        rows::apply(&session, &contents.source.settings).await?;
         session.batch("SET synchronous_commit = off", "set up the session").await?;
         let mut bytes = streams.open(&stream.name).await?;
         let sql = rows::copy_in(details.root_of(&proof.table).unwrap_or(&proof.table), &proof.columns);
@@ -169,16 +171,16 @@ impl PostgresLoader {
 
     async fn load_all(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         streams: &dyn StreamSource,
         options: &LoadOptions,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport> {
-        let details = Details::of(manifest)?;
+        let details = Details::of(contents)?;
         let mut report = LoadReport::default();
         observer.stage(Stage::Roles);
-        let session = self.prepare(manifest, &details, options.overwrite, &mut report, cancel).await?;
+        let session = self.prepare(contents, &details, options.overwrite, &mut report, cancel).await?;
         let tools = self.tools(&details, session.version).await?;
         report.warnings.extend(roles::create(&session, &details.globals).await?);
         let restore = Restore {
@@ -199,7 +201,7 @@ impl PostgresLoader {
         set_sequences(&session, &details).await?;
 
         observer.stage(Stage::Rows);
-        report.rows = self.load_rows(manifest, &details, streams, options.jobs, observer, cancel).await?;
+        report.rows = self.load_rows(contents, &details, streams, options.jobs, observer, cancel).await?;
 
         observer.stage(Stage::Indexes);
         let jobs = options.jobs.max(1);
@@ -213,7 +215,7 @@ impl PostgresLoader {
             () = cancel.cancelled() => return Err(Error::interrupted()),
             analyzed = session.batch("ANALYZE", "analyze the database") => analyzed?,
         }
-        report.bytes = manifest.streams.iter().map(|stream| stream.length).sum();
+        report.bytes = contents.streams.iter().map(|stream| stream.length).sum();
         Ok(report)
     }
 }
@@ -265,8 +267,8 @@ impl Loader for PostgresLoader {
         self.connector.describe()
     }
 
-    async fn inspect(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Destination> {
-        let details = Details::of(manifest)?;
+    async fn inspect(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Destination> {
+        let details = Details::of(contents)?;
         let place = destination::connect(&self.connector, cancel).await?;
         destination::refuse(&place.server, &details).await?;
         self.tools(&details, place.server.version).await?;
@@ -275,22 +277,22 @@ impl Loader for PostgresLoader {
 
     async fn load(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         streams: &dyn StreamSource,
         options: &LoadOptions,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport> {
-        let loading = self.load_all(manifest, streams, options, observer, cancel);
+        let loading = self.load_all(contents, streams, options, observer, cancel);
         interruptible(cancel, loading).await
     }
 
-    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison> {
-        let details = Details::of(manifest)?;
+    async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
+        let details = Details::of(contents)?;
         let session = self.connector.connect(cancel).await?;
         let superuser = is_superuser(&session).await?;
         let comparing =
-            compare::compare(&self.connector, &session, manifest, &details, superuser, self.jobs, cancel);
+            compare::compare(&self.connector, &session, contents, &details, superuser, self.jobs, cancel);
         interruptible(cancel, comparing).await
     }
 

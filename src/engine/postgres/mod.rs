@@ -13,8 +13,8 @@
 //! A restore gives the archives to `pg_restore` and the rows to COPY. Nothing of an archive ever goes
 //! through `psql`.
 
+mod archive;
 mod capture;
-mod catalog;
 mod check;
 mod compare;
 mod complaints;
@@ -25,16 +25,16 @@ mod details;
 mod globals;
 mod inventory;
 mod load;
-mod lock;
 mod neighbours;
 mod normal;
 mod password;
 mod quote;
-mod restore;
+mod relations;
 mod roles;
 mod rows;
 mod scratch;
-mod source;
+mod source_facts;
+mod table_locks;
 mod tls;
 mod tools;
 mod url;
@@ -53,8 +53,9 @@ pub use scratch::{PostgresScratchConfig, PostgresScratchHost};
 use self::connect::{Connector, interruptible};
 use self::tools::Tools;
 use self::view::PostgresView;
-use super::{Check, Engine, Neighbours, Place, View};
+use super::{Engine, Neighbours, Place, View};
 use crate::error::Result;
+use crate::model::check::Check;
 
 /// The engine's name in receipts and manifests.
 pub const NAME: &str = "postgres";

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Session, set_config};
 use super::quote::{idents, qualified};
 use crate::error::{Error, Result};
-use crate::pack::hash::RowHasher;
-use crate::repository::manifest::{RowDigest, TableId};
+use crate::model::row_hash::RowHasher;
+use crate::model::table::{RowDigest, TableId};
 
-/// Settings that decide how values become text, and back. Recorded in the manifest.
+/// Settings that decide how values become text, and back. Recorded in the contents.
 pub fn settings(server_encoding: &str) -> BTreeMap<String, String> {
     // The server cannot convert what it has no encoding for.
     let encoding = match server_encoding {

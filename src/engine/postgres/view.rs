@@ -11,16 +11,18 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{self, ConfigTable, Scattered, Sequence, Table};
 use super::connect::{Connector, Session, failed};
 use super::details::{self, Details, Extension};
 use super::globals::Globals;
 use super::rows::CopyOut;
 use super::tools::Tools;
-use super::{capture, definitions, inventory, lock, quote, rows, source};
+use super::{capture, definitions, inventory, quote, rows};
+use crate::engine::postgres::relations;
+use crate::engine::postgres::relations::{ConfigTable, Scattered, Sequence, Table};
+use crate::engine::postgres::{source_facts, table_locks};
 use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::repository::manifest::{SourceFacts, StreamKind};
+use crate::model::stream::{SourceFacts, StreamKind};
 
 /// How long the session that holds the snapshot may take to show that it is there.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -65,12 +67,12 @@ impl PostgresView {
         coordinator: Session,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let held = lock::hold(connector, &coordinator, cancel).await?;
-        source::refuse_foreign_options(&coordinator, tools.version).await?;
-        let point = source::point(&coordinator).await?;
+        let held = table_locks::hold(connector, &coordinator, cancel).await?;
+        source_facts::refuse_foreign_options(&coordinator, tools.version).await?;
+        let point = source_facts::point(&coordinator).await?;
         let globals = capture::all(&coordinator).await?;
         let settings = rows::settings(&globals.database.encoding);
-        let warnings = source::warnings(&coordinator, &held.tables, point.standby, &globals).await?;
+        let warnings = source_facts::warnings(&coordinator, &held.tables, point.standby, &globals).await?;
         let config_tables: Vec<ConfigTable> = held.tables.iter().filter_map(config_table).collect();
         let with_rows = held.tables.into_iter().filter(|table| table.has_rows);
         let tables: BTreeMap<String, Table> =
@@ -84,7 +86,7 @@ impl PostgresView {
             consistency_point: point.lsn,
             standby: point.standby,
             server_version: point.version,
-            sequences: catalog::sequences(&coordinator).await?,
+            sequences: relations::sequences(&coordinator).await?,
             extensions: details::extensions(&coordinator).await?,
             tablespaces: details::tablespaces(&coordinator).await?,
             coordinator,
@@ -144,7 +146,7 @@ impl PostgresView {
 
     async fn read_rows(&self, table: &Table, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
         let session = self.reader(cancel).await?;
-        lock::join(&session, &self.snapshot).await?;
+        table_locks::join(&session, &self.snapshot).await?;
         let condition = table.condition.as_deref().unwrap_or_default();
         let sql = rows::copy_out(&table.id, &table.columns, &table.key, condition);
         let copying = async {
@@ -164,7 +166,7 @@ impl PostgresView {
         match copied {
             Ok(sent) => sent?,
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                return Err(lock::blocked(&self.connector, &[table.oid], cancel).await);
+                return Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await);
             }
             Err(error) => return Err(failed(&format!("read table {}", table.id), &error)),
         }
@@ -264,11 +266,11 @@ impl PostgresView {
             config_tables: self.config_tables.clone(),
             scattered: self.tables.values().filter_map(scattered).collect(),
             definitions: definitions::read(&self.coordinator).await?,
-            large_objects: catalog::large_objects(&self.coordinator).await?,
+            large_objects: relations::large_objects(&self.coordinator).await?,
         };
         let inventory = inventory::count(&self.coordinator).await?;
         // Last of all: the transaction that held everything still is alive, and sees what it saw.
-        let visible = source::visible(&self.coordinator).await?;
+        let visible = source_facts::visible(&self.coordinator).await?;
         if visible != self.visible {
             return Err(Error::database("the snapshot was lost before all was read")
                 .remedy("Take the snapshot again."));

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::OLDEST_LIBRARY;
 use super::connection::{Reader, begin, failed, open_shared, side_file};
 use super::facts::{Facts, inventory};
-use crate::engine::{Check, CheckState};
 use crate::error::{Error, Result};
+use crate::model::check::{Check, CheckState};
 use crate::model::human;
 
 /// A check should not wait for long: a lock that is held is what it is to find.

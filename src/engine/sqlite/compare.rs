@@ -1,4 +1,4 @@
-//! Holding a loaded database against its manifest.
+//! Holding a loaded database against its contents.
 //!
 //! What the source was like is not judged here: pages that are those of a damaged index are equal to their source, and on
 //! the worst day must not be refused for it. Drills look for such damage (see `examine`).
@@ -15,30 +15,25 @@ use super::facts::{self, Facts, LASTING};
 use super::proving::{Proof, Proving, readers};
 use super::tables::Table;
 use crate::engine::{Comparison, TableComparison};
-use crate::error::{Error, Result};
-use crate::repository::manifest::{Manifest, RowDigest, SourceFacts, StreamEntry, TableProof};
+use crate::error::Result;
+use crate::model::stream::SourceFacts;
+use crate::model::stream::{Contents, StreamFacts};
+use crate::model::table::{RowDigest, TableProof};
 
 /// Compares the database in `path`. `still` says that nobody else uses it: then no file is made beside it.
 pub(super) async fn compare(
     path: PathBuf,
     still: bool,
-    manifest: &Manifest,
-    entry: &StreamEntry,
+    contents: &Contents,
+    entry: &StreamFacts,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
-    let mut row_key = [0; 32];
-    hex::decode_to_slice(&manifest.row_key, &mut row_key).map_err(|_| {
-        Error::verification(format!(
-            "the row key of snapshot {} is not 64 hexadecimal digits",
-            manifest.snapshot
-        ))
-    })?;
     // Where nobody writes, all connections see the same state.
     let open = || if still { open_still(&path) } else { open_shared(&path) };
     let connections = if still { readers() } else { 1 };
     let readers: Vec<Arc<Reader>> =
         (0..connections).map(|_| open().map(Reader::new)).collect::<Result<_>>()?;
-    let (place, source) = (path.clone(), manifest.source.clone());
+    let (place, source, row_key) = (path.clone(), contents.source.clone(), contents.row_key);
     let tables: Vec<Table> = entry.tables.iter().map(Table::of).collect();
     let planned = readers[0].run(cancel, move |connection, cancel| {
         begin(connection, &place, LOCK_WAIT, cancel)?;

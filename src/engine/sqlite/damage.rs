@@ -10,17 +10,18 @@ use super::connection::{Reader, failed};
 use super::tables::{quoted, rowid};
 use crate::engine::scratch::Damage;
 use crate::error::{Error, Result};
-use crate::repository::manifest::{Manifest, TableProof};
+use crate::model::stream::Contents;
+use crate::model::table::TableProof;
 
 /// Does the damage to the database in this file, which nobody else uses. See
 /// [`crate::engine::scratch::Scratch::damage`].
 pub(super) async fn damage(
     path: PathBuf,
     damage: Damage,
-    manifest: &Manifest,
+    contents: &Contents,
     cancel: &CancellationToken,
 ) -> Result<String> {
-    let mut tables: Vec<TableProof> = manifest.streams.iter().flat_map(|s| s.tables.clone()).collect();
+    let mut tables: Vec<TableProof> = contents.streams.iter().flat_map(|s| s.tables.clone()).collect();
     tables.retain(|t| !t.table.table.starts_with("sqlite_"));
     // The biggest first; the order of equals must not depend on anything but their names.
     tables.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.table.cmp(&b.table)));

@@ -4,7 +4,7 @@ use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use crate::pack::hash::{DigestSum, row_hash};
+use crate::model::row_hash::{DigestSum, row_hash};
 
 /// The function's name. Only statements of this code can call it, no view and no trigger of a database.
 pub(super) const FUNCTION: &str = "marbre_digest";

@@ -62,7 +62,7 @@ impl Facts {
         })
     }
 
-    /// Their form in the manifest.
+    /// Their form in the contents.
     pub(super) fn details(&self) -> Value {
         let mut details = json!({
             "encoding": self.encoding,

@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{open_still, side_file};
 use super::place::{cannot_write, claim, remove, rename_new};
 use super::{ENGINE, STREAM, absolute, compare, facts};
-use crate::disk;
-use crate::engine::{Comparison, Destination, LoadObserver, LoadOptions, LoadReport, Loader, StreamSource};
+use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::human;
+use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
-use crate::repository::manifest::{Manifest, StreamEntry, StreamKind};
+use crate::model::stream::StreamKind;
+use crate::model::stream::{Contents, StreamFacts};
+use crate::system::disk;
 
 /// The first bytes of every database. Source: <https://www.sqlite.org/fileformat2.html>, 1.3.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -71,7 +73,7 @@ impl SqliteLoader {
             .collect()
     }
 
-    fn fits(&self, entry: &StreamEntry) -> Result<()> {
+    fn fits(&self, entry: &StreamFacts) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         if !folder.is_dir() {
             return Err(Error::preflight(format!("there is no folder {}", folder.display()))
@@ -100,8 +102,8 @@ impl Loader for SqliteLoader {
         format!("SQLite database {}", self.path.display())
     }
 
-    async fn inspect(&self, manifest: &Manifest, _cancel: &CancellationToken) -> Result<Destination> {
-        self.fits(database_stream(manifest)?.0)?;
+    async fn inspect(&self, contents: &Contents, _cancel: &CancellationToken) -> Result<Destination> {
+        self.fits(database_stream(contents)?.0)?;
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => Some(metadata),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
@@ -129,13 +131,13 @@ impl Loader for SqliteLoader {
 
     async fn load(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         streams: &dyn StreamSource,
         options: &LoadOptions,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport> {
-        let (entry, page_size) = database_stream(manifest)?;
+        let (entry, page_size) = database_stream(contents)?;
         observer.stage(Stage::Pages);
         let path = self.incomplete();
         // An earlier attempt of this loader gives up its lock.
@@ -159,10 +161,10 @@ impl Loader for SqliteLoader {
         Ok(LoadReport { rows: 0, bytes: written, warnings: Vec::new() })
     }
 
-    async fn compare(&self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Comparison> {
-        let (entry, _) = database_stream(manifest)?;
+    async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
+        let (entry, _) = database_stream(contents)?;
         let still = self.loading().is_some();
-        compare::compare(self.current(), still, manifest, entry, cancel).await
+        compare::compare(self.current(), still, contents, entry, cancel).await
     }
 
     async fn finish(&self) -> Result<()> {
@@ -247,33 +249,33 @@ async fn with<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T
     }
 }
 
-/// The one stream of a SQLite manifest, and its page size.
-fn database_stream(manifest: &Manifest) -> Result<(&StreamEntry, u32)> {
-    if manifest.source.engine != ENGINE {
+/// The one stream of a SQLite contents, and its page size.
+fn database_stream(contents: &Contents) -> Result<(&StreamFacts, u32)> {
+    if contents.source.engine != ENGINE {
         return Err(Error::preflight(format!(
             "snapshot {} is of a {} database, not of SQLite",
-            manifest.snapshot, manifest.source.engine
+            contents.snapshot, contents.source.engine
         ))
         .remedy("Name a destination of the same engine."));
     }
-    match manifest.streams.as_slice() {
+    match contents.streams.as_slice() {
         [entry] if entry.name == STREAM => match entry.kind {
             StreamKind::Pages { page_size } => Ok((entry, page_size)),
-            _ => Err(unexpected(manifest)),
+            _ => Err(unexpected(contents)),
         },
-        _ => Err(unexpected(manifest)),
+        _ => Err(unexpected(contents)),
     }
 }
 
-fn unexpected(manifest: &Manifest) -> Error {
+fn unexpected(contents: &Contents) -> Error {
     Error::verification(format!(
         "snapshot {} does not hold the pages of one SQLite database",
-        manifest.snapshot
+        contents.snapshot
     ))
     .remedy("Restore it with the version of marbre that made it.")
 }
 
-fn check_shape(entry: &StreamEntry, page_size: u32, written: u64, head: &[u8]) -> Result<()> {
+fn check_shape(entry: &StreamFacts, page_size: u32, written: u64, head: &[u8]) -> Result<()> {
     // Bytes 16 and 17: the page size, where 1 stands for 65536.
     let declared = match head.get(16..18) {
         Some([0, 1]) => 65_536,

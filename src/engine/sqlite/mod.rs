@@ -38,8 +38,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Check, Engine, Neighbours, Place, View};
+use crate::engine::{Engine, Neighbours, Place, View};
 use crate::error::{Error, Result};
+use crate::model::check::Check;
 
 /// The name of the engine in manifests and receipts.
 pub const ENGINE: &str = "sqlite";

@@ -13,7 +13,7 @@ use super::connection::{Reader, asks_for_unknown, code_and_message, failed};
 use super::digest::{self, FUNCTION, Hasher, MOST_ARGUMENTS};
 use super::tables::{Table, quoted, rowid};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::manifest::{RowDigest, TableId, TableProof};
+use crate::model::table::{RowDigest, TableId, TableProof};
 
 /// The most connections that read one database.
 const MOST_READERS: usize = 4;

@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{STREAM, SqliteLoader, check, damage, examine, query};
+use crate::engine::Loader;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
-use crate::engine::{Check, Loader};
 use crate::error::{Error, Result, ResultExt};
-use crate::repository::manifest::Manifest;
+use crate::model::check::Check;
+use crate::model::stream::Contents;
 
 /// Makes throwaway SQLite files.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ impl ScratchHost for SqliteScratchHost {
 
     async fn start(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         folder: &Path,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Scratch>> {
@@ -45,7 +46,7 @@ impl ScratchHost for SqliteScratchHost {
             .or_internal(format!("make the folder {}", folder.display()))?;
         let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)));
         // Says that the snapshot is one of SQLite, and that there is room for it.
-        loader.inspect(manifest, cancel).await?;
+        loader.inspect(contents, cancel).await?;
         Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader }))
     }
 
@@ -96,10 +97,10 @@ impl Scratch for SqliteScratch {
     async fn damage(
         &self,
         damage: Damage,
-        manifest: &Manifest,
+        contents: &Contents,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        damage::damage(self.loader.current(), damage, manifest, cancel).await
+        damage::damage(self.loader.current(), damage, contents, cancel).await
     }
 
     async fn keep(self: Box<Self>) -> Result<String> {

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::repository::manifest::TableProof;
+use crate::model::table::TableProof;
 
 /// A table that has rows of its own.
 #[derive(Debug, Clone)]

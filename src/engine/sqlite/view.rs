@@ -20,7 +20,7 @@ use super::tables;
 use super::{ENGINE, STREAM};
 use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
 use crate::error::{Error, Result, ResultExt};
-use crate::repository::manifest::{SourceFacts, StreamKind};
+use crate::model::stream::{SourceFacts, StreamKind};
 
 /// Bytes sent at a time, rounded to whole pages.
 const BATCH: usize = 1 << 20;

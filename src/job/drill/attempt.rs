@@ -10,21 +10,22 @@ use super::report::{CheckReport, CheckResult};
 use super::site::Site;
 use super::{DrillJob, Opens, choose, fetch};
 use crate::engine::scratch::{Damage, Scratch};
-use crate::engine::{Comparison, LoadObserver as _, LoadOptions};
+use crate::engine::{Comparison, LoadOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::NamedTarget;
-use crate::job::catalog::Reader;
-use crate::job::drills::DrillCatalog;
 use crate::job::restore::open::{Fetcher, OpenSnapshot, Opener};
 use crate::job::restore::recovery::{Recovery, differences, first_few};
-use crate::job::restore::source::Streams;
-use crate::job::stages::Stopwatch;
+use crate::job::restore::streams::Streams;
+use crate::job::stopwatch::Stopwatch;
 use crate::keys::EpochKey;
 use crate::model::id::TargetName;
+use crate::model::observer::LoadObserver as _;
 use crate::model::sabotage::Sabotage;
 use crate::model::stage::Stage;
-use crate::repository::manifest::Manifest;
+use crate::model::stream::Contents;
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::Reader;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
+use crate::targets::NamedTarget;
 
 /// What an attempt has found so far.
 #[derive(Default)]
@@ -36,7 +37,7 @@ pub struct Findings {
     /// Objects that were fetched and were right.
     pub fetched: u64,
     /// The snapshot's manifest.
-    pub manifest: Option<Arc<Manifest>>,
+    pub contents: Option<Contents>,
     /// The object that is not what the receipt says.
     pub damaged: Option<ObjectRef>,
     /// Where it was restored: must be removed.
@@ -123,7 +124,7 @@ impl Attempt<'_> {
             (None, Opens::Kept) => return Err(Error::internal("a drill without a key")),
         };
         let opened = OpenSnapshot::open(receipt, fetcher, opener, &packs, &**self.watch, self.cancel).await?;
-        found.manifest = Some(opened.manifest.clone());
+        found.contents = Some(opened.contents.clone());
         Ok(opened)
     }
 
@@ -167,8 +168,8 @@ impl Attempt<'_> {
     async fn load(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
         let job = self.job;
         self.watch.stage(Stage::Server);
-        let host = (job.make_host)(&opened.manifest.source.engine)?;
-        let scratch = host.start(&opened.manifest, &self.site.place(), self.cancel).await?;
+        let host = (job.make_host)(&opened.contents.source.engine)?;
+        let scratch = host.start(&opened.contents, &self.site.place(), self.cancel).await?;
         let scratch = &**found.scratch.insert(scratch);
         found.place = Some((scratch.describe(), scratch.version()));
 
@@ -186,7 +187,7 @@ impl Attempt<'_> {
         };
         // What was equal a moment ago must be seen to differ now, and for this reason only.
         let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
-        found.damage = Some(scratch.damage(damage, &opened.manifest, self.cancel).await?);
+        found.damage = Some(scratch.damage(damage, &opened.contents, self.cancel).await?);
         let compared = self.compare(&recovery, found).await;
         found.caught = compared.as_ref().is_err_and(|e| e.kind() == ErrorKind::Verification);
         compared
@@ -219,7 +220,7 @@ impl Attempt<'_> {
             checks: &self.job.checks,
             built_in: &self.job.built_in,
             before: before.as_ref(),
-            consistent_at: opened.manifest.source.consistent_at,
+            consistent_at: opened.contents.source.consistent_at,
         };
         found.checks = checking.run(&mut found.values, self.cancel).await?;
         if let Some(excused) = found.comparison.as_ref().map(|c| &c.excused).filter(|e| !e.is_empty()) {

@@ -10,7 +10,7 @@ use super::report::{CheckReport, CheckResult};
 use crate::engine::Comparison;
 use crate::engine::scratch::{ExaminationResult, Scratch};
 use crate::error::{ErrorKind, Result};
-use crate::model::check::{Check, Outcome, Percent};
+use crate::model::drill_check::{Check, Outcome, Percent};
 use crate::model::human::count;
 
 /// Which of marbre's own checks are made, and how strictly.

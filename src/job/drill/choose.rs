@@ -3,14 +3,16 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::{Catalog, Entry, Reader};
-use crate::job::drills::DrillCatalog;
 use crate::job::restore::open::{Wanted, choose};
-use crate::job::{NamedTarget, Observer};
 use crate::model::id::TargetName;
 use crate::model::level::By;
+use crate::model::observer::Observer;
 use crate::model::sabotage::Sabotage;
+use crate::repository::catalog::{Catalog, Entry};
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::Reader;
 use crate::repository::receipt::SignedReceipt;
+use crate::targets::NamedTarget;
 
 /// The target of this name.
 pub fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a NamedTarget> {

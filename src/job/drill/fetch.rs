@@ -6,14 +6,15 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use crate::disk;
 use crate::error::{Error, Result, ResultExt};
 use crate::job::restore::open::Fetcher;
-use crate::job::{NamedTarget, Observer};
 use crate::model::human;
+use crate::model::observer::Observer;
 use crate::repository::layout;
 use crate::repository::receipt::{ObjectRef, Receipt};
-use crate::target::faulty::{Fault, Faulty, Operation};
+use crate::system::disk;
+use crate::targets::NamedTarget;
+use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
 
 /// Objects that are fetched at the same time.
 const PARALLEL: usize = 3;
@@ -77,7 +78,7 @@ pub fn flip_one_bit(target: &NamedTarget, receipt: &Receipt) -> Result<(NamedTar
         .or_else(|| of_kind("/manifests/"))
         .ok_or_else(|| Error::internal("a receipt without objects"))?;
     let fault = Fault::FlipBit(object.size / 2);
-    let key = layout::key(&layout::database(receipt), &object.key)?;
+    let key = layout::key(&receipt.database_id(), &object.key)?;
     let faulty =
         Faulty::new(target.target.clone()).with_key(Operation::Get, key.as_str(), 1..=u64::MAX, fault);
     let target = NamedTarget { name: target.name.clone(), target: Arc::new(faulty) };

@@ -8,7 +8,6 @@ mod attempt;
 pub mod checks;
 mod choose;
 mod fetch;
-pub mod page;
 mod record;
 pub mod report;
 pub mod site;
@@ -20,25 +19,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::LoadObserver as _;
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::job::catalog::Reader;
-use crate::job::drills::DrillCatalog;
-use crate::job::epoch_keys::{self, KeyPolicy};
-use crate::job::lock::Lock;
+use crate::job::forget;
+use crate::job::key_policy;
+use crate::job::key_policy::KeyPolicy;
 use crate::job::restore::open::Wanted;
-use crate::job::stages::Stopwatch;
-use crate::job::{NamedTarget, Observer, damage};
+use crate::job::run_lock::Lock;
+use crate::job::stopwatch::Stopwatch;
 use crate::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
-use crate::model::check::Check;
+use crate::model::drill_check::Check;
 use crate::model::id::{DatabaseId, DrillId, TargetName};
 use crate::model::level::By;
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::proof::{Evidence, Proof};
 use crate::model::sabotage::Sabotage;
 use crate::model::stage::Stage;
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::Reader;
 use crate::repository::receipt::Receipt;
+use crate::repository::remembered::Remembered as _;
 use crate::state::{Baseline, State};
+use crate::targets::NamedTarget;
 use attempt::{Attempt, Findings};
 use checks::{BuiltIn, Values};
 use report::DrillReport;
@@ -249,7 +252,7 @@ impl DrillJob {
 
     fn weigh(&self, found: &Findings, removed: bool) -> Result<Proof> {
         let tables = found.comparison.as_ref().map_or(&[][..], |c| &c.tables);
-        let named = found.manifest.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.tables.len()).sum());
+        let named = found.contents.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.tables.len()).sum());
         let failed = |c: &&report::CheckReport| c.result == report::CheckResult::Failed;
         let differences = found.comparison.as_ref().map_or(1, |c| u64::from(!c.equal()));
         let evidence = Evidence {
@@ -297,7 +300,7 @@ impl DrillJob {
         if let (Some(receipt), Some(target)) = (&found.receipt, &found.target) {
             state.disprove(&self.database, &receipt.receipt.snapshot, target, Timestamp::now())?;
         }
-        damage::lose(state, &self.database, object)
+        forget::lose(state, &self.database, object)
     }
 
     /// Keys that waited for this drill are not needed any more.
@@ -305,7 +308,7 @@ impl DrillJob {
         let Some(state) = &self.state else { return Ok(()) };
         // A snapshot that is being taken does it at its end.
         let Ok(_lock) = Lock::take(&state.lock_file(&self.database), &self.database) else { return Ok(()) };
-        epoch_keys::retire(state, &self.database, self.key_policy, now).map(drop)
+        key_policy::retire(state, &self.database, self.key_policy, now).map(drop)
     }
 }
 

@@ -8,29 +8,30 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Findings;
-use super::page::{html, markdown};
 use super::report::{
     CheckResult, DrillError, DrillReport, ObjectReport, ReceiptTarget, SabotageReport, TrendPoint, group,
 };
 use super::{DrillJob, Ended};
-use crate::engine::LoadObserver as _;
 use crate::error::{Error, Result, ResultExt};
-use crate::job::NamedTarget;
-use crate::job::drills::{DrillCatalog, KnownDrill, VERDICT};
 use crate::job::restore::recovery::differences;
 use crate::job::restore::tables;
-use crate::job::stages::{StageTime, Stopwatch};
+use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::Namespace;
 use crate::model::id::Sha256;
+use crate::model::observer::LoadObserver as _;
 use crate::model::stage::Stage;
-use crate::repository::drill::{
+use crate::report::drill::{html, markdown};
+use crate::repository::drill_catalog::{DrillCatalog, KnownDrill, VERDICT};
+use crate::repository::drill_receipt::{
     DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
 };
 use crate::repository::manifest::FORMAT;
 use crate::repository::receipt::ObjectRef;
+use crate::repository::remembered::Remembered as _;
 use crate::repository::{canonical, layout};
 use crate::state::{make_private_folder, write_private_file};
-use crate::target::{TargetExt, Upload};
+use crate::targets::NamedTarget;
+use crate::targets::{TargetExt, Upload};
 
 /// Drills of the past that a report shows.
 const TREND: usize = 12;
@@ -101,7 +102,7 @@ impl Recorder<'_> {
             differences: comparison.filter(|c| !c.equal()).map(differences).unwrap_or_default(),
             checks: found.checks.clone(),
             rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
-            bytes: found.manifest.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
+            bytes: found.contents.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
             fetched_bytes: if found.fetched > 0 { receipt.map_or(0, |r| r.size()) } else { 0 },
             started_at: canonical::whole_second(ended.started_at),
             finished_at: canonical::whole_second(Timestamp::now()),

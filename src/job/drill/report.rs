@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::job::restore::TableReport;
-use crate::job::stages::StageTime;
+use crate::job::stopwatch::StageTime;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::guarantee::{Guarantees, Outcome, Trial};
 use crate::model::id::PruneId;
-use crate::model::lock::LockMode;
-use crate::target::attack::Attack;
-use crate::target::{ObjectKey, Target, TargetError, TargetErrorKind};
+use crate::model::object::ObjectKey;
+use crate::model::object_lock::LockMode;
+use crate::targets::attack::Attack;
+use crate::targets::{Target, TargetError, TargetErrorKind};
 
 /// Where probes put their objects.
 pub const FOLDER: &str = "marbre-doctor";

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::job::testing::start;
-use crate::model::lock::Lock;
-use crate::target::memory::MemoryTarget;
-use crate::target::{ObjectInfo, ObjectStream, PutOutcome, TargetErrorKind as Kind, Upload, VersionId};
+use crate::model::object::VersionId;
+use crate::model::object_lock::Lock;
+use crate::targets::memory::MemoryTarget;
+use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, TargetErrorKind as Kind, Upload};
 
 #[derive(Debug)]
 struct Bucket {

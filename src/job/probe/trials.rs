@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 
 use super::{LOCK, Probe, SHORTER};
 use crate::model::guarantee::Outcome;
-use crate::model::lock::{Lock, LockMode};
-use crate::target::{ObjectKey, PutOutcome, TargetError, TargetErrorKind as Kind, Upload, VersionId};
+use crate::model::object::{ObjectKey, VersionId};
+use crate::model::object_lock::{Lock, LockMode};
+use crate::targets::{PutOutcome, TargetError, TargetErrorKind as Kind, Upload};
 
 /// How many create one object at the same moment.
 const RACERS: usize = 8;

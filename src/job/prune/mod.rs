@@ -16,21 +16,24 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::LoadObserver as _;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::{Catalog, Entry, Reader};
-use crate::job::drills::DrillCatalog;
-use crate::job::lock::Lock;
-use crate::job::prunes::KnownPrune;
-use crate::job::stages::Stopwatch;
-use crate::job::{NamedTarget, Observer, status};
+use crate::job::run_lock::Lock;
+use crate::job::stopwatch::Stopwatch;
 use crate::keys::{Namespace, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, PruneId, SnapshotId, TargetName};
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::retention::{Candidate, Decision, Fate, Policy, decide};
 use crate::model::stage::Stage;
+use crate::repository::catalog::{Catalog, Entry};
+use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::manifest::FORMAT;
-use crate::repository::prune::{PruneKind, PruneRecord, Pruned, SignedPrune};
+use crate::repository::prune_catalog::KnownPrune;
+use crate::repository::prune_record::{PruneKind, PruneRecord, Pruned, SignedPrune};
+use crate::repository::reader::Reader;
+use crate::repository::remembered::Remembered as _;
 use crate::state::State;
+use crate::targets::NamedTarget;
 use needed::Needed;
 use sweep::Sweep;
 
@@ -137,7 +140,7 @@ impl PruneJob {
             let snapshot = entry.receipt.snapshot.clone();
             let mut damaged = !entry.targets.is_empty();
             for target in &entry.targets {
-                damaged &= status::levels(reader, catalog, drills, &snapshot, target)?.damaged.is_some();
+                damaged &= reader.levels(catalog, drills, &snapshot, target)?.damaged.is_some();
             }
             let mut proven = false;
             for proof in drills.proofs(&snapshot) {

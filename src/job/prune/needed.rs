@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{ErrorKind, Result};
-use crate::job::catalog::{Catalog, Reader};
 use crate::job::snapshot;
 use crate::model::id::SnapshotId;
+use crate::repository::catalog::Catalog;
 use crate::repository::layout;
+use crate::repository::reader::Reader;
+use crate::repository::remembered::Remembered as _;
 use crate::state::State;
 
 /// The objects that must stay, by their keys relative to the database.

@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use super::needed::Needed;
 use super::{PruneJob, PrunedTarget};
 use crate::error::{Error, Result};
-use crate::job::NamedTarget;
-use crate::job::catalog::{Catalog, PARALLEL};
-use crate::job::prunes::KnownPrune;
 use crate::model::id::SnapshotId;
+use crate::model::object::ObjectKey;
+use crate::repository::catalog::Catalog;
 use crate::repository::layout;
+use crate::repository::prune_catalog::KnownPrune;
+use crate::repository::reader::PARALLEL;
 use crate::state::Waited;
-use crate::target::{ObjectKey, TargetError, TargetErrorKind, TargetExt, Upload};
+use crate::targets::NamedTarget;
+use crate::targets::{TargetError, TargetErrorKind, TargetExt, Upload};
 
 /// What is to be done, wherever.
 pub(super) struct Sweep<'a> {

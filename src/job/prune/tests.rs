@@ -3,9 +3,9 @@ use jiff::SignedDuration;
 use super::*;
 use crate::job::testing::{Repository, Silent, named, start};
 use crate::job::verify::{VerifyJob, VerifyReport};
-use crate::target::faulty::{Fault, Faulty, Operation};
-use crate::target::memory::MemoryTarget;
-use crate::target::{Target, TargetErrorKind};
+use crate::targets::memory::MemoryTarget;
+use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
+use crate::targets::{Target, TargetErrorKind};
 
 const DAY: i64 = 24;
 

@@ -2,7 +2,7 @@
 
 pub mod open;
 pub mod recovery;
-pub mod source;
+pub mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,22 +12,23 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Comparison, Destination, LoadObserver as _, LoadOptions, Loader};
+use crate::engine::{Comparison, Destination, LoadOptions, Loader};
 use crate::error::{Error, Result};
-use crate::job::catalog::Reader;
-use crate::job::stages::{StageTime, Stopwatch};
-use crate::job::{NamedTarget, Observer};
+use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
-use crate::repository::manifest::Manifest;
+use crate::repository::reader::Reader;
 use crate::state::State;
+use crate::targets::NamedTarget;
 use open::{Fetcher, OpenSnapshot, Opener, Wanted, choose};
 use recovery::{Recovery, differences, first_few};
-use source::Streams;
+use streams::Streams;
 
 /// Makes the loader that fits a snapshot's engine and the destination.
-pub type MakeLoader<'a> = &'a (dyn Fn(&Manifest) -> Result<Arc<dyn Loader>> + Send + Sync);
+pub type MakeLoader<'a> = &'a (dyn Fn(&str) -> Result<Arc<dyn Loader>> + Send + Sync);
 
 /// Everything a restore needs.
 pub struct RestoreJob {
@@ -137,8 +138,8 @@ impl RestoreJob {
         let fetcher = Fetcher::of(&reader, entry);
         let opener = Opener::Owner(&self.key);
         let opened = OpenSnapshot::open(receipt, fetcher, opener, spool.path(), &*watch, cancel).await?;
-        let loader = make_loader(&opened.manifest)?;
-        let was = loader.inspect(&opened.manifest, cancel).await?;
+        let loader = make_loader(&opened.contents.source.engine)?;
+        let was = loader.inspect(&opened.contents, cancel).await?;
         if let Destination::Occupied(what) = &was
             && !self.options.overwrite
         {

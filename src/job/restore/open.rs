@@ -7,16 +7,19 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::job::catalog::{BadReceipt, Catalog, Entry, Reader};
-use crate::job::{NamedTarget, Observer};
 use crate::keys::{EpochKey, RestoreKey};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::observer::Observer;
+use crate::model::stream::Contents;
 use crate::pack::reader::open_small;
+use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::layout;
 use crate::repository::manifest::{FORMAT, Manifest};
+use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
 use crate::state::State;
-use crate::target::{Expected, TargetExt};
+use crate::targets::NamedTarget;
+use crate::targets::{Expected, TargetExt};
 
 /// A manifest is smaller than this, decompressed.
 const MANIFEST_LIMIT: usize = 1 << 30;
@@ -139,6 +142,8 @@ pub struct OpenSnapshot {
     pub receipt: SignedReceipt,
     /// Its manifest.
     pub manifest: Arc<Manifest>,
+    /// What the manifest says to engines.
+    pub contents: Contents,
     /// The key of its epoch.
     pub key: EpochKey,
     /// Where its objects come from.
@@ -181,11 +186,7 @@ pub fn choose<'a>(
 
 /// A receipt that cannot be used, of a snapshot after this one (or of its very second, where names do not
 /// tell): whoever asks for the newest must not be given an older one in its place.
-fn newer_than<'a>(
-    newest: &SnapshotId,
-    catalog: &'a Catalog,
-    database: &DatabaseId,
-) -> Option<&'a BadReceipt> {
+fn newer_than<'a>(newest: &SnapshotId, catalog: &'a Catalog, database: &DatabaseId) -> Option<&'a BadRecord> {
     catalog.bad.iter().find(|bad| {
         let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(database, &key));
         snapshot.is_some_and(|s| second(&s) >= second(newest) && s != *newest)
@@ -246,7 +247,8 @@ impl OpenSnapshot {
             .cause(e)
         })?;
         let manifest = parse(&json, content)?;
-        Ok(Self { receipt, manifest: Arc::new(manifest), key, fetcher })
+        let contents = manifest.contents()?;
+        Ok(Self { receipt, manifest: Arc::new(manifest), contents, key, fetcher })
     }
 }
 
@@ -321,11 +323,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::engine::LoadObserver;
     use crate::model::id::Sha256;
+    use crate::model::object::VersionId;
+    use crate::model::observer::LoadObserver;
     use crate::model::stage::Stage;
-    use crate::target::memory::MemoryTarget;
-    use crate::target::{Target, Upload, VersionId};
+    use crate::targets::memory::MemoryTarget;
+    use crate::targets::{Target, Upload};
 
     /// Collects warnings.
     #[derive(Default)]

@@ -2,13 +2,13 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Comparison, LoadObserver as _, LoadOptions, LoadReport, Loader};
+use crate::engine::{Comparison, LoadOptions, LoadReport, Loader};
 use crate::error::Result;
-use crate::job::Observer as _;
 use crate::job::restore::open::OpenSnapshot;
-use crate::job::restore::source::Streams;
-use crate::job::stages::Stopwatch;
+use crate::job::restore::streams::Streams;
+use crate::job::stopwatch::Stopwatch;
 use crate::model::human;
+use crate::model::observer::{LoadObserver as _, Observer as _};
 use crate::model::stage::Stage;
 
 /// An open snapshot on its way into a destination.
@@ -26,15 +26,15 @@ pub struct Recovery<'a> {
 impl Recovery<'_> {
     /// Loads everything; every byte is verified on its way in. The destination stays marked as incomplete.
     pub async fn load(&self, options: &LoadOptions, cancel: &CancellationToken) -> Result<LoadReport> {
-        let manifest = &self.opened.manifest;
-        self.watch.expect(manifest.streams.iter().map(|s| s.length).sum());
-        self.loader.load(manifest, self.streams, options, self.watch, cancel).await
+        let contents = &self.opened.contents;
+        self.watch.expect(contents.streams.iter().map(|s| s.length).sum());
+        self.loader.load(contents, self.streams, options, self.watch, cancel).await
     }
 
     /// Holds what was loaded against the manifest. A difference is in the comparison, not an error.
     pub async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
         self.watch.stage(Stage::Compare);
-        self.loader.compare(&self.opened.manifest, cancel).await
+        self.loader.compare(&self.opened.contents, cancel).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! Taking a snapshot: read one consistent state, pack what is new, store it on every target, and record it.
 
-mod locks;
-mod memory;
+mod lock_term;
 mod packer;
-mod reader;
+mod previous;
+mod reading;
 mod record;
 mod reuse;
 pub(super) mod spool;
@@ -21,20 +21,24 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, LoadObserver as _};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::{Catalog, Reader};
-use crate::job::epoch_keys::{self, KeyPolicy};
-use crate::job::lock::Lock;
-use crate::job::stages::{StageTime, Stopwatch};
-use crate::job::{NamedTarget, Observer};
+use crate::job::key_policy;
+use crate::job::key_policy::KeyPolicy;
+use crate::job::run_lock::Lock;
+use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::{EpochKey, Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, EpochId, SnapshotId, TargetName};
 use crate::model::level::Level;
-use crate::model::lock::LockTerm;
+use crate::model::object_lock::LockTerm;
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::model::verdict::{Stored, Verdict, Word};
+use crate::repository::catalog::Catalog;
+use crate::repository::reader::Reader;
 use crate::state::{EpochState, State};
+use crate::targets::NamedTarget;
 use packer::Packer;
 use spool::Spool;
 use upload::{Fleet, Voyage};
@@ -207,10 +211,10 @@ impl SnapshotJob {
         let run = cancel.child_token();
         let voyage = self.voyage(&epoch, &reuse, reachable)?;
         let fleet = Arc::new(Fleet::launch(&voyage, &run));
-        let draft = Arc::new(memory::Draft::start(&self.state.streams_folder(&self.database))?);
+        let draft = Arc::new(previous::Draft::start(&self.state.streams_folder(&self.database))?);
         let packer =
             Packer::new(voyage.spool.clone(), epoch.recipient.clone(), fleet.clone(), self.spool_wait, &run);
-        let bench = reader::Bench {
+        let bench = reading::Bench {
             packer,
             draft: draft.clone(),
             reuse,
@@ -218,7 +222,7 @@ impl SnapshotJob {
             observer: watch.clone(),
         };
         let bench = Arc::new(bench);
-        let reading = reader::Reading { view, jobs: self.jobs, bench: bench.clone() };
+        let reading = reading::Reading { view, jobs: self.jobs, bench: bench.clone() };
         let content = match reading.run(&run).await {
             Ok(content) => content,
             Err(e) => {
@@ -237,7 +241,7 @@ impl SnapshotJob {
         }
         drop(bench);
         let verdict = self.keep(&epoch, &record, draft, &landed)?;
-        epoch_keys::retire(&self.state, &self.database, self.key_policy, finished_at)?;
+        key_policy::retire(&self.state, &self.database, self.key_policy, finished_at)?;
         Ok(self.report(&snapshot, &epoch, record, verdict, landed, unreachable, &watch))
     }
 
@@ -274,7 +278,7 @@ impl SnapshotJob {
             match catalog.unreachable.iter().find(|(name, _)| *name == target.name) {
                 None => reachable.push(target.clone()),
                 // A credential that may only put cannot list; putting will show whether it works.
-                Some((_, e)) if e.kind == crate::target::TargetErrorKind::Denied => {
+                Some((_, e)) if e.kind == crate::targets::TargetErrorKind::Denied => {
                     reachable.push(target.clone())
                 }
                 Some((name, e)) => failed.push(TargetReport {
@@ -320,7 +324,7 @@ impl SnapshotJob {
         let sealed = key.seal(&self.recipients, &epoch, &self.database)?;
         // Where no drill needs it, only the publisher can open the epoch from here on: the key is
         // dropped with this scope.
-        epoch_keys::keep(&self.state, &self.database, &epoch, &key, self.key_policy)?;
+        key_policy::keep(&self.state, &self.database, &epoch, &key, self.key_policy)?;
         let recipient = key.recipient();
         let state = EpochState {
             epoch,
@@ -338,7 +342,7 @@ impl SnapshotJob {
         &self,
         epoch: &Epoch,
         record: &record::Record,
-        draft: Arc<memory::Draft>,
+        draft: Arc<previous::Draft>,
         landed: &[(TargetName, Result<Stored>)],
     ) -> Result<Verdict> {
         let stored: Vec<Stored> = landed.iter().filter_map(|(_, r)| r.as_ref().ok().cloned()).collect();
@@ -347,7 +351,7 @@ impl SnapshotJob {
         let verdict = Verdict::weigh(stored, targets, self.copies, &self.required);
         if !verdict.stored().is_empty() {
             let receipt = &record.receipt;
-            self.state.commit(&self.database, &epoch.state, receipt)?;
+            self.state.commit(&self.database, &epoch.state, &receipt.to_saved())?;
             self.remember_locks(&epoch.state.epoch)?;
             for evidence in verdict.stored() {
                 let at = receipt.receipt.finished_at;

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::job::snapshot::reader::Content;
+use crate::job::snapshot::reading::Content;
 use crate::job::snapshot::reuse::Reuse;
 use crate::job::snapshot::upload::Commit;
 use crate::job::snapshot::{Epoch, SnapshotJob};
 use crate::keys::Namespace;
 use crate::model::id::{Sha256, SnapshotId};
+use crate::model::table::TableProof;
 use crate::pack::stream::{Encoded, Place, Run, StoredRun};
 use crate::pack::writer::seal_small;
-use crate::repository::manifest::{Extent, FORMAT, Manifest, PackRef, StreamEntry, TableProof};
+use crate::repository::manifest::{Extent, FORMAT, Manifest, PackRef, StreamEntry};
 use crate::repository::receipt::{ObjectRef, Receipt, ReceiptKind, SignedReceipt};
 use crate::repository::{canonical, layout};
 

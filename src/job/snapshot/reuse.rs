@@ -6,15 +6,16 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::job::NamedTarget;
-use crate::job::snapshot::memory::Memory;
+use crate::job::snapshot::previous::Memory;
 use crate::job::snapshot::{Epoch, SnapshotJob};
 use crate::model::id::{DatabaseId, Sha256, TargetName};
 use crate::pack::stream::Previous;
 use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
+use crate::repository::remembered::Remembered as _;
 use crate::state::State;
-use crate::target::TargetErrorKind;
+use crate::targets::NamedTarget;
+use crate::targets::TargetErrorKind;
 
 /// HEAD requests at the same time, per target.
 const PARALLEL: usize = 16;

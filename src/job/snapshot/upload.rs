@@ -10,15 +10,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::NamedTarget;
-use crate::job::deliver;
 use crate::job::snapshot::spool::{Spool, SpooledPack};
 use crate::model::id::{DatabaseId, EpochId, Sha256, TargetName};
+use crate::model::object::ObjectKey;
 use crate::model::verdict::{Stored, TargetLedger};
 use crate::repository::layout;
+use crate::repository::put;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
-use crate::target::{Acknowledged, Expected, ObjectKey, TargetExt, Upload};
+use crate::targets::NamedTarget;
+use crate::targets::{Acknowledged, Expected, TargetExt, Upload};
 
 /// What a target must hold last, and in this order: reused objects, manifest, signature, receipt.
 #[derive(Debug, Clone)]
@@ -242,7 +243,7 @@ impl Crew {
 
     /// Puts one object and demands evidence that the target holds these bytes.
     async fn put(&self, key: &ObjectKey, upload: &Upload) -> Result<Acknowledged> {
-        let put = deliver::put(&self.target, &self.voyage.state, key, upload, &self.gauge.cancel);
+        let put = put::put(&self.target, &self.voyage.state, key, upload, &self.gauge.cancel);
         // Whatever failed at a target while writing is the target's failure; only Ctrl-C is not.
         put.await.map_err(|e| match e.kind() {
             ErrorKind::Interrupted | ErrorKind::Internal => e,

@@ -9,14 +9,16 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Run;
 use super::record::Record;
-use crate::engine::LoadObserver as _;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{NamedTarget, deliver};
 use crate::model::id::TargetName;
+use crate::model::object::ObjectKey;
+use crate::model::observer::LoadObserver as _;
 use crate::model::verdict::{Stored, TargetLedger};
 use crate::repository::layout;
+use crate::repository::put;
 use crate::repository::receipt::ObjectRef;
-use crate::target::{Expected, ObjectKey, TargetError, TargetErrorKind, TargetExt, Upload};
+use crate::targets::NamedTarget;
+use crate::targets::{Expected, TargetError, TargetErrorKind, TargetExt, Upload};
 
 /// Questions to a target at the same time.
 const QUESTIONS: usize = 16;
@@ -215,7 +217,7 @@ impl<'a> Errand<'a> {
 
     /// Creates one object, and demands evidence that the target holds it.
     async fn put(&self, object: &ObjectRef, key: &ObjectKey, upload: &Upload) -> Result<(), Setback> {
-        let put = deliver::put(self.target, &self.run.job.state, key, upload, self.run.cancel).await;
+        let put = put::put(self.target, &self.run.job.state, key, upload, self.run.cancel).await;
         put.map(drop).map_err(|e| match e.kind() {
             ErrorKind::Interrupted | ErrorKind::Internal => Setback::Run(e),
             ErrorKind::Verification => self.damaged(object, key, e.to_string()),

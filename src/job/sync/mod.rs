@@ -14,20 +14,22 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::LoadObserver as _;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::{BadReceipt, Catalog, Entry, Reader};
-use crate::job::drills::DrillCatalog;
-use crate::job::lock::Lock;
+use crate::job::run_lock::Lock;
 use crate::job::snapshot::spool::Spool;
-use crate::job::stages::Stopwatch;
+use crate::job::stopwatch::Stopwatch;
 use crate::job::verify::Damage;
-use crate::job::{NamedTarget, Observer};
 use crate::keys::TrustStore;
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
 use crate::model::level::Level;
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
+use crate::repository::catalog::{Catalog, Entry};
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
+use crate::targets::NamedTarget;
 use copy::{Completed, Setback};
 use record::Record;
 pub use report::{DatabaseSync, SyncReport, TargetSync};
@@ -151,7 +153,7 @@ impl Run<'_> {
     }
 
     /// Receipts that failed a check. One that could not be fetched says nothing of itself: its target will be asked again.
-    fn found_bad<'b>(&self, bad: impl Iterator<Item = &'b BadReceipt>) {
+    fn found_bad<'b>(&self, bad: impl Iterator<Item = &'b BadRecord>) {
         for bad in bad.filter(|b| b.error.kind() != ErrorKind::Target) {
             self.found_damage(&bad.target, &bad.key, bad.error.to_string());
         }

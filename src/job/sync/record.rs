@@ -1,9 +1,9 @@
 //! What is copied as one: objects, and then the signature and the record that speak of them.
 
 use crate::model::id::Sha256;
-use crate::repository::drill::SignedDrill;
+use crate::repository::drill_receipt::SignedDrill;
 use crate::repository::layout;
-use crate::repository::prune::SignedPrune;
+use crate::repository::prune_record::SignedPrune;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
 
 /// A signed record whose signature was checked, and the objects that it needs.

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::job::verify::Damage;
 use crate::model::human;
 use crate::model::id::{DatabaseName, PublisherName, TargetName};
-use crate::target::TargetError;
+use crate::targets::TargetError;
 
 /// What `sync --json` prints.
 #[derive(Debug, Clone, Default, Serialize)]

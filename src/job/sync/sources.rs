@@ -7,12 +7,15 @@ use std::sync::{MutexGuard, PoisonError};
 use super::copy::Setback;
 use super::{Found, Run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::forget;
 use crate::job::verify::Damage;
-use crate::job::{NamedTarget, Observer as _, damage};
 use crate::model::id::TargetName;
+use crate::model::object::ObjectKey;
+use crate::model::observer::Observer as _;
 use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
-use crate::target::{Expected, ObjectKey, TargetErrorKind, TargetExt};
+use crate::targets::NamedTarget;
+use crate::targets::{Expected, TargetErrorKind, TargetExt};
 
 impl Run<'_> {
     /// Fetches an object into the spool from a target that gives a good copy: of the size and SHA-256 that its receipt says.
@@ -112,7 +115,7 @@ impl Run<'_> {
         problem: String,
     ) -> Result<()> {
         self.found_damage(&target.name, key.as_str(), problem);
-        damage::lose(&self.job.state, &self.job.database, object)
+        forget::lose(&self.job.state, &self.job.database, object)
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {

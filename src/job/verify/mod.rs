@@ -14,18 +14,20 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::LoadObserver as _;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::catalog::Reader;
-use crate::job::stages::Stopwatch;
-use crate::job::{NamedTarget, Observer, damage};
+use crate::job::forget;
+use crate::job::stopwatch::Stopwatch;
 use crate::keys::TrustStore;
 use crate::model::human;
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
+use crate::model::observer::LoadObserver as _;
+use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::chain::Break;
+use crate::repository::reader::Reader;
 use crate::state::State;
+use crate::targets::NamedTarget;
 use objects::{Findings, ReadBack};
 use receipts::Gathered;
 
@@ -250,7 +252,7 @@ impl VerifyJob {
         }
         for number in &broken {
             if let Some(state) = &self.state {
-                damage::lose(state, &self.database, &gathered.objects[*number as usize])?;
+                forget::lose(state, &self.database, &gathered.objects[*number as usize])?;
             }
         }
         let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());

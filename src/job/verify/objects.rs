@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::Damage;
 use super::receipts::Gathered;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{NamedTarget, Observer};
 use crate::model::id::{DatabaseId, Sha256};
+use crate::model::object::{ObjectKey, VersionId};
+use crate::model::observer::Observer;
 use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
-use crate::target::retry::RetryPolicy;
-use crate::target::{ObjectKey, Target, TargetError, TargetErrorKind, VersionId};
+use crate::targets::NamedTarget;
+use crate::targets::wrapper::retry::RetryPolicy;
+use crate::targets::{Target, TargetError, TargetErrorKind};
 
 /// Objects that are read at the same time, per target.
 const PARALLEL: usize = 4;

@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::objects::{self, Standing};
 use super::{Damage, VerifyJob};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::NamedTarget;
-use crate::job::catalog::Reader;
-use crate::job::prunes::Prunes;
-use crate::job::signed::Depth;
 use crate::model::id::{Sha256, SnapshotId, TargetName};
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
+use crate::repository::prune_catalog::Prunes;
+use crate::repository::reader::Reader;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
-use crate::target::TargetErrorKind;
+use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::Depth;
+use crate::targets::NamedTarget;
+use crate::targets::TargetErrorKind;
 
 /// Receipts that are fetched at the same time.
 const PARALLEL: usize = 8;

@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{VerifyJob, VerifyReport};
 use crate::error::ErrorKind;
-use crate::job::NamedTarget;
 use crate::job::testing::{Repository, Shared, Silent, bytes, named, start};
 use crate::keys::{Namespace, SigningKey};
 use crate::model::id::{SnapshotId, TargetName};
 use crate::model::level::{Level, Levels};
+use crate::model::object::ObjectKey;
 use crate::state::State;
-use crate::target::faulty::{Fault, Faulty, Operation};
-use crate::target::memory::MemoryTarget;
-use crate::target::{ObjectKey, TargetErrorKind};
+use crate::targets::NamedTarget;
+use crate::targets::TargetErrorKind;
+use crate::targets::memory::MemoryTarget;
+use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
 
 fn at(name: &str) -> TargetName {
     name.parse().unwrap()

@@ -3,29 +3,30 @@
 use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
 
-use super::super::catalog::{OWN_SCHEMA, Sequence};
 use super::super::connect::{Connector, Session, failed, interruptible};
 use super::super::details::Details;
 use super::super::quote::{ident, ident_line, literal, qualified};
+use crate::engine::postgres::relations::{OWN_SCHEMA, Sequence};
 use crate::engine::scratch::Damage;
 use crate::error::{Error, Result};
-use crate::repository::manifest::{Manifest, TableId};
+use crate::model::stream::Contents;
+use crate::model::table::TableId;
 
 /// Does it, to something chosen at random, and says to what.
 pub async fn damage(
     connector: &Connector,
     damage: Damage,
-    manifest: &Manifest,
+    contents: &Contents,
     cancel: &CancellationToken,
 ) -> Result<String> {
-    let details = Details::of(manifest)?;
+    let details = Details::of(contents)?;
     let session = connector.connect(cancel).await?;
     // No trigger, rule or foreign key may undo it or refuse it. Only a superuser may say so.
     let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
     let doing = async {
         match damage {
-            Damage::Row => row(&session, manifest, &details).await,
-            Damage::MissingTable => table(&session, manifest, &details).await,
+            Damage::Row => row(&session, contents, &details).await,
+            Damage::MissingTable => table(&session, contents, &details).await,
             Damage::Index => index(&session).await,
             Damage::Sequence => sequence(&session, &details).await,
         }
@@ -40,8 +41,8 @@ fn nothing(what: &str) -> Error {
 
 /// The tables of the manifest in any order. Those of extensions are left out: not all of their rows are the user's, and
 /// they cannot be dropped.
-fn tables<'a>(manifest: &'a Manifest, details: &Details, with_rows: bool) -> Vec<&'a TableId> {
-    let proofs = manifest.streams.iter().flat_map(|stream| &stream.tables);
+fn tables<'a>(contents: &'a Contents, details: &Details, with_rows: bool) -> Vec<&'a TableId> {
+    let proofs = contents.streams.iter().flat_map(|stream| &stream.tables);
     let of_extension = |table: &TableId| details.config_tables.iter().any(|c| c.table == *table);
     let mut tables: Vec<&TableId> = proofs
         .filter(|proof| proof.rows > 0 || !with_rows)
@@ -52,9 +53,9 @@ fn tables<'a>(manifest: &'a Manifest, details: &Details, with_rows: bool) -> Vec
     tables
 }
 
-async fn row(session: &Session, manifest: &Manifest, details: &Details) -> Result<String> {
+async fn row(session: &Session, contents: &Contents, details: &Details) -> Result<String> {
     let mut last = None;
-    for table in tables(manifest, details, true) {
+    for table in tables(contents, details, true) {
         let name = qualified(&table.schema, &table.table);
         let sql = format!("DELETE FROM ONLY {name} WHERE ctid = (SELECT ctid FROM ONLY {name} LIMIT 1)");
         match session.client.execute(&sql, &[]).await {
@@ -66,9 +67,9 @@ async fn row(session: &Session, manifest: &Manifest, details: &Details) -> Resul
     Err(last.unwrap_or_else(|| nothing("no row that could be deleted")))
 }
 
-async fn table(session: &Session, manifest: &Manifest, details: &Details) -> Result<String> {
+async fn table(session: &Session, contents: &Contents, details: &Details) -> Result<String> {
     let mut last = None;
-    for table in tables(manifest, details, false) {
+    for table in tables(contents, details, false) {
         let sql = format!("DROP TABLE {} CASCADE", qualified(&table.schema, &table.table));
         match session.client.batch_execute(&sql).await {
             Ok(()) => return Ok(format!("table {table} was dropped")),

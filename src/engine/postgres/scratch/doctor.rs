@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::super::check::{check, fail, ok, warn};
 use super::super::connect::Connector;
 use super::PostgresScratchConfig;
-use super::elsewhere::rights;
 use super::programs::{Programs, Runner, list};
-use super::server::refuse_long;
-use crate::engine::{Check, CheckState};
+use crate::engine::postgres::scratch::cluster::refuse_long;
+use crate::engine::postgres::scratch::remote::rights;
 use crate::error::{Error, Result};
+use crate::model::check::{Check, CheckState};
 
 const SERVER: &str = "scratch server";
 const RIGHTS: &str = "scratch rights";

@@ -2,10 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::catalog::OWN_SCHEMA;
 use super::super::connect::{Connector, Session, cause, failed, interruptible};
 use super::super::quote::{ident, ident_line, qualified};
 use super::random_name;
+use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::engine::scratch::{Examination, ExaminationResult};
 use crate::error::Result;
 use crate::model::human;

@@ -12,14 +12,14 @@
 //!
 //! For a database elsewhere there is `elsewhere.json`, which says what is to be dropped there.
 
+mod cluster;
 mod damage;
 mod doctor;
-mod elsewhere;
 mod examine;
 mod processes;
 mod programs;
-mod reader;
-mod server;
+mod read_role;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -31,19 +31,20 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use self::elsewhere::Elsewhere;
 use self::processes::real_path;
 use self::programs::{Programs, Runner};
-use self::reader::Reader;
-use self::server::{Server, Size};
 use super::connect::{Connector, PostgresConfig};
 use super::details::Details;
 use super::load::PostgresLoader;
 use super::tools::Tools;
+use crate::engine::Loader;
+use crate::engine::postgres::scratch::cluster::{Server, Size};
+use crate::engine::postgres::scratch::read_role::Reader;
+use crate::engine::postgres::scratch::remote::Elsewhere;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
-use crate::engine::{Check, Loader};
 use crate::error::Result;
-use crate::repository::manifest::Manifest;
+use crate::model::check::Check;
+use crate::model::stream::Contents;
 
 /// The database on a throwaway server.
 const DATABASE: &str = "marbre_scratch";
@@ -118,11 +119,11 @@ impl ScratchHost for PostgresScratchHost {
 
     async fn start(
         &self,
-        manifest: &Manifest,
+        contents: &Contents,
         folder: &Path,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Scratch>> {
-        let details = Details::of(manifest)?;
+        let details = Details::of(contents)?;
         let folder = real_path(folder);
         let bin_dir = self.config.bin_dir.as_deref();
         if let Some(admin) = &self.admin {
@@ -137,7 +138,7 @@ impl ScratchHost for PostgresScratchHost {
         // The loader will need them, and would say so only when the server runs.
         Tools::find(bin_dir, details.server_major).await?;
         let runner = Runner::new(self.config.user.as_deref()).await?;
-        let tables = manifest.streams.iter().map(|stream| stream.tables.len()).sum();
+        let tables = contents.streams.iter().map(|stream| stream.tables.len()).sum();
         let size = Size { jobs: self.config.jobs.max(1), tables };
         let server = Server::start(programs, runner, &folder, size, cancel).await?;
         let connector = server.connector().clone();
@@ -147,9 +148,9 @@ impl ScratchHost for PostgresScratchHost {
 
     async fn sweep(&self, folder: &Path) -> Result<()> {
         let folder = real_path(folder);
-        match elsewhere::is_elsewhere(&folder)? {
-            true => elsewhere::sweep(self.admin.as_ref(), &folder).await,
-            false => server::sweep(&folder).await,
+        match remote::is_elsewhere(&folder)? {
+            true => remote::sweep(self.admin.as_ref(), &folder).await,
+            false => cluster::sweep(&folder).await,
         }
     }
 }
@@ -218,10 +219,10 @@ impl Scratch for PostgresScratch {
     async fn damage(
         &self,
         damage: Damage,
-        manifest: &Manifest,
+        contents: &Contents,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        damage::damage(&self.connector, damage, manifest, cancel).await
+        damage::damage(&self.connector, damage, contents, cancel).await
     }
 
     async fn keep(self: Box<Self>) -> Result<String> {

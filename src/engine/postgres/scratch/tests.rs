@@ -6,7 +6,9 @@ use super::super::globals::{Database, Globals, Role};
 use super::*;
 use crate::engine::scratch::ExaminationResult;
 use crate::error::ErrorKind;
-use crate::repository::manifest::{RowDigest, SourceFacts, StreamEntry, StreamKind, TableId, TableProof};
+use crate::model::stream::StreamFacts;
+use crate::model::stream::{SourceFacts, StreamKind};
+use crate::model::table::{RowDigest, TableId, TableProof};
 
 fn go() -> CancellationToken {
     CancellationToken::new()
@@ -31,7 +33,7 @@ fn scratch_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("mps-").tempdir_in("/tmp").unwrap()
 }
 
-fn manifest(major: u32) -> Manifest {
+fn contents(major: u32) -> Contents {
     let role =
         |name: &str| Role { name: name.into(), inherit: true, connection_limit: -1, ..Role::default() };
     let details = Details {
@@ -43,7 +45,7 @@ fn manifest(major: u32) -> Manifest {
             database: Database { name: "subs".into(), encoding: "UTF8".into(), ..Database::default() },
             ..Globals::default()
         },
-        sequences: vec![super::super::catalog::Sequence {
+        sequences: vec![crate::engine::postgres::relations::Sequence {
             schema: "public".into(),
             name: "t_id_seq".into(),
             last_value: 3,
@@ -58,12 +60,8 @@ fn manifest(major: u32) -> Manifest {
         rows: 3,
         digest: RowDigest(0),
     };
-    Manifest {
-        format: crate::repository::manifest::FORMAT,
-        publisher: "pub".parse().unwrap(),
-        database: "subs".parse().unwrap(),
+    Contents {
         snapshot: "20261122T020000Z-1f3a9c4e".parse().unwrap(),
-        epoch: "20261122T020000Z-1f3a9c4e".parse().unwrap(),
         source: SourceFacts {
             engine: super::super::NAME.into(),
             version: format!("{major}.20"),
@@ -73,15 +71,12 @@ fn manifest(major: u32) -> Manifest {
             inventory: Default::default(),
             details: serde_json::to_value(details).unwrap(),
         },
-        row_key: "00".repeat(32),
-        packs: vec![],
-        streams: vec![StreamEntry {
+        row_key: [0; 32],
+        streams: vec![StreamFacts {
             name: "rows/0001".into(),
             kind: StreamKind::Rows,
             length: 6,
-            sha256: "00".repeat(32).parse().unwrap(),
             tables: vec![table],
-            extents: vec![],
         }],
     }
 }
@@ -122,8 +117,8 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
     let dir = scratch_dir();
     let folder = dir.path().join("d.place");
     let host = PostgresScratchHost::new(config()).unwrap();
-    assert!(host.check(&folder, &go()).await.iter().all(|c| c.state == crate::engine::CheckState::Ok));
-    let manifest = manifest(15);
+    assert!(host.check(&folder, &go()).await.iter().all(|c| c.state == crate::model::check::CheckState::Ok));
+    let contents = contents(15);
     let server = server(&folder).await;
     for path in [folder.clone(), folder.join("data"), folder.join("s")] {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "{}", path.display());
@@ -155,9 +150,9 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
         (Damage::Index, "index \"public\".\"t_pkey\" was dropped, with the constraint that it belongs to"),
         (Damage::MissingTable, "table public.t was dropped"),
     ] {
-        assert_eq!(scratch.damage(damage, &manifest, &go()).await.unwrap(), words);
+        assert_eq!(scratch.damage(damage, &contents, &go()).await.unwrap(), words);
     }
-    let nothing = scratch.damage(Damage::Index, &manifest, &go()).await.unwrap_err();
+    let nothing = scratch.damage(Damage::Index, &contents, &go()).await.unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::Preflight, "{nothing}");
     scratch.remove().await.unwrap();
     assert!(!folder.exists());
@@ -170,11 +165,11 @@ async fn a_server_whose_drill_died_is_swept_away() {
     let dir = scratch_dir();
     let folder = dir.path().join("d.place");
     let host = PostgresScratchHost::new(config()).unwrap();
-    let wrong = host.start(&manifest(14), &folder, &go()).await.err().unwrap();
+    let wrong = host.start(&contents(14), &folder, &go()).await.err().unwrap();
     assert_eq!(wrong.kind(), ErrorKind::Preflight);
     assert!(wrong.to_string().contains("wrong major version"), "{wrong}");
     assert!(!folder.exists());
-    let scratch = host.start(&manifest(15), &folder, &go()).await.unwrap();
+    let scratch = host.start(&contents(15), &folder, &go()).await.unwrap();
     let segment = processes::Segment::of(&folder).unwrap();
     assert!(segment.is_there());
     // As after kill -9, where the kernel does not end children with their parent.
@@ -187,7 +182,7 @@ async fn a_server_whose_drill_died_is_swept_away() {
 
     let cancelled = go();
     cancelled.cancel();
-    let error = host.start(&manifest(15), &folder, &cancelled).await.err().unwrap();
+    let error = host.start(&contents(15), &folder, &cancelled).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     host.sweep(&folder).await.unwrap();
     assert!(!folder.exists());
@@ -215,7 +210,7 @@ async fn what_was_kept_can_be_looked_at() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    server::sweep(&folder).await.unwrap();
+    cluster::sweep(&folder).await.unwrap();
     started.wait().unwrap();
     assert_eq!(answer, "3\n");
 }
@@ -236,16 +231,16 @@ async fn a_database_elsewhere_goes_with_the_roles_that_came_with_it() {
     };
     let before = state().await;
 
-    let wrong = host.start(&manifest(16), &folder, &go()).await.err().unwrap();
+    let wrong = host.start(&contents(16), &folder, &go()).await.err().unwrap();
     assert!(wrong.to_string().contains("wrong major version"), "{wrong}");
     let weak =
         PostgresScratchHost { config: config(), admin: Some(admin.with_user("weak", "w".to_owned().into())) };
-    let error = weak.start(&manifest(15), &folder, &go()).await.err().unwrap();
+    let error = weak.start(&contents(15), &folder, &go()).await.err().unwrap();
     assert!(error.to_string().contains("may not create databases"), "{error}");
-    assert_eq!(weak.check(&folder, &go()).await[1].state, crate::engine::CheckState::Fail);
+    assert_eq!(weak.check(&folder, &go()).await[1].state, crate::model::check::CheckState::Fail);
 
     for died in [false, true] {
-        let scratch = host.start(&manifest(15), &folder, &go()).await.unwrap();
+        let scratch = host.start(&contents(15), &folder, &go()).await.unwrap();
         let name = fs::read_to_string(folder.join("elsewhere.json")).unwrap();
         let name = name.split('"').find(|word| word.starts_with("marbre_scratch_")).unwrap().to_owned();
         fill(&admin.with_database(&name)).await;

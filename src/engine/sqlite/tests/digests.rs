@@ -96,7 +96,7 @@ async fn digests_are_those_of_the_documentation() {
         assert_eq!(snapshot.tables()["shadowed"].rows, 70_000);
         assert_eq!(snapshot.tables()["ends"].rows, 3003);
         let comparison =
-            SqliteLoader::new(&path).compare(&snapshot.manifest(), &CancellationToken::new()).await;
+            SqliteLoader::new(&path).compare(&snapshot.contents(), &CancellationToken::new()).await;
         assert!(comparison.unwrap().equal());
     }
 }

@@ -9,21 +9,21 @@ use crate::error::ErrorKind;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A snapshot of a database made by `sql`, loaded into a throwaway place but not finished.
-async fn loaded(sql: &str) -> (TempDir, Manifest, Box<dyn Scratch>) {
+async fn loaded(sql: &str) -> (TempDir, Contents, Box<dyn Scratch>) {
     let (folder, path) = database(sql);
     let snapshot = snapshot(&path).await.unwrap();
-    let (manifest, cancel) = (snapshot.manifest(), CancellationToken::new());
+    let (contents, cancel) = (snapshot.contents(), CancellationToken::new());
     let place = folder.path().join("place");
-    let scratch = SqliteScratchHost::new().start(&manifest, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
     let source = Memory { bytes: snapshot.bytes, ends: true };
     let observer = Observer::default();
-    scratch.loader().load(&manifest, &source, &options(false), &observer, &cancel).await.unwrap();
-    (folder, manifest, scratch)
+    scratch.loader().load(&contents, &source, &options(false), &observer, &cancel).await.unwrap();
+    (folder, contents, scratch)
 }
 
 async fn restored(sql: &str) -> (TempDir, Box<dyn Scratch>) {
-    let (folder, manifest, scratch) = loaded(sql).await;
-    let comparison = scratch.loader().compare(&manifest, &CancellationToken::new()).await.unwrap();
+    let (folder, contents, scratch) = loaded(sql).await;
+    let comparison = scratch.loader().compare(&contents, &CancellationToken::new()).await.unwrap();
     assert!(comparison.equal(), "{comparison:?}");
     scratch.loader().finish().await.unwrap();
     (folder, scratch)
@@ -50,20 +50,20 @@ async fn a_place_is_private_and_goes_away() {
 
 #[tokio::test]
 async fn what_a_drill_left_is_swept_and_nothing_is_taken_over() {
-    let (folder, manifest, scratch) = loaded(ALL_KINDS).await;
+    let (folder, contents, scratch) = loaded(ALL_KINDS).await;
     let (place, host, cancel) =
         (folder.path().join("place"), SqliteScratchHost::new(), CancellationToken::new());
-    assert!(host.start(&manifest, &place, &cancel).await.is_err());
+    assert!(host.start(&contents, &place, &cancel).await.is_err());
     let how = scratch.keep().await.unwrap();
     assert!(how.contains("sqlite3 '") && how.contains("database.sqlite.marbre-incomplete'"), "{how}");
     assert!(place.exists());
     host.sweep(&place).await.unwrap();
     assert!(!place.exists());
-    let mut other = manifest;
+    let mut other = contents;
     other.source.engine = "postgres".to_owned();
     assert_eq!(host.start(&other, &place, &cancel).await.err().unwrap().kind(), ErrorKind::Preflight);
     host.sweep(&place).await.unwrap();
-    assert!(host.check(&place, &cancel).await.iter().all(|c| c.state == crate::engine::CheckState::Ok));
+    assert!(host.check(&place, &cancel).await.iter().all(|c| c.state == crate::model::check::CheckState::Ok));
 }
 
 #[tokio::test]
@@ -203,12 +203,12 @@ async fn damage_of_the_source_is_found_by_drills() {
     let at = bytes.windows(6).rposition(|w| w == b"needle").unwrap();
     bytes[at] = b'N';
     std::fs::write(&path, &bytes).unwrap();
-    let manifest = snapshot(&path).await.unwrap().manifest();
+    let contents = snapshot(&path).await.unwrap().contents();
     let (place, cancel) = (folder.path().join("place"), CancellationToken::new());
-    let scratch = SqliteScratchHost::new().start(&manifest, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
     let source = Memory { bytes, ends: true };
-    scratch.loader().load(&manifest, &source, &options(false), &Observer::default(), &cancel).await.unwrap();
-    assert!(scratch.loader().compare(&manifest, &cancel).await.unwrap().equal());
+    scratch.loader().load(&contents, &source, &options(false), &Observer::default(), &cancel).await.unwrap();
+    assert!(scratch.loader().compare(&contents, &cancel).await.unwrap().equal());
     scratch.loader().finish().await.unwrap();
     let (result, found) = examined(&*scratch).await.remove("integrity").unwrap();
     assert_eq!(result, ExaminationResult::Failed);
@@ -236,13 +236,13 @@ async fn every_sabotage_is_seen_as_a_difference() {
             (Damage::Sequence, "the sequence of table empty"),
         ] {
             let sql = format!("PRAGMA journal_mode = {mode}; {ALL_KINDS} {stubborn}");
-            let (folder, manifest, scratch) = loaded(&sql).await;
+            let (folder, contents, scratch) = loaded(&sql).await;
             let cancel = CancellationToken::new();
             let loader = scratch.loader();
-            assert!(loader.compare(&manifest, &cancel).await.unwrap().equal());
-            let what = scratch.damage(damage, &manifest, &cancel).await.unwrap();
+            assert!(loader.compare(&contents, &cancel).await.unwrap().equal());
+            let what = scratch.damage(damage, &contents, &cancel).await.unwrap();
             assert!(what.contains(said), "{what}");
-            let comparison = loader.compare(&manifest, &cancel).await.unwrap();
+            let comparison = loader.compare(&contents, &cancel).await.unwrap();
             assert!(!comparison.equal(), "{mode} {damage:?}");
             let differing = comparison.tables.iter().filter(|t| !t.equal()).count();
             match damage {
@@ -282,9 +282,9 @@ async fn every_kind_of_table_can_lose_a_row() {
         ("CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID; INSERT INTO t VALUES (9223372036854775807);", true),
         ("CREATE VIRTUAL TABLE t USING fts5(a); INSERT INTO t VALUES ('x');", true),
     ] {
-        let (_folder, manifest, scratch) = loaded(sql).await;
+        let (_folder, contents, scratch) = loaded(sql).await;
         let cancel = CancellationToken::new();
-        let damaged = scratch.damage(Damage::Row, &manifest, &cancel).await;
+        let damaged = scratch.damage(Damage::Row, &contents, &cancel).await;
         // Three names for the rowid are all taken: such a row has no name of its own.
         if sql.contains("oid, _rowid_") {
             assert_eq!(damaged.unwrap_err().kind(), ErrorKind::Preflight);
@@ -292,21 +292,21 @@ async fn every_kind_of_table_can_lose_a_row() {
         }
         let what = damaged.unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(what.contains("altered"), altered, "{sql}: {what}");
-        let comparison = scratch.loader().compare(&manifest, &cancel).await.unwrap();
+        let comparison = scratch.loader().compare(&contents, &cancel).await.unwrap();
         assert_eq!(comparison.tables.iter().filter(|t| !t.equal()).count(), 1, "{sql}: {comparison:?}");
     }
 }
 
 #[tokio::test]
 async fn what_is_not_there_cannot_be_damaged() {
-    let (_folder, manifest, scratch) = loaded("CREATE VIEW v AS SELECT 1").await;
+    let (_folder, contents, scratch) = loaded("CREATE VIEW v AS SELECT 1").await;
     let cancel = CancellationToken::new();
     for damage in [Damage::Row, Damage::MissingTable, Damage::Index, Damage::Sequence] {
-        let error = scratch.damage(damage, &manifest, &cancel).await.unwrap_err();
+        let error = scratch.damage(damage, &contents, &cancel).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Preflight, "{damage:?}");
         assert!(error.remedy_text().is_some());
     }
-    let (_folder, manifest, scratch) = loaded("CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT)").await;
-    let error = scratch.damage(Damage::Sequence, &manifest, &cancel).await.unwrap_err();
+    let (_folder, contents, scratch) = loaded("CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT)").await;
+    let error = scratch.damage(Damage::Sequence, &contents, &cancel).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Preflight);
 }

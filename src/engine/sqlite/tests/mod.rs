@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{STREAM, SqliteEngine};
-use crate::engine::{
-    Engine, LoadObserver, LoadOptions, StreamItem, StreamReceiver, StreamSender, StreamSource, ViewFacts,
-};
+use crate::engine::{Engine, LoadOptions, StreamItem, StreamReceiver, StreamSender, StreamSource, ViewFacts};
 use crate::error::Result;
-use crate::model::id::Sha256;
+use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
-use crate::repository::manifest::{FORMAT, Manifest, StreamEntry, StreamKind, TableProof};
+use crate::model::stream::StreamKind;
+use crate::model::stream::{Contents, StreamFacts};
+use crate::model::table::TableProof;
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -73,24 +73,17 @@ impl Snapshot {
         tables.iter().map(|t| (t.table.table.as_str(), t)).collect()
     }
 
-    fn manifest(&self) -> Manifest {
+    fn contents(&self) -> Contents {
         let stamp = "20261122T020000Z-00000000";
-        Manifest {
-            format: FORMAT,
-            publisher: "gazette".parse().unwrap(),
-            database: "abonnes".parse().unwrap(),
+        Contents {
             snapshot: stamp.parse().unwrap(),
-            epoch: stamp.parse().unwrap(),
             source: self.facts.source.clone(),
-            row_key: hex::encode(KEY),
-            packs: Vec::new(),
-            streams: vec![StreamEntry {
+            row_key: KEY,
+            streams: vec![StreamFacts {
                 name: STREAM.to_owned(),
                 kind: StreamKind::Pages { page_size: self.page_size },
                 length: self.bytes.len() as u64,
-                sha256: Sha256::of(&self.bytes),
                 tables: self.facts.tables[0].1.clone(),
-                extents: Vec::new(),
             }],
         }
     }

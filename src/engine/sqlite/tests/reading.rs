@@ -9,9 +9,10 @@ use rusqlite::types::ValueRef;
 use super::super::digest::encode;
 use super::super::{SqliteLoader, SqliteScratchHost};
 use super::*;
+use crate::engine::Loader;
 use crate::engine::scratch::{ExaminationResult, ScratchHost};
-use crate::engine::{CheckState, Loader};
 use crate::error::ErrorKind;
+use crate::model::check::CheckState;
 
 #[test]
 fn every_value_has_one_form() {
@@ -134,7 +135,7 @@ async fn a_writer_goes_on_writing() {
         drop(db);
         let opened = folder.path().join("opened.db");
         let (loader, cancel) = (SqliteLoader::new(&opened), CancellationToken::new());
-        let comparison = loader.compare(&snapshot.manifest(), &cancel).await.unwrap();
+        let comparison = loader.compare(&snapshot.contents(), &cancel).await.unwrap();
         assert!(comparison.equal(), "{comparison:?}");
         // Looking at a database in WAL mode leaves its empty log.
         for suffix in ["", "-wal", "-shm"] {
@@ -271,12 +272,12 @@ async fn what_only_the_application_knows_is_a_warning() {
     assert_eq!(snapshot.tables()["t"].rows, 1);
     assert!(snapshot.facts.warnings[0].contains("français"), "{:?}", snapshot.facts.warnings);
     // A restore of it is equal, although it cannot be checked either.
-    let (manifest, cancel) = (snapshot.manifest(), CancellationToken::new());
-    assert!(manifest.source.details["uncheckable"].as_str().is_some_and(|why| why.contains("français")));
-    let comparison = SqliteLoader::new(&path).compare(&manifest, &cancel).await.unwrap();
+    let (contents, cancel) = (snapshot.contents(), CancellationToken::new());
+    assert!(contents.source.details["uncheckable"].as_str().is_some_and(|why| why.contains("français")));
+    let comparison = SqliteLoader::new(&path).compare(&contents, &cancel).await.unwrap();
     assert!(comparison.equal(), "{comparison:?}");
     let place = path.with_file_name("place");
-    let scratch = SqliteScratchHost::new().start(&manifest, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
     std::fs::copy(&path, place.join("database.sqlite")).unwrap();
     let found = scratch.examine(&["foreign-keys".to_owned()], &cancel).await.unwrap();
     assert_eq!(found[0].result, ExaminationResult::Unavailable);
@@ -288,8 +289,9 @@ async fn doctor_sees_mode_and_rights() {
     let (_folder, path) = database(ALL_KINDS);
     let engine = SqliteEngine::new(&path);
     let cancel = CancellationToken::new();
-    let state =
-        |checks: &[crate::engine::Check], name: &str| checks.iter().find(|c| c.name == name).unwrap().state;
+    let state = |checks: &[crate::model::check::Check], name: &str| {
+        checks.iter().find(|c| c.name == name).unwrap().state
+    };
     let checks = engine.check(&cancel).await;
     assert_eq!(state(&checks, "read access"), CheckState::Ok);
     assert_eq!(state(&checks, "SQLite library"), CheckState::Ok);

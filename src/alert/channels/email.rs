@@ -1,0 +1,329 @@
+//! Mail by SMTP. What belongs to one incident is one thread.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MessageBuilder};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::{Channel, ChannelError, Message, Sent, bounded};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::system::tls;
+
+/// How the connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// First a word in clear, then TLS, or nothing.
+    StartTls,
+    /// TLS from the first byte.
+    Implicit,
+    /// None: to this host only.
+    None,
+}
+
+/// Where mail goes.
+#[derive(Debug, Clone)]
+pub struct EmailSettings {
+    /// The mail server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is encrypted.
+    pub encryption: Encryption,
+    /// Who logs in, with which password.
+    pub login: Option<(String, SecretString)>,
+    /// The authorities that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who writes.
+    pub from: String,
+    /// To whom; at least one.
+    pub to: Vec<String>,
+    /// How this host names itself.
+    pub hello: String,
+    /// How long one mail may take.
+    pub timeout: Duration,
+}
+
+/// The channel.
+pub struct Email {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    host: String,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Email {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Email").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+const UP: &str = "Check that the mail server is up and can be reached from this host.";
+
+/// Whether a host name means this host.
+fn is_this_host(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Email {
+    /// Makes the channel; speaks to nobody.
+    pub fn new(settings: &EmailSettings) -> Result<Self> {
+        let mailbox = |text: &str| {
+            text.parse::<Mailbox>().map_err(|_| {
+                Error::new(ErrorKind::Config, "an address of an alert channel is none")
+                    .remedy("Give it as name@example.com.")
+            })
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
+            .port(settings.port)
+            .tls(encryption(settings)?)
+            .timeout(Some(settings.timeout));
+        if let Some(name) = hello(&settings.hello) {
+            builder = builder.hello_name(ClientId::Domain(name));
+        }
+        if let Some((user, password)) = &settings.login {
+            let password = password.expose_secret().to_owned();
+            builder = builder.credentials(Credentials::new(user.clone(), password));
+        }
+        Ok(Self {
+            transport: builder.build(),
+            host: settings.host.clone(),
+            from: mailbox(&settings.from)?,
+            to: settings.to.iter().map(|text| mailbox(text)).collect::<Result<_>>()?,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// A name in the domain of the sender, which no other message has.
+    fn name(&self, digits: &str) -> String {
+        format!("<{digits}.marbre@{}>", self.from.email.domain())
+    }
+
+    fn mail(&self, message: &Message, to: &[Mailbox]) -> Result<lettre::Message, ChannelError> {
+        let mut builder = MessageBuilder::new()
+            .from(self.from.clone())
+            .subject(message.subject.clone())
+            .date(SystemTime::from(message.at))
+            .message_id(Some(self.name(&message.id)))
+            .header(ContentType::TEXT_PLAIN);
+        for to in to {
+            builder = builder.to(to.clone());
+        }
+        if message.id != message.thread {
+            let first = self.name(&message.thread);
+            builder = builder.in_reply_to(first.clone()).references(first);
+        }
+        // No answers of machines to a machine.
+        for (name, value) in [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "All")] {
+            let name = HeaderName::new_from_ascii_str(name);
+            builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
+        }
+        builder.body(message.text.clone()).map_err(|_| {
+            let remedy = "Check `from` and `to` of the channel.";
+            ChannelError::refused("the mail cannot be written", remedy)
+        })
+    }
+
+    async fn post(&self, message: &Message, to: &[Mailbox]) -> Result<(), ChannelError> {
+        let mail = self.mail(message, to)?;
+        self.transport.send(mail).await.map(drop).map_err(|e| self.error(&e))
+    }
+
+    async fn post_all(&self, message: &Message) -> Result<Sent, ChannelError> {
+        let all = self.post(message, &self.to).await;
+        let [_, _, ..] = &self.to[..] else { return all.map(|()| Sent::All) };
+        let Err(refusal) = all else { return Ok(Sent::All) };
+        if !refusal.is_permanent() {
+            return Err(refusal);
+        }
+        // One address that is not known must not keep the mail from the others.
+        let mut refused = 0;
+        for to in &self.to {
+            match self.post(message, std::slice::from_ref(to)).await {
+                Ok(()) => {}
+                Err(e) if e.is_permanent() => refused += 1,
+                Err(e) if refused == 0 => return Err(e),
+                Err(_) => refused += 1,
+            }
+        }
+        if refused == self.to.len() {
+            return Err(refusal);
+        }
+        Ok(Sent::Some(format!("{refused} of {} recipients are refused: {refusal}", self.to.len())))
+    }
+
+    fn error(&self, e: &lettre::transport::smtp::Error) -> ChannelError {
+        let host = &self.host;
+        if tls::is_untrusted(e) {
+            let cause = format!("the certificate of {host} is not trusted");
+            return ChannelError::refused(cause, tls::UNTRUSTED);
+        }
+        let said = without_addresses(&e.to_string());
+        let cause = format!("{host}: {said}");
+        match e.status().map(u16::from) {
+            Some(530 | 534 | 535 | 538) => {
+                ChannelError::refused(cause, "Check `user` and the password of this channel.")
+            }
+            Some(_) if e.is_permanent() => ChannelError::refused(
+                cause,
+                "Check `from` and `to`, and what the mail server allows this host.",
+            ),
+            Some(_) => ChannelError::unavailable(cause, "Look at the log of the mail server."),
+            None if e.is_client() => ChannelError::refused(
+                cause,
+                "Check `tls`, `port` and the login: the server does not offer what the channel needs.",
+            ),
+            None => ChannelError::unavailable(cause, UP),
+        }
+    }
+}
+
+/// A name that may stand in a greeting.
+fn hello(name: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+}
+
+fn encryption(settings: &EmailSettings) -> Result<Tls> {
+    if settings.encryption == Encryption::None {
+        return if is_this_host(&settings.host) {
+            Ok(Tls::None)
+        } else {
+            Err(Error::new(ErrorKind::Config, format!("mail to {} would not be encrypted", settings.host))
+                .remedy("Use `tls = \"starttls\"` or `tls = \"implicit\"`; only a server on this host may do without."))
+        };
+    }
+    let mut builder = TlsParameters::builder(settings.host.clone());
+    if let Some(path) = &settings.ca_file {
+        builder = builder.certificate_store(CertificateStore::None);
+        for certificate in tls::certificates(path)? {
+            let certificate = Certificate::from_der(certificate.to_vec());
+            let reading = format!("use the certificates in {}", path.display());
+            builder = builder.add_root_certificate(certificate.or_kind(ErrorKind::Config, reading)?);
+        }
+    }
+    let parameters = builder.build().or_internal("set up TLS for mail")?;
+    Ok(match settings.encryption {
+        Encryption::Implicit => Tls::Wrapper(parameters),
+        _ => Tls::Required(parameters),
+    })
+}
+
+/// Servers repeat addresses of people in their answers; errors do not.
+fn without_addresses(text: &str) -> String {
+    text.split_whitespace()
+        .map(|word| if word.contains('@') { "…" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[async_trait]
+impl Channel for Email {
+    fn describe(&self) -> String {
+        format!("email by {}", self.host)
+    }
+
+    async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
+        bounded(self.timeout, cancel, &self.host, self.post_all(message)).await
+    }
+
+    async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
+        let work = async {
+            match self.transport.test_connection().await {
+                Ok(true) => Ok(format!("{} answers and lets this host in", self.host)),
+                Ok(false) => Err(ChannelError::unavailable(format!("{} does not answer", self.host), UP)),
+                Err(e) => Err(self.error(&e)),
+            }
+        };
+        bounded(self.timeout, cancel, &self.host, work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::condition::{Condition, ConditionKind, Severity};
+    use crate::model::incident::{self, Policy};
+    use crate::model::notice::Notice;
+    use jiff::Timestamp;
+
+    fn settings() -> EmailSettings {
+        EmailSettings {
+            host: "mail.example".to_owned(),
+            port: 587,
+            encryption: Encryption::StartTls,
+            login: None,
+            ca_file: None,
+            from: "marbre@provider.example".to_owned(),
+            to: vec!["ops@provider.example".to_owned(), "Ops <two@provider.example>".to_owned()],
+            hello: "db1".to_owned(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn nothing_in_clear_leaves_this_host() {
+        let open = |host: &str| {
+            Email::new(&EmailSettings { host: host.to_owned(), encryption: Encryption::None, ..settings() })
+        };
+        for host in ["localhost", "127.0.0.1", "::1"] {
+            assert!(open(host).is_ok(), "{host}");
+        }
+        assert!(open("mail.example").unwrap_err().to_string().contains("would not be encrypted"));
+    }
+
+    #[test]
+    fn mails_of_one_incident_are_a_thread_and_no_text_becomes_a_header() {
+        let condition = Condition {
+            kind: ConditionKind::DiskLow,
+            severity: Severity::Critical,
+            database: None,
+            object: None,
+            summary: "Été.\r\nBcc: everybody@example.com".to_owned(),
+            stage: None,
+            error: None,
+            targets: Vec::new(),
+            proven_at: None,
+            remedy: "Free some.\r\n.\r\n".to_owned(),
+        };
+        let start: Timestamp = "2026-11-25T02:00:00Z".parse().unwrap();
+        let policy = Policy::default();
+        let opened = incident::observe(&[], std::slice::from_ref(&condition), &[], start, &policy);
+        let later = start + Duration::from_secs(3600);
+        let again = incident::observe(&opened.changed, &[condition], &[], later, &policy);
+        let email = Email::new(&settings()).unwrap();
+        let mail = |event: &incident::Event, n| {
+            let message = Message::of(&Notice::Incident(Box::new(event.clone())), n, "db1", start);
+            String::from_utf8(email.mail(&message, &email.to).unwrap().formatted()).unwrap()
+        };
+        let (first, second) = (mail(&opened.events[0], 1), mail(&again.events[0], 2));
+        let header = |mail: &str, name: &str| {
+            let (headers, _) = mail.split_once("\r\n\r\n").unwrap();
+            headers.lines().find_map(|l| l.strip_prefix(&format!("{name}: "))).map(str::to_owned)
+        };
+        let name = header(&first, "Message-ID").unwrap();
+        assert!(name.ends_with("@provider.example>"), "{name}");
+        assert_eq!(header(&first, "In-Reply-To"), None);
+        assert_eq!(header(&second, "In-Reply-To"), Some(name.clone()));
+        assert_eq!(header(&second, "References"), Some(name.clone()));
+        assert_ne!(header(&second, "Message-ID"), Some(name));
+        assert_eq!(header(&first, "Bcc"), None);
+        assert_eq!(header(&first, "Auto-Submitted").unwrap(), "auto-generated");
+        assert_eq!(header(&first, "Date").unwrap(), "Wed, 25 Nov 2026 02:00:00 +0000");
+    }
+
+    #[test]
+    fn servers_may_repeat_addresses_we_do_not() {
+        assert_eq!(without_addresses("550 5.1.1 <bob@example.com>: unknown"), "550 5.1.1 … unknown");
+    }
+}

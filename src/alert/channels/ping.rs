@@ -1,0 +1,48 @@
+//! A monitor elsewhere that counts pings, as healthchecks does: `URL/start`, `URL`, `URL/fail`. What does not arrive is
+//! what it reports: <https://healthchecks.io/docs/http_api/>.
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::http::{Endpoint, HttpSettings};
+use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
+use crate::error::Result;
+use crate::model::notice::Phase;
+
+/// The channel.
+#[derive(Debug)]
+pub struct Ping {
+    endpoint: Endpoint,
+}
+
+impl Ping {
+    /// Makes the channel; speaks to nobody.
+    pub fn new(settings: &HttpSettings) -> Result<Self> {
+        Ok(Self { endpoint: Endpoint::new(settings)? })
+    }
+}
+
+#[async_trait]
+impl Channel for Ping {
+    fn describe(&self) -> String {
+        format!("ping at {}", self.endpoint.host())
+    }
+
+    async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
+        let below = match message.purpose {
+            Purpose::Ping(Phase::Start) => Some("start"),
+            Purpose::Ping(Phase::Success) => None,
+            Purpose::Ping(Phase::Fail) => Some("fail"),
+            Purpose::Incident(_) | Purpose::Test => {
+                let cause = "a ping can only say how a job goes";
+                return Err(ChannelError::refused(cause, "Use another type of channel for messages."));
+            }
+        };
+        let body = message.text.clone();
+        self.endpoint.post(below, "text/plain; charset=utf-8", body, cancel).await.map(|()| Sent::All)
+    }
+
+    async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
+        self.endpoint.check(cancel).await
+    }
+}

@@ -1,0 +1,226 @@
+//! The desk at which everything that is wrong comes in, and from which people are told.
+//!
+//! [`Desk::observe`] turns conditions into incidents and puts down what is to be told, in one transaction: from
+//! then on it is not lost, whatever happens to the agent. [`Desk::deliver`] sends what is put down. A message is marked as
+//! taken after the channel took it, so an agent that dies in between sends it again: messages arrive at least once, and
+//! each carries an id that is the same every time.
+
+mod delivery;
+#[cfg(test)]
+mod tests;
+mod trial;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::sync::Mutex;
+
+use crate::alert::Channel;
+use crate::error::Result;
+use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::id::{ChannelName, DatabaseId};
+use crate::model::incident::{self, Event, EventKind, Incident, Policy, Unknown};
+use crate::model::job::JobKind;
+use crate::model::notice::{Notice, Phase};
+use crate::model::route::{Role, Route};
+use crate::model::schedule::Schedule;
+use crate::state::{ChannelHealth, Post, State};
+
+pub use delivery::Delivered;
+pub use trial::{TestReport, Tested, test};
+
+/// After so many failures in a row a channel counts as failing, and its messages go to the next.
+pub const FAILURES: u32 = 3;
+
+/// A channel, and what it gets.
+#[derive(Debug, Clone)]
+pub struct RoutedChannel {
+    /// What it gets.
+    pub route: Route,
+    /// The channel.
+    pub channel: Arc<dyn Channel>,
+}
+
+/// What a desk needs.
+#[derive(Debug, Clone)]
+pub struct DeskSettings {
+    /// How the agent names itself.
+    pub agent: String,
+    /// When people hear of an incident again.
+    pub policy: Policy,
+    /// When a sign of life goes to the canary channels.
+    pub canary: Option<(Schedule, TimeZone)>,
+    /// The channels.
+    pub channels: Vec<RoutedChannel>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Desk {
+    settings: DeskSettings,
+    state: State,
+    /// Two looks, or two rounds of deliveries, at the same time would do everything twice.
+    looking: std::sync::Mutex<()>,
+    delivering: Mutex<()>,
+    /// What went out, and through which channel: the state may be unable to hold it.
+    sent: std::sync::Mutex<BTreeSet<(i64, ChannelName)>>,
+}
+
+impl Desk {
+    /// A desk that goes on where the one before it with this state stopped.
+    pub fn new(settings: DeskSettings, state: State) -> Self {
+        Self {
+            settings,
+            state,
+            looking: std::sync::Mutex::new(()),
+            delivering: Mutex::new(()),
+            sent: Default::default(),
+        }
+    }
+
+    /// Takes in what is wrong now, and puts down what people are to be told. Channels that fail are added here: callers
+    /// need not. `unknown` is what could not be looked at.
+    pub fn observe(
+        &self,
+        conditions: &[Condition],
+        unknown: &[Unknown],
+        now: Timestamp,
+    ) -> Result<Vec<Event>> {
+        let _one = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self.conditions()?;
+        seen.extend_from_slice(conditions);
+        let policy = &self.settings.policy;
+        let known = self.state.incidents(incident::forgotten_before(now, policy))?;
+        let observed = incident::observe(&known, &seen, unknown, now, policy);
+        let mut posts = Vec::new();
+        for event in &observed.events {
+            let notice = Notice::Incident(Box::new(event.clone()));
+            posts.push(Post { notice, at: now, channels: self.readers(event)?, supersedes: false });
+        }
+        if !observed.changed.is_empty() || !posts.is_empty() {
+            self.state.save_incidents(&observed.changed, &posts)?;
+        }
+        Ok(observed.events)
+    }
+
+    /// Tells the monitors of a job how it goes.
+    pub fn job(&self, database: &DatabaseId, kind: JobKind, phase: Phase, now: Timestamp) -> Result<()> {
+        let role = Role::Job(database.clone(), kind);
+        let channels = self.names(|route| route.role == role);
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let notice = Notice::Job { database: database.clone(), kind, phase };
+        self.state.post(&Post { notice, at: now, channels, supersedes: phase != Phase::Start })
+    }
+
+    /// Takes in how a test went: a channel that took it is tried again at once, and not after the pause that its failures
+    /// have earned it. Whoever has mended it must not wait for an hour to see that.
+    pub fn tested(&self, report: &TestReport, now: Timestamp) -> Result<()> {
+        let well = report.channels.iter().filter(|tested| tested.ok);
+        for name in well.map(|tested| &tested.channel) {
+            if self.state.channel_health(name)?.failures > 0 {
+                self.state.channel_works(name, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every open incident.
+    pub fn incidents(&self) -> Result<Vec<Incident>> {
+        self.state.open_incidents()
+    }
+
+    /// What is wrong with the channels themselves.
+    pub fn conditions(&self) -> Result<Vec<Condition>> {
+        let mut healths = Vec::new();
+        for channel in &self.settings.channels {
+            let route = &channel.route;
+            healths.push((route, self.state.channel_health(&route.name)?, channel.channel.describe()));
+        }
+        let mut heard = healths.iter().filter(|(route, ..)| route.role == Role::Main).peekable();
+        let nobody_hears = heard.peek().is_some() && heard.all(|(_, health, _)| is_failing(health));
+        let severity = if nobody_hears { Severity::Critical } else { Severity::Warning };
+        let conditions = healths.iter().filter_map(|(route, health, what)| {
+            let (name, about) = (&route.name, format!("The alert channel {} ({what})", route.name));
+            let summary = if is_failing(health) {
+                format!("{about} does not take its messages.")
+            } else {
+                let lacking = health.lacking.as_ref()?;
+                return Some(condition(
+                    name,
+                    Severity::Warning,
+                    format!("{about} does not reach everybody."),
+                    lacking,
+                ));
+            };
+            let severity = if route.role == Role::Main { severity } else { Severity::Warning };
+            Some(condition(name, severity, summary, health.error.as_deref().unwrap_or_default()))
+        });
+        Ok(conditions.collect())
+    }
+
+    /// Puts down a sign of life where one is due. After a downtime one is enough; and so that it can be seen at once
+    /// whether it arrives, the first is due when there was none before.
+    fn canary(&self, now: Timestamp) -> Result<()> {
+        let channels = self.names(|route| route.role == Role::Canary);
+        let Some((schedule, zone)) = self.settings.canary.as_ref().filter(|_| !channels.is_empty()) else {
+            return Ok(());
+        };
+        let rule = schedule.rule(zone);
+        let accounted = self.state.canary_accounted(&rule)?.filter(|at| *at <= now);
+        let due = match accounted {
+            None => true,
+            Some(at) => schedule.next(at, zone).is_some_and(|slot| slot <= now),
+        };
+        if !due {
+            return Ok(());
+        }
+        let mut healthy = true;
+        for channel in self.settings.channels.iter().filter(|channel| channel.route.is_for_people()) {
+            healthy &= !is_failing(&self.state.channel_health(&channel.route.name)?);
+        }
+        let notice = Notice::Canary { healthy };
+        self.state.account_canary(&rule, now, Some(&Post { notice, at: now, channels, supersedes: true }))
+    }
+
+    /// Who is told of this. Whoever was told of an incident, and be it in the place of another, hears of its end.
+    fn readers(&self, event: &Event) -> Result<Vec<ChannelName>> {
+        let told = match event.kind {
+            EventKind::Resolved => self.state.channels_told_of(&event.incident.name())?,
+            _ => Vec::new(),
+        };
+        let database = event.incident.condition.database.as_ref();
+        Ok(self.names(|route| {
+            route.wants(event) || (told.contains(&route.name) && route.audience.may_hear_of(database))
+        }))
+    }
+
+    fn names(&self, wanted: impl Fn(&Route) -> bool) -> Vec<ChannelName> {
+        let routes = self.settings.channels.iter().map(|channel| &channel.route);
+        routes.filter(|route| wanted(route)).map(|route| route.name.clone()).collect()
+    }
+}
+
+/// Whether people must look after a channel: it failed again and again, or refused (then there is no time at which it
+/// is tried again by itself).
+fn is_failing(health: &ChannelHealth) -> bool {
+    health.failures >= FAILURES || (health.failures > 0 && health.retry_at.is_none())
+}
+
+fn condition(name: &ChannelName, severity: Severity, summary: String, error: &str) -> Condition {
+    Condition {
+        kind: ConditionKind::ChannelFailing,
+        severity,
+        database: None,
+        object: Some(name.to_string()),
+        summary,
+        stage: None,
+        error: Some(error.to_owned()).filter(|error| !error.is_empty()),
+        targets: Vec::new(),
+        proven_at: None,
+        remedy: format!("Run `marbre alert test {name}`, and do what it says."),
+    }
+}

@@ -1,0 +1,47 @@
+//! Engines of configured databases, and the places where drills restore them.
+
+use std::sync::Arc;
+
+use crate::config::{Database, Source};
+use crate::engine::Engine;
+use crate::engine::registry::{self, PostgresConfig, ScratchOptions};
+use crate::engine::scratch::ScratchHost;
+use crate::error::Result;
+
+/// The engine of a configured database.
+pub fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
+    registry::engine(match &database.source {
+        Source::Postgres { url, password, bin_dir, lock_timeout } => {
+            let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
+            registry::Source::Postgres(PostgresConfig {
+                url: url.clone(),
+                password,
+                bin_dir: bin_dir.clone(),
+                lock_timeout: *lock_timeout,
+                jobs: database.jobs,
+            })
+        }
+        Source::Sqlite { path } => registry::Source::Sqlite(path.clone()),
+    })
+}
+
+pub fn scratch_options(database: &Database) -> Result<ScratchOptions> {
+    let drills = &database.drills;
+    let password = drills.scratch.as_ref().and_then(|s| s.password.as_ref());
+    let source_bin_dir = match &database.source {
+        Source::Postgres { bin_dir, .. } => bin_dir.clone(),
+        Source::Sqlite { .. } => None,
+    };
+    Ok(ScratchOptions {
+        scratch: drills.scratch.as_ref().map(|s| s.url.clone()),
+        password: password.map(crate::config::Secret::read).transpose()?,
+        bin_dir: drills.bin_dir.clone().or(source_bin_dir),
+        user: drills.user.clone(),
+        jobs: database.jobs,
+    })
+}
+
+/// The host of a configured database.
+pub fn drill_host(database: &Database) -> Result<Arc<dyn ScratchHost>> {
+    registry::scratch_host(database.source.engine().name(), &scratch_options(database)?)
+}

@@ -1,0 +1,90 @@
+//! Which engine a database has, and what it is told.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::secret::Secret;
+use super::{Source, forms};
+use crate::config::complaint::Complaint;
+use crate::config::section::Section;
+use crate::model::engine_kind::EngineKind;
+
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+const POSTGRES_KEYS: [&str; 6] =
+    ["url", "password_file", "password_env", "password_credential", "bin_dir", "lock_timeout"];
+const SQLITE_KEYS: [&str; 1] = ["path"];
+
+pub(super) fn engine(section: &mut Section<'_>) -> Option<EngineKind> {
+    section.required("engine", "engine = \"postgres\"", |value| {
+        let name = forms::text(value)?;
+        EngineKind::from_name(&name).ok_or_else(|| {
+            let accepted = EngineKind::ALL.map(|kind| format!("{:?}", kind.name())).join(" or ");
+            Complaint::new(format!("there is no engine {name:?}")).accepted(accepted)
+        })
+    })
+}
+
+pub(super) fn source(section: &mut Section<'_>, engine: Option<EngineKind>, base: &Path) -> Option<Source> {
+    match engine {
+        Some(EngineKind::Postgres) => {
+            foreign_keys(section, &SQLITE_KEYS, EngineKind::Sqlite, EngineKind::Postgres);
+            postgres(section, base)
+        }
+        Some(EngineKind::Sqlite) => {
+            foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
+            let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base))?;
+            Some(Source::Sqlite { path })
+        }
+        None => {
+            // Without an engine nobody can say which of the other keys are right.
+            section.tolerate();
+            None
+        }
+    }
+}
+
+/// Refuses the keys of another engine.
+pub(super) fn foreign_keys(
+    section: &mut Section<'_>,
+    keys: &[&'static str],
+    theirs: EngineKind,
+    engine: EngineKind,
+) {
+    let (theirs, engine) = (theirs.name(), engine.name());
+    for key in keys {
+        section.reject(key, || {
+            Complaint::new(format!("belongs to {theirs} databases, and this one is {engine}"))
+                .remedy("Remove the key, or correct `engine`.")
+        });
+    }
+}
+
+fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
+    let url = section.required("url", "url = \"postgres:///NAME\"", forms::postgres_url);
+    let password = password(section, base);
+    let bin_dir = section.optional("bin_dir", forms::path(base));
+    let lock_timeout = section.optional("lock_timeout", forms::duration);
+    Some(Source::Postgres {
+        url: url?,
+        password,
+        bin_dir,
+        lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
+    })
+}
+
+/// Where a server's password can be.
+pub(super) const PASSWORD_KEYS: [&str; 3] = ["password_file", "password_env", "password_credential"];
+
+/// Reads where the password of a server is.
+pub(super) fn password(section: &mut Section<'_>, base: &Path) -> Option<Secret> {
+    let file = section.optional("password_file", forms::secret_path(base));
+    let variable = section.optional("password_env", forms::variable_name);
+    let credential = section.optional("password_credential", forms::credential_name);
+    section.only_one(&PASSWORD_KEYS);
+    section.reject("password", || {
+        Complaint::new("a password must not stand in this file")
+            .remedy("Put it in a file that only its owner can read, and name that file with `password_file`.")
+    });
+    file.map(Secret::File).or(variable.map(Secret::Env)).or(credential.map(Secret::Credential))
+}

@@ -1,0 +1,343 @@
+//! Archives into a database, through `pg_restore`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use super::complaints::Complaints;
+use super::connect::Connector;
+use super::tools::Tools;
+use crate::engine::StreamReceiver;
+use crate::error::{Error, Result, ResultExt};
+use crate::model::human;
+use crate::model::observer::LoadObserver;
+
+/// The largest schema archive that is loaded: it is held in memory, because `pg_restore` seeks in it, and nothing
+/// in plaintext may touch the disk.
+const LARGEST_SCHEMA: u64 = 256 * 1024 * 1024;
+
+/// How archives are restored into one destination.
+pub struct Restore<'a> {
+    /// Where to.
+    pub connector: &'a Connector,
+    /// With which tools.
+    pub tools: &'a Tools,
+    /// The destination's major version.
+    pub server_major: u32,
+    /// The user may do everything, so that every complaint is an error.
+    pub superuser: bool,
+    /// Everything goes into the default tablespace.
+    pub no_tablespaces: bool,
+}
+
+/// An archive in memory.
+pub struct Archive(File);
+
+impl Archive {
+    /// Takes all of a stream.
+    pub async fn receive(
+        mut stream: StreamReceiver,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let mut file = memory("marbre-schema")?;
+        let mut length = 0;
+        while let Some(bytes) = next(&mut stream, cancel).await? {
+            length += bytes.len() as u64;
+            if length > LARGEST_SCHEMA {
+                return Err(Error::preflight(format!(
+                    "the schema archive is larger than {}",
+                    human::bytes(LARGEST_SCHEMA)
+                ))
+                .remedy("Restore it by hand as docs/RECOVERY.md says."));
+            }
+            file.write_all(&bytes).or_internal("write to memory")?;
+            observer.bytes(bytes.len() as u64);
+        }
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
+        fcntl_add_seals(&file, seals).or_internal("seal a file in memory")?;
+        Ok(Self(file))
+    }
+
+    fn stdin(&self) -> Result<OwnedFd> {
+        Ok(self.0.try_clone().or_internal("share a file in memory")?.into())
+    }
+}
+
+fn memory(name: &str) -> Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create(name, flags).or_internal("make a file in memory")?;
+    Ok(File::from(fd))
+}
+
+fn in_memory(name: &str, bytes: &[u8]) -> Result<File> {
+    let mut file = memory(name)?;
+    file.write_all(bytes).or_internal("write to memory")?;
+    Ok(file)
+}
+
+/// Whether a line of an archive's list is about an event trigger: `12; 3466 16999 EVENT TRIGGER - name owner`.
+fn is_event_trigger(line: &str) -> bool {
+    let Some((_, entry)) = line.split_once("; ") else {
+        return false;
+    };
+    let entry = entry.splitn(3, ' ').nth(2).unwrap_or_default();
+    ["EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ", "SECURITY LABEL - EVENT TRIGGER "]
+        .iter()
+        .any(|start| entry.starts_with(start))
+}
+
+/// The next bytes of a stream, unless the run is cancelled.
+pub async fn next(stream: &mut StreamReceiver, cancel: &CancellationToken) -> Result<Option<bytes::Bytes>> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        bytes = stream.next() => bytes,
+    }
+}
+
+impl Restore<'_> {
+    /// `pg_restore` of one section of the archive. Returns what could not be set.
+    pub async fn section(
+        &self,
+        archive: &Archive,
+        section: &str,
+        list: Option<String>,
+        jobs: usize,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>> {
+        let mut args = self.arguments();
+        args.push(format!("--section={section}"));
+        if jobs > 1 {
+            args.push(format!("--jobs={jobs}"));
+        }
+        let list = list.map(|text| in_memory("marbre-list", text.as_bytes())).transpose()?;
+        if let Some(list) = &list {
+            // The child opens our descriptor by its name: the list is on no disk either.
+            let (process, fd) = (std::process::id(), list.as_raw_fd());
+            args.push(format!("--use-list=/proc/{process}/fd/{fd}"));
+        }
+        // By name it can be opened again by each job, and sought in.
+        args.push("/dev/stdin".to_owned());
+        let tool = self.tools.start("pg_restore", args, self.environment()?, Some(archive.stdin()?)).await?;
+        let (success, status, complaints) = tool.wait(cancel).await?;
+        self.judge(success, &status, &complaints)
+    }
+
+    /// `pg_restore` of a stream that is not held anywhere. Returns what could not be set.
+    pub async fn stream(
+        &self,
+        mut stream: StreamReceiver,
+        observer: &dyn LoadObserver,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>> {
+        let mut tool = self.tools.start("pg_restore", self.arguments(), self.environment()?, None).await?;
+        let Some(mut stdin) = tool.stdin.take() else {
+            return Err(Error::internal("pg_restore has no input"));
+        };
+        let mut broken = false;
+        while let Some(bytes) = next(&mut stream, cancel).await? {
+            observer.bytes(bytes.len() as u64);
+            // It stops reading when it has failed: then its exit status says why. The stream is read to its
+            // end in any case, because only there it is known to be right.
+            if !broken {
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Err(Error::interrupted()),
+                    written = stdin.write_all(&bytes) => broken = written.is_err(),
+                }
+            }
+        }
+        drop(stdin);
+        let (success, status, complaints) = tool.wait(cancel).await?;
+        self.judge(success, &status, &complaints)
+    }
+
+    /// `pg_restore` of everything after the data. Event triggers come last, on their own: `pg_restore` refreshes
+    /// materialized views at the same time, and so would fire them. Where tables have partitions, everything comes one
+    /// after the other: keys and indexes of partitions lock their parents and each other, `pg_restore` knows nothing of
+    /// that, and its workers now and then end in a deadlock. Returns what could not be set.
+    pub async fn post_data(
+        &self,
+        archive: &Archive,
+        jobs: usize,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>> {
+        let list = self.list(archive, cancel).await?;
+        let (triggers, others): (Vec<&str>, Vec<&str>) =
+            list.lines().partition(|line| is_event_trigger(line));
+        let jobs = if has_partitions(&list) { 1 } else { jobs };
+        if triggers.is_empty() {
+            return self.section(archive, "post-data", None, jobs, cancel).await;
+        }
+        let others = Some(others.join("\n"));
+        let mut warnings = self.section(archive, "post-data", others, jobs, cancel).await?;
+        let triggers = Some(triggers.join("\n"));
+        warnings.extend(self.section(archive, "post-data", triggers, 1, cancel).await?);
+        Ok(warnings)
+    }
+
+    /// The archive's table of contents, as `--use-list` takes it.
+    async fn list(&self, archive: &Archive, cancel: &CancellationToken) -> Result<String> {
+        let args = vec!["--list".to_owned(), "/dev/stdin".to_owned()];
+        let environment = self.environment()?;
+        let mut tool = self.tools.start("pg_restore", args, environment, Some(archive.stdin()?)).await?;
+        let mut list = Vec::new();
+        if let Some(mut stdout) = tool.stdout.take() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::interrupted()),
+                read = stdout.read_to_end(&mut list) => read.or_internal("read from pg_restore")?,
+            };
+        }
+        tool.succeed(cancel).await?;
+        Ok(String::from_utf8_lossy(&list).into_owned())
+    }
+
+    fn environment(&self) -> Result<Vec<(String, String)>> {
+        self.connector.environment("marbre pg_restore", self.tools.version.major)
+    }
+
+    /// `pg_restore` since 17 sets this on every server; older ones do not know it, and need not.
+    fn sets_unknown_timeout(&self) -> bool {
+        self.tools.version.major >= 17 && self.server_major < 17
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut args = vec![
+            "--no-password".to_owned(),
+            // The name itself is in the environment.
+            format!("--dbname={}", Connector::keepalives()),
+        ];
+        if self.superuser && !self.sets_unknown_timeout() {
+            args.push("--exit-on-error".to_owned());
+        }
+        if self.no_tablespaces {
+            args.push("--no-tablespaces".to_owned());
+        }
+        args
+    }
+
+    fn judge(&self, success: bool, status: &str, complaints: &Complaints) -> Result<Vec<String>> {
+        if success {
+            return Ok(Vec::new());
+        }
+        let mut warnings = Vec::new();
+        let statements = &complaints.statements;
+        let excused = statements.len() as u64 == complaints.errors && !complaints.overflow;
+        for (reason, statement) in statements {
+            if self.sets_unknown_timeout() && statement.starts_with("SET transaction_timeout") {
+                continue;
+            }
+            if self.superuser || !is_about_rights(statement) {
+                return Err(complaints.error_of("pg_restore", reason));
+            }
+            warnings.push(format!("{}: {reason}", subject(statement)));
+        }
+        match excused && !statements.is_empty() {
+            true => Ok(warnings),
+            false => Err(complaints.error("pg_restore", status)),
+        }
+    }
+}
+
+/// Whether a table of contents has partitions.
+fn has_partitions(list: &str) -> bool {
+    list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
+}
+
+/// Statements that say who owns an object and who may use it, or make what only a superuser may make: without
+/// them the data is all there.
+fn is_about_rights(statement: &str) -> bool {
+    const ABOUT: [&str; 13] = [
+        "GRANT ",
+        "REVOKE ",
+        "ALTER DEFAULT PRIVILEGES ",
+        "COMMENT ON EXTENSION ",
+        "COMMENT ON EVENT TRIGGER ",
+        "COMMENT ON PUBLICATION ",
+        "COMMENT ON SUBSCRIPTION ",
+        "CREATE EVENT TRIGGER ",
+        "CREATE PUBLICATION ",
+        "CREATE SUBSCRIPTION ",
+        "ALTER EVENT TRIGGER ",
+        "ALTER PUBLICATION ",
+        "ALTER SUBSCRIPTION ",
+    ];
+    ABOUT.iter().any(|start| statement.starts_with(start)) || changes_owner(statement)
+}
+
+/// `ALTER … OWNER TO name;` with nothing after the name.
+fn changes_owner(statement: &str) -> bool {
+    let Some(at) = statement.rfind(" OWNER TO ") else {
+        return false;
+    };
+    let name = statement[at + " OWNER TO ".len()..].trim_end();
+    let Some(name) = name.strip_suffix(';') else {
+        return false;
+    };
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let quoted = name.len() > 2
+        && name.starts_with('"')
+        && name.ends_with('"')
+        && !name[1..name.len() - 1].replace("\"\"", "").contains('"');
+    statement.starts_with("ALTER ") && (plain || quoted)
+}
+
+/// The statement on one line, cut to a length that can be read.
+fn subject(statement: &str) -> String {
+    let words: Vec<&str> = statement.split_whitespace().collect();
+    let line = words.join(" ");
+    let mut short: String = line.trim_end_matches(';').chars().take(120).collect();
+    if short.chars().count() == 120 {
+        short.push('…');
+    }
+    format!("could not run {short}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_triggers_are_found_in_lists() {
+        for line in
+            ["3400; 3466 16999 EVENT TRIGGER - et postgres", "3401; 0 0 COMMENT - EVENT TRIGGER et postgres"]
+        {
+            assert!(is_event_trigger(line), "{line}");
+        }
+        for line in [
+            "; Archive created at 2026-11-22",
+            "3399; 2620 16998 TRIGGER public EVENT TRIGGER postgres",
+            "215; 1259 16400 TABLE public EVENT TRIGGER postgres",
+            "",
+        ] {
+            assert!(!is_event_trigger(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_rights_are_excused() {
+        for statement in [
+            "ALTER TABLE public.a OWNER TO b;",
+            "ALTER TABLE \"new\nline\" OWNER TO \"a \"\"b\";\n\n",
+            "GRANT SELECT ON TABLE a TO b;",
+            "CREATE EVENT TRIGGER et ON ddl_command_end",
+            "REVOKE ALL ON SCHEMA public FROM PUBLIC;",
+        ] {
+            assert!(is_about_rights(statement), "{statement}");
+        }
+        for statement in [
+            "CREATE TABLE public.a ();",
+            "ALTER TABLE ONLY public.a ADD CONSTRAINT p PRIMARY KEY (i);",
+            "ALTER TABLE a ADD CONSTRAINT c CHECK (t <> ' OWNER TO b');",
+            "",
+        ] {
+            assert!(!is_about_rights(statement), "{statement}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What the catalogue says about tables, sequences and large objects.
+
+use serde::{Deserialize, Serialize};
+
+use super::connect::Session;
+use super::quote::{ident_line, literal, qualified};
+use crate::error::{Error, Result};
+use crate::model::table::TableId;
+
+/// A table or leaf partition whose rows are read one by one, or a partitioned table (only to be locked).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its object identifier.
+    pub oid: u32,
+    /// Its name.
+    pub id: TableId,
+    /// It has rows of its own: it is not a partitioned table.
+    pub has_rows: bool,
+    /// Its columns without generated ones, in order.
+    pub columns: Vec<String>,
+    /// The columns of its best key, or none.
+    pub key: Vec<String>,
+    /// Bytes on disk.
+    pub size: u64,
+    /// Not in the write-ahead log, so empty after a crash.
+    pub unlogged: bool,
+    /// Its access method, e.g. `heap`.
+    pub method: String,
+    /// It belongs to an extension, which says which rows are the user's: those of this condition.
+    pub condition: Option<String>,
+    /// The root of its partitions, where these are chosen by the hash of an enum. Such hashes are not the
+    /// same in another database, so that its rows may belong into another partition there.
+    pub scattered: Option<TableId>,
+    /// We may read it.
+    pub readable: bool,
+    /// Row security would hide rows from us.
+    pub hidden_rows: bool,
+}
+
+impl Table {
+    /// Its name as SQL.
+    pub fn sql(&self) -> String {
+        qualified(&self.id.schema, &self.id.table)
+    }
+}
+
+/// A configuration table of an extension: those of its rows are kept that the extension did not bring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigTable {
+    /// Which.
+    #[serde(flatten)]
+    pub table: TableId,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// Which rows: `WHERE …`, or empty for all.
+    pub condition: String,
+}
+
+/// A partition whose rows are loaded through the root of its partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scattered {
+    /// The partition.
+    pub partition: TableId,
+    /// The root.
+    pub root: TableId,
+}
+
+/// A sequence and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// Its last value.
+    pub last_value: i64,
+    /// Whether the last value was handed out.
+    pub is_called: bool,
+}
+
+/// Large objects: their number and a digest of their bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LargeObjects {
+    /// How many.
+    pub count: i64,
+    /// Bytes in all and a sum of page hashes; none where we may not read all of them together.
+    pub digest: Option<String>,
+}
+
+/// Every schema that people make.
+pub const OWN_SCHEMA: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+
+const TABLES: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r',
+  ARRAY(SELECT a.attname::text FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    ORDER BY a.attnum),
+  COALESCE((SELECT ARRAY(SELECT a.attname::text
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+      WHERE k.pos <= i.indnkeyatts ORDER BY k.pos)
+    FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am im ON im.oid = ic.relam
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL AND im.amname = 'btree'
+      AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+        WHERE k.pos <= i.indnkeyatts AND (NOT a.attnotnull OR a.attgenerated <> ''))
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1), '{}'),
+  {size},
+  c.relpersistence = 'u', COALESCE(am.amname::text, ''),
+  x.oid IS NOT NULL, x.extcondition[array_position(x.extconfig, c.oid)],
+  -- NULL where it was dropped while we looked: the lock will tell.
+  COALESCE(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), true),
+  COALESCE(row_security_active(c.oid), false),
+  root.nspname, root.relname
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_am am ON am.oid = c.relam
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+  AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+LEFT JOIN pg_extension x ON x.oid = d.refobjid
+LEFT JOIN LATERAL (SELECT rn.nspname::text, r.relname::text
+  FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+  WHERE c.relispartition AND c.relkind = 'r' AND r.oid = pg_partition_root(c.oid)
+    AND EXISTS (SELECT FROM pg_partition_ancestors(c.oid) up(relid)
+      JOIN pg_partitioned_table pt ON pt.partrelid = up.relid AND pt.partstrat = 'h'
+      JOIN pg_attribute pa ON pa.attrelid = up.relid AND pa.attnum = ANY (pt.partattrs::int2[])
+      JOIN pg_type ty ON ty.oid = pa.atttypid AND ty.typtype = 'e')) root ON true
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
+  AND (x.oid IS NULL OR c.oid = ANY (x.extconfig)) AND {own_schema}
+ORDER BY n.nspname, c.relname";
+
+/// All tables that hold people's data, by name. Waits for no lock; so sizes are only as good as the
+/// last VACUUM or ANALYZE.
+pub async fn tables(session: &Session) -> Result<Vec<Table>> {
+    list(session, "c.relpages::int8 * 8192").await
+}
+
+/// The same with true sizes, for a session that has locked them all.
+pub async fn locked_tables(session: &Session) -> Result<Vec<Table>> {
+    list(session, "CASE c.relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE 0 END").await
+}
+
+async fn list(session: &Session, size: &str) -> Result<Vec<Table>> {
+    let sql = TABLES.replace("{own_schema}", OWN_SCHEMA).replace("{size}", size);
+    let rows = session.query(&sql, &[]).await?;
+    let table = |row: &tokio_postgres::Row| Table {
+        oid: row.get(0),
+        id: TableId { schema: row.get(1), table: row.get(2) },
+        has_rows: row.get(3),
+        columns: row.get(4),
+        key: row.get(5),
+        size: row.get::<_, Option<i64>>(6).unwrap_or(0).unsigned_abs(),
+        unlogged: row.get(7),
+        method: row.get(8),
+        condition: row.get::<_, bool>(9).then(|| row.get::<_, Option<String>>(10).unwrap_or_default()),
+        readable: row.get(11),
+        hidden_rows: row.get(12),
+        scattered: row.get::<_, Option<String>>(13).map(|schema| TableId { schema, table: row.get(14) }),
+    };
+    Ok(rows.iter().map(table).collect())
+}
+
+/// Everything that keeps this user from reading the whole database, or nothing.
+pub async fn missing_rights(session: &Session, tables: &[Table], user: &str) -> Result<Vec<String>> {
+    let user = ident_line(user);
+    let line = |schema: &str, name: &str| format!("{}.{}", ident_line(schema), ident_line(name));
+    let mut missing = Vec::new();
+    for table in tables {
+        if !table.readable {
+            missing.push(format!(
+                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
+                ident_line(&table.id.schema),
+                line(&table.id.schema, &table.id.table)
+            ));
+        } else if table.hidden_rows {
+            missing.push(format!(
+                "ALTER ROLE {user} BYPASSRLS; /* row security hides rows of {} */",
+                line(&table.id.schema, &table.id.table)
+            ));
+        }
+    }
+    let sequences = session
+        .query(
+            &format!(
+                "SELECT n.nspname::text, c.relname::text FROM pg_class c
+                 JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relkind = 'S' AND c.relpersistence IN ('p', 'u') AND {OWN_SCHEMA}
+                   AND NOT (has_schema_privilege(n.oid, 'USAGE')
+                     AND has_sequence_privilege(c.oid, 'SELECT')) ORDER BY 1, 2"
+            ),
+            &[],
+        )
+        .await?;
+    for row in sequences {
+        let (schema, name): (String, String) = (row.get(0), row.get(1));
+        missing.push(format!("GRANT SELECT ON SEQUENCE {} TO {user};", line(&schema, &name)));
+    }
+    let objects = session
+        .query(
+            "SELECT l.oid FROM pg_largeobject_metadata l
+             WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+               AND NOT pg_has_role(l.lomowner, 'USAGE')
+               AND NOT EXISTS (SELECT FROM aclexplode(l.lomacl) a
+                 WHERE a.privilege_type = 'SELECT'
+                   AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+             ORDER BY 1 LIMIT 1000",
+            &[],
+        )
+        .await?;
+    for row in objects {
+        let oid: u32 = row.get(0);
+        missing.push(format!("GRANT SELECT ON LARGE OBJECT {oid} TO {user};"));
+    }
+    Ok(missing)
+}
+
+/// The failure for missing rights: the first few, with what would mend them.
+pub fn rights_error(missing: &[String], user: &str) -> Error {
+    let shown: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
+    let more = match missing.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Error::preflight(format!(
+        "user {} may not read the whole database",
+        user.escape_debug()
+    ))
+    .cause(format!("missing: {}{more}", shown.join(" ")))
+    .remedy("Run these statements as the owner, or GRANT pg_read_all_data (14 and newer) and BYPASSRLS to the user.")
+}
+
+/// How many sequences one statement reads.
+const SEQUENCES_AT_A_TIME: usize = 200;
+
+/// Where every sequence stands.
+pub async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
+    let rows = session
+        .query(
+            &format!(
+                "SELECT n.nspname::text, c.relname::text FROM pg_class c
+                 JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relkind = 'S' AND c.relpersistence IN ('p', 'u') AND {OWN_SCHEMA}
+                   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                     AND d.objid = c.oid AND d.deptype = 'e')
+                 ORDER BY 1, 2"
+            ),
+            &[],
+        )
+        .await?;
+    let names: Vec<(String, String)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    let mut sequences = Vec::with_capacity(names.len());
+    for batch in names.chunks(SEQUENCES_AT_A_TIME) {
+        let selects: Vec<String> = batch
+            .iter()
+            .map(|(schema, name)| {
+                format!(
+                    "SELECT {}, {}, last_value, is_called FROM {}",
+                    literal(schema),
+                    literal(name),
+                    qualified(schema, name)
+                )
+            })
+            .collect();
+        for row in session.query(&selects.join(" UNION ALL "), &[]).await? {
+            sequences.push(Sequence {
+                schema: row.get(0),
+                name: row.get(1),
+                last_value: row.get(2),
+                is_called: row.get(3),
+            });
+        }
+    }
+    sequences.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    Ok(sequences)
+}
+
+/// Number and digest of the large objects. Pages are hashed without their trailing zeros, because a
+/// hole in an object comes back as zeros.
+pub async fn large_objects(session: &Session) -> Result<LargeObjects> {
+    let rows = session
+        .query(
+            "SELECT (SELECT count(*) FROM pg_largeobject_metadata),
+                    has_table_privilege('pg_largeobject', 'SELECT')",
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(LargeObjects::default());
+    };
+    let count = row.get(0);
+    if !row.get::<_, bool>(1) {
+        return Ok(LargeObjects { count, digest: None });
+    }
+    let rows = session
+        .query(
+            "SELECT (SELECT COALESCE(sum(size), 0)::text FROM (
+                 SELECT DISTINCT ON (loid) pageno::int8 * 2048 + length(data) AS size
+                 FROM pg_largeobject ORDER BY loid, pageno DESC) s)
+               || '-' ||
+               (SELECT COALESCE(sum(('x' || substr(md5(loid::text || ':' || pageno::text || ':' || hex), 1, 15))
+                 ::bit(60)::int8::numeric), 0)::text
+                FROM (SELECT loid, pageno, rtrim(encode(data, 'hex'), '0') AS hex FROM pg_largeobject) p
+                WHERE hex <> '')",
+            &[],
+        )
+        .await?;
+    Ok(LargeObjects { count, digest: rows.first().map(|row| row.get(0)) })
+}

@@ -1,0 +1,126 @@
+//! What must be known about a source beyond its catalogue.
+
+use jiff::Timestamp;
+
+use super::connect::Session;
+use super::globals::Globals;
+use super::version::Version;
+use crate::engine::postgres::relations::Table;
+use crate::error::{Error, Result, ResultExt};
+
+/// Some distributions' servers keep notes of their own in the options of columns. Only their own `pg_dump` leaves
+/// them out; any other writes an archive that no other server takes.
+pub async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<()> {
+    let server = session.version;
+    if tool.major == server.major && tool.minor >= server.minor {
+        return Ok(());
+    }
+    let rows = session
+        .query(
+            "SELECT split_part(o, '=', 1) FROM pg_attribute CROSS JOIN LATERAL unnest(attoptions) o
+             WHERE split_part(o, '=', 1) NOT IN ('n_distinct', 'n_distinct_inherited') LIMIT 1",
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(());
+    };
+    let option: String = row.get(0);
+    Err(Error::preflight(format!(
+        "pg_dump {tool} would write the server's own column option {option:?} into the snapshot"
+    ))
+    .cause("a restore into another server would fail")
+    .remedy(format!("Install the client tools {server} of the server's own distribution.")))
+}
+
+/// Where in time a snapshot is.
+pub struct Point {
+    /// The server's clock.
+    pub at: Timestamp,
+    /// Position in the write-ahead log.
+    pub lsn: String,
+    /// The server is a hot standby.
+    pub standby: bool,
+    /// Its own version text.
+    pub version: String,
+    /// Which transactions are seen.
+    pub visible: String,
+}
+
+/// Where the session's snapshot is.
+pub async fn point(session: &Session) -> Result<Point> {
+    let rows = session
+        .query(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8, pg_is_in_recovery(),
+                    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                         ELSE pg_current_wal_lsn() END::text,
+                    split_part(current_setting('server_version'), ' ', 1)",
+            &[],
+        )
+        .await?;
+    let Some(row) = rows.first() else {
+        return Err(Error::internal("the server did not say when it is"));
+    };
+    Ok(Point {
+        at: Timestamp::from_microsecond(row.get(0)).or_internal("read the server's clock")?,
+        standby: row.get(1),
+        lsn: row.get::<_, Option<String>>(2).unwrap_or_default(),
+        version: row.get(3),
+        visible: visible(session).await?,
+    })
+}
+
+/// Which transactions the session's snapshot sees.
+pub async fn visible(session: &Session) -> Result<String> {
+    let rows = session.query("SELECT txid_current_snapshot()::text", &[]).await?;
+    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+}
+
+/// What people should know about this source; an error where it cannot be read as it is.
+pub async fn warnings(
+    session: &Session,
+    tables: &[Table],
+    standby: bool,
+    globals: &Globals,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let count = |test: fn(&Table) -> bool| tables.iter().filter(|t| t.has_rows && test(t)).count();
+    let unlogged = count(|t| t.unlogged);
+    if unlogged > 0 && standby {
+        return Err(Error::preflight(format!("{unlogged} unlogged tables cannot be read on a standby"))
+            .remedy("Take the snapshot on the primary server."));
+    }
+    if unlogged > 0 {
+        warnings.push(format!(
+            "{unlogged} unlogged tables were read; after a crash of the server they are empty"
+        ));
+    }
+    let other = count(|t| t.method != "heap");
+    if other > 0 {
+        warnings.push(format!(
+            "{other} tables have an access method other than heap: the destination needs it too"
+        ));
+    }
+    if !globals.passwords {
+        warnings.push("password hashes of roles could not be read: set passwords after a restore".into());
+    }
+    let rows = session
+        .query(
+            "SELECT (SELECT count(*) FROM pg_foreign_table), (SELECT count(subname) FROM pg_subscription
+               WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+            &[],
+        )
+        .await?;
+    if let Some(row) = rows.first() {
+        let (foreign, subscriptions): (i64, i64) = (row.get(0), row.get(1));
+        if foreign > 0 {
+            warnings.push(format!(
+                "{foreign} foreign tables: their definition is kept, their rows lie elsewhere"
+            ));
+        }
+        if subscriptions > 0 {
+            warnings.push(format!("{subscriptions} subscriptions come back disabled"));
+        }
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,79 @@
+//! Every engine by its kind: the one place that knows them all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::postgres::{PostgresEngine, PostgresLoader, PostgresScratchHost};
+use super::scratch::ScratchHost;
+use super::sqlite::{SqliteEngine, SqliteLoader, SqliteScratchHost};
+use super::{Engine, Loader};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::engine_kind::EngineKind;
+
+pub use super::postgres::PostgresConfig;
+/// Where throwaway places are made: so far only PostgreSQL has something to choose.
+pub use super::postgres::PostgresScratchConfig as ScratchOptions;
+
+/// How long a restore waits for a lock in its destination.
+const RESTORE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a database is, and how it is read.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// On a server.
+    Postgres(PostgresConfig),
+    /// In a file.
+    Sqlite(PathBuf),
+}
+
+/// The engine that reads this database.
+pub fn engine(source: Source) -> Result<Arc<dyn Engine>> {
+    Ok(match source {
+        Source::Postgres(settings) => Arc::new(PostgresEngine::new(settings)?),
+        Source::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
+    })
+}
+
+/// The loader that puts a snapshot of this engine into a destination given as text, with so many connections at a time.
+pub fn loader(
+    engine: &str,
+    destination: &str,
+    jobs: usize,
+    bin_dir: Option<&Path>,
+) -> Result<Arc<dyn Loader>> {
+    let is_postgres = destination.starts_with("postgres://") || destination.starts_with("postgresql://");
+    let mismatch = |accepted: &str| {
+        let what = format!("the snapshot is of a {engine} database, --to is not");
+        Err(Error::new(ErrorKind::Usage, what).remedy(format!("Give --to as {accepted}.")))
+    };
+    match EngineKind::from_name(engine) {
+        Some(EngineKind::Postgres) if is_postgres => Ok(Arc::new(PostgresLoader::new(PostgresConfig {
+            url: destination.to_owned(),
+            password: None,
+            bin_dir: bin_dir.map(Path::to_owned),
+            lock_timeout: RESTORE_LOCK_TIMEOUT,
+            jobs,
+        })?)),
+        Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
+        Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),
+        Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteLoader::new(destination))),
+        None => Err(Error::preflight(format!("this marbre cannot load a snapshot of a {engine} database"))
+            .remedy("Use a newer marbre, or the reader in docs/recovery.")),
+    }
+}
+
+/// The host of throwaway places for snapshots of this engine.
+pub fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn ScratchHost>> {
+    match EngineKind::from_name(engine) {
+        Some(EngineKind::Postgres) => Ok(Arc::new(PostgresScratchHost::new(options.clone())?)),
+        Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteScratchHost::new())),
+        None => Err(Error::preflight(format!("this marbre cannot drill a snapshot of a {engine} database"))
+            .remedy("Use a newer marbre.")),
+    }
+}
+
+/// A host for whatever a drill left whose engine is not known: only servers leave more than a folder.
+pub fn any_scratch_host(options: &ScratchOptions) -> Option<Arc<dyn ScratchHost>> {
+    scratch_host(EngineKind::Postgres.name(), options).ok()
+}

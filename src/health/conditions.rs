@@ -1,0 +1,188 @@
+//! What is wrong with a database, as its receipts, its targets and its drills show it now.
+
+use jiff::Timestamp;
+
+use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
+use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::human;
+use crate::model::level::By;
+use crate::repository::catalog::Catalog;
+use crate::repository::chain::Break;
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::BadRecord;
+
+const KEPT_PROMISE: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
+const TELL: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
+
+/// One look at a database: what was read, and what was agreed.
+pub(crate) struct Look<'a> {
+    pub status: &'a DatabaseStatus,
+    pub catalog: &'a Catalog,
+    pub drills: &'a DrillCatalog,
+    pub promises: Promises,
+    pub breaks: &'a [Break],
+    pub now: Timestamp,
+}
+
+impl Look<'_> {
+    /// Everything that is wrong.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let mut found: Vec<Condition> = self.freshness().into_iter().collect();
+        found.extend(self.catalog.unreachable.iter().map(|(name, e)| {
+            let what = e.to_string();
+            let summary = format!("Target {name} cannot be reached: {}.", what.trim_end_matches(['.', '?']));
+            self.critical(ConditionKind::TargetFailing, summary)
+                .object(name)
+                .error(e)
+                .remedy(e.kind.remedy())
+                .with(Severity::Warning)
+        }));
+        found.extend(self.status.targets.iter().filter_map(|target| self.behind(target)));
+        found.extend(self.untrusted(&self.catalog.bad));
+        found.extend(self.proof());
+        found.extend(self.last_drill());
+        found.extend(self.key_proof());
+        found.extend(self.untrusted(&self.drills.bad));
+        let chains = [By::Agent, By::Owner].map(|by| self.drills.breaks(by, None));
+        found.extend(chains.iter().flatten().map(|b| self.broken("drills", b)));
+        found.extend(self.breaks.iter().map(|b| self.broken("receipts", b)));
+        found
+    }
+
+    fn critical(&self, kind: ConditionKind, summary: String) -> Condition {
+        Condition::new(kind, Severity::Critical, summary).of(&self.status.id())
+    }
+
+    fn freshness(&self) -> Option<Condition> {
+        let reachable = self.catalog.unreachable.is_empty();
+        let summary = match (self.status.age_seconds, self.status.rpo_seconds) {
+            (None, _) if reachable => "There is no snapshot yet.".to_owned(),
+            (None, _) => "There is no snapshot at any target that can be reached.".to_owned(),
+            (Some(age), Some(rpo)) if self.status.late => {
+                let (age, rpo) = (span(age.unsigned_abs()), span(rpo));
+                format!("The newest snapshot is {age} old, and may be {rpo} old at most.")
+            }
+            _ => return None,
+        };
+        let mut found = self.critical(ConditionKind::SnapshotLate, summary).remedy(KEPT_PROMISE);
+        found.targets = self.status.targets.iter().map(|t| (t.name.clone(), newest(t))).collect();
+        Some(found)
+    }
+
+    fn behind(&self, target: &TargetStatus) -> Option<Condition> {
+        let behind = target.behind.filter(|n| *n > 0)?;
+        let pruned = self.catalog.prunes.snapshots();
+        let total = self.catalog.entries.keys().filter(|snapshot| !pruned.contains(*snapshot)).count();
+        let newest = if target.snapshot == self.status.snapshot { "" } else { ", among them the newest" };
+        let since = target.behind_seconds.map(|age| format!(" (the oldest is {} old)", span(age)));
+        let since = since.unwrap_or_default();
+        let summary = format!("Target {} lacks {behind} of {total} snapshots{newest}{since}.", target.name);
+        let found = self.critical(ConditionKind::TargetBehind, summary).object(&target.name);
+        Some(
+            found.with(Severity::Warning).remedy(
+                "`marbre sync` copies them from another target, without a key and without a new dump.",
+            ),
+        )
+    }
+
+    fn proof(&self) -> Option<Condition> {
+        let every = self.status.drill_every_seconds?;
+        let proofs = self.status.targets.iter().filter_map(|t| t.restored.as_ref());
+        let age = proofs.map(|p| p.at).max().map(|at| age(at, self.now));
+        let summary = match age {
+            None => "No drill has proven a snapshot yet.".to_owned(),
+            Some(age) if age > every => {
+                let (age, every) = (span(age), span(every));
+                format!("The newest proof by a drill is {age} old, and may be {every} old at most.")
+            }
+            Some(_) => return None,
+        };
+        let remedy = "Run `marbre drill` now, and read what it says.";
+        let found = self.critical(ConditionKind::DrillOverdue, summary);
+        Some(found.with(Severity::Warning).remedy(remedy))
+    }
+
+    fn last_drill(&self) -> Vec<Condition> {
+        let mut found = Vec::new();
+        if let Some(drill) = self.status.last_drill.as_ref().filter(|d| !d.passed) {
+            let stage = drill.failed_stage.as_deref().unwrap_or("start");
+            let target = drill.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
+            let summary = format!("The last drill ({}{target}) FAILED at stage {stage}.", drill.drill);
+            let mut condition = self.critical(ConditionKind::DrillFailed, summary);
+            condition.stage = Some(stage.to_owned());
+            found.push(condition.remedy("Read the report of the drill, and run `marbre drill` again."));
+        }
+        let times = self.status.last_drill.as_ref().and_then(|d| d.rto_seconds.zip(d.rto_promised_seconds));
+        if let Some((took, rto)) = times.filter(|(took, rto)| *took > *rto as f64) {
+            let took = human::duration(took);
+            let summary = format!("The last drill recovered in {took}, and {} were promised.", span(rto));
+            let remedy = "See in the report which stage takes the time: more `jobs`, a nearer target or a faster disk may help.";
+            let condition = self.critical(ConditionKind::DrillSlow, summary);
+            found.push(condition.with(Severity::Warning).remedy(remedy));
+        }
+        if let Some(drill) = self.drills.unnoticed() {
+            let summary = format!(
+                "Drill {drill} damaged its own copy and did NOT notice it: drills prove nothing here."
+            );
+            found.push(self.critical(ConditionKind::SabotageUnnoticed, summary).remedy(TELL));
+        }
+        found
+    }
+
+    /// An owner who restores with their own key has proven that they hold it.
+    fn key_proof(&self) -> Option<Condition> {
+        let every = self.promises.key_proof_every?.as_secs();
+        let proofs = self.status.targets.iter().filter_map(|t| t.owner_restored.as_ref());
+        let age = proofs.map(|p| p.at).max().map(|at| age(at, self.now));
+        let summary = match age {
+            None => "The publisher has not yet proven a working restore key.".to_owned(),
+            Some(age) if age > every => format!(
+                "The publisher last proved a working restore key {} ago; {} were agreed.",
+                span(age),
+                span(every)
+            ),
+            Some(_) => return None,
+        };
+        let found = self.critical(ConditionKind::KeyProofOverdue, summary).with(Severity::Warning);
+        Some(found.remedy("The publisher runs `marbre drill --as-owner -i KEY --from URL`."))
+    }
+
+    fn untrusted<'b>(&'b self, bad: &'b [BadRecord]) -> impl Iterator<Item = Condition> + 'b {
+        bad.iter().map(|bad| {
+            let summary = format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error);
+            let object = format!("{} {}", bad.target, bad.key);
+            self.critical(ConditionKind::ChainBroken, summary).object(object).remedy(TELL)
+        })
+    }
+
+    fn broken<I: std::fmt::Display>(&self, what: &str, b: &Break<I>) -> Condition
+    where
+        Break<I>: std::fmt::Display,
+    {
+        let summary = format!("The chain of {what} is broken: {b}.");
+        self.critical(ConditionKind::ChainBroken, summary).object(format!("{what}: {b}")).remedy(TELL)
+    }
+}
+
+impl Condition {
+    fn with(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+}
+
+fn newest(target: &TargetStatus) -> String {
+    match (&target.error, &target.snapshot) {
+        (Some(e), _) => e.clone(),
+        (None, Some(snapshot)) => snapshot.to_string(),
+        (None, None) => "no snapshot".to_owned(),
+    }
+}
+
+fn span(seconds: u64) -> String {
+    human::duration(seconds as f64)
+}
+
+/// Seconds since then; 0 for what is still to come.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> u64 {
+    now.duration_since(at).as_secs().max(0).unsigned_abs()
+}

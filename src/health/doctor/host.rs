@@ -1,0 +1,126 @@
+//! The folders of this host that the agent works in.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::model::check::{Check, CheckState};
+use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::human;
+use crate::system::disk;
+
+use super::{check, ok};
+
+/// Less than two full packs: no snapshot can be taken.
+const LEAST_SPOOL: u64 = 128 << 20;
+
+/// How long a file system may take to say what it is.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Below this the state, its log and the reports of drills may soon find no room.
+const ROOM_FOR_STATE: u64 = 256 << 20;
+
+/// The folders, and the room for the spool.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
+    vec![
+        folder("state folder", &config.state_dir, 0o077),
+        folder("spool folder", &config.spool_dir, 0o077),
+        room(&config.spool_dir, config.spool_limit),
+        // Where marbre is root, the user of a throwaway server must get through to its own folder in there.
+        folder("scratch folder", &config.scratch_dir, 0o066),
+        folder("report folder", &config.report_dir, 0o077),
+    ]
+}
+
+/// The device of the file system that a path is on. One that does not answer in time is not known.
+pub(super) fn device(path: &Path) -> Option<u64> {
+    let (answer, asked) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || answer.send(std::fs::metadata(path).ok().map(|m| m.dev())));
+    asked.recv_timeout(ANSWER).ok()?
+}
+
+/// Whether a folder can be written, and gives others none of the rights in `private`.
+fn folder(name: &str, path: &Path, private: u32) -> Check {
+    let there = nearest(path);
+    let shown = path.display();
+    // A file that never has a name: it is gone when it is closed, whatever happens.
+    if let Err(e) = tempfile::tempfile_in(&there) {
+        let remedy =
+            "Make it writable for the user that runs marbre, or name another folder in the configuration.";
+        return check(
+            name,
+            CheckState::Fail,
+            format!("{} cannot be written: {e}", there.display()),
+            Some(remedy),
+        );
+    }
+    if std::path::absolute(path).is_ok_and(|path| there != path) {
+        return ok(name, format!("{shown} will be made below {}", there.display()));
+    }
+    match std::fs::metadata(path).map(|m| m.permissions().mode() & 0o777) {
+        Ok(mode) if mode & private == 0 => ok(name, shown.to_string()),
+        Ok(mode) => {
+            let remedy = format!("Run `chmod 700 '{shown}'`.");
+            check(
+                name,
+                CheckState::Warn,
+                format!("{shown} is open to others (mode {mode:04o})"),
+                Some(&remedy),
+            )
+        }
+        Err(e) => check(name, CheckState::Skipped, format!("{shown}: {e}"), None),
+    }
+}
+
+fn room(spool: &Path, limit: u64) -> Check {
+    const NAME: &str = "spool space";
+    let free = match free(spool) {
+        Ok(free) => free,
+        Err(e) => return check(NAME, CheckState::Skipped, format!("{}: {e}", spool.display()), None),
+    };
+    let found = format!("{} free, spool_limit is {}", human::bytes(free), human::bytes(limit));
+    let remedy = "Free space, name another `spool_dir`, or lower `spool_limit`.";
+    if free < LEAST_SPOOL {
+        check(NAME, CheckState::Fail, found, Some(remedy))
+    } else if free < limit {
+        check(NAME, CheckState::Warn, found, Some(remedy))
+    } else {
+        ok(NAME, found)
+    }
+}
+
+/// What is wrong with the room that the agent has: the same as `doctor` says, for a daemon that looks again and again.
+pub fn conditions(config: &Config) -> Vec<Condition> {
+    let mut found = Vec::new();
+    let places =
+        [("spool", &config.spool_dir, config.spool_limit), ("state", &config.state_dir, ROOM_FOR_STATE)];
+    for (name, path, wanted) in places {
+        let Ok(free) = free(path) else { continue };
+        let severity = match free {
+            free if free < wanted.min(LEAST_SPOOL) => Severity::Critical,
+            free if free < wanted => Severity::Warning,
+            _ => continue,
+        };
+        let (free, wanted) = (human::bytes(free), human::bytes(wanted));
+        let summary = format!("The disk of the {name} folder has {free} left, and should have {wanted}.");
+        found.push(
+            Condition::new(ConditionKind::DiskLow, severity, summary)
+                .object(name)
+                .remedy(format!("Free space on the disk of {}, or name another folder.", path.display())),
+        );
+    }
+    found
+}
+
+/// How many bytes this user can still write below a path, which need not exist.
+pub(super) fn free(path: &Path) -> std::io::Result<u64> {
+    disk::free(&nearest(path))
+}
+
+/// The folder itself, or the nearest one above it that exists.
+fn nearest(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_owned()
+}

@@ -1,0 +1,308 @@
+//! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for small objects of its
+//! own at each target: one that it leaves, and those that it tries to break.
+
+mod alerts;
+mod drills;
+mod guarantees;
+pub mod host;
+mod probe;
+mod schedule;
+mod score;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::dispatcher::RoutedChannel;
+use crate::config::{Config, Database, Source};
+use crate::engine::Engine;
+use crate::engine::scratch::ScratchHost;
+use crate::error::{Error, Result};
+use crate::health::surroundings::{Known, Surroundings};
+use crate::keys::{Namespace, Recipients, SigningKey, signing};
+use crate::model::check::{Check, CheckState};
+use crate::model::id::{DatabaseId, TargetName};
+use crate::targets::NamedTarget;
+use crate::targets::attack::Attack;
+use crate::targets::{Target, TargetUrl};
+
+/// Everything that is to be looked at, as far as it could be opened.
+pub struct DoctorJob {
+    /// A configuration that is valid.
+    pub config: Config,
+    /// Every target of the configuration, or why it could not be opened.
+    pub targets: Vec<(TargetName, Result<Arc<dyn Target>>)>,
+    /// The same for the probes that try to break them. Targets that are not among them are not probed.
+    pub attackable: Vec<(TargetName, Result<Arc<dyn Attack>>)>,
+    /// The engine of every database, or why it could not be made.
+    pub engines: Vec<(DatabaseId, Result<Arc<dyn Engine>>)>,
+    /// The host of every database's throwaway places, or why it could not be made.
+    pub hosts: Vec<(DatabaseId, Result<Arc<dyn ScratchHost>>)>,
+    /// The alert channels.
+    pub channels: Vec<RoutedChannel>,
+    /// What surrounds the agent.
+    pub surroundings: Surroundings,
+    /// Every database of the configuration is looked at, not only one.
+    pub whole: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct DoctorReport {
+    /// (what it is about, the check), in the order in which people should read them.
+    pub checks: Vec<(String, Check)>,
+}
+
+impl DoctorReport {
+    /// The error that the command ends with where snapshots or drills would fail.
+    pub fn error(&self) -> Option<Error> {
+        let failed: Vec<String> = self
+            .checks
+            .iter()
+            .filter(|(_, check)| check.state == CheckState::Fail)
+            .map(|(group, check)| format!("{group}: {}", check.name))
+            .collect();
+        let what = match failed.len() {
+            0 => return None,
+            1 => "1 check failed".to_owned(),
+            n => format!("{n} checks failed"),
+        };
+        Some(
+            Error::preflight(what)
+                .cause(failed.join("; "))
+                .remedy("Do what each failed check says, and run `marbre doctor` again."),
+        )
+    }
+}
+
+/// As `doctor --json` prints it: `{checks: [{group, name, state, found, remedy}]}`.
+impl Serialize for DoctorReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Row<'a> {
+            group: &'a str,
+            name: &'a str,
+            state: &'static str,
+            found: &'a str,
+            remedy: Option<&'a str>,
+        }
+        let row = |(group, check): &'_ (String, Check)| {
+            serde_json::to_value(Row {
+                group,
+                name: &check.name,
+                state: word(check.state),
+                found: &check.found,
+                remedy: check.remedy.as_deref(),
+            })
+        };
+        let rows: std::result::Result<Vec<_>, _> = self.checks.iter().map(row).collect();
+        let mut report = serializer.serialize_struct("DoctorReport", 1)?;
+        report.serialize_field("checks", &rows.map_err(serde::ser::Error::custom)?)?;
+        report.end()
+    }
+}
+
+/// The word for the state of a check, as it is printed: `ok`, `warn`, `fail` or `skipped`.
+pub fn word(state: CheckState) -> &'static str {
+    match state {
+        CheckState::Ok => "ok",
+        CheckState::Warn => "warn",
+        CheckState::Fail => "fail",
+        CheckState::Skipped => "skipped",
+    }
+}
+
+fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<&str>) -> Check {
+    Check { name: name.to_owned(), state, found: found.into(), remedy: remedy.map(str::to_owned) }
+}
+
+fn ok(name: &str, found: impl Into<String>) -> Check {
+    check(name, CheckState::Ok, found, None)
+}
+
+fn failed(name: &str, e: &Error) -> Check {
+    check(name, CheckState::Fail, e.to_string(), e.remedy_text())
+}
+
+impl DoctorJob {
+    /// Makes every check. What is wrong is in the report.
+    pub async fn run(self, now: Timestamp, cancel: &CancellationToken) -> Result<DoctorReport> {
+        let mut checks: Vec<(String, Check)> = Vec::new();
+        let mut add = |group: &str, more: Vec<Check>| {
+            checks.extend(more.into_iter().map(|c| (group.to_owned(), c)));
+        };
+        add("configuration", self.configuration());
+        add("keys", self.keys().await?);
+        add("host", host::checks(&self.config));
+        let (config, attackable) = (&self.config, &self.attackable);
+        let targets = join_all(self.targets.iter().map(|(name, target)| async move {
+            let mut checks = match target {
+                Ok(target) => probe::checks(&**target, cancel).await,
+                Err(e) => vec![failed("open", e)],
+            };
+            if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
+                checks.extend(guarantees::checks(config, name, target, now, cancel).await);
+            }
+            (format!("target {name}"), checks)
+        }))
+        .await;
+        for (group, found) in targets {
+            add(&group, found);
+        }
+        let job = &self;
+        let databases = join_all(job.config.databases.iter().map(|db| async move {
+            let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
+            let mut reading = job.database(db, cancel).await;
+            reading.extend(schedule::checks(db, now));
+            reading.push(score::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
+            (reading, drills::checks(&job.config, db, host, cancel).await)
+        }))
+        .await;
+        for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
+            add(&format!("database {}", db.id), reading);
+            add(&format!("drills of {}", db.id), drills);
+        }
+        for (group, found) in alerts::checks(&self.channels, cancel).await {
+            add(&group, found);
+        }
+        let mut known = Known::default();
+        self.surroundings.ask(&mut known, now, cancel).await;
+        for (group, found) in self.surroundings.checks(&known, self.whole, now) {
+            add(&group, found);
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::interrupted());
+        }
+        Ok(DoctorReport { checks })
+    }
+
+    fn configuration(&self) -> Vec<Check> {
+        let (databases, targets) = (self.config.databases.len(), self.config.targets.len());
+        let origin = self.config.origin.display();
+        let mut checks = vec![ok("file", format!("{origin}: databases {databases}, targets {targets}"))];
+        checks.extend(self.config.warnings.iter().map(|w| {
+            check(
+                "warning",
+                CheckState::Warn,
+                w.as_str(),
+                Some("Change the configuration as the warning says."),
+            )
+        }));
+        checks
+    }
+
+    async fn keys(&self) -> Result<Vec<Check>> {
+        let mut checks = vec![signing_key(&self.config)];
+        for publisher in self.config.publishers.values() {
+            let name = format!("recipients of {}", publisher.name);
+            let texts = publisher.recipients.clone();
+            // The plugin of a hardware recipient is a child process, and may take its time.
+            let sealed = tokio::task::spawn_blocking(move || {
+                let recipients = Recipients::parse(&texts)?;
+                // An epoch key is sealed just so; what fails here would fail every full snapshot.
+                recipients.seal(b"doctor").map(|_| recipients.fingerprints().len())
+            });
+            checks.push(match sealed.await.map_err(|e| Error::internal("a check died").cause(e))? {
+                Ok(1) => check(
+                    &name,
+                    CheckState::Warn,
+                    "1 recipient",
+                    Some("Add a second recipient whose key is kept elsewhere: if the only key is lost, every snapshot is."),
+                ),
+                Ok(n) => ok(&name, format!("{n} recipients")),
+                Err(e) => failed(&name, &e),
+            });
+            checks.push(drills::signers(&self.config, publisher));
+        }
+        Ok(checks)
+    }
+
+    /// The targets of a database that could be opened.
+    fn targets_of(&self, db: &Database) -> Vec<NamedTarget> {
+        let of = |(name, target): &(TargetName, Result<Arc<dyn Target>>)| {
+            let target = target.as_ref().ok().filter(|_| db.targets.contains(name))?.clone();
+            Some(NamedTarget { name: name.clone(), target })
+        };
+        self.targets.iter().filter_map(of).collect()
+    }
+
+    async fn database(&self, db: &Database, cancel: &CancellationToken) -> Vec<Check> {
+        let mut checks = match self.engines.iter().find(|(id, _)| *id == db.id) {
+            Some((_, Ok(engine))) => engine.check(cancel).await,
+            Some((_, Err(e))) => vec![failed("open", e)],
+            None => vec![check("open", CheckState::Skipped, "nobody opened it", None)],
+        };
+        checks.push(if db.targets.len() == 1 {
+            check(
+                "targets",
+                CheckState::Warn,
+                format!("only {}", db.targets[0]),
+                Some("Add a second target in another place: one fire, theft or mistake must not reach all copies."),
+            )
+        } else {
+            let names: Vec<&str> = db.targets.iter().map(TargetName::as_str).collect();
+            ok("targets", format!("{}; {} must hold a snapshot", names.join(", "), db.copies))
+        });
+        checks.extend(self.failure_domains(db));
+        checks
+    }
+
+    /// Copies on the disk of the original, or all on one disk, die with it.
+    fn failure_domains(&self, db: &Database) -> Option<Check> {
+        let folders: BTreeMap<&TargetName, PathBuf> = db
+            .targets
+            .iter()
+            .filter_map(|name| match self.config.targets.get(name)?.url.parse().ok()? {
+                TargetUrl::Directory(path) => Some((name, path)),
+                TargetUrl::S3(_) => None,
+            })
+            .collect();
+        if folders.len() < db.targets.len() {
+            return Some(ok("file systems", "a target is on another machine or service"));
+        }
+        let devices: Vec<u64> = folders.values().filter_map(|path| host::device(path)).collect();
+        if devices.len() < folders.len() {
+            let found = "not every target could be looked at";
+            return Some(check("file systems", CheckState::Skipped, found, None));
+        }
+        let source = match &db.source {
+            Source::Sqlite { path } => host::device(path),
+            Source::Postgres { .. } => None,
+        };
+        let remedy = "Put at least one target on another disk, better in another building.";
+        let warn = |found: &str| Some(check("file systems", CheckState::Warn, found, Some(remedy)));
+        if source.is_some_and(|source| devices.iter().all(|d| *d == source)) {
+            return warn("every target is on the file system of the database itself");
+        }
+        if devices.len() > 1 && devices.iter().all(|d| *d == devices[0]) {
+            return warn("all targets are on one file system");
+        }
+        match devices.len() {
+            1 => Some(ok("file systems", "the target is not on the database's")),
+            n => Some(ok("file systems", format!("{n} targets, not all on one"))),
+        }
+    }
+}
+
+/// Loads the signing key, and has it sign something that nobody keeps.
+fn signing_key(config: &Config) -> Check {
+    const NAME: &str = "signing key";
+    let tried = SigningKey::load(&config.signing_key).and_then(|key| {
+        let message = b"marbre doctor";
+        let signature = key.sign(Namespace::SnapshotReceipt, message)?;
+        let signer = signing::verify(signature.as_bytes(), Namespace::SnapshotReceipt, message)?;
+        if signer == key.signer() { Ok(signer) } else { Err(Error::key("the signing key signs as another")) }
+    });
+    match tried {
+        Ok(signer) => ok(NAME, format!("{}, {}", config.signing_key.display(), signer.fingerprint())),
+        Err(e) => failed(NAME, &e),
+    }
+}

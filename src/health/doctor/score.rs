@@ -1,0 +1,66 @@
+//! How a database stands by the 3-2-1-1-0 rule.
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Database};
+use crate::error::Result;
+use crate::health::score::{guarantees, score};
+use crate::health::status::{DatabaseStatus, Promises, database_status};
+use crate::keys::{Signer, SigningKey, TrustStore};
+use crate::model::check::{Check, CheckState};
+use crate::repository::reader::Reader;
+use crate::state::State;
+use crate::targets::NamedTarget;
+
+use super::{check, ok};
+
+const NAME: &str = "3-2-1-1-0";
+
+/// Reads what the targets hold, and counts.
+pub(super) async fn checks(
+    config: &Config,
+    db: &Database,
+    targets: &[NamedTarget],
+    now: Timestamp,
+    cancel: &CancellationToken,
+) -> Check {
+    let state = match State::open_existing(&config.state_dir) {
+        Ok(state) => state,
+        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+    };
+    let status = match status(config, db, targets, state.as_ref(), now, cancel).await {
+        Ok(status) if status.snapshot.is_some() => status,
+        Ok(_) => {
+            return check(NAME, CheckState::Skipped, "there is no snapshot yet that could be counted", None);
+        }
+        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+    };
+    let known = match guarantees(db, state.as_ref()) {
+        Ok(known) => known,
+        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+    };
+    let place =
+        |name: &_| targets.iter().find(|t| t.name == *name).map(|t| t.target.describe()).unwrap_or_default();
+    let score = score(config, &status, &known, place, now);
+    if score.met {
+        return ok(NAME, score.to_string());
+    }
+    let found = format!("{score}: {} missing", score.missing.len());
+    check(NAME, CheckState::Warn, found, Some(&score.missing.join(" ")))
+}
+
+async fn status(
+    config: &Config,
+    db: &Database,
+    targets: &[NamedTarget],
+    state: Option<&State>,
+    now: Timestamp,
+    cancel: &CancellationToken,
+) -> Result<DatabaseStatus> {
+    let signers = config.publishers.get(&db.id.publisher).map_or(&[][..], |p| &p.signers);
+    let owners = signers.iter().map(|text| Signer::parse(text)).collect::<Result<_>>()?;
+    let trust = TrustStore::Own { agent: SigningKey::load(&config.signing_key)?.signer(), owners };
+    let reader = Reader { database: &db.id, targets, trust: &trust, state };
+    database_status(&reader, Promises::default(), now, cancel).await
+}

@@ -1,0 +1,10 @@
+//! What is wrong, and what to do about it.
+
+pub mod conditions;
+pub mod doctor;
+pub mod expiry;
+pub mod findings;
+pub mod neighbours;
+pub mod score;
+pub mod status;
+pub mod surroundings;

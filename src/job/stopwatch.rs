@@ -1,0 +1,89 @@
+//! How long each stage of a job took.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::model::observer::LoadObserver;
+use crate::model::observer::Observer;
+use crate::model::stage::Stage;
+
+/// A stage that is over.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageTime {
+    /// Its name.
+    pub name: &'static str,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+#[derive(Default)]
+struct Stages {
+    over: Vec<StageTime>,
+    running: Option<(Stage, Instant)>,
+}
+
+/// Passes everything on to the observer, and times the stages.
+pub struct Stopwatch {
+    observer: Arc<dyn Observer>,
+    started: Instant,
+    stages: Mutex<Stages>,
+}
+
+impl Stopwatch {
+    /// Starts the watch.
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self { observer, started: Instant::now(), stages: Mutex::default() }
+    }
+
+    /// The stages so far, the running one included, and the time since the start in seconds.
+    pub fn read(&self) -> (Vec<StageTime>, f64) {
+        let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stages = guard.over.clone();
+        if let Some((stage, since)) = guard.running {
+            stages.push(StageTime { name: stage.word(), seconds: seconds(since) });
+        }
+        (stages, seconds(self.started))
+    }
+
+    /// The running stage.
+    pub fn current(&self) -> Option<Stage> {
+        let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.running.map(|(stage, _)| stage)
+    }
+}
+
+fn seconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+impl LoadObserver for Stopwatch {
+    fn stage(&self, stage: Stage) {
+        let mut guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, since)) = guard.running.take() {
+            guard.over.push(StageTime { name: before.word(), seconds: seconds(since) });
+        }
+        guard.running = Some((stage, Instant::now()));
+        drop(guard);
+        self.observer.stage(stage);
+    }
+
+    fn bytes(&self, n: u64) {
+        self.observer.bytes(n);
+    }
+}
+
+impl Observer for Stopwatch {
+    fn expect(&self, bytes: u64) {
+        self.observer.expect(bytes);
+    }
+
+    fn moves(&self) {
+        self.observer.moves();
+    }
+
+    fn warn(&self, message: &str) {
+        self.observer.warn(message);
+    }
+}

@@ -1,0 +1,36 @@
+//! The kinds of database that marbre can read and load.
+
+/// A kind of database, with its own engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// A PostgreSQL database on a server.
+    Postgres,
+    /// An SQLite database in a file.
+    Sqlite,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Sqlite];
+
+    /// Its name in configurations, receipts and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// How people write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Sqlite => "SQLite",
+        }
+    }
+
+    /// The one that has this name; `None` for one that a newer release may know.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}

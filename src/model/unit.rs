@@ -1,0 +1,133 @@
+//! Cutting a stream into the units that are hashed and compared: rows, pages, or blocks.
+
+use crate::model::stream::StreamKind;
+
+/// Block size for streams of [`StreamKind::Bytes`].
+const BLOCK: usize = 64 * 1024;
+
+/// The longest unit that is kept whole. A longer row is hashed as one row all the same, but the
+/// caller must hold it in memory; PostgreSQL itself limits a row's text to 1 GiB.
+pub const LONGEST_UNIT: usize = 1 << 30;
+
+/// Cuts bytes that arrive in arbitrary batches into units.
+#[derive(Debug)]
+pub struct Cutter {
+    kind: StreamKind,
+    /// The beginning of a unit whose end has not arrived yet.
+    pending: Vec<u8>,
+}
+
+/// Why a stream cannot be cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CutError {
+    /// Rows must end with a line feed, pages must be whole.
+    #[error("the stream ends inside a {0}")]
+    Torn(&'static str),
+    /// Longer than [`LONGEST_UNIT`].
+    #[error("a row is longer than 1 GiB")]
+    TooLong,
+}
+
+impl Cutter {
+    /// A cutter for a stream of this kind.
+    pub fn new(kind: StreamKind) -> Self {
+        Self { kind, pending: Vec::new() }
+    }
+
+    /// Takes some bytes and calls `unit` for every unit that is now complete, in order.
+    pub fn push<E: From<CutError>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut unit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.pending.is_empty() {
+            let missing = match self.end_of_unit(bytes) {
+                Some(end) => end,
+                None => {
+                    self.pending.extend_from_slice(bytes);
+                    return if self.pending.len() > LONGEST_UNIT {
+                        Err(CutError::TooLong.into())
+                    } else {
+                        Ok(())
+                    };
+                }
+            };
+            self.pending.extend_from_slice(&bytes[..missing]);
+            bytes = &bytes[missing..];
+            unit(&self.pending)?;
+            // One very long row must not keep its memory for the rest of the stream.
+            if self.pending.capacity() > 4 << 20 {
+                self.pending = Vec::new();
+            }
+            self.pending.clear();
+        }
+        while let Some(end) = self.end_of_unit(bytes) {
+            unit(&bytes[..end])?;
+            bytes = &bytes[end..];
+        }
+        self.pending.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// How many of `bytes` complete the unit that `pending` began.
+    fn end_of_unit(&self, bytes: &[u8]) -> Option<usize> {
+        let fixed = match self.kind {
+            StreamKind::Rows => return memchr::memchr(b'\n', bytes).map(|at| at + 1),
+            StreamKind::Pages { page_size } => page_size as usize,
+            StreamKind::Bytes => BLOCK,
+        };
+        let missing = fixed - self.pending.len();
+        (bytes.len() >= missing).then_some(missing)
+    }
+
+    /// The end of the stream: the last block may be short, a row or a page may not.
+    pub fn finish<E: From<CutError>>(self, mut unit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        match self.kind {
+            StreamKind::Rows => Err(CutError::Torn("row").into()),
+            StreamKind::Pages { .. } => Err(CutError::Torn("page").into()),
+            StreamKind::Bytes => unit(&self.pending),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cut(kind: StreamKind, batches: &[&[u8]]) -> Result<Vec<Vec<u8>>, CutError> {
+        let mut units = Vec::new();
+        let mut cutter = Cutter::new(kind);
+        for batch in batches {
+            cutter.push(batch, |u| {
+                units.push(u.to_vec());
+                Ok::<_, CutError>(())
+            })?;
+        }
+        cutter.finish(|u| {
+            units.push(u.to_vec());
+            Ok::<_, CutError>(())
+        })?;
+        Ok(units)
+    }
+
+    #[test]
+    fn a_torn_row_or_page_is_an_error() {
+        assert_eq!(cut(StreamKind::Rows, &[b"a\nb"]), Err(CutError::Torn("row")));
+        assert_eq!(cut(StreamKind::Pages { page_size: 512 }, &[&[0; 513]]), Err(CutError::Torn("page")));
+        assert_eq!(cut(StreamKind::Rows, &[b"\n\n"]).unwrap(), [b"\n", b"\n"]);
+    }
+
+    proptest! {
+        #[test]
+        fn batches_do_not_matter(rows in proptest::collection::vec("[a-c]{0,9}\n", 0..40), step in 1usize..50) {
+            let whole = rows.concat().into_bytes();
+            let batches: Vec<&[u8]> = whole.chunks(step).collect();
+            let units = cut(StreamKind::Rows, &batches).unwrap();
+            prop_assert_eq!(units, rows.iter().map(|r| r.clone().into_bytes()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Which snapshots of a database there are, and where: read from the targets, signature by signature.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::allowed_signers::AGENT;
+use crate::keys::{Namespace, Signer};
+use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::object::ObjectKey;
+use crate::repository::chain::{self, Break, Link};
+use crate::repository::layout;
+use crate::repository::prune_catalog::Prunes;
+use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::receipt::{Receipt, SignedReceipt};
+use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::targets::NamedTarget;
+use crate::targets::{TargetError, TargetErrorKind};
+
+/// A receipt is smaller than this: 400,000 objects.
+const RECEIPT_LIMIT: u64 = 64 << 20;
+/// One snapshot in the catalog: its receipt without the list of objects.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The receipt; `objects` is empty here, [`Catalog::load`] has them.
+    pub receipt: Receipt,
+    /// Its place in the chain.
+    pub link: Link,
+    /// Bytes that a restore fetches.
+    pub size: u64,
+    /// Number of objects.
+    pub objects: u64,
+    /// Fingerprint of its signer.
+    pub signer: String,
+    /// The targets that have this receipt, and have had nothing else under its name.
+    pub targets: BTreeSet<TargetName>,
+}
+
+/// What the targets hold of one database.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Every snapshot with a good receipt on some target, oldest first.
+    pub entries: BTreeMap<SnapshotId, Entry>,
+    /// Receipts that failed a check.
+    pub bad: Vec<BadRecord>,
+    /// Targets that could not be listed.
+    pub unreachable: Vec<(TargetName, TargetError)>,
+    /// What retention has removed; some of it may still be at targets that have not been pruned since.
+    pub prunes: Prunes,
+}
+
+impl Reader<'_> {
+    /// Lists every target and fetches the receipts that are not known yet.
+    pub async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
+        let mut catalog = Catalog::default();
+        // At the same time: a target that does not answer takes its time.
+        let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel))).await;
+        for (target, keys) in self.targets.iter().zip(lists) {
+            let keys = match keys {
+                Ok(keys) => keys,
+                Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
+                Err(e) => {
+                    catalog.unreachable.push((target.name.clone(), e));
+                    continue;
+                }
+            };
+            let mut fetched = stream::iter(keys.into_iter().map(|(snapshot, key)| async move {
+                let receipt = self.receipt(target, &snapshot, cancel).await;
+                (snapshot, key, receipt)
+            }))
+            .buffered(PARALLEL);
+            while let Some((snapshot, key, receipt)) = fetched.next().await {
+                match receipt {
+                    Ok(receipt) => catalog.add(target, key, receipt),
+                    Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                    // A target that stops answering in the middle is away; nothing is wrong with what it holds.
+                    Err(e) if e.kind() == ErrorKind::Target => {
+                        let e = TargetError::new(TargetErrorKind::Unavailable, "read receipts", e);
+                        catalog.unreachable.push((target.name.clone(), e));
+                        break;
+                    }
+                    Err(error) => {
+                        let error = error.context(format!("receipt of {snapshot} at {}", target.name));
+                        catalog.bad.push(BadRecord {
+                            target: target.name.clone(),
+                            key: key.to_string(),
+                            error,
+                        });
+                    }
+                }
+            }
+        }
+        let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
+        let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
+        catalog.prunes = self.prunes(reachable, cancel).await?;
+        catalog.bad.append(&mut catalog.prunes.bad);
+        Ok(catalog)
+    }
+
+    /// The keys of all receipts at one target, whatever they are worth.
+    pub async fn list(
+        &self,
+        target: &NamedTarget,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(SnapshotId, ObjectKey)>, TargetError> {
+        self.list_folder(target, "receipts", layout::snapshot_of, cancel).await
+    }
+
+    /// One receipt from one target, its signature checked; from the state if it was seen before.
+    pub async fn receipt(
+        &self,
+        target: &NamedTarget,
+        snapshot: &SnapshotId,
+        cancel: &CancellationToken,
+    ) -> Result<SignedReceipt> {
+        if let Some(known) = self.state.map(|s| s.receipt(self.database, snapshot)).transpose()?.flatten() {
+            return Ok(known);
+        }
+        let receipt = self.fetch(target, snapshot, cancel).await?;
+        if let Some(state) = self.state {
+            state.remember_receipt(self.database, &receipt)?;
+        }
+        Ok(receipt)
+    }
+
+    /// One receipt from one target, its signature checked, whatever was seen before; an older version of it, where
+    /// somebody laid something over that.
+    pub async fn fetch(
+        &self,
+        target: &NamedTarget,
+        snapshot: &SnapshotId,
+        cancel: &CancellationToken,
+    ) -> Result<SignedReceipt> {
+        self.fetch_from(target, snapshot, Depth::AnyVersion, cancel).await
+    }
+
+    /// The same, looking at the newest version only or at older ones too.
+    pub(crate) async fn fetch_from(
+        &self,
+        target: &NamedTarget,
+        snapshot: &SnapshotId,
+        depth: Depth,
+        cancel: &CancellationToken,
+    ) -> Result<SignedReceipt> {
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let receipt = Receipt::parse(bytes, self.database, snapshot)?;
+            self.trust.check(signer, AGENT, Namespace::SnapshotReceipt, receipt.finished_at)?;
+            Ok(receipt)
+        };
+        let record = record_of(self.database, snapshot);
+        let (receipt, signed) = record.read(target, depth, accept, cancel).await?;
+        Ok(SignedReceipt {
+            receipt,
+            bytes: signed.bytes.to_vec(),
+            signature: String::from_utf8_lossy(&signed.signature).into_owned(),
+            signer: signed.signer.fingerprint(),
+        })
+    }
+
+    /// The receipt of an entry with its objects, from the first target that gives a good one.
+    pub async fn load(&self, entry: &Entry, cancel: &CancellationToken) -> Result<SignedReceipt> {
+        let mut last = Error::internal("no target has the receipt");
+        for target in self.targets.iter().filter(|t| entry.targets.contains(&t.name)) {
+            match self.receipt(target, &entry.receipt.snapshot, cancel).await {
+                Ok(receipt) if receipt.hash() == entry.link.hash => return Ok(receipt),
+                Ok(_) => {
+                    last = Error::verification(format!(
+                        "the receipt of {} changed while it was read",
+                        entry.receipt.snapshot
+                    ))
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Catalog {
+    fn add(&mut self, target: &NamedTarget, key: ObjectKey, signed: SignedReceipt) {
+        let hash = signed.hash();
+        let entry = self.entries.entry(signed.receipt.snapshot.clone()).or_insert_with(|| {
+            let size = signed.receipt.size();
+            let objects = signed.receipt.objects.len() as u64;
+            let mut receipt = signed.receipt;
+            receipt.objects = Vec::new();
+            Entry {
+                link: Link {
+                    id: receipt.snapshot.clone(),
+                    sequence: receipt.sequence,
+                    previous: receipt.previous,
+                    hash,
+                },
+                receipt,
+                size,
+                objects,
+                signer: signed.signer,
+                targets: BTreeSet::new(),
+            }
+        });
+        if entry.link.hash == hash {
+            entry.targets.insert(target.name.clone());
+        } else {
+            let error =
+                Error::verification(format!("two different receipts of {} are signed", entry.link.id))
+                    .remedy("Tell the publisher: the agent's signing key may be in other hands.");
+            self.bad.push(BadRecord { target: target.name.clone(), key: key.to_string(), error });
+        }
+    }
+
+    /// What is wrong with the chain. `seen` is the newest receipt that the caller remembers.
+    pub fn breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+        let links: Vec<Link> =
+            self.entries.values().map(|e| e.link.clone()).chain(self.prunes.links()).collect();
+        chain::check(&links, true, seen)
+    }
+
+    /// The same, without what may be explained by a target that cannot be reached.
+    pub fn certain_breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+        let mut breaks = self.breaks(seen);
+        if !self.unreachable.is_empty() {
+            breaks.retain(|b| !matches!(b, Break::Missing(..) | Break::Rollback(_)));
+        }
+        breaks
+    }
+
+    /// The newest snapshot.
+    pub fn newest(&self) -> Option<&Entry> {
+        self.entries.values().max_by_key(|e| e.receipt.sequence)
+    }
+}
+
+/// The databases that have a receipt at any of these targets.
+pub async fn databases(targets: &[NamedTarget], cancel: &CancellationToken) -> Result<Vec<DatabaseId>> {
+    let mut found = BTreeSet::new();
+    let mut last: Option<TargetError> = None;
+    for target in targets {
+        match target.target.list(None, cancel).await {
+            Ok(objects) => found.extend(objects.iter().filter_map(|o| layout::database_of(&o.key))),
+            Err(e) => last = Some(e),
+        }
+    }
+    match (found.is_empty(), last) {
+        (true, Some(e)) => Err(Error::from(e).with_kind(ErrorKind::Target)),
+        (true, None) => {
+            let places: Vec<String> = targets.iter().map(|t| t.target.describe()).collect();
+            Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot at {}", places.join(", ")))
+                .remedy("Check the target's URL and prefix."))
+        }
+        (false, _) => Ok(found.into_iter().collect()),
+    }
+}
+
+/// Who signed the newest receipt that has a valid signature, whoever that is: to be confirmed by a person.
+pub async fn any_signer(
+    targets: &[NamedTarget],
+    database: &DatabaseId,
+    cancel: &CancellationToken,
+) -> Result<Option<Signer>> {
+    let mut last: Option<Error> = None;
+    for target in targets {
+        let prefix = format!("{database}/receipts")
+            .parse()
+            .map_err(|e| Error::internal("a prefix is not well-formed").cause(e))?;
+        let objects = match target.target.list(Some(&prefix), cancel).await {
+            Ok(objects) => objects,
+            Err(e) => {
+                last = Some(Error::from(e).with_kind(ErrorKind::Target));
+                continue;
+            }
+        };
+        for snapshot in objects.iter().rev().filter_map(|o| layout::snapshot_of(database, &o.key)) {
+            let record = record_of(database, &snapshot);
+            match record.read(target, Depth::AnyVersion, |_, _| Ok(()), cancel).await {
+                Ok(((), signed)) => return Ok(Some(signed.signer)),
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) => last = Some(e),
+            }
+        }
+    }
+    last.map_or(Ok(None), Err)
+}
+
+/// The receipt of a snapshot, as a signed record.
+fn record_of<'a>(database: &'a DatabaseId, snapshot: &SnapshotId) -> SignedRecord<'a> {
+    SignedRecord {
+        database,
+        keys: [layout::receipt(snapshot), layout::signature(snapshot)],
+        limit: RECEIPT_LIMIT,
+        namespace: Namespace::SnapshotReceipt,
+    }
+}

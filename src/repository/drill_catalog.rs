@@ -1,0 +1,337 @@
+//! Which drills of a database there were, and what they proved: read from the targets, signature by signature.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::keys::allowed_signers::principal;
+use crate::keys::{Namespace, Signer, signing};
+use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
+use crate::model::level::{By, Level, Levels};
+use crate::model::object::ObjectKey;
+use crate::model::sabotage::Sabotage;
+use crate::repository::chain::{self, Break, Link};
+use crate::repository::drill_receipt::{DrillReceipt, Failure, SignedDrill};
+use crate::repository::layout;
+use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::targets::NamedTarget;
+use crate::targets::{TargetError, TargetErrorKind};
+
+/// A drill's receipt is smaller than this.
+const RECEIPT_LIMIT: u64 = 1 << 20;
+
+/// The stage of a drill that came to its end, and did not prove what it had to.
+pub const VERDICT: &str = "verdict";
+
+/// One drill.
+#[derive(Debug, Clone)]
+pub struct KnownDrill {
+    /// Its receipt.
+    pub signed: SignedDrill,
+    /// The targets that have the receipt.
+    pub targets: BTreeSet<TargetName>,
+}
+
+/// The drills of one database.
+#[derive(Debug, Default)]
+pub struct DrillCatalog {
+    /// Every drill with a good receipt in the state or on some target, oldest first.
+    pub drills: BTreeMap<DrillId, KnownDrill>,
+    /// Receipts that failed a check.
+    pub bad: Vec<BadRecord>,
+    /// Targets that could not be listed.
+    pub unreachable: Vec<TargetName>,
+}
+
+/// A level that a drill proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrillProof {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The target that it was proven at, by the name that it had there.
+    pub target: TargetName,
+    /// The level.
+    pub level: Level,
+    /// When the drill was over.
+    pub at: Timestamp,
+    /// The drill.
+    pub drill: DrillId,
+}
+
+/// One drill at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrillSummary {
+    /// The drill.
+    pub drill: DrillId,
+    /// Who made it.
+    pub by: By,
+    /// When it was over.
+    pub at: Timestamp,
+    /// The snapshot; `null` where it failed before one was chosen.
+    pub snapshot: Option<SnapshotId>,
+    /// The target that it read from.
+    pub target: Option<TargetName>,
+    /// It has proven its level.
+    pub passed: bool,
+    /// What it damaged in its own copy.
+    pub sabotage: Option<Sabotage>,
+    /// Where it failed.
+    pub failed_stage: Option<String>,
+    /// The measured recovery.
+    pub rto_seconds: Option<f64>,
+    /// How long a recovery may take.
+    pub rto_promised_seconds: Option<u64>,
+}
+
+impl DrillSummary {
+    /// What a receipt says.
+    pub fn of(receipt: &DrillReceipt) -> Self {
+        Self {
+            drill: receipt.drill.clone(),
+            by: receipt.by,
+            at: receipt.finished_at,
+            snapshot: receipt.subject.as_ref().map(|s| s.snapshot.clone()),
+            target: receipt.target.clone(),
+            passed: receipt.level.is_some(),
+            sabotage: receipt.sabotage.as_ref().map(|s| s.kind),
+            failed_stage: receipt.failure.as_ref().map(|f| f.stage.clone()),
+            rto_seconds: receipt.rto_milliseconds.map(|ms| ms as f64 / 1000.0),
+            rto_promised_seconds: receipt.rto_promised_seconds,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Lists the drills of every target, and fetches the receipts that are not known yet.
+    pub async fn drills(&self, cancel: &CancellationToken) -> Result<DrillCatalog> {
+        let mut catalog = DrillCatalog::default();
+        for signed in self.state.map(|s| s.drills(self.database)).transpose()?.unwrap_or_default() {
+            let id = signed.receipt.drill.clone();
+            catalog.drills.insert(id, KnownDrill { signed, targets: BTreeSet::new() });
+        }
+        let lists = join_all(self.targets.iter().map(|target| self.list_drills(target, cancel))).await;
+        for (target, keys) in self.targets.iter().zip(lists) {
+            let keys = match keys {
+                Ok(keys) => keys,
+                Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
+                Err(_) => {
+                    catalog.unreachable.push(target.name.clone());
+                    continue;
+                }
+            };
+            let mut fetched = stream::iter(keys.into_iter().map(|(drill, key)| async move {
+                let receipt = self.drill(target, &drill, cancel).await;
+                (drill, key, receipt)
+            }))
+            .buffered(PARALLEL);
+            while let Some((drill, key, receipt)) = fetched.next().await {
+                match receipt {
+                    Ok(Some(signed)) => catalog.add(target, signed),
+                    // Nobody has said who the owner is: what is signed by them is nothing that we can judge.
+                    Ok(None) => {}
+                    Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                    Err(e) => catalog.bad.push(BadRecord {
+                        target: target.name.clone(),
+                        key: key.to_string(),
+                        error: e.context(format!("receipt of drill {drill} at {}", target.name)),
+                    }),
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    async fn list_drills(
+        &self,
+        target: &NamedTarget,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<(DrillId, ObjectKey)>, TargetError> {
+        self.list_folder(target, "drills", layout::drill_of, cancel).await
+    }
+
+    /// One drill's receipt from one target, its signature checked; from the state if it was seen before. Nothing, where
+    /// nobody is known who could have signed it.
+    async fn drill(
+        &self,
+        target: &NamedTarget,
+        drill: &DrillId,
+        cancel: &CancellationToken,
+    ) -> Result<Option<SignedDrill>> {
+        if let Some(known) = self.state.map(|s| s.drill(self.database, drill)).transpose()?.flatten() {
+            return Ok(Some(known));
+        }
+        let keys = [layout::drill(drill), layout::drill_signature(drill)];
+        let namespace = Namespace::DrillReceipt;
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let receipt = DrillReceipt::parse(bytes, self.database, drill)?;
+            if !self.trust.knows(principal(receipt.by)) {
+                return Ok(None);
+            }
+            self.trust.check(signer, principal(receipt.by), namespace, receipt.finished_at)?;
+            Ok(Some(receipt))
+        };
+        let record = SignedRecord { database: self.database, keys, limit: RECEIPT_LIMIT, namespace };
+        let (receipt, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
+        let Some(receipt) = receipt else { return Ok(None) };
+        let signed = SignedDrill {
+            receipt,
+            bytes: read.bytes.to_vec(),
+            signature: String::from_utf8_lossy(&read.signature).into_owned(),
+            signer: read.signer.fingerprint(),
+        };
+        if let Some(state) = self.state {
+            state.remember_drill(self.database, &signed)?;
+        }
+        Ok(Some(signed))
+    }
+}
+
+impl DrillCatalog {
+    fn add(&mut self, target: &NamedTarget, signed: SignedDrill) {
+        let id = signed.receipt.drill.clone();
+        let known = self.drills.entry(id).or_insert(KnownDrill { signed, targets: BTreeSet::new() });
+        known.targets.insert(target.name.clone());
+    }
+
+    /// Adds the drills that lie in a folder of reports, signed with this key: an owner who may not write to a target keeps
+    /// the chain of their drills there. What is not a receipt, or not theirs, is passed over.
+    pub fn recall(&mut self, folder: &Path, database: &DatabaseId, own: &Signer) -> Result<()> {
+        let what = format!("look for earlier drills in {}", folder.display());
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e).or_internal(what),
+        };
+        for entry in entries {
+            let path = entry.or_internal(&what)?.path();
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            let Some(drill) = name.and_then(|name| name.parse::<DrillId>().ok()) else { continue };
+            let signature = path.with_extension("json.sig");
+            let (Ok(bytes), Ok(signature)) = (std::fs::read(&path), std::fs::read(signature)) else {
+                continue;
+            };
+            let signer = signing::verify(&signature, Namespace::DrillReceipt, &bytes).ok();
+            let receipt = DrillReceipt::parse(&bytes, database, &drill).ok().filter(|r| r.by == By::Owner);
+            if let (Some(receipt), true) = (receipt, signer.as_ref() == Some(own)) {
+                let signature = String::from_utf8_lossy(&signature).into_owned();
+                let signed = SignedDrill { receipt, bytes, signature, signer: own.fingerprint() };
+                self.drills.entry(drill).or_insert(KnownDrill { signed, targets: BTreeSet::new() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every drill of a snapshot, oldest first.
+    pub fn of(&self, snapshot: &SnapshotId) -> Vec<DrillSummary> {
+        let all = self.receipts().map(DrillSummary::of);
+        all.filter(|d| d.snapshot.as_ref() == Some(snapshot)).collect()
+    }
+
+    /// Every level that drills proved for a snapshot, oldest first. A later drill that found the same snapshot at the same
+    /// target to be otherwise takes back what earlier ones said.
+    pub fn proofs(&self, snapshot: &SnapshotId) -> Vec<DrillProof> {
+        let of_snapshot = |d: &&DrillReceipt| d.subject.as_ref().is_some_and(|s| s.snapshot == *snapshot);
+        let mut proofs: Vec<DrillProof> = Vec::new();
+        for receipt in self.receipts().filter(of_snapshot) {
+            if disproves(receipt) {
+                proofs.retain(|p| Some(&p.target) != receipt.target.as_ref());
+            }
+            proofs.extend(proof(receipt));
+        }
+        proofs
+    }
+
+    /// The newest proof of this level at a target.
+    pub fn last_proof(&self, target: &TargetName, level: Level) -> Option<DrillProof> {
+        let mut newest =
+            self.receipts().rev().filter_map(proof).filter(|p| p.target == *target && p.level == level);
+        newest.find(|p| self.proofs(&p.snapshot).contains(p))
+    }
+
+    /// Adds what drills proved to the levels of a snapshot at a target.
+    pub fn raise(&self, levels: &mut Levels, snapshot: &SnapshotId, target: &TargetName) {
+        for proof in self.proofs(snapshot).into_iter().filter(|p| p.target == *target) {
+            levels.add(proof.level, proof.at);
+        }
+    }
+
+    /// The place in the maker's chain of their last drill of a target that was no sabotage; 0 if there is none.
+    pub fn last_number(&self, target: &TargetName, by: By) -> u64 {
+        let of = |d: &&DrillReceipt| d.by == by && d.sabotage.is_none() && d.target.as_ref() == Some(target);
+        self.receipts().filter(of).map(|d| d.sequence).max().unwrap_or(0)
+    }
+
+    /// The newest sabotage, where it was not noticed.
+    pub fn unnoticed(&self) -> Option<&DrillId> {
+        let went_past = |d: &DrillReceipt| d.failure.as_ref().is_some_and(|f| f.stage == VERDICT);
+        let newest = self.receipts().rev().find(|d| d.sabotage.is_some()).map(|d| (&d.drill, went_past(d)));
+        // A drill that failed for another reason, before its damage could be seen, says nothing of this.
+        newest.filter(|(_, went_past)| *went_past).map(|(drill, _)| drill)
+    }
+
+    /// The receipts, oldest first.
+    pub fn receipts(&self) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
+        let mut receipts: Vec<&DrillReceipt> =
+            self.drills.values().map(|known| &known.signed.receipt).collect();
+        // Within a second the names say nothing of the order.
+        receipts.sort_by_key(|receipt| (receipt.started_at, receipt.sequence));
+        receipts.into_iter()
+    }
+
+    /// What is wrong with the chain of one maker's drills. `seen` is the newest that the caller remembers. A target that
+    /// does not answer may have what is missing.
+    pub fn breaks(&self, by: By, seen: Option<(u64, Sha256)>) -> Vec<Break<DrillId>> {
+        let of = |known: &&KnownDrill| known.signed.receipt.by == by;
+        let links: Vec<Link<DrillId>> = self
+            .drills
+            .values()
+            .filter(of)
+            .map(|known| Link {
+                id: known.signed.receipt.drill.clone(),
+                sequence: known.signed.receipt.sequence,
+                previous: known.signed.receipt.previous,
+                hash: known.signed.hash(),
+            })
+            .collect();
+        let mut breaks = chain::check(&links, true, seen);
+        if !self.unreachable.is_empty() {
+            breaks.retain(|b| !matches!(b, Break::Missing(..) | Break::Rollback(_)));
+        }
+        breaks
+    }
+
+    /// The newest receipt of one maker: its place in their chain, and its hash.
+    pub fn head(&self, by: By) -> Option<(u64, Sha256)> {
+        let of = |known: &&KnownDrill| known.signed.receipt.by == by;
+        let newest = self.drills.values().filter(of).max_by_key(|known| known.signed.receipt.sequence);
+        newest.map(|known| (known.signed.receipt.sequence, known.signed.hash()))
+    }
+}
+
+/// The restored data were not those of the snapshot, or its objects were damaged. That a drill could not run says nothing
+/// about the snapshot, and a sabotage neither; nor does a check of data that are equal to the source.
+fn disproves(receipt: &DrillReceipt) -> bool {
+    let verification = ErrorKind::Verification.exit_code();
+    let of_snapshot = |stage: &str| ["fetch", "open", "load", "index", "compare"].contains(&stage);
+    let disproved = |f: &Failure| f.exit_code == verification && of_snapshot(&f.stage);
+    receipt.sabotage.is_none() && receipt.failure.as_ref().is_some_and(disproved)
+}
+
+fn proof(receipt: &DrillReceipt) -> Option<DrillProof> {
+    Some(DrillProof {
+        snapshot: receipt.subject.as_ref()?.snapshot.clone(),
+        target: receipt.target.clone()?,
+        level: receipt.level?,
+        at: receipt.finished_at,
+        drill: receipt.drill.clone(),
+    })
+}

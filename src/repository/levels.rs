@@ -1,0 +1,31 @@
+//! What has been proven of a snapshot at a target.
+
+use crate::error::Result;
+use crate::model::id::{SnapshotId, TargetName};
+use crate::model::level::Levels;
+use crate::repository::catalog::Catalog;
+use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::reader::Reader;
+
+impl Reader<'_> {
+    /// The levels of one snapshot at one target. `stored` is what the target shows: a signed receipt, written last.
+    pub fn levels(
+        &self,
+        catalog: &Catalog,
+        drills: &DrillCatalog,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+    ) -> Result<Levels> {
+        let mut levels = match self.state {
+            Some(state) => state.levels(self.database, snapshot, target)?,
+            None => Levels::default(),
+        };
+        let unreachable = catalog.unreachable.iter().any(|(name, _)| name == target);
+        if !unreachable {
+            let here = catalog.entries.get(snapshot).filter(|e| e.targets.contains(target));
+            levels.stored = here.map(|e| e.receipt.finished_at);
+        }
+        drills.raise(&mut levels, snapshot, target);
+        Ok(levels)
+    }
+}

@@ -1,0 +1,133 @@
+//! What retention has removed from a database: read from the records at its targets, signature by signature.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::allowed_signers::AGENT;
+use crate::keys::{Namespace, Signer};
+use crate::model::id::{PruneId, SnapshotId, TargetName};
+use crate::repository::chain::Link;
+use crate::repository::layout;
+use crate::repository::prune_record::{PruneRecord, Pruned, SignedPrune};
+use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::targets::NamedTarget;
+use crate::targets::{TargetError, TargetErrorKind};
+
+/// A record is smaller than this: 100,000 snapshots.
+const RECORD_LIMIT: u64 = 32 << 20;
+
+/// One record.
+#[derive(Debug, Clone)]
+pub struct KnownPrune {
+    /// The record.
+    pub signed: SignedPrune,
+    /// The targets that have it.
+    pub targets: BTreeSet<TargetName>,
+}
+
+/// What retention has removed.
+#[derive(Debug, Default)]
+pub struct Prunes {
+    /// Every record with a good signature on some target, oldest first.
+    pub records: BTreeMap<PruneId, KnownPrune>,
+    /// Records that failed a check.
+    pub bad: Vec<BadRecord>,
+}
+
+impl Prunes {
+    /// The snapshots that the records name. Where the receipt of one is not there, nobody made away with it.
+    pub fn snapshots(&self) -> BTreeSet<SnapshotId> {
+        self.links().map(|link| link.id).collect()
+    }
+
+    /// The links that stand in the chain for receipts that were removed.
+    pub fn links(&self) -> impl Iterator<Item = Link> {
+        self.records.values().flat_map(|known| known.signed.record.snapshots.iter().map(Pruned::link))
+    }
+}
+
+impl Reader<'_> {
+    /// Reads the records of these targets, and those that the state remembers: the only target that has one may be away. A
+    /// target that does not answer is passed over: whoever lists its receipts finds that out.
+    pub async fn prunes(&self, targets: Vec<&NamedTarget>, cancel: &CancellationToken) -> Result<Prunes> {
+        let mut prunes = Prunes::default();
+        let remembered = self.state.map(|s| s.prunes(self.database)).transpose()?.unwrap_or_default();
+        for signed in remembered {
+            let known = KnownPrune { signed, targets: BTreeSet::new() };
+            prunes.records.insert(known.signed.record.prune.clone(), known);
+        }
+        for target in targets {
+            let found = match self.list_prunes(target, cancel).await {
+                Ok(found) => found,
+                Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
+                Err(_) => continue,
+            };
+            let (known, new): (Vec<PruneId>, Vec<PruneId>) = found
+                .into_iter()
+                .partition(|prune| prunes.records.contains_key(prune) && self.state.is_some());
+            for prune in known {
+                if let Some(known) = prunes.records.get_mut(&prune) {
+                    known.targets.insert(target.name.clone());
+                }
+            }
+            let mut fetched = stream::iter(new.into_iter().map(|prune| async move {
+                let record = self.prune(target, &prune, cancel).await;
+                (prune, record)
+            }))
+            .buffered(PARALLEL);
+            while let Some((prune, record)) = fetched.next().await {
+                match record {
+                    Ok(signed) => {
+                        let targets = BTreeSet::new();
+                        let known = prunes.records.entry(prune).or_insert(KnownPrune { signed, targets });
+                        known.targets.insert(target.name.clone());
+                    }
+                    Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                    Err(e) => prunes.bad.push(BadRecord {
+                        target: target.name.clone(),
+                        key: layout::key(self.database, &layout::prune(&prune))?.to_string(),
+                        error: e.context(format!("record of prune {prune} at {}", target.name)),
+                    }),
+                }
+            }
+        }
+        Ok(prunes)
+    }
+
+    async fn list_prunes(
+        &self,
+        target: &NamedTarget,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<PruneId>, TargetError> {
+        let found = self.list_folder(target, "prunes", layout::prune_of, cancel).await?;
+        Ok(found.into_iter().map(|(prune, _)| prune).collect())
+    }
+
+    async fn prune(
+        &self,
+        target: &NamedTarget,
+        prune: &PruneId,
+        cancel: &CancellationToken,
+    ) -> Result<SignedPrune> {
+        let keys = [layout::prune(prune), layout::prune_signature(prune)];
+        let namespace = Namespace::PruneRecord;
+        let accept = |bytes: &[u8], signer: &Signer| {
+            let record = PruneRecord::parse(bytes, self.database, prune)?;
+            self.trust.check(signer, AGENT, namespace, record.decided_at)?;
+            Ok(record)
+        };
+        let record = SignedRecord { database: self.database, keys, limit: RECORD_LIMIT, namespace };
+        let (record, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
+        let signature = String::from_utf8_lossy(&read.signature).into_owned();
+        let signed = SignedPrune { record, bytes: read.bytes.to_vec(), signature };
+        if let Some(state) = self.state {
+            state.remember_prune(self.database, &signed)?;
+        }
+        Ok(signed)
+    }
+}

@@ -1,0 +1,47 @@
+//! Putting one object to a target, with evidence that it is there.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::object::ObjectKey;
+use crate::state::State;
+use crate::targets::NamedTarget;
+use crate::targets::{Acknowledged, PutOutcome, TargetErrorKind, TargetExt, Upload};
+
+/// Puts one object and demands evidence that the target holds these bytes. An object of other bytes under this key is
+/// an error of the kind [`ErrorKind::Verification`].
+pub async fn put(
+    target: &NamedTarget,
+    state: &State,
+    key: &ObjectKey,
+    upload: &Upload,
+    cancel: &CancellationToken,
+) -> Result<Acknowledged> {
+    let done = match target.target.put(key, upload, cancel).await? {
+        PutOutcome::Created { version, checked } => Acknowledged { version, created: true, checked },
+        PutOutcome::Exists => match target.target.compare(key, upload, cancel).await {
+            // Credentials that may only put cannot look. The version that this agent once got for it is evidence too.
+            Err(e) if e.kind == TargetErrorKind::Denied => match state.version(&target.name, key)? {
+                Some(version) => {
+                    return Ok(Acknowledged { version: Some(version), created: false, checked: true });
+                }
+                None => return Err(e.into()),
+            },
+            compared => compared?,
+        },
+    };
+    if !done.checked {
+        let found = target.target.head(key, cancel).await?;
+        if found.is_none_or(|f| f.size != upload.size || f.sha256.is_some_and(|s| s != upload.sha256)) {
+            return Err(Error::new(
+                ErrorKind::Target,
+                format!("{} accepted {key}, but does not hold it", target.target.describe()),
+            )
+            .remedy("The target loses or changes data: do not rely on it."));
+        }
+    }
+    if let Some(version) = &done.version {
+        state.remember_version(&target.name, key, version)?;
+    }
+    Ok(done)
+}

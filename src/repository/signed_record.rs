@@ -1,0 +1,145 @@
+//! Reading signed records: what somebody laid over one does not hide it, where the target keeps versions.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{Namespace, Signer, signing};
+use crate::model::id::DatabaseId;
+use crate::model::object::{ObjectKey, VersionId};
+use crate::repository::layout;
+use crate::targets::NamedTarget;
+use crate::targets::ext::OLDEST;
+use crate::targets::{TargetErrorKind, TargetExt};
+
+/// A signature is smaller than this.
+const SIGNATURE_LIMIT: u64 = 64 << 10;
+
+/// Which versions of an object are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The newest only: whatever lies over a record counts.
+    Newest,
+    /// The oldest ones too, where the newest is missing or not acceptable.
+    AnyVersion,
+}
+
+/// A record with a signature beside it.
+pub(crate) struct SignedRecord<'a> {
+    /// The database that it is about.
+    pub database: &'a DatabaseId,
+    /// The keys of the record and of its signature, relative to the database.
+    pub keys: [String; 2],
+    /// The record is smaller than this.
+    pub limit: u64,
+    /// What the signature says that it signs.
+    pub namespace: Namespace,
+}
+
+/// A record whose signature is right.
+pub(crate) struct SignedBytes {
+    pub bytes: Bytes,
+    pub signature: Bytes,
+    pub signer: Signer,
+}
+
+impl SignedRecord<'_> {
+    /// Reads the record. `accept` decides whether its content and its signer are what is looked for: a valid signature
+    /// alone can be anybody's.
+    pub async fn read<T>(
+        &self,
+        target: &NamedTarget,
+        depth: Depth,
+        accept: impl Fn(&[u8], &Signer) -> Result<T>,
+        cancel: &CancellationToken,
+    ) -> Result<(T, SignedBytes)> {
+        let keys = [layout::key(self.database, &self.keys[0])?, layout::key(self.database, &self.keys[1])?];
+        let checked = |bytes: Bytes, signature: Bytes| {
+            let signer = signing::verify(&signature, self.namespace, &bytes)?;
+            Ok((accept(&bytes, &signer)?, SignedBytes { bytes, signature, signer }))
+        };
+        let newest = match self.newest(target, &keys, cancel).await {
+            Ok((bytes, signature)) => checked(bytes, signature),
+            Err(e) => Err(e),
+        };
+        let error = match newest {
+            Err(e) if depth == Depth::AnyVersion && may_hide(&e) => e,
+            other => return other,
+        };
+        let records = self.oldest(target, &keys[0], self.limit, cancel).await?;
+        let signatures = self.oldest(target, &keys[1], SIGNATURE_LIMIT, cancel).await?;
+        for bytes in &records {
+            for signature in &signatures {
+                if let Ok(found) = checked(bytes.clone(), signature.clone()) {
+                    tracing::warn!(
+                        key = keys[0].as_str(),
+                        target = target.target.describe(),
+                        cause = error.to_string(),
+                        "a record was deleted or overwritten, an older version of it is good"
+                    );
+                    return Ok(found);
+                }
+            }
+        }
+        Err(error)
+    }
+
+    async fn newest(
+        &self,
+        target: &NamedTarget,
+        [key, signature_key]: &[ObjectKey; 2],
+        cancel: &CancellationToken,
+    ) -> Result<(Bytes, Bytes)> {
+        let fetch = async |key: &ObjectKey, limit| target.target.fetch_small(key, limit, cancel).await;
+        let signature = fetch(signature_key, SIGNATURE_LIMIT).await.map_err(|e| match e.kind {
+            TargetErrorKind::NotFound => Error::key(format!("{signature_key} is missing"))
+                .remedy("Without a signature a receipt proves nothing: use another target."),
+            _ => e.into(),
+        })?;
+        Ok((fetch(key, self.limit).await?, signature))
+    }
+
+    /// The oldest versions of an object, as far as the target shows and gives them.
+    async fn oldest(
+        &self,
+        target: &NamedTarget,
+        key: &ObjectKey,
+        limit: u64,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Bytes>> {
+        let versions = target.target.versions(key, cancel).await.unwrap_or_default();
+        let mut found = Vec::new();
+        for object in versions.into_iter().filter(|v| v.size <= limit).take(OLDEST) {
+            found.extend(version(target, key, object.version.as_ref(), limit, cancel).await);
+            if cancel.is_cancelled() {
+                return Err(Error::interrupted());
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether something that was laid over a record can be why it could not be read.
+fn may_hide(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Key | ErrorKind::Verification)
+}
+
+/// The bytes of one version, if they can be had.
+async fn version(
+    target: &NamedTarget,
+    key: &ObjectKey,
+    version: Option<&VersionId>,
+    limit: u64,
+    cancel: &CancellationToken,
+) -> Option<Bytes> {
+    let mut stream = target.target.get(key, version, cancel).await.ok()?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.ok()?);
+        if bytes.len() as u64 > limit {
+            return None;
+        }
+    }
+    Some(bytes.freeze())
+}

@@ -1,0 +1,237 @@
+//! Signed records seen before: their bytes, as they were signed. What they say is for others to know.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Head, State, parse};
+use crate::error::{Result, ResultExt};
+use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
+use crate::model::level::By;
+
+/// A record whose signature was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedRecord {
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The armored signature.
+    pub signature: String,
+    /// Fingerprint of the signer, `SHA256:…`.
+    pub signer: String,
+}
+
+/// The receipt of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedReceipt {
+    /// Of which snapshot.
+    pub snapshot: SnapshotId,
+    /// Its place in the chain.
+    pub sequence: u64,
+    /// The receipt.
+    pub record: SavedRecord,
+}
+
+/// The receipt of a drill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedDrill {
+    /// Of which drill.
+    pub drill: DrillId,
+    /// Who made it.
+    pub by: By,
+    /// Its place in the chain of its maker's drills.
+    pub sequence: u64,
+    /// The receipt.
+    pub record: SavedRecord,
+}
+
+fn saved(row: &Row<'_>) -> rusqlite::Result<SavedRecord> {
+    Ok(SavedRecord { bytes: row.get(0)?, signature: row.get(1)?, signer: row.get(2)? })
+}
+
+fn place(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+impl State {
+    /// Remembers a receipt.
+    pub fn save_receipt(&self, database: &DatabaseId, receipt: &SavedReceipt) -> Result<()> {
+        save_receipt(&self.db(), database, receipt).or_internal("save a receipt in the state")
+    }
+
+    /// A receipt seen before.
+    pub fn saved_receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SavedRecord>> {
+        self.db()
+            .query_row(
+                "SELECT body, signature, signer FROM receipt WHERE database = ?1 AND snapshot = ?2",
+                [database.to_string(), snapshot.to_string()],
+                saved,
+            )
+            .optional()
+            .or_internal("read a receipt from the state")
+    }
+
+    /// The newest receipt ever seen.
+    pub fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
+        let row = self
+            .db()
+            .query_row(
+                "SELECT sequence, hash, snapshot FROM receipt WHERE database = ?1 ORDER BY sequence DESC LIMIT 1",
+                [database.to_string()],
+                |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)),
+            )
+            .optional()
+            .or_internal("read the head of the chain from the state")?;
+        row.map(|(sequence, hash, snapshot)| {
+            Ok(Head { sequence: sequence.unsigned_abs(), hash: parse(&hash)?, snapshot: parse(&snapshot)? })
+        })
+        .transpose()
+    }
+
+    /// The place in the chain of the newest known snapshot of an epoch.
+    pub fn newest_of_epoch(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<u64>> {
+        let newest: Option<i64> = self
+            .db()
+            .query_row(
+                "SELECT max(sequence) FROM receipt
+                 WHERE database = ?1 AND json_extract(CAST(body AS TEXT), '$.epoch') = ?2",
+                [database.to_string().as_str(), epoch.as_str()],
+                |r| r.get(0),
+            )
+            .or_internal("read the snapshots of an epoch from the state")?;
+        Ok(newest.map(i64::unsigned_abs))
+    }
+
+    /// Forgets a receipt that no target has any more. The newest is never one of these.
+    pub fn forget_receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<()> {
+        self.db()
+            .execute(
+                "DELETE FROM receipt WHERE database = ?1 AND snapshot = ?2
+                 AND sequence < (SELECT max(sequence) FROM receipt WHERE database = ?1)",
+                [database.to_string().as_str(), snapshot.as_str()],
+            )
+            .or_internal("forget a receipt in the state")
+            .map(drop)
+    }
+
+    /// Remembers a drill.
+    pub fn save_drill(&self, database: &DatabaseId, drill: &SavedDrill) -> Result<()> {
+        let record = &drill.record;
+        self.db()
+            .execute(
+                "INSERT OR REPLACE INTO drill (database, drill, maker, sequence, hash, body, signature, signer)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    database.to_string(),
+                    drill.drill.as_str(),
+                    drill.by.word(),
+                    place(drill.sequence),
+                    Sha256::of(&record.bytes).to_string(),
+                    record.bytes,
+                    record.signature,
+                    record.signer
+                ],
+            )
+            .or_internal("save a drill in the state")
+            .map(drop)
+    }
+
+    /// A drill seen before.
+    pub fn saved_drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SavedRecord>> {
+        self.db()
+            .query_row(
+                "SELECT body, signature, signer FROM drill WHERE database = ?1 AND drill = ?2",
+                [database.to_string().as_str(), drill.as_str()],
+                saved,
+            )
+            .optional()
+            .or_internal("read a drill from the state")
+    }
+
+    /// All drills of a database, oldest first.
+    pub fn saved_drills(&self, database: &DatabaseId) -> Result<Vec<(DrillId, SavedRecord)>> {
+        let what = "read drills from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT body, signature, signer, drill FROM drill WHERE database = ?1 ORDER BY drill",
+            )
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([database.to_string()], |r| Ok((r.get::<_, String>(3)?, saved(r)?)))
+            .or_internal(what)?;
+        rows.map(|row| {
+            let (drill, record) = row.or_internal(what)?;
+            Ok((parse(&drill)?, record))
+        })
+        .collect()
+    }
+
+    /// The newest drill of one maker: its place in their chain, and its hash.
+    pub fn drill_head(&self, database: &DatabaseId, by: By) -> Result<Option<(u64, Sha256)>> {
+        let row = self
+            .db()
+            .query_row(
+                "SELECT sequence, hash FROM drill WHERE database = ?1 AND maker = ?2
+                 ORDER BY sequence DESC LIMIT 1",
+                [database.to_string().as_str(), by.word()],
+                |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?)),
+            )
+            .optional()
+            .or_internal("read the newest drill from the state")?;
+        row.map(|(sequence, hash)| Ok((sequence.unsigned_abs(), parse(&hash)?))).transpose()
+    }
+
+    /// Remembers what retention has removed: a record and its signature.
+    pub fn save_prune(
+        &self,
+        database: &DatabaseId,
+        prune: &PruneId,
+        bytes: &[u8],
+        signature: &str,
+    ) -> Result<()> {
+        self.db()
+            .execute(
+                "INSERT OR REPLACE INTO prune (database, prune, body, signature) VALUES (?1, ?2, ?3, ?4)",
+                params![database.to_string(), prune.as_str(), bytes, signature],
+            )
+            .or_internal("save a prune in the state")
+            .map(drop)
+    }
+
+    /// Every record of a prune seen before, oldest first, with its signature.
+    pub fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, Vec<u8>, String)>> {
+        let what = "read prunes from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached("SELECT prune, body, signature FROM prune WHERE database = ?1 ORDER BY prune")
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([database.to_string()], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?)))
+            .or_internal(what)?;
+        rows.map(|row| {
+            let (prune, bytes, signature) = row.or_internal(what)?;
+            Ok((parse(&prune)?, bytes, signature))
+        })
+        .collect()
+    }
+}
+
+pub(super) fn save_receipt(
+    db: &Connection,
+    database: &DatabaseId,
+    receipt: &SavedReceipt,
+) -> rusqlite::Result<()> {
+    let record = &receipt.record;
+    db.execute(
+        "INSERT OR REPLACE INTO receipt (database, snapshot, sequence, hash, body, signature, signer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            database.to_string(),
+            receipt.snapshot.as_str(),
+            place(receipt.sequence),
+            Sha256::of(&record.bytes).to_string(),
+            record.bytes,
+            record.signature,
+            record.signer
+        ],
+    )
+    .map(drop)
+}

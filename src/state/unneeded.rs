@@ -1,0 +1,98 @@
+//! Retention in the state: for how long objects are known to be needed by nobody, and what is forgotten with them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::params;
+
+use super::{State, parse};
+use crate::error::{Result, ResultExt};
+use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::object::ObjectKey;
+
+/// For how long an object has been known to be needed by nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// The time that counts, in whole milliseconds.
+    pub time: Duration,
+    /// When this was last looked at, as the clock then said.
+    pub seen: Timestamp,
+}
+
+impl State {
+    /// For how long each object of a database at a target has been known to be needed by nobody.
+    pub fn unneeded(
+        &self,
+        database: &DatabaseId,
+        target: &TargetName,
+    ) -> Result<BTreeMap<ObjectKey, Waited>> {
+        let what = "read unneeded objects from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached("SELECT key, waited, seen FROM unneeded WHERE database = ?1 AND target = ?2")
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([database.to_string().as_str(), target.as_str()], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?))
+            })
+            .or_internal(what)?;
+        rows.map(|row| {
+            let (key, time, seen) = row.or_internal(what)?;
+            let time = Duration::from_millis(time.max(0).unsigned_abs());
+            Ok((parse(&key)?, Waited { time, seen: parse(&seen)? }))
+        })
+        .collect()
+    }
+
+    /// Remembers exactly these as unneeded. Whatever is needed again begins anew when it no longer is.
+    pub fn set_unneeded(
+        &self,
+        database: &DatabaseId,
+        target: &TargetName,
+        objects: &BTreeMap<ObjectKey, Waited>,
+    ) -> Result<()> {
+        let mut db = self.db();
+        let mut change = || -> rusqlite::Result<()> {
+            let transaction = db.transaction()?;
+            let [database, target] = [database.to_string(), target.to_string()];
+            let mut delete =
+                transaction.prepare("DELETE FROM unneeded WHERE database = ?1 AND target = ?2")?;
+            delete.execute([&database, &target])?;
+            let mut insert = transaction.prepare(
+                "INSERT INTO unneeded (database, target, key, waited, seen) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for (key, waited) in objects {
+                let time = i64::try_from(waited.time.as_millis()).unwrap_or(i64::MAX);
+                insert.execute(params![database, target, key.as_str(), time, waited.seen.to_string()])?;
+            }
+            drop((delete, insert));
+            transaction.commit()
+        };
+        change().or_internal("save unneeded objects in the state")
+    }
+
+    /// Forgets that a target ever held a snapshot: retention has removed it there.
+    pub fn forget_snapshot_at(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+        target: &TargetName,
+    ) -> Result<()> {
+        self.db()
+            .execute(
+                "DELETE FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3",
+                [database.to_string().as_str(), snapshot.as_str(), target.as_str()],
+            )
+            .or_internal("forget a snapshot in the state")
+            .map(drop)
+    }
+
+    /// Forgets which version of an object was ours: it is gone.
+    pub fn forget_version(&self, target: &TargetName, key: &ObjectKey) -> Result<()> {
+        self.db()
+            .execute("DELETE FROM version WHERE target = ?1 AND key = ?2", [target.as_str(), key.as_str()])
+            .or_internal("forget an object's version in the state")
+            .map(drop)
+    }
+}

@@ -1,0 +1,102 @@
+//! How an operation on a target fails.
+
+use std::fmt;
+
+/// A target's failure.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}: {cause}")]
+pub struct TargetError {
+    /// What kind.
+    pub kind: TargetErrorKind,
+    /// What was attempted, e.g. "put receipts/x.json to s3://bucket/prefix".
+    pub operation: String,
+    /// Why it failed, in the target's own words.
+    pub cause: String,
+}
+
+/// The kinds of failure that callers and people treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetErrorKind {
+    /// The object, bucket or directory does not exist.
+    NotFound,
+    /// Credentials are missing or wrong, or do not allow this.
+    Denied,
+    /// The target holds the object fast: a lock, a retention time, or credentials without the right to delete.
+    Refused,
+    /// No space, or a quota is used up.
+    Full,
+    /// No connection, a time-out, a 5xx, throttling: may be better in a moment.
+    Unavailable,
+    /// What arrived is not what was announced.
+    Corrupt,
+    /// The request can never work: wrong endpoint kind, unsupported by the server, bad configuration.
+    Unsupported,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+impl TargetErrorKind {
+    /// Whether trying again at once is pointless.
+    pub fn is_permanent(self) -> bool {
+        match self {
+            TargetErrorKind::NotFound
+            | TargetErrorKind::Denied
+            | TargetErrorKind::Refused
+            | TargetErrorKind::Full
+            | TargetErrorKind::Unsupported
+            | TargetErrorKind::Cancelled => true,
+            TargetErrorKind::Unavailable | TargetErrorKind::Corrupt => false,
+        }
+    }
+
+    /// What the operator can do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            TargetErrorKind::NotFound => "Check the bucket or directory and the prefix of the target.",
+            TargetErrorKind::Denied => {
+                "Check the target's credentials and that they may put, get and list objects below its prefix."
+            }
+            TargetErrorKind::Refused => {
+                "A lock ends by itself, and the next run tries again. Where there is none, the credentials lack the right to delete."
+            }
+            TargetErrorKind::Full => "Free space at the target or raise its quota.",
+            TargetErrorKind::Unavailable => "Check that the target is up and can be reached from this host.",
+            TargetErrorKind::Corrupt => "Check the network and the target's disks, then run `marbre verify`.",
+            TargetErrorKind::Unsupported => "Check the target's endpoint and kind in the configuration.",
+            TargetErrorKind::Cancelled => "Run the command again.",
+        }
+    }
+}
+
+impl TargetError {
+    /// A failure of `operation`.
+    pub fn new(kind: TargetErrorKind, operation: impl Into<String>, cause: impl fmt::Display) -> Self {
+        Self { kind, operation: operation.into(), cause: cause.to_string() }
+    }
+
+    /// `operation` was cancelled by its caller.
+    pub fn cancelled(operation: impl Into<String>) -> Self {
+        Self::new(TargetErrorKind::Cancelled, operation, "cancelled before it was done")
+    }
+
+    /// The thread that was at work on it ended without an answer.
+    pub(crate) fn given_up(operation: impl Into<String>, e: tokio::task::JoinError) -> Self {
+        Self::new(TargetErrorKind::Unavailable, operation, format!("the work was given up: {e}"))
+    }
+}
+
+impl From<TargetError> for crate::Error {
+    fn from(e: TargetError) -> Self {
+        let kind = match e.kind {
+            TargetErrorKind::Cancelled => crate::ErrorKind::Interrupted,
+            TargetErrorKind::NotFound => crate::ErrorKind::NotFound,
+            TargetErrorKind::Corrupt => crate::ErrorKind::Verification,
+            TargetErrorKind::Denied
+            | TargetErrorKind::Refused
+            | TargetErrorKind::Full
+            | TargetErrorKind::Unavailable
+            | TargetErrorKind::Unsupported => crate::ErrorKind::Target,
+        };
+        crate::Error::new(kind, format!("failed to {}", e.operation)).cause(&e.cause).remedy(e.kind.remedy())
+    }
+}

@@ -1,0 +1,49 @@
+//! Opens the target that a URL names: the one place that knows every adapter.
+
+use std::sync::Arc;
+
+use super::attack::Attack;
+use super::directory::DirectoryTarget;
+use super::s3::{S3Target, S3Timeouts};
+use super::url::TargetUrl;
+use super::wrapper::retry::{Retry, RetryPolicy};
+use super::wrapper::unopened::Unopened;
+use super::{Target, TargetError, TargetErrorKind};
+use crate::error::Result;
+
+/// Opens a target as production uses it: the adapter that the URL names, with retries around it.
+/// Changes nothing at the target, and does not speak to an S3 server yet.
+pub async fn open(url: &TargetUrl) -> Result<Arc<dyn Target>> {
+    Ok(open_adapter(url).await?)
+}
+
+/// Like [`open`], for jobs that may have other targets: where this one is down (its disk is not mounted,
+/// its credentials are not there), every operation on it fails with what opening it gave. Only a target
+/// that can never work is an error here.
+pub async fn open_if_up(url: &TargetUrl) -> Result<Arc<dyn Target>> {
+    match open_adapter(url).await {
+        Ok(target) => Ok(target),
+        Err(e) if e.kind == TargetErrorKind::Unsupported => Err(e.into()),
+        Err(e) => Ok(Arc::new(Unopened::new(url.to_string(), e))),
+    }
+}
+
+/// Opens a target for a probe, which tries to break it: the adapter itself, without retries.
+pub async fn open_for_attack(url: &TargetUrl) -> Result<Arc<dyn Attack>> {
+    Ok(match url {
+        TargetUrl::Directory(path) => Arc::new(DirectoryTarget::open(path).await?),
+        TargetUrl::S3(location) => Arc::new(S3Target::open(location, S3Timeouts::default()).await?),
+    })
+}
+
+async fn open_adapter(url: &TargetUrl) -> Result<Arc<dyn Target>, TargetError> {
+    Ok(match url {
+        TargetUrl::Directory(path) => {
+            Arc::new(Retry::new(DirectoryTarget::open(path).await?, RetryPolicy::default()))
+        }
+        TargetUrl::S3(location) => {
+            let target = S3Target::open(location, S3Timeouts::default()).await?;
+            Arc::new(Retry::new(target, RetryPolicy::default()))
+        }
+    })
+}

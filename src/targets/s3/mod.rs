@@ -1,0 +1,451 @@
+//! A bucket of an S3 server as a target: AWS, or any server that speaks its protocol.
+//!
+//! Create-if-absent is `If-None-Match: *`. A server that does not know it answers 200 and replaces what is
+//! there: that cannot be seen from inside a put, but `doctor` probes for it. Each object is one PUT, so it
+//! must be smaller than 5 GiB (packs are below 64 MiB). The endpoint comes from the target's URL alone,
+//! never from the environment.
+
+pub mod attack;
+pub mod credentials;
+pub mod delete;
+pub mod error;
+pub mod upload;
+pub mod versions;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::{
+    BehaviorVersion, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, EncodingType};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::id::Sha256;
+use crate::model::object::{ObjectKey, VersionId};
+use crate::targets::s3::credentials::{credentials, region};
+use crate::targets::s3::error::{Failure, no_credentials};
+use crate::targets::s3::upload::{Feeder, Progress, SignedPayload};
+use crate::targets::s3::versions::{Seeing, lock_mode, whole_second};
+use crate::targets::{
+    ObjectInfo, ObjectStream, PutOutcome, S3Location, Target, TargetError, TargetErrorKind, Upload,
+};
+
+/// When a server counts as hanging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct S3Timeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// Without any progress: no byte accepted, no byte received, no answer. Noticed after this time,
+    /// while sending a body after twice this time at most.
+    pub idle: Duration,
+}
+
+impl Default for S3Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), idle: Duration::from_secs(30) }
+    }
+}
+
+/// A target in an S3 bucket.
+#[derive(Debug, Clone)]
+pub struct S3Target {
+    client: Client,
+    credentials: SharedCredentialsProvider,
+    location: S3Location,
+    timeouts: S3Timeouts,
+    /// A request has succeeded, so the bucket exists.
+    bucket_seen: Arc<AtomicBool>,
+    /// What is known of the bucket's versions.
+    seeing: Arc<Seeing>,
+}
+
+impl S3Target {
+    /// Prepares the client. Does not speak to the server; reads the credentials file only to see that
+    /// it can be read.
+    pub async fn open(location: &S3Location, timeouts: S3Timeouts) -> Result<Self, TargetError> {
+        let operation = format!("open {location}");
+        location
+            .check_transport()
+            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, &operation, e))?;
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let region = region(location, &http).await;
+        let credentials = credentials(location, &http, &region, &operation).await?;
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region)
+            .credentials_provider(credentials.clone())
+            .force_path_style(location.path_style)
+            // The retry wrapper and the watch in `call` do these, for every target in the same way.
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(timeouts.connect).build())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        config.set_endpoint_url(location.endpoint.clone());
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            credentials,
+            location: location.clone(),
+            timeouts,
+            bucket_seen: Arc::default(),
+            seeing: Arc::default(),
+        })
+    }
+
+    fn at(&self) -> String {
+        match &self.location.prefix {
+            Some(prefix) => format!("s3://{}/{prefix}", self.location.bucket),
+            None => format!("s3://{}", self.location.bucket),
+        }
+    }
+
+    fn full_key(&self, key: &ObjectKey) -> String {
+        match &self.location.prefix {
+            Some(prefix) => format!("{prefix}/{key}"),
+            None => key.to_string(),
+        }
+    }
+
+    /// The key below the target's prefix, for what `full_key` may have made.
+    fn own_key(&self, full: &str) -> Option<ObjectKey> {
+        let below = match &self.location.prefix {
+            Some(prefix) => full.strip_prefix(prefix.as_str())?.strip_prefix('/')?,
+            None => full,
+        };
+        below.parse().ok()
+    }
+
+    /// Sends a request and waits for the head of its answer, while it makes progress.
+    async fn call<O, E>(
+        &self,
+        cancel: &CancellationToken,
+        progress: &Progress,
+        request: impl Future<Output = Result<O, SdkError<E, HttpResponse>>> + Send,
+    ) -> Result<O, Failure>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let watched = progress.watch(self.timeouts.idle, request);
+        let answer = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled()),
+            answer = watched => answer,
+        };
+        match answer {
+            None => Err(stalled(self.timeouts.idle)),
+            Some(Ok(output)) => {
+                self.bucket_seen.store(true, Ordering::Relaxed);
+                Ok(output)
+            }
+            Some(Err(e)) => {
+                let failure = Failure::from_sdk(&e);
+                drop(e);
+                Err(self.explain(failure).await)
+            }
+        }
+    }
+
+    /// A request that was never sent may have lacked credentials: that has a remedy of its own.
+    async fn explain(&self, failure: Failure) -> Failure {
+        if failure.status.is_some() {
+            return failure;
+        }
+        match self.credentials.provide_credentials().await {
+            Ok(_) => failure,
+            Err(e) => no_credentials(&e),
+        }
+    }
+
+    async fn check_bucket(&self, cancel: &CancellationToken) -> Result<(), Failure> {
+        if self.bucket_seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let request = self.client.head_bucket().bucket(&self.location.bucket);
+        match self.call(cancel, &Progress::default(), request.send()).await {
+            Err(e) if e.kind == TargetErrorKind::NotFound => {
+                Err(Failure { cause: format!("the bucket {} does not exist", self.location.bucket), ..e })
+            }
+            // Credentials without the right to ask are no reason to doubt the bucket.
+            Err(e) if e.kind == TargetErrorKind::Denied => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(TargetErrorKind::Cancelled, "cancelled before it was done")
+}
+
+fn stalled(idle: Duration) -> Failure {
+    Failure::new(
+        TargetErrorKind::Unavailable,
+        format!("the server made no progress for {} s", idle.as_secs_f64()),
+    )
+}
+
+fn base64_of(sha256: Sha256) -> String {
+    BASE64_STANDARD.encode(sha256.0)
+}
+
+/// A checksum as the server tells it; one of a multipart upload is no hash of the object.
+fn sha256_from(text: Option<&str>) -> Option<Sha256> {
+    let bytes = BASE64_STANDARD.decode(text?).ok()?;
+    bytes.try_into().ok().map(Sha256)
+}
+
+/// A version, unless it is the one that stands for "this bucket has none".
+fn version_from(id: Option<&str>) -> Option<VersionId> {
+    id.filter(|id| !id.is_empty() && *id != "null").map(|id| VersionId(id.to_owned()))
+}
+
+fn size_from(size: Option<i64>) -> u64 {
+    size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+}
+
+#[async_trait]
+impl Target for S3Target {
+    fn describe(&self) -> String {
+        self.location.to_string()
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<PutOutcome, TargetError> {
+        let operation = format!("put {key} to {}", self.at());
+        let progress = Arc::new(Progress::default());
+        let (body, feeder) = Feeder::start(upload, &operation, &progress);
+        let checksum = base64_of(upload.sha256);
+        let length = i64::try_from(upload.size)
+            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, &operation, e))?;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.location.bucket)
+            .key(self.full_key(key))
+            .if_none_match("*")
+            .content_type("application/octet-stream")
+            .content_length(length)
+            .checksum_sha256(&checksum)
+            .set_object_lock_mode(upload.lock.map(|lock| lock_mode(lock.mode)))
+            .set_object_lock_retain_until_date(upload.lock.map(|lock| whole_second(lock.until)))
+            .body(ByteStream::new(body))
+            .customize()
+            .interceptor(SignedPayload(upload.sha256));
+        match self.call(cancel, &progress, request.send()).await {
+            Ok(answer) => Ok(PutOutcome::Created {
+                version: version_from(answer.version_id()),
+                checked: answer.checksum_sha256() == Some(&checksum),
+            }),
+            Err(e) if e.status == Some(412) => Ok(PutOutcome::Exists),
+            Err(e) if e.kind == TargetErrorKind::Cancelled => Err(e.of(&operation)),
+            // Bytes that are not those announced break the request: that is the better cause.
+            Err(e) => Err(feeder.fault().unwrap_or_else(|| e.of(&operation))),
+        }
+    }
+
+    async fn head(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ObjectInfo>, TargetError> {
+        let operation = format!("look up {key} at {}", self.at());
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.location.bucket)
+            .key(self.full_key(key))
+            .checksum_mode(ChecksumMode::Enabled);
+        match self.call(cancel, &Progress::default(), request.send()).await {
+            Ok(answer) => Ok(Some(ObjectInfo {
+                key: key.clone(),
+                size: size_from(answer.content_length()),
+                sha256: sha256_from(answer.checksum_sha256()),
+                version: version_from(answer.version_id()),
+            })),
+            Err(e) if e.kind == TargetErrorKind::NotFound => {
+                // An answer to HEAD has no body that could tell a missing object from a missing bucket.
+                self.check_bucket(cancel).await.map_err(|e| e.of(&operation))?;
+                Ok(None)
+            }
+            Err(e) => Err(e.of(&operation)),
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<ObjectStream, TargetError> {
+        let operation = format!("get {key} from {}", self.at());
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.location.bucket)
+            .key(self.full_key(key))
+            .set_version_id(version.map(|v| v.0.clone()));
+        let answer =
+            self.call(cancel, &Progress::default(), request.send()).await.map_err(|e| e.of(&operation))?;
+        let reading = Reading {
+            left: answer.content_length().and_then(|n| u64::try_from(n).ok()),
+            body: answer.body,
+            idle: self.timeouts.idle,
+            operation,
+            cancel: cancel.clone(),
+        };
+        Ok(stream::try_unfold(reading, Reading::next).boxed())
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let operation = format!("list {}", self.at());
+        let below = match (prefix, &self.location.prefix) {
+            (Some(prefix), _) => Some(format!("{}/", self.full_key(prefix))),
+            (None, Some(prefix)) => Some(format!("{prefix}/")),
+            (None, None) => None,
+        };
+        let mut found = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.location.bucket)
+                .encoding_type(EncodingType::Url)
+                .set_prefix(below.clone())
+                .set_continuation_token(token.clone());
+            let page = self
+                .call(cancel, &Progress::default(), request.send())
+                .await
+                .map_err(|e| e.of(&operation))?;
+            for object in page.contents() {
+                // What is no key of ours (`folder/` markers, escaped characters) was not put by us.
+                let key = object.key().and_then(|key| self.own_key(key));
+                found.extend(key.map(|key| ObjectInfo {
+                    key,
+                    size: size_from(object.size()),
+                    sha256: None,
+                    version: None,
+                }));
+            }
+            let next = page.next_continuation_token().map(str::to_owned);
+            if !page.is_truncated().unwrap_or(false) {
+                break;
+            }
+            token = Some(advance(token.as_ref(), next, &operation)?);
+        }
+        self.add_hidden(below.as_deref(), &mut found, &operation, cancel).await?;
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    async fn versions(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let operation = format!("list the versions of {key} at {}", self.at());
+        let full = self.full_key(key);
+        let Some(pages) = self.pages_of(&full, &operation, |e| e, cancel).await? else {
+            return Ok(self.head(key, cancel).await?.into_iter().collect());
+        };
+        let mut found = Vec::new();
+        for page in &pages {
+            let mine = page.versions().iter().filter(|v| v.key() == Some(&full));
+            found.extend(mine.map(|v| ObjectInfo {
+                key: key.clone(),
+                size: size_from(v.size()),
+                sha256: None,
+                version: v.version_id().map(|id| VersionId(id.to_owned())),
+            }));
+        }
+        // A bucket without versions lists its objects as the version "null".
+        if let [only] = &mut found[..] {
+            only.version = version_from(only.version.as_ref().map(|v| v.0.as_str()));
+        }
+        // The protocol gives the newest first.
+        found.reverse();
+        Ok(found)
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        self.delete_versions(key, version, cancel).await
+    }
+}
+
+/// The next page's marker, which must lead on: a server must not make us ask for ever.
+fn advance<M: PartialEq>(last: Option<&M>, next: Option<M>, operation: &str) -> Result<M, TargetError> {
+    next.filter(|next| last != Some(next)).ok_or_else(|| {
+        TargetError::new(
+            TargetErrorKind::Unsupported,
+            operation,
+            "the server says that there is more, but not where",
+        )
+    })
+}
+
+/// An object that is being read.
+struct Reading {
+    body: ByteStream,
+    /// How many bytes must still come, where the server said so.
+    left: Option<u64>,
+    idle: Duration,
+    operation: String,
+    cancel: CancellationToken,
+}
+
+impl Reading {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, TargetError> {
+        let next = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(cancelled().of(&self.operation)),
+            next = tokio::time::timeout(self.idle, self.body.next()) => next,
+        };
+        let Ok(next) = next else {
+            return Err(stalled(self.idle).of(&self.operation));
+        };
+        let chunk = match (next, self.left) {
+            (None, None | Some(0)) => return Ok(None),
+            (None, Some(left)) => return Err(self.broken(&format!("{left} bytes too early"))),
+            (Some(Err(_)), _) => return Err(self.broken("before it was complete")),
+            (Some(Ok(chunk)), _) => chunk,
+        };
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+        Ok(Some((chunk, self)))
+    }
+
+    fn broken(&self, when: &str) -> TargetError {
+        TargetError::new(
+            TargetErrorKind::Unavailable,
+            &self.operation,
+            format!("the connection broke {when}"),
+        )
+    }
+}

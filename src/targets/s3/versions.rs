@@ -1,0 +1,152 @@
+//! Locks and versions of a bucket: what lies under a delete marker is still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::ObjectLockMode;
+use jiff::Timestamp;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::object::{ObjectKey, VersionId};
+use crate::model::object_lock::LockMode;
+use crate::targets::s3::error::Failure;
+use crate::targets::s3::upload::Progress;
+use crate::targets::s3::{S3Target, advance, size_from};
+use crate::targets::{ObjectInfo, TargetError, TargetErrorKind};
+
+/// What was learnt of a bucket's versions, so that it is asked for once only.
+#[derive(Debug, Default)]
+pub(super) struct Seeing {
+    /// The bucket keeps versions, or does not say.
+    versioned: OnceCell<bool>,
+    /// The credentials may not list versions, or the server cannot.
+    blind: AtomicBool,
+}
+
+/// Whether versions cannot be seen here, now or later. A server that lacks them may answer something that makes no sense.
+fn cannot_see(e: &Failure) -> bool {
+    matches!(e.kind, TargetErrorKind::Denied | TargetErrorKind::Unsupported | TargetErrorKind::NotFound)
+        || e.status.is_some_and(|status| (200..300).contains(&status))
+}
+
+/// The mode in the words of the protocol.
+pub(super) fn lock_mode(mode: LockMode) -> ObjectLockMode {
+    match mode {
+        LockMode::Compliance => ObjectLockMode::Compliance,
+        LockMode::Governance => ObjectLockMode::Governance,
+    }
+}
+
+/// The moment, or the next whole second: servers may cut fractions off, and a lock must not end early.
+pub(super) fn whole_second(at: Timestamp) -> DateTime {
+    DateTime::from_secs(at.as_second() + i64::from(at.subsec_nanosecond() > 0))
+}
+
+impl S3Target {
+    /// Adds the objects that are there, but hidden by a delete marker. Where versions cannot be seen, there are none.
+    pub(super) async fn add_hidden(
+        &self,
+        below: Option<&str>,
+        found: &mut Vec<ObjectInfo>,
+        operation: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        if self.seeing.blind.load(Ordering::Relaxed) || !self.keeps_versions(operation, cancel).await? {
+            return Ok(());
+        }
+        let visible: BTreeSet<&ObjectKey> = found.iter().map(|object| &object.key).collect();
+        let mut hidden: BTreeMap<ObjectKey, ObjectInfo> = BTreeMap::new();
+        let mut marker: Option<(String, Option<String>)> = None;
+        loop {
+            let request = self
+                .client
+                .list_object_versions()
+                .bucket(&self.location.bucket)
+                .set_prefix(below.map(str::to_owned))
+                .set_key_marker(marker.as_ref().map(|(key, _)| key.clone()))
+                .set_version_id_marker(marker.as_ref().and_then(|(_, version)| version.clone()));
+            let page = match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(page) => page,
+                Err(e) if marker.is_none() && cannot_see(&e) => {
+                    tracing::debug!(operation, cause = e.cause, "versions cannot be listed");
+                    self.seeing.blind.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(e) => return Err(e.of(operation)),
+            };
+            for version in page.versions() {
+                let Some(key) = version.key().and_then(|key| self.own_key(key)) else { continue };
+                if visible.contains(&key) {
+                    continue;
+                }
+                let id = version.version_id().map(|id| VersionId(id.to_owned()));
+                let info = ObjectInfo { key, size: size_from(version.size()), sha256: None, version: id };
+                // The newest comes first, so the oldest stays: that is the object that was put.
+                hidden.insert(info.key.clone(), info);
+            }
+            if !page.is_truncated().unwrap_or(false) {
+                break;
+            }
+            let next = page
+                .next_key_marker()
+                .map(|key| (key.to_owned(), page.next_version_id_marker().map(str::to_owned)));
+            marker = Some(advance(marker.as_ref(), next, operation)?);
+        }
+        drop(visible);
+        found.extend(hidden.into_values());
+        Ok(())
+    }
+
+    /// Every page that names versions of this one key; `None` where the server has no versions. `seen` may see a failure
+    /// as another one.
+    pub(super) async fn pages_of(
+        &self,
+        full_key: &str,
+        operation: &str,
+        seen: impl Fn(Failure) -> Failure,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Vec<ListObjectVersionsOutput>>, TargetError> {
+        let mut pages = Vec::new();
+        let mut marker: Option<(String, String)> = None;
+        loop {
+            let (key_marker, version_marker) = marker.clone().unzip();
+            let request = self
+                .client
+                .list_object_versions()
+                .bucket(&self.location.bucket)
+                .prefix(full_key)
+                .set_key_marker(key_marker)
+                .set_version_id_marker(version_marker);
+            let page = match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(page) => page,
+                Err(e) if e.kind == TargetErrorKind::Unsupported => return Ok(None),
+                Err(e) => return Err(seen(e).of(operation)),
+            };
+            // Keys come in order, so nothing of this one follows a page that ends with another.
+            let next_key = page.next_key_marker().map(str::to_owned);
+            let last = !page.is_truncated().unwrap_or(false) || next_key.as_deref() != Some(full_key);
+            let next = next_key.zip(page.next_version_id_marker().map(str::to_owned));
+            pages.push(page);
+            if last {
+                return Ok(Some(pages));
+            }
+            marker = Some(advance(marker.as_ref(), next, operation)?);
+        }
+    }
+
+    /// Whether the bucket keeps versions. One that may not be asked may.
+    async fn keeps_versions(&self, operation: &str, cancel: &CancellationToken) -> Result<bool, TargetError> {
+        let ask = async || {
+            let request = self.client.get_bucket_versioning().bucket(&self.location.bucket);
+            match self.call(cancel, &Progress::default(), request.send()).await {
+                Ok(answer) => Ok(answer.status().is_some()),
+                Err(e) if e.kind == TargetErrorKind::Cancelled => Err(e.of(operation)),
+                Err(_) => Ok(true),
+            }
+        };
+        self.seeing.versioned.get_or_try_init(ask).await.copied()
+    }
+}

@@ -1,0 +1,279 @@
+//! A target that fails as it is told. It lives beside the contract it breaks, so that every layer above can be
+//! shown to survive it: in tests, and in a drill that sabotages its own copy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::object::{ObjectKey, VersionId};
+use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+
+/// An operation of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// [`Target::put`].
+    Put,
+    /// [`Target::head`].
+    Head,
+    /// [`Target::get`].
+    Get,
+    /// [`Target::list`].
+    List,
+    /// [`Target::versions`].
+    Versions,
+    /// [`Target::delete`].
+    Delete,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation does nothing and fails in this way.
+    Fail(TargetErrorKind),
+    /// The operation is done, but its answer is lost: it fails as [`TargetErrorKind::Unavailable`].
+    FailAfter,
+    /// Nothing happens until the caller cancels.
+    Stall,
+    /// A get breaks off, with an error item, after so many bytes.
+    Break(u64),
+    /// A get ends after so many bytes as if that were all.
+    Truncate(u64),
+    /// A get has one bit of the byte at this offset inverted.
+    FlipBit(u64),
+}
+
+/// When it goes wrong.
+#[derive(Debug, Clone)]
+struct Rule {
+    operation: Operation,
+    /// Only keys that contain this.
+    key_contains: String,
+    /// Of the calls that match, which; the first is 1.
+    calls: RangeInclusive<u64>,
+    fault: Fault,
+    matched: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rules: Vec<Rule>,
+    calls: BTreeMap<Operation, u64>,
+}
+
+/// A target with a plan of faults around it.
+pub struct Faulty<T> {
+    inner: T,
+    state: Mutex<State>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Faulty<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<T: Target> Faulty<T> {
+    /// A target without faults yet.
+    pub fn new(inner: T) -> Self {
+        Self { inner, state: Mutex::default() }
+    }
+
+    /// Adds a fault of some calls of an operation, counted from 1. The first rule that fits decides.
+    #[must_use]
+    pub fn with(self, operation: Operation, calls: RangeInclusive<u64>, fault: Fault) -> Self {
+        self.with_key(operation, "", calls, fault)
+    }
+
+    /// The same for keys that contain `key_contains`; only calls for such keys count.
+    #[must_use]
+    pub fn with_key(
+        self,
+        operation: Operation,
+        key_contains: &str,
+        calls: RangeInclusive<u64>,
+        fault: Fault,
+    ) -> Self {
+        self.lock().rules.push(Rule {
+            operation,
+            key_contains: key_contains.to_owned(),
+            calls,
+            fault,
+            matched: 0,
+        });
+        self
+    }
+
+    /// How often an operation was called.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.lock().calls.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// The target inside, without its faults.
+    pub fn inner(&self) -> &T {
+        &self.inner
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, operation: Operation, key: &str) -> Option<Fault> {
+        let mut state = self.lock();
+        *state.calls.entry(operation).or_default() += 1;
+        let mut fault = None;
+        for rule in &mut state.rules {
+            if rule.operation == operation && key.contains(&rule.key_contains) {
+                rule.matched += 1;
+                if fault.is_none() && rule.calls.contains(&rule.matched) {
+                    fault = Some(rule.fault);
+                }
+            }
+        }
+        fault
+    }
+
+    /// What has to happen before an operation; the fault is handed on for what comes after.
+    async fn before(
+        &self,
+        operation: Operation,
+        key: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Fault>, TargetError> {
+        let fault = self.fault(operation, key);
+        let name = format!("{operation:?} {key}").to_lowercase();
+        match fault {
+            Some(Fault::Fail(kind)) => Err(TargetError::new(kind, name, "injected fault")),
+            Some(Fault::Stall) => {
+                cancel.cancelled().await;
+                Err(TargetError::cancelled(name))
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+fn after<V>(fault: Option<Fault>, operation: &str, value: V) -> Result<V, TargetError> {
+    match fault {
+        Some(Fault::FailAfter) => Err(lost(operation)),
+        _ => Ok(value),
+    }
+}
+
+fn lost(operation: &str) -> TargetError {
+    TargetError::new(TargetErrorKind::Unavailable, operation, "injected fault: done, but its answer was lost")
+}
+
+/// The stream with its fault.
+fn damaged(inner: ObjectStream, fault: Option<Fault>) -> ObjectStream {
+    let limit = match fault {
+        Some(Fault::Break(n) | Fault::Truncate(n)) => n,
+        Some(Fault::FlipBit(_)) => u64::MAX,
+        _ => return inner,
+    };
+    stream::unfold(Some((inner, 0_u64)), move |state| async move {
+        let (mut inner, at) = state?;
+        if at == limit {
+            return match fault {
+                Some(Fault::Break(_)) => Some((Err(lost("get")), None)),
+                _ => None,
+            };
+        }
+        let bytes = match inner.next().await? {
+            Ok(bytes) => bytes,
+            Err(e) => return Some((Err(e), None)),
+        };
+        let kept = usize::try_from(limit - at).unwrap_or(usize::MAX);
+        let bytes = bytes.slice(..bytes.len().min(kept));
+        let end = at + bytes.len() as u64;
+        Some((Ok(flipped(bytes, at, fault)), Some((inner, end))))
+    })
+    .boxed()
+}
+
+fn flipped(bytes: Bytes, at: u64, fault: Option<Fault>) -> Bytes {
+    let Some(Fault::FlipBit(offset)) = fault else {
+        return bytes;
+    };
+    let place = offset.checked_sub(at).and_then(|n| usize::try_from(n).ok());
+    match place {
+        Some(place) if place < bytes.len() => {
+            let mut changed = BytesMut::from(&bytes[..]);
+            changed[place] ^= 1;
+            changed.freeze()
+        }
+        _ => bytes,
+    }
+}
+
+#[async_trait]
+impl<T: Target> Target for Faulty<T> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<PutOutcome, TargetError> {
+        let fault = self.before(Operation::Put, key.as_str(), cancel).await?;
+        after(fault, "put", self.inner.put(key, upload, cancel).await?)
+    }
+
+    async fn head(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ObjectInfo>, TargetError> {
+        let fault = self.before(Operation::Head, key.as_str(), cancel).await?;
+        after(fault, "head", self.inner.head(key, cancel).await?)
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<ObjectStream, TargetError> {
+        let fault = self.before(Operation::Get, key.as_str(), cancel).await?;
+        let stream = self.inner.get(key, version, cancel).await?;
+        after(fault, "get", damaged(stream, fault))
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let key = prefix.map_or("", ObjectKey::as_str);
+        let fault = self.before(Operation::List, key, cancel).await?;
+        after(fault, "list", self.inner.list(prefix, cancel).await?)
+    }
+
+    async fn versions(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let fault = self.before(Operation::Versions, key.as_str(), cancel).await?;
+        after(fault, "versions", self.inner.versions(key, cancel).await?)
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        let fault = self.before(Operation::Delete, key.as_str(), cancel).await?;
+        self.inner.delete(key, version, cancel).await?;
+        after(fault, "delete", ())
+    }
+}

@@ -1,0 +1,273 @@
+//! Tries again what may work in a moment: a wrapper around any target.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::object::{ObjectKey, VersionId};
+use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+
+/// How often, and for how long, something is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The most attempts, the first one included; at least 1.
+    pub attempts: usize,
+    /// The wait after the first attempt; each further wait is twice as long, and up to as much again is
+    /// added at random, so that several agents do not come back at the same moment.
+    pub first_wait: Duration,
+    /// The longest wait, before the random part.
+    pub longest_wait: Duration,
+    /// No attempt starts later than this after the first one started.
+    pub total: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(20),
+            total: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What arrived damaged may have been damaged on the way, once. A second time it is no accident.
+const CORRUPT_ATTEMPTS: usize = 2;
+
+impl RetryPolicy {
+    /// One attempt, and no other.
+    pub fn never() -> Self {
+        Self { attempts: 1, ..Self::default() }
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or the policy's bounds are reached.
+    pub async fn run<T, F, A>(&self, cancel: &CancellationToken, mut attempt: A) -> Result<T, TargetError>
+    where
+        A: FnMut() -> F + Send,
+        F: Future<Output = Result<T, TargetError>> + Send,
+        T: Send,
+    {
+        let start = Instant::now();
+        let mut waits = ExponentialBuilder::default()
+            .with_min_delay(self.first_wait)
+            .with_max_delay(self.longest_wait)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .with_jitter()
+            .build();
+        let mut attempts = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(e) => e,
+            };
+            attempts += 1;
+            let worn_out = error.kind == TargetErrorKind::Corrupt && attempts >= CORRUPT_ATTEMPTS;
+            if error.kind.is_permanent() || worn_out {
+                return Err(error);
+            }
+            let wait = waits.next().filter(|w| start.elapsed() + *w <= self.total);
+            let Some(wait) = wait else {
+                return Err(given_up(error, attempts));
+            };
+            tracing::warn!(
+                operation = error.operation,
+                cause = error.cause,
+                attempt = attempts,
+                wait_seconds = wait.as_secs_f64(),
+                "target operation failed and is tried again"
+            );
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(TargetError::cancelled(error.operation)),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+}
+
+fn given_up(error: TargetError, attempts: usize) -> TargetError {
+    if attempts < 2 {
+        return error;
+    }
+    TargetError { cause: format!("{} (given up after {attempts} attempts)", error.cause), ..error }
+}
+
+/// A target whose operations are tried again while their failures are not permanent.
+///
+/// A put whose answer was lost may have created the object: the next attempt then says
+/// [`PutOutcome::Exists`], as after anybody else's put. [`crate::targets::TargetExt::put_or_compare`] tells
+/// the difference, by comparing. A stream that breaks after [`Target::get`] returned is not mended here:
+/// [`crate::targets::TargetExt::fetch_to_file`] does that.
+#[derive(Debug)]
+pub struct Retry<T> {
+    inner: T,
+    policy: RetryPolicy,
+}
+
+impl<T: Target> Retry<T> {
+    /// Wraps a target.
+    pub fn new(inner: T, policy: RetryPolicy) -> Self {
+        Self { inner, policy }
+    }
+}
+
+#[async_trait]
+impl<T: Target> Target for Retry<T> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn put(
+        &self,
+        key: &ObjectKey,
+        upload: &Upload,
+        cancel: &CancellationToken,
+    ) -> Result<PutOutcome, TargetError> {
+        let attempt = || self.inner.put(key, upload, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+
+    async fn head(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ObjectInfo>, TargetError> {
+        let attempt = || self.inner.head(key, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<ObjectStream, TargetError> {
+        let attempt = || self.inner.get(key, version, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let attempt = || self.inner.list(prefix, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+
+    async fn versions(
+        &self,
+        key: &ObjectKey,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let attempt = || self.inner.versions(key, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TargetError> {
+        let attempt = || self.inner.delete(key, version, cancel);
+        self.policy.run(cancel, attempt).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::memory::MemoryTarget;
+    use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(2),
+            ..RetryPolicy::default()
+        }
+    }
+
+    async fn put_with(fault: TargetErrorKind, failures: u64) -> (u64, Result<PutOutcome, TargetError>) {
+        let faulty = Faulty::new(MemoryTarget::new()).with(Operation::Put, 1..=failures, Fault::Fail(fault));
+        let target = Retry::new(faulty, policy());
+        let outcome =
+            target.put(&"a/b".parse().unwrap(), &Upload::memory("x"), &CancellationToken::new()).await;
+        (target.inner.calls(Operation::Put), outcome)
+    }
+
+    #[tokio::test]
+    async fn tries_again_what_may_pass() {
+        let (calls, outcome) = put_with(TargetErrorKind::Unavailable, 3).await;
+        assert!(matches!(outcome, Ok(PutOutcome::Created { .. })), "{outcome:?}");
+        assert_eq!(calls, 4);
+    }
+
+    #[tokio::test]
+    async fn gives_up_in_the_end_and_says_so() {
+        let (calls, outcome) = put_with(TargetErrorKind::Unavailable, 100).await;
+        let error = outcome.unwrap_err();
+        assert_eq!((calls, error.kind), (6, TargetErrorKind::Unavailable));
+        assert!(error.cause.contains("given up after 6 attempts"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn does_not_repeat_what_cannot_work() {
+        for kind in [
+            TargetErrorKind::Denied,
+            TargetErrorKind::Full,
+            TargetErrorKind::NotFound,
+            TargetErrorKind::Unsupported,
+            TargetErrorKind::Cancelled,
+        ] {
+            let (calls, outcome) = put_with(kind, 100).await;
+            assert_eq!((calls, outcome.unwrap_err().kind), (1, kind));
+        }
+        let (calls, _) = put_with(TargetErrorKind::Corrupt, 100).await;
+        assert_eq!(calls, 2);
+    }
+
+    #[tokio::test]
+    async fn stops_waiting_when_cancelled_and_when_time_is_up() {
+        let dead = || {
+            Faulty::new(MemoryTarget::new()).with(
+                Operation::Head,
+                1..=u64::MAX,
+                Fault::Fail(TargetErrorKind::Unavailable),
+            )
+        };
+        let slow = RetryPolicy {
+            attempts: 1000,
+            first_wait: Duration::from_millis(100),
+            longest_wait: Duration::from_millis(100),
+            total: Duration::from_millis(600),
+        };
+        let key: ObjectKey = "a".parse().unwrap();
+        let start = Instant::now();
+        let target = Retry::new(dead(), slow);
+        let error = target.head(&key, &CancellationToken::new()).await.unwrap_err();
+        assert_eq!(error.kind, TargetErrorKind::Unavailable);
+        assert!(start.elapsed() < Duration::from_secs(2));
+
+        let sleepy = RetryPolicy {
+            first_wait: Duration::from_secs(100),
+            longest_wait: Duration::from_secs(100),
+            total: Duration::from_secs(1000),
+            ..slow
+        };
+        let target = Retry::new(dead(), sleepy);
+        let cancel = CancellationToken::new();
+        let (outcome, ()) = tokio::join!(target.head(&key, &cancel), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            cancel.cancel();
+        });
+        assert!(start.elapsed() < Duration::from_secs(10));
+        assert_eq!(outcome.unwrap_err().kind, TargetErrorKind::Cancelled);
+    }
+}
