@@ -3,10 +3,12 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → daemon → {web, job} → {engine, pack, repository, target, keys, alert, state, server} → model
+//! main → cli → daemon → web → {health, report} → job → {repository, alert}
+//!      → {engine, pack, targets, keys, state} → {config, system} → model
 //! ```
 //!
-//! `config` and the composition root (`cli`) are the only places that name concrete adapters.
+//! `tests/architecture.rs` holds every file to it. Only registries (`engine::registry`, `targets::registry`) and the
+//! composition root (`cli::compose`) name concrete adapters.
 
 pub mod alert;
 pub mod cli;
