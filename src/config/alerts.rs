@@ -22,7 +22,7 @@ use crate::model::schedule::{ACCEPTED, Schedule};
 const DEFAULT_CANARY: &str = "@daily";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-const QUIET: &str = "two times of day, as \"22:00-07:00\"";
+const QUIET: &str = "two times of day, such as \"22:00-07:00\"";
 
 /// Who is told what.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +111,7 @@ fn general(top: &mut Section<'_>, zone: &TimeZone) -> Option<Alerts> {
 
 fn rule(value: &DeValue<'_>) -> Result<Schedule, Complaint> {
     let text = forms::text(value).map_err(|complaint| complaint.accepted(ACCEPTED))?;
-    text.parse().map_err(|e| Complaint::new(format!("is no schedule: {e}")).accepted(ACCEPTED))
+    text.parse().map_err(|e| Complaint::new(format!("is not a schedule: {e}")).accepted(ACCEPTED))
 }
 
 struct Context<'a> {
@@ -169,8 +169,7 @@ fn people(section: &mut Section<'_>, context: &Context<'_>, route: &mut Route) {
     if own.is_some() && !section.has("quiet") {
         section.refuse(
             "time_zone",
-            Complaint::new("stands without `quiet`, to which it belongs")
-                .remedy("Remove it, or add `quiet`."),
+            Complaint::new("is given without `quiet`").remedy("Remove it, or add `quiet`."),
         );
     }
     let zone = own.unwrap_or_else(|| context.zone.clone());
@@ -263,8 +262,8 @@ fn hours(value: &DeValue<'_>) -> Result<(Time, Time), Complaint> {
     let both = text.split_once('-').and_then(|(from, to)| Some((time(from)?, time(to)?)));
     match both {
         Some((from, to)) if from != to => Ok((from, to)),
-        Some(_) => Err(Complaint::new("begins when it ends").accepted(QUIET)),
-        None => Err(Complaint::new(format!("{text:?} are no hours")).accepted(QUIET)),
+        Some(_) => Err(Complaint::new("begins and ends at the same time").accepted(QUIET)),
+        None => Err(Complaint::new(format!("{text:?} is not a span of hours")).accepted(QUIET)),
     }
 }
 

@@ -59,11 +59,11 @@ pub enum ChannelSettings {
 /// How a connection to a mail server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailTls {
-    /// After a first word in clear.
+    /// STARTTLS: after a greeting in clear text.
     StartTls,
-    /// From the first byte.
+    /// Implicit TLS: from the first byte.
     Implicit,
-    /// Not at all: on this host only.
+    /// Not at all: for a mail server on this host only.
     None,
 }
 
@@ -72,7 +72,7 @@ pub enum MailTls {
 pub enum WebhookShape {
     /// All parts of the message.
     Fields,
-    /// One's own.
+    /// A template of the operator's.
     Template(Template),
     /// Slack's.
     Slack,
@@ -280,7 +280,8 @@ fn template(section: &mut Section<'_>, base: &Path) -> Option<Template> {
 }
 
 fn parse_template(text: &str) -> Result<Template, Complaint> {
-    let accepted = "a JSON document with placeholders inside its texts, as {\"text\": \"{{subject}}\"}";
+    let accepted =
+        "a JSON document with placeholders inside its strings, such as {\"text\": \"{{subject}}\"}";
     text.parse().map_err(|e: InvalidTemplate| {
         let complaint = Complaint::new(e.to_string());
         let InvalidTemplate::Placeholder(name) = &e else { return complaint.accepted(accepted) };
@@ -305,7 +306,7 @@ fn email(section: &mut Section<'_>, base: &Path) -> Option<ChannelSettings> {
     if tls == MailTls::None && host.as_deref().is_some_and(|host| !is_this_host(host)) {
         section.refuse(
             "tls",
-            Complaint::new("would send mail to another host in clear")
+            Complaint::new("would send mail to another host unencrypted")
                 .accepted("\"starttls\" or \"implicit\"; \"none\" only with `host = \"localhost\"`"),
         );
     }
@@ -356,7 +357,7 @@ fn boolean(value: &DeValue<'_>) -> Result<bool, Complaint> {
 }
 
 fn host(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let accepted = "the name or address of a host, as \"smtp.example.com\"";
+    let accepted = "the name or address of a host, such as \"smtp.example.com\"";
     let host = forms::text(value)?;
     let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'_'));
     let is_address = host.parse::<std::net::IpAddr>().is_ok();
@@ -372,7 +373,7 @@ fn address(value: &DeValue<'_>) -> Result<String, Complaint> {
     let text = forms::filled_text(value)?;
     match text.parse::<Mailbox>() {
         Ok(_) => Ok(text),
-        Err(_) => Err(Complaint::new("is not an address of a mailbox")
+        Err(_) => Err(Complaint::new("is not a mailbox address")
             .accepted("\"name@example.com\" or \"Name <name@example.com>\"")),
     }
 }
@@ -394,10 +395,10 @@ fn http_url(value: &DeValue<'_>) -> Result<String, Complaint> {
     let text = forms::filled_text(value)?;
     let url = url::Url::parse(&text).map_err(|_| Complaint::new("is not a URL").accepted(accepted))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Complaint::new("is not a URL of the web").accepted(accepted));
+        return Err(Complaint::new("is not an http or https URL").accepted(accepted));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Complaint::new("holds a password").accepted(accepted).remedy(
+        return Err(Complaint::new("contains a password").accepted(accepted).remedy(
             "Take it out of this file: put the whole URL in a file that only its owner can read, and name that file with `url_file`.",
         ));
     }
@@ -409,7 +410,8 @@ fn header_name(value: &DeValue<'_>) -> Result<String, Complaint> {
     if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         Ok(name.to_ascii_lowercase())
     } else {
-        Err(Complaint::new("is not the name of a header").accepted("letters, digits and '-', as \"X-Token\""))
+        Err(Complaint::new("is not the name of a header")
+            .accepted("letters, digits and '-', such as \"X-Token\""))
     }
 }
 

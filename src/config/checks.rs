@@ -30,9 +30,8 @@ fn check(name: &str, section: &mut Section<'_>) -> Option<Check> {
         section.refuse_self(forms::invalid_id(&InvalidId { what: "name of a check", ..e }));
     }
     if BUILT_IN_CHECKS.contains(&name) {
-        section.refuse_self(
-            Complaint::new("is the name of one of marbre's own checks").remedy("Give it another name."),
-        );
+        section
+            .refuse_self(Complaint::new("is the name of a built-in check").remedy("Give it another name."));
     }
     let sql = section.required("sql", "sql = \"SELECT count(*) FROM subscriber\"", forms::filled_text);
     let rule = Rule {
@@ -44,7 +43,7 @@ fn check(name: &str, section: &mut Section<'_>) -> Option<Check> {
     };
     if !RULES.iter().any(|key| section.has(key)) {
         section.refuse_self(
-            Complaint::new("asks nothing of the answer")
+            Complaint::new("sets no condition on the answer")
                 .accepted(format!("one or more of {}", RULES.join(", ")))
                 .remedy("Say what the answer must be like, for example `min = 1`."),
         );

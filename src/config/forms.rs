@@ -16,11 +16,11 @@ use crate::model::human;
 use crate::model::id::InvalidId;
 
 const PATH: &str = "a path, relative to the folder of the main configuration file or absolute";
-const SIZE: &str = "bytes as a whole number, or a text as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
-const BANDWIDTH: &str = "a text as \"20 MiB/s\" (B/s, KiB/s, MiB/s, GiB/s)";
-const DURATION: &str = "a text of a whole number and a unit, as \"30s\", \"5m\", \"26h\" or \"30d\"";
-const PERCENT: &str = "a text of a number and a percent sign, as \"5%\" or \"2.5%\"";
-const NUMBER: &str = "a number, as 12 or 0.5";
+const SIZE: &str = "bytes as a whole number, or a string such as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
+const BANDWIDTH: &str = "a string such as \"20 MiB/s\" (B/s, KiB/s, MiB/s, GiB/s)";
+const DURATION: &str = "a whole number and a unit in quotes, such as \"30s\", \"5m\", \"26h\" or \"30d\"";
+const PERCENT: &str = "a number and a percent sign in quotes, such as \"5%\" or \"2.5%\"";
+const NUMBER: &str = "a number, such as 12 or 0.5";
 const TARGET_URL: &str =
     "\"/absolute/path\", \"file:///absolute/path\" or \"s3://bucket/prefix?endpoint=…&region=…\"";
 const POSTGRES_URL: &str =
@@ -32,16 +32,16 @@ fn string<'v>(value: &'v DeValue<'_>, accepted: &str) -> Result<&'v str, Complai
 
 /// Any text but the empty one.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Complaint> {
-    match string(value, "a text in quotes")? {
-        "" => Err(Complaint::new("is empty").accepted("a text in quotes")),
+    match string(value, "a string in quotes")? {
+        "" => Err(Complaint::new("is empty").accepted("a string in quotes")),
         text => Ok(text.to_owned()),
     }
 }
 
 /// Any text but one of nothing but spaces. Spaces around it do not count.
 pub(super) fn filled_text(value: &DeValue<'_>) -> Result<String, Complaint> {
-    match string(value, "a text in quotes")?.trim() {
-        "" => Err(Complaint::new("is empty").accepted("a text in quotes")),
+    match string(value, "a string in quotes")?.trim() {
+        "" => Err(Complaint::new("is empty").accepted("a string in quotes")),
         text => Ok(text.to_owned()),
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn invalid_id(e: &InvalidId) -> Complaint {
 pub(super) fn path(base: &Path) -> impl Form<PathBuf> {
     move |value| match string(value, PATH)? {
         "" => Err(Complaint::new("is empty").accepted(PATH)),
-        text if text.contains('\0') => Err(Complaint::new("holds a zero byte").accepted(PATH)),
+        text if text.contains('\0') => Err(Complaint::new("contains a zero byte").accepted(PATH)),
         text => Ok(base.join(text)),
     }
 }
@@ -146,7 +146,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Complaint> {
     let text = string(value, DURATION)?;
     match parse_duration(text) {
         Some(duration) if !duration.is_zero() => Ok(duration),
-        Some(_) => Err(Complaint::new("is nothing").accepted(format!("{DURATION}, at least 1"))),
+        Some(_) => Err(Complaint::new("is zero").accepted(format!("{DURATION}, at least 1"))),
         None => Err(Complaint::new(format!("{text:?} is not a duration")).accepted(DURATION)),
     }
 }
@@ -181,7 +181,7 @@ pub(super) fn scalar(value: &DeValue<'_>) -> Result<String, Complaint> {
             number_text(value).ok_or_else(|| wrong_type(value, NUMBER))
         }
         DeValue::String(_) => filled_text(value),
-        _ => Err(wrong_type(value, "a text in quotes, a number, true or false")),
+        _ => Err(wrong_type(value, "a string in quotes, a number, true or false")),
     }
 }
 
@@ -204,11 +204,11 @@ pub(super) fn truth(value: &DeValue<'_>) -> Result<bool, Complaint> {
 
 /// The user that a throwaway server runs as.
 pub(super) fn server_user(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let accepted = "the name of a user of this host, as \"postgres\"";
+    let accepted = "the name of a user of this host, such as \"postgres\"";
     let name = string(value, accepted)?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     if name == "root" {
-        return Err(Complaint::new("is root, as whom PostgreSQL does not run").accepted(accepted));
+        return Err(Complaint::new("is root, and PostgreSQL refuses to run as root").accepted(accepted));
     }
     if plain && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
         Ok(name.to_owned())
@@ -271,7 +271,7 @@ fn s3_url(text: &str, rest: &str) -> Result<String, Complaint> {
     };
     if bucket.contains('@') || parameter_names(query).any(secret) {
         // The value is not repeated: it holds a secret.
-        return Err(Complaint::new("holds credentials").accepted(TARGET_URL).remedy(
+        return Err(Complaint::new("contains credentials").accepted(TARGET_URL).remedy(
             "Take them out of the URL, put them in a file and name it with `credentials_file`. Replace them: they were in a file that others may read.",
         ));
     }
@@ -297,7 +297,7 @@ pub(super) fn postgres_url(value: &DeValue<'_>) -> Result<String, Complaint> {
     let in_user = user.is_some_and(|user| user.contains(':'));
     let unescaped = user.is_none() && !has_only_ports(authority) && rest.contains('@');
     if in_user || unescaped || parameter_names(query).any(secret) {
-        return Err(Complaint::new("holds a password").accepted(POSTGRES_URL).remedy(
+        return Err(Complaint::new("contains a password").accepted(POSTGRES_URL).remedy(
             "Take it out of the URL, put it in a file that only its owner can read, and name that file with `password_file`.",
         ));
     }
@@ -319,7 +319,7 @@ fn parameter_names(query: &str) -> impl Iterator<Item = &str> {
 /// The name of an environment variable. What does not look like one may be a secret put in the wrong
 /// place, and is not repeated.
 pub(super) fn variable_name(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let accepted = "the name of an environment variable, as \"ABONNES_PASSWORD\"";
+    let accepted = "the name of an environment variable, such as \"ABONNES_PASSWORD\"";
     let name = string(value, accepted)?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {

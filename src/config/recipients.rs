@@ -16,7 +16,7 @@ pub(super) fn read(section: &mut Section<'_>, base: &Path) -> Option<Vec<String>
     let file = section.node("recipients_file");
     let (key, recipients) = match (inline, file) {
         (Some(_), Some(file)) => {
-            file.refuse(Complaint::new("stands beside `recipients`").remedy("Keep one of the two."));
+            file.refuse(Complaint::new("is given beside `recipients`").remedy("Keep one of the two."));
             return None;
         }
         (Some(list), None) => {
@@ -43,15 +43,15 @@ pub(super) fn read(section: &mut Section<'_>, base: &Path) -> Option<Vec<String>
     if recipients.len() == 1 {
         section.warn(
             key,
-            "one recipient only: if its key is lost, every snapshot is lost. Add a second one, whose key is kept elsewhere.",
+            "a single recipient: if its key is lost, every snapshot is lost. Add a second one, whose key is kept in another place.",
         );
     }
     Some(recipients)
 }
 
 fn given_twice() -> Complaint {
-    Complaint::new("is given twice")
-        .remedy("Remove one, or replace it by a recipient whose key is kept elsewhere.")
+    Complaint::new("is listed twice")
+        .remedy("Remove one, or replace it with a recipient whose key is kept in another place.")
 }
 
 fn recipient(value: &DeValue<'_>) -> Result<String, Complaint> {
@@ -65,12 +65,12 @@ fn check(text: &str) -> Result<String, Complaint> {
     if lower.contains("age-secret-key-") || lower.starts_with("age-plugin-") {
         return Err(Complaint::new("HOLDS A SECRET KEY (not repeated here), not a recipient")
             .accepted(FORM)
-            .remedy("Take the key out of this host at once. It opens every archive that was made for it: make a new one with `marbre keygen` on the publisher's machine, and bring only `restore.pub` here."));
+            .remedy("Remove the key from this host at once. It opens every archive that was made for it: make a new one with `marbre keygen` on the publisher's machine, and bring only `restore.pub` here."));
     }
     if lower.starts_with("ssh-") {
         return Err(Complaint::new("is an SSH key")
             .accepted(FORM)
-            .remedy("Let the publisher run `marbre keygen`, and take the recipient from `restore.pub`."));
+            .remedy("Ask the publisher to run `marbre keygen`, and take the recipient from `restore.pub`."));
     }
     let native = text.parse::<age::x25519::Recipient>().err();
     if native.is_none() || text.parse::<age::plugin::Recipient>().is_ok() {
@@ -83,7 +83,7 @@ fn check(text: &str) -> Result<String, Complaint> {
     Err(Complaint::new(what).accepted(FORM).remedy("Copy it again from the publisher's `restore.pub`."))
 }
 
-/// None twice.
+/// Reports whatever is listed twice.
 fn from_file(path: &Path) -> Result<Vec<String>, Complaint> {
     let mut seen: Vec<String> = Vec::new();
     lines::read(path, "recipient", FORM, |line| {

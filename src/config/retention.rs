@@ -55,6 +55,6 @@ fn time_zone(value: &DeValue<'_>) -> Result<TimeZone, Complaint> {
     let name = forms::text(value)?;
     TimeZone::get(&name).map_err(|_| {
         Complaint::new(format!("there is no time zone {name:?}"))
-            .accepted("a name of the IANA database, as \"Europe/Paris\" or \"UTC\"")
+            .accepted("a name from the IANA database, such as \"Europe/Paris\" or \"UTC\"")
     })
 }

@@ -20,7 +20,7 @@ const DEFAULT_BRIEF: Duration = Duration::from_secs(3600);
 const DEFAULT_STALL: Duration = Duration::from_secs(3600);
 /// When targets are caught up unless the configuration says otherwise.
 const DEFAULT_SYNC: &str = "30 * * * *";
-const TIME_ZONE: &str = "the name of a time zone, as \"Europe/Paris\" or \"UTC\"";
+const TIME_ZONE: &str = "the name of a time zone, such as \"Europe/Paris\" or \"UTC\"";
 
 /// When the daemon does what for a database. What has no schedule, it does not do.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,7 +154,8 @@ pub(super) fn deadlines(database: &mut Section<'_>, lock_timeout: Option<Duratio
             *field = section.optional(key, forms::duration).unwrap_or(*field);
         }
         section.reject("sabotage", || {
-            Complaint::new("is a drill").remedy("Remove the key: `drill` holds for sabotage drills too.")
+            Complaint::new("is not a key of its own")
+                .remedy("Remove the key: `drill` holds for sabotage drills too.")
         });
         section.table("stages", |section| {
             for stage in Stage::ALL {
@@ -169,7 +170,7 @@ pub(super) fn deadlines(database: &mut Section<'_>, lock_timeout: Option<Duratio
 
 fn schedule(value: &DeValue<'_>) -> Result<Schedule, Complaint> {
     let text = forms::text(value).map_err(|complaint| complaint.accepted(ACCEPTED))?;
-    text.parse().map_err(|e| Complaint::new(format!("is no schedule: {e}")).accepted(ACCEPTED))
+    text.parse().map_err(|e| Complaint::new(format!("is not a schedule: {e}")).accepted(ACCEPTED))
 }
 
 fn time_zone(value: &DeValue<'_>) -> Result<TimeZone, Complaint> {

@@ -202,7 +202,7 @@ fn target_names(section: &mut Section<'_>, targets: &Family<TargetConfig>) -> Op
         match name {
             Some(name) if names.contains(&name) => {
                 item.refuse(
-                    Complaint::new(format!("{:?} is given twice", name.as_str()))
+                    Complaint::new(format!("{:?} is listed twice", name.as_str()))
                         .remedy("Remove one: the same target twice is still one copy."),
                 );
                 good = false;

@@ -49,7 +49,7 @@ impl<'a> Node<'a> {
 
     /// The items of an array; reported if it is none, or if it is empty.
     pub(super) fn items(&self) -> Option<Vec<Node<'a>>> {
-        let form = "a list of texts, as [\"one\", \"two\"]";
+        let form = "a list of strings, such as [\"one\", \"two\"]";
         let Some(array) = self.value.as_array() else {
             self.refuse(wrong_type(self.value, form));
             return None;
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
 
     fn of(node: &Node<'a>) -> Option<Self> {
         let Some(table) = node.value.as_table() else {
-            node.refuse(wrong_type(node.value, &format!("a table, as [{}]", node.path)));
+            node.refuse(wrong_type(node.value, &format!("a table, such as [{}]", node.path)));
             return None;
         };
         let entries =
@@ -226,7 +226,7 @@ impl<'a> Section<'a> {
     pub(super) fn only_one(&self, keys: &[&str]) {
         let present: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
         for key in present.iter().skip(1) {
-            let what = format!("stands beside `{}`", present[0]);
+            let what = format!("is given beside `{}`", present[0]);
             self.refuse(key, Complaint::new(what).remedy("Keep one of the two."));
         }
     }

@@ -11,7 +11,7 @@ use crate::config::section::Section;
 
 const FORM: &str = "an Ed25519 public key: \"ssh-ed25519 AAAA…\"";
 
-/// Reads `signers` or `signers_file` of a publisher; none is none.
+/// Reads `signers` or `signers_file` of a publisher; there may be none.
 pub(super) fn read(section: &mut Section<'_>, base: &Path) -> Vec<String> {
     let inline = section.list("signers", signer);
     let file = section
@@ -33,7 +33,7 @@ fn check(text: &str) -> Result<String, Complaint> {
     if lower.contains("private key") || lower.contains("age-secret-key-") {
         return Err(Complaint::new("HOLDS A SECRET KEY (not repeated here), not a public one")
             .accepted(FORM)
-            .remedy("Take the key out of this host at once. Whoever has it can pass for the publisher: make a new one with `marbre keygen` on the publisher's machine, and bring only `publisher_ed25519.pub` here."));
+            .remedy("Remove the key from this host at once. Whoever has it can impersonate the publisher: make a new one with `marbre keygen` on the publisher's machine, and bring only `publisher_ed25519.pub` here."));
     }
     if lower.starts_with("age1") {
         return Err(complaint("is an age recipient, which cannot sign".to_owned()));
@@ -43,6 +43,6 @@ fn check(text: &str) -> Result<String, Complaint> {
     let key = PublicKey::from_openssh(text.trim()).map_err(unreadable)?;
     match key.algorithm() {
         Algorithm::Ed25519 => PublicKey::from(key.key_data().clone()).to_openssh().map_err(unreadable),
-        other => Err(complaint(format!("is a key of the kind {other}, not Ed25519"))),
+        other => Err(complaint(format!("is a key of type {other}, not Ed25519"))),
     }
 }

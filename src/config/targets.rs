@@ -31,7 +31,7 @@ pub(super) fn read(
         match places.iter().find(|(_, known)| *known == place) {
             Some((other, _)) => section.refuse(
                 "url",
-                Complaint::new(format!("is the place of target {other:?} too"))
+                Complaint::new(format!("is also the place of target {other:?}"))
                     .remedy("Use one name for it: two names for one place are still one copy."),
             ),
             None => places.push((name.to_owned(), place)),
@@ -81,14 +81,14 @@ fn lock(section: &mut Section<'_>, url: Option<&str>) -> Option<LockConfig> {
         section.refuse(
             "lock",
             Complaint::new("is for s3:// targets, and this one is a directory")
-                .remedy("Take it out: nothing can be locked against the host of a directory."),
+                .remedy("Remove it: nothing can be locked against the host of a directory."),
         );
     }
     if keep.is_some() && !section.has("lock") {
         section.refuse(
             "lock_for",
             Complaint::new("says for how long, but there is no `lock`")
-                .remedy("Add `lock = \"compliance\"` or `lock = \"governance\"`, or take it out."),
+                .remedy("Add `lock = \"compliance\"` or `lock = \"governance\"`, or remove it."),
         );
     }
     mode.map(|mode| LockConfig { mode, keep })

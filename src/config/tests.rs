@@ -153,7 +153,7 @@ fn a_plugin_recipient_is_accepted() {
 fn one_recipient_is_a_warning() {
     let config = parse(&small().replace(&format!(", \"{ESCROW}\""), "")).unwrap();
     let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
-    assert!(warning.starts_with("/etc/marbre/marbre.toml:2: publisher.p.recipients: one recipient"));
+    assert!(warning.starts_with("/etc/marbre/marbre.toml:2: publisher.p.recipients: a single recipient"));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::forms;
 use crate::config::complaint::Complaint;
 use crate::config::section::Section;
 
-const LISTEN: &str = "an IP address and a port, as \"127.0.0.1:9190\" or \"[::1]:9190\", or \"none\"";
-const HOST: &str = "the name of a host, without a port, as \"backup.example\"";
+const LISTEN: &str = "an IP address and a port, such as \"127.0.0.1:9190\" or \"[::1]:9190\", or \"none\"";
+const HOST: &str = "the name of a host, without a port, such as \"backup.example\"";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9190);
 
 /// Where `/metrics`, `/healthz` and `/status.json` are.
@@ -30,7 +30,7 @@ pub(super) fn read(top: &mut Section<'_>) -> Option<Web> {
         if listen.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
             section.warn(
                 "listen",
-                "others can reach this address, and nobody is asked for a password: names, times, sizes and incidents can be read by all of them",
+                "others can reach this address, and no password is asked for: anybody who reaches it can read names, times, sizes and incidents",
             );
         }
         web = listen.map(|listen| Web { listen, hosts });
@@ -45,10 +45,10 @@ fn listen(value: &DeValue<'_>) -> Result<Option<SocketAddr>, Complaint> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
-            Err(Complaint::new("has no port that anybody could know").accepted(LISTEN))
+            Err(Complaint::new("has the port 0, which means any port").accepted(LISTEN))
         }
         Ok(address) => Ok(Some(address)),
-        Err(_) => Err(Complaint::new(format!("{text:?} is no address to listen on")).accepted(LISTEN)),
+        Err(_) => Err(Complaint::new(format!("{text:?} is not an address to listen on")).accepted(LISTEN)),
     }
 }
 

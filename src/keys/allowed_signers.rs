@@ -96,7 +96,9 @@ impl AllowedSigners {
 pub fn line(principal: &str, namespaces: &[Namespace], signer: &Signer, comment: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+');
     if principal.is_empty() || !principal.chars().all(plain) {
-        return Err(Error::key(format!("principal {principal:?} is not of letters, digits and - _ . @ +")));
+        return Err(Error::key(format!(
+            "principal {principal:?} may only have letters, digits and - _ . @ +"
+        )));
     }
     let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let namespaces: Vec<_> = namespaces.iter().map(|n| n.as_str()).collect();
@@ -175,7 +177,7 @@ fn word(text: &str) -> Result<(&str, &str)> {
         }
     }
     if quoted {
-        return Err(Error::key("has a quote without its end"));
+        return Err(Error::key("has an unterminated quote"));
     }
     Ok((text, ""))
 }

@@ -16,7 +16,7 @@ enum Recipient {
     Plugin(plugin::Recipient),
 }
 
-/// All recipients of a publisher: at least one, none twice.
+/// All recipients of a publisher: at least one, each listed once.
 pub struct Recipients {
     recipients: BTreeMap<String, Recipient>,
 }
@@ -35,7 +35,7 @@ impl Recipients {
             let text = text.to_ascii_lowercase();
             if recipients.insert(text.clone(), recipient).is_some() {
                 return Err(Error::key(format!("recipient {text} is given twice")).remedy(
-                    "Give each recipient once; a second copy of the same key protects from nothing.",
+                    "Give each recipient once; a second copy of the same key protects against nothing.",
                 ));
             }
         }

@@ -141,7 +141,7 @@ fn parse(content: &[u8]) -> Result<RestoreKey> {
             ))
             .remedy("Give the file that holds the secret key: its line starts with AGE-SECRET-KEY-1."));
         } else {
-            return Err(not_a_key(&format!("line {} is none, or mistyped", number + 1)));
+            return Err(not_a_key(&format!("line {} is not an identity, or is mistyped", number + 1)));
         }
     }
     // A missing plugin only matters when nothing else could open the epoch.
@@ -255,7 +255,7 @@ mod tests {
         let cases: [(&[u8], &str); 8] = [
             (b"", "holds no identity"),
             (b"# only a comment\n", "holds no identity"),
-            (b"hunter2\n", "line 1 is none"),
+            (b"hunter2\n", "line 1 is not an identity"),
             (b"\xff\xfe", "not text"),
             (age.recipient.as_bytes(), "public key"),
             (&ssh_private, "SSH private key"),

@@ -136,7 +136,7 @@ impl SigningKey {
         })?;
         if key.is_encrypted() {
             return Err(Error::key(format!("signing key {name} is protected with a passphrase"))
-                .remedy(format!("The agent signs while nobody is there: take the passphrase away with `ssh-keygen -p -N '' -f {name}`, or make a key without one.")));
+                .remedy(format!("The agent signs unattended: remove the passphrase with `ssh-keygen -p -N '' -f {name}`, or make a key without one.")));
         }
         let signer = Signer::of(key.public_key().key_data())
             .ok_or_else(|| not_ed25519(&format!("signing key {name}"), &key.algorithm()))?;
@@ -219,7 +219,7 @@ pub fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Si
             "the signature is about {}, not {namespace}",
             signature.namespace().escape_debug()
         )),
-        _ => Error::verification("the signature does not fit: what was signed has been changed"),
+        _ => Error::verification("the signature does not match: what was signed has been changed"),
     })?;
     Ok(signer)
 }

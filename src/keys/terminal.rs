@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use secrecy::SecretString;
 
-/// Asks on the terminal, and answers "nobody is there" where there is none.
+/// Asks on the terminal; where there is none, answers that nobody can be asked.
 #[derive(Clone, Copy)]
 pub(super) struct Terminal;
 

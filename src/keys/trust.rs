@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::keys::allowed_signers::{AGENT, AllowedSigners, OWNER};
 use crate::keys::signing::{Namespace, Signer};
 
-/// What a reader measures a signer against.
+/// What a reader checks a signer against.
 #[derive(Debug, Clone)]
 pub enum TrustStore {
     /// The publisher's file.
