@@ -14,7 +14,7 @@ use crate::job::key_policy::KeyPolicy;
 use crate::job::snapshot::{SnapshotJob, SnapshotReport};
 use crate::keys::{Recipients, SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId};
-use crate::model::object::{ObjectKey, VersionId};
+use crate::model::object::ObjectKey;
 use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
@@ -23,7 +23,8 @@ use crate::repository::remembered::Remembered as _;
 use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::memory::MemoryTarget;
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetExt, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{PutOutcome, Target, TargetError, TargetExt};
 
 /// An observer that hears nothing.
 pub(crate) struct Silent;
@@ -179,60 +180,17 @@ pub(crate) struct Shared {
 }
 
 #[async_trait::async_trait]
-impl Target for Shared {
-    fn describe(&self) -> String {
+impl Wrapper for Shared {
+    fn description(&self) -> String {
         self.target.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        let done = self.target.put(key, upload, cancel).await?;
-        Ok(if self.overwrites { PutOutcome::Created { version: None, checked: false } } else { done })
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        self.target.head(key, cancel).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        self.target.get(key, version, cancel).await
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.target.list(prefix, cancel).await
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.target.versions(key, cancel).await
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.target.delete(key, version, cancel).await
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        Ok(match call.run(&*self.target, cancel).await? {
+            Answer::Put(_) if self.overwrites => {
+                Answer::Put(PutOutcome::Created { version: None, checked: false })
+            }
+            other => other,
+        })
     }
 }

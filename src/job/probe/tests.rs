@@ -11,7 +11,8 @@ use crate::job::testing::start;
 use crate::model::object::VersionId;
 use crate::model::object_lock::Lock;
 use crate::targets::memory::MemoryTarget;
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, TargetErrorKind as Kind, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{PutOutcome, TargetErrorKind as Kind};
 
 #[derive(Debug)]
 struct Bucket {
@@ -57,68 +58,35 @@ impl Bucket {
 }
 
 #[async_trait]
-impl Target for Bucket {
-    fn describe(&self) -> String {
+impl Wrapper for Bucket {
+    fn description(&self) -> String {
         "s3://bucket".to_owned()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        if let Some(lock) = upload.lock.filter(|_| !self.is_weak(Trial::Lock)) {
-            self.locks.lock().unwrap().insert(key.clone(), lock);
-        }
-        let racing = self.is_weak(Trial::Race) && key.as_str().ends_with("race");
-        let done = self.memory.put(key, upload, cancel).await?;
-        match done {
-            PutOutcome::Exists if racing || self.is_weak(Trial::CreateIfAbsent) => {
-                Ok(PutOutcome::Created { version: None, checked: false })
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        match call {
+            Call::Put { key, upload } => {
+                if let Some(lock) = upload.lock.filter(|_| !self.is_weak(Trial::Lock)) {
+                    self.locks.lock().unwrap().insert(key.clone(), lock);
+                }
             }
-            other => Ok(other),
+            Call::Get { .. } => self.may("get")?,
+            Call::List { .. } => self.may("list")?,
+            Call::Delete { key, .. } => {
+                self.may("delete")?;
+                if self.lock(key).is_some_and(|lock| lock.until > start()) {
+                    return Err(refused());
+                }
+            }
+            Call::Head { .. } | Call::Versions { .. } => {}
         }
-    }
-
-    async fn head(&self, key: &ObjectKey, c: &CancellationToken) -> Result<Option<ObjectInfo>, TargetError> {
-        self.memory.head(key, c).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        self.may("get")?;
-        self.memory.get(key, version, cancel).await
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.may("list")?;
-        self.memory.list(prefix, cancel).await
-    }
-
-    async fn versions(&self, key: &ObjectKey, c: &CancellationToken) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.memory.versions(key, c).await
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.may("delete")?;
-        if self.lock(key).is_some_and(|lock| lock.until > start()) {
-            return Err(refused());
-        }
-        self.memory.delete(key, version, cancel).await
+        let racing = self.is_weak(Trial::Race) && call.key().ends_with("race");
+        Ok(match call.run(&self.memory, cancel).await? {
+            Answer::Put(PutOutcome::Exists) if racing || self.is_weak(Trial::CreateIfAbsent) => {
+                Answer::Put(PutOutcome::Created { version: None, checked: false })
+            }
+            other => other,
+        })
     }
 }
 

@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{ObjectStream, Target, TargetError, TargetErrorKind};
 
 /// An operation of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,19 @@ pub enum Operation {
     Versions,
     /// [`Target::delete`].
     Delete,
+}
+
+impl Operation {
+    fn of(call: &Call<'_>) -> Self {
+        match call {
+            Call::Put { .. } => Self::Put,
+            Call::Head { .. } => Self::Head,
+            Call::Get { .. } => Self::Get,
+            Call::List { .. } => Self::List,
+            Call::Versions { .. } => Self::Versions,
+            Call::Delete { .. } => Self::Delete,
+        }
+    }
 }
 
 /// What goes wrong.
@@ -137,35 +150,10 @@ impl<T: Target> Faulty<T> {
         }
         fault
     }
-
-    /// What has to happen before an operation; the fault is handed on for what comes after.
-    async fn before(
-        &self,
-        operation: Operation,
-        key: &str,
-        cancel: &CancellationToken,
-    ) -> Result<Option<Fault>, TargetError> {
-        let fault = self.fault(operation, key);
-        let name = format!("{operation:?} {key}").to_lowercase();
-        match fault {
-            Some(Fault::Fail(kind)) => Err(TargetError::new(kind, name, "injected fault")),
-            Some(Fault::Stall) => {
-                cancel.cancelled().await;
-                Err(TargetError::cancelled(name))
-            }
-            other => Ok(other),
-        }
-    }
 }
 
-fn after<V>(fault: Option<Fault>, operation: &str, value: V) -> Result<V, TargetError> {
-    match fault {
-        Some(Fault::FailAfter) => Err(lost(operation)),
-        _ => Ok(value),
-    }
-}
-
-fn lost(operation: &str) -> TargetError {
+fn lost(operation: Operation) -> TargetError {
+    let operation = format!("{operation:?}").to_lowercase();
     TargetError::new(TargetErrorKind::Unavailable, operation, "injected fault: done, but its answer was lost")
 }
 
@@ -180,7 +168,7 @@ fn damaged(inner: ObjectStream, fault: Option<Fault>) -> ObjectStream {
         let (mut inner, at) = state?;
         if at == limit {
             return match fault {
-                Some(Fault::Break(_)) => Some((Err(lost("get")), None)),
+                Some(Fault::Break(_)) => Some((Err(lost(Operation::Get)), None)),
                 _ => None,
             };
         }
@@ -212,68 +200,27 @@ fn flipped(bytes: Bytes, at: u64, fault: Option<Fault>) -> Bytes {
 }
 
 #[async_trait]
-impl<T: Target> Target for Faulty<T> {
-    fn describe(&self) -> String {
+impl<T: Target> Wrapper for Faulty<T> {
+    fn description(&self) -> String {
         self.inner.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        let fault = self.before(Operation::Put, key.as_str(), cancel).await?;
-        after(fault, "put", self.inner.put(key, upload, cancel).await?)
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        let fault = self.before(Operation::Head, key.as_str(), cancel).await?;
-        after(fault, "head", self.inner.head(key, cancel).await?)
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        let fault = self.before(Operation::Get, key.as_str(), cancel).await?;
-        let stream = self.inner.get(key, version, cancel).await?;
-        after(fault, "get", damaged(stream, fault))
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let key = prefix.map_or("", ObjectKey::as_str);
-        let fault = self.before(Operation::List, key, cancel).await?;
-        after(fault, "list", self.inner.list(prefix, cancel).await?)
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let fault = self.before(Operation::Versions, key.as_str(), cancel).await?;
-        after(fault, "versions", self.inner.versions(key, cancel).await?)
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        let fault = self.before(Operation::Delete, key.as_str(), cancel).await?;
-        self.inner.delete(key, version, cancel).await?;
-        after(fault, "delete", ())
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        let (operation, key) = (Operation::of(&call), call.key());
+        let fault = self.fault(operation, key);
+        let name = format!("{operation:?} {key}").to_lowercase();
+        match fault {
+            Some(Fault::Fail(kind)) => return Err(TargetError::new(kind, name, "injected fault")),
+            Some(Fault::Stall) => {
+                cancel.cancelled().await;
+                return Err(TargetError::cancelled(name));
+            }
+            _ => {}
+        }
+        let answer = call.run(&self.inner, cancel).await?;
+        match fault {
+            Some(Fault::FailAfter) => Err(lost(operation)),
+            _ => Ok(answer.map_stream(|stream| damaged(stream, fault))),
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Keeps a target's share of the line within bounds: a wrapper around any target.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::pace::Pace;
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{ObjectStream, Target, TargetError, Upload};
 
 /// A target whose bytes go up, and come down, at a pace.
 #[derive(Debug)]
@@ -24,77 +25,41 @@ impl<T: Target> Limit<T> {
 }
 
 #[async_trait]
-impl<T: Target> Target for Limit<T> {
-    fn describe(&self) -> String {
+impl<T: Target> Wrapper for Limit<T> {
+    fn description(&self) -> String {
         self.inner.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        // The adapter keeps the pace, piece by piece: only there can it be smooth.
-        let paced = Upload { pace: Some(self.up.clone()), ..upload.clone() };
-        self.inner.put(key, &paced, cancel).await
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        self.inner.head(key, cancel).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        let stream = self.inner.get(key, version, cancel).await?;
-        let operation = format!("get {key} from {}", self.describe());
-        let (pace, cancel) = (self.down.clone(), cancel.clone());
-        let paced = stream.then(move |chunk| {
-            let (pace, cancel, operation) = (pace.clone(), cancel.clone(), operation.clone());
-            async move {
-                let chunk = chunk?;
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => Err(TargetError::cancelled(operation)),
-                    () = pace.take(chunk.len() as u64) => Ok(chunk),
-                }
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        let answer = match call {
+            Call::Put { key, upload } => {
+                // The adapter keeps the pace, piece by piece: only there can it be smooth.
+                let paced = Upload { pace: Some(self.up.clone()), ..upload.clone() };
+                Call::Put { key, upload: &paced }.run(&self.inner, cancel).await?
             }
-        });
-        Ok(paced.boxed())
+            other => other.run(&self.inner, cancel).await?,
+        };
+        Ok(answer.map_stream(|stream| {
+            let operation = format!("get {} from {}", call.key(), self.inner.describe());
+            paced(stream, self.down.clone(), operation, cancel.clone())
+        }))
     }
+}
 
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.inner.list(prefix, cancel).await
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.inner.versions(key, cancel).await
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.inner.delete(key, version, cancel).await
-    }
+/// A stream whose chunks come at a pace.
+fn paced(stream: ObjectStream, pace: Pace, operation: String, cancel: CancellationToken) -> ObjectStream {
+    let wait = move |chunk: Result<Bytes, TargetError>| {
+        let (pace, cancel, operation) = (pace.clone(), cancel.clone(), operation.clone());
+        async move {
+            let chunk = chunk?;
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(TargetError::cancelled(operation)),
+                () = pace.take(chunk.len() as u64) => Ok(chunk),
+            }
+        }
+    };
+    stream.then(wait).boxed()
 }
 
 #[cfg(test)]
@@ -104,6 +69,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::model::object::ObjectKey;
     use crate::targets::directory::DirectoryTarget;
     use crate::targets::memory::MemoryTarget;
     use crate::targets::{TargetErrorKind, TargetExt};

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::{DatabaseId, EpochId};
-use crate::model::object::{ObjectKey, VersionId};
+use crate::model::object::ObjectKey;
 use crate::model::object_lock::{Lock, LockTerm};
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{Target, TargetError};
 
 /// Puts every object of one database with its lock.
 #[derive(Debug)]
@@ -37,63 +38,19 @@ impl Locked {
 }
 
 #[async_trait]
-impl Target for Locked {
-    fn describe(&self) -> String {
+impl Wrapper for Locked {
+    fn description(&self) -> String {
         self.inner.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        match self.lock(key) {
-            Some(lock) => self.inner.put(key, &upload.clone().locked(lock), cancel).await,
-            None => self.inner.put(key, upload, cancel).await,
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        if let Call::Put { key, upload } = call
+            && let Some(lock) = self.lock(key)
+        {
+            let locked = upload.clone().locked(lock);
+            return Call::Put { key, upload: &locked }.run(&*self.inner, cancel).await;
         }
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        self.inner.head(key, cancel).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        self.inner.get(key, version, cancel).await
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.inner.list(prefix, cancel).await
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.inner.versions(key, cancel).await
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.inner.delete(key, version, cancel).await
+        call.run(&*self.inner, cancel).await
     }
 }
 

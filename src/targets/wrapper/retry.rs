@@ -8,8 +8,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{Target, TargetError, TargetErrorKind};
 
 /// How often, and for how long, something is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn given_up(error: TargetError, attempts: usize) -> TargetError {
 /// A target whose operations are tried again while their failures are not permanent.
 ///
 /// A put whose answer was lost may have created the object: the next attempt then says
-/// [`PutOutcome::Exists`], as after anybody else's put. [`crate::targets::TargetExt::put_or_compare`] tells
+/// [`PutOutcome::Exists`](crate::targets::PutOutcome::Exists), as after anybody else's put. [`crate::targets::TargetExt::put_or_compare`] tells
 /// the difference, by comparing. A stream that breaks after [`Target::get`] returned is not mended here:
 /// [`crate::targets::TargetExt::fetch_to_file`] does that.
 #[derive(Debug)]
@@ -117,74 +117,23 @@ impl<T: Target> Retry<T> {
 }
 
 #[async_trait]
-impl<T: Target> Target for Retry<T> {
-    fn describe(&self) -> String {
+impl<T: Target> Wrapper for Retry<T> {
+    fn description(&self) -> String {
         self.inner.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        let attempt = || self.inner.put(key, upload, cancel);
-        self.policy.run(cancel, attempt).await
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        let attempt = || self.inner.head(key, cancel);
-        self.policy.run(cancel, attempt).await
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        let attempt = || self.inner.get(key, version, cancel);
-        self.policy.run(cancel, attempt).await
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let attempt = || self.inner.list(prefix, cancel);
-        self.policy.run(cancel, attempt).await
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let attempt = || self.inner.versions(key, cancel);
-        self.policy.run(cancel, attempt).await
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        let attempt = || self.inner.delete(key, version, cancel);
-        self.policy.run(cancel, attempt).await
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        self.policy.run(cancel, || call.run(&self.inner, cancel)).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::object::ObjectKey;
     use crate::targets::memory::MemoryTarget;
     use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
+    use crate::targets::{PutOutcome, Upload};
 
     fn policy() -> RetryPolicy {
         RetryPolicy {

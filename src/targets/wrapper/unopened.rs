@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{TargetError, TargetErrorKind};
 
 /// Answers every operation with the error that opening it gave.
 #[derive(Debug, Clone)]
@@ -25,53 +25,15 @@ impl Unopened {
         };
         Self { description, error: TargetError { kind, ..error } }
     }
-
-    fn fail<T>(&self) -> Result<T, TargetError> {
-        Err(self.error.clone())
-    }
 }
 
 #[async_trait]
-impl Target for Unopened {
-    fn describe(&self) -> String {
+impl Wrapper for Unopened {
+    fn description(&self) -> String {
         self.description.clone()
     }
 
-    async fn put(&self, _: &ObjectKey, _: &Upload, _: &CancellationToken) -> Result<PutOutcome, TargetError> {
-        self.fail()
-    }
-
-    async fn head(&self, _: &ObjectKey, _: &CancellationToken) -> Result<Option<ObjectInfo>, TargetError> {
-        self.fail()
-    }
-
-    async fn get(
-        &self,
-        _: &ObjectKey,
-        _: Option<&VersionId>,
-        _: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        self.fail()
-    }
-
-    async fn list(
-        &self,
-        _: Option<&ObjectKey>,
-        _: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.fail()
-    }
-
-    async fn versions(&self, _: &ObjectKey, _: &CancellationToken) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.fail()
-    }
-
-    async fn delete(
-        &self,
-        _: &ObjectKey,
-        _: Option<&VersionId>,
-        _: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.fail()
+    async fn call(&self, _: Call<'_>, _: &CancellationToken) -> Result<Answer, TargetError> {
+        Err(self.error.clone())
     }
 }

@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
 use crate::model::observer::Observer;
-use crate::targets::NamedTarget;
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, Upload};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{NamedTarget, Target, TargetError};
 
 /// Lets the observer hear every answer of these targets.
 pub fn watch(targets: &mut [NamedTarget], observer: &Arc<dyn Observer>) {
@@ -25,16 +25,6 @@ struct Watched {
     observer: Arc<dyn Observer>,
 }
 
-impl Watched {
-    /// Only what succeeds is movement: a target that fails all day stands still.
-    fn heard<T>(&self, answer: Result<T, TargetError>) -> Result<T, TargetError> {
-        if answer.is_ok() {
-            self.observer.moves();
-        }
-        answer
-    }
-}
-
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Watched").field(&self.inner).finish()
@@ -42,68 +32,22 @@ impl fmt::Debug for Watched {
 }
 
 #[async_trait]
-impl Target for Watched {
-    fn describe(&self) -> String {
+impl Wrapper for Watched {
+    fn description(&self) -> String {
         self.inner.describe()
     }
 
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        upload: &Upload,
-        cancel: &CancellationToken,
-    ) -> Result<PutOutcome, TargetError> {
-        self.heard(self.inner.put(key, upload, cancel).await)
-    }
-
-    async fn head(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Option<ObjectInfo>, TargetError> {
-        self.heard(self.inner.head(key, cancel).await)
-    }
-
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<ObjectStream, TargetError> {
-        let stream = self.heard(self.inner.get(key, version, cancel).await)?;
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        // Only what succeeds is movement: a target that fails all day stands still.
+        let answer = call.run(&*self.inner, cancel).await?;
+        self.observer.moves();
         let observer = self.observer.clone();
-        Ok(stream
-            .inspect(move |piece| {
-                if piece.is_ok() {
-                    observer.moves()
-                }
-            })
-            .boxed())
-    }
-
-    async fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.heard(self.inner.list(prefix, cancel).await)
-    }
-
-    async fn versions(
-        &self,
-        key: &ObjectKey,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        self.heard(self.inner.versions(key, cancel).await)
-    }
-
-    async fn delete(
-        &self,
-        key: &ObjectKey,
-        version: Option<&VersionId>,
-        cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        self.heard(self.inner.delete(key, version, cancel).await)
+        let heard = move |chunk: &Result<Bytes, TargetError>| {
+            if chunk.is_ok() {
+                observer.moves();
+            }
+        };
+        Ok(answer.map_stream(|stream| stream.inspect(heard).boxed()))
     }
 }
 
@@ -112,10 +56,11 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::model::object::ObjectKey;
     use crate::model::observer::LoadObserver;
     use crate::model::stage::Stage;
-    use crate::targets::TargetExt;
     use crate::targets::memory::MemoryTarget;
+    use crate::targets::{TargetExt, Upload};
 
     #[derive(Default)]
     struct Counter(AtomicU64);
