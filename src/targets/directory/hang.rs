@@ -8,36 +8,33 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::model::human;
 use crate::targets::{TargetError, TargetErrorKind};
 
 /// How long one step of a call may take: a read, a write, the sync of a pack on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// So many calls that nobody waits for any more may be out on one disk before it counts as hanging.
-const MOST: usize = 8;
-/// The same with those that will never come back, because the disk was mounted anew since.
-const MOST_LOST: usize = 64;
-/// A call that was left this long is no longer one that is merely on its way back.
+/// A call that nobody waits for counts as hanging after this time; before, it may be on its way back.
 const LEFT_LONG: Duration = Duration::from_secs(60);
+/// As many hanging calls as make a disk count as hanging, if it has answered nothing since.
+const MOST: usize = 8;
+/// The same if it has: those of before a disk was mounted anew never come back, and keep their threads.
+const MOST_LOST: usize = 64;
 /// How soon a hanging disk is asked again; each time twice as late, and at last once a day.
 const AGAIN: Duration = Duration::from_secs(600);
 const SELDOM: Duration = Duration::from_secs(86_400);
 
 /// A call that is at work on its own thread.
 pub(super) struct Call {
+    place: PathBuf,
+    /// Fires when nobody waits for the call any more.
     cancel: CancellationToken,
-    /// When it last came back from the disk; `None` while it waits for something else.
+    /// When it last came back from the disk; `None` while it waits for a thread or for something else.
     moved: Mutex<Option<Instant>>,
 }
 
 impl Call {
-    /// It waits for a thread.
-    fn new(cancel: CancellationToken) -> Self {
-        Self { cancel, moved: Mutex::new(None) }
-    }
-
     /// The disk has answered.
     pub(super) fn answered(&self) {
         *lock(&self.moved) = Some(Instant::now());
@@ -45,26 +42,29 @@ impl Call {
 
     /// The disk has answered. Fails when nobody waits for the rest.
     pub(super) fn step(&self, operation: &str) -> Result<(), TargetError> {
+        if self.cancel.is_cancelled() {
+            return Err(TargetError::cancelled(operation));
+        }
         self.answered();
-        if self.cancel.is_cancelled() { Err(TargetError::cancelled(operation)) } else { Ok(()) }
+        Ok(())
     }
 
     /// Waits for something that is not the disk, or until nobody waits for the call.
     pub(super) fn pause(&self, until: impl Future<Output = ()>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         *lock(&self.moved) = None;
-        runtime.block_on(async {
-            tokio::select! {
-                () = self.cancel.cancelled() => {}
-                () = until => {}
-            }
-        });
+        runtime.block_on(self.cancel.run_until_cancelled(until));
         self.answered();
     }
 
     /// When it will have hung, if nothing moves until then.
     fn ends(&self) -> Instant {
         lock(&self.moved).unwrap_or_else(Instant::now) + PATIENCE
+    }
+
+    fn hangs_since(&self) -> Option<Instant> {
+        let moved = *lock(&self.moved);
+        moved.filter(|at| self.cancel.is_cancelled() && at.elapsed() >= LEFT_LONG)
     }
 }
 
@@ -76,14 +76,13 @@ pub(super) async fn run<T: Send + 'static>(
     cancel: &CancellationToken,
     work: impl FnOnce(&Call) -> Result<T, TargetError> + Send + 'static,
 ) -> Result<T, TargetError> {
-    admit(place).map_err(|cause| TargetError::new(TargetErrorKind::Unavailable, operation.clone(), cause))?;
-    let call = Arc::new(Call::new(cancel.child_token()));
-    let waiting = Waiting::new(place, &call);
-    let (at_work, ticket, named) = (call.clone(), waiting.ticket.clone(), operation.clone());
+    let at_work = AtWork::begin(place, cancel)
+        .map_err(|cause| TargetError::new(TargetErrorKind::Unavailable, operation.clone(), cause))?;
+    let (call, named) = (at_work.0.clone(), operation.clone());
+    let _ends_the_call = call.cancel.clone().drop_guard();
     let mut thread = tokio::task::spawn_blocking(move || {
-        let _back = Back(ticket);
-        at_work.step(&named)?;
-        work(&at_work)
+        at_work.0.step(&named)?;
+        work(&at_work.0)
     });
     loop {
         tokio::select! {
@@ -101,98 +100,72 @@ pub(super) async fn run<T: Send + 'static>(
     }
 }
 
-/// What is known of one disk.
+/// A disk with calls at work.
 #[derive(Default)]
 struct Disk {
-    /// Calls that nobody waits for.
-    left: HashMap<u64, Left>,
-    /// When one was let through although others hang, and how many were by then.
+    calls: Vec<Arc<Call>>,
+    /// When a call last came back.
+    answered: Option<Instant>,
+    /// When one was last let through although others hang.
     tried: Option<Instant>,
-    tries: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Left {
-    since: Instant,
-    /// The disk has answered others since then, so this says nothing of the disk.
-    lost: bool,
-}
-
-/// Threads belong to the process, so what is known of them does too. Disks without calls that were left are not here.
+/// Threads belong to the process, so what is known of them does too.
 static DISKS: LazyLock<Mutex<HashMap<PathBuf, Disk>>> = LazyLock::new(Mutex::default);
 
-/// Says why a call cannot be made.
-fn admit(place: &Path) -> Result<(), String> {
-    let mut disks = lock(&DISKS);
-    let Some(disk) = disks.get_mut(place) else { return Ok(()) };
-    let now = Instant::now();
-    let crowd = disk.left.len() >= MOST_LOST;
-    let long = disk.left.values().filter(|left| now - left.since >= LEFT_LONG && (crowd || !left.lost));
-    let (calls, oldest) = long.fold((0, now), |(n, oldest), left| (n + 1, oldest.min(left.since)));
-    if calls < MOST {
-        return Ok(());
-    }
-    let wait = AGAIN.saturating_mul(2_u32.saturating_pow(disk.tries)).min(SELDOM);
-    let next = disk.tried.unwrap_or(oldest) + wait;
-    if now >= next {
-        (disk.tried, disk.tries) = (Some(now), disk.tries.saturating_add(1));
-        return Ok(());
-    }
-    let of = |time: Duration| human::duration(time.as_secs_f64());
-    Err(format!(
-        "{calls} calls hang on this disk, the oldest for {}, and none comes back; it is asked again in {}",
-        of(now - oldest),
-        of(next - now)
-    ))
-}
-
-/// One call in the books: it is left by whoever waits, or it comes back, whichever is first.
-#[derive(Debug)]
-struct Ticket {
-    id: u64,
-    place: PathBuf,
-    back: Mutex<bool>,
-}
-
-/// The side that waits. Dropped before the call is back, it leaves it.
-struct Waiting {
-    ticket: Arc<Ticket>,
-    _ends_the_call: DropGuard,
-}
-
-impl Waiting {
-    fn new(place: &Path, call: &Call) -> Self {
-        let ticket = Ticket { id: rand::random(), place: place.to_owned(), back: Mutex::new(false) };
-        Self { ticket: Arc::new(ticket), _ends_the_call: call.cancel.clone().drop_guard() }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let back = lock(&self.ticket.back);
-        if !*back {
-            let mut disks = lock(&DISKS);
-            let left = Left { since: Instant::now(), lost: false };
-            disks.entry(self.ticket.place.clone()).or_default().left.insert(self.ticket.id, left);
+impl Disk {
+    /// Says why one more call cannot be made.
+    fn admit(&mut self) -> Result<(), String> {
+        let mut hanging: Vec<Instant> = self.calls.iter().filter_map(|call| call.hangs_since()).collect();
+        let most = if hanging.len() < MOST_LOST { MOST } else { MOST_LOST };
+        if most == MOST {
+            hanging.retain(|since| Some(*since) > self.answered);
         }
+        hanging.sort();
+        let (Some(oldest), Some(newest)) = (hanging.first(), hanging.last()) else { return Ok(()) };
+        let Some(tries) = hanging.len().checked_sub(most) else { return Ok(()) };
+        let wait = AGAIN.saturating_mul(2_u32.saturating_pow(tries as u32)).min(SELDOM);
+        let next = self.tried.map_or(*newest, |tried| tried.max(*newest)) + wait;
+        if Instant::now() >= next {
+            self.tried = Some(Instant::now());
+            return Ok(());
+        }
+        let of = |time: Duration| human::duration(time.as_secs_f64());
+        Err(format!(
+            "{} calls hang on this disk, the oldest for {}, and none comes back; it is asked again in {}",
+            hanging.len(),
+            of(oldest.elapsed()),
+            of(next - Instant::now())
+        ))
     }
 }
 
-/// The side that works.
-struct Back(Arc<Ticket>);
+/// A call in the list of its disk. Dropped on the call's thread, when it has come back.
+struct AtWork(Arc<Call>);
 
-impl Drop for Back {
-    fn drop(&mut self) {
-        *lock(&self.0.back) = true;
+impl AtWork {
+    fn begin(place: &Path, cancel: &CancellationToken) -> Result<Self, String> {
         let mut disks = lock(&DISKS);
-        if let Some(disk) = disks.get_mut(&self.0.place) {
-            disk.left.remove(&self.0.id);
-            // It answers again. Mounted anew, it does so without those that hung on it before.
-            disk.left.values_mut().for_each(|left| left.lost = true);
-            (disk.tried, disk.tries) = (None, 0);
-            if disk.left.is_empty() {
-                disks.remove(&self.0.place);
-            }
+        let disk = disks.entry(place.to_owned()).or_default();
+        disk.admit()?;
+        let call = Call { place: place.to_owned(), cancel: cancel.child_token(), moved: Mutex::default() };
+        let call = Arc::new(call);
+        disk.calls.push(call.clone());
+        Ok(Self(call))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let asked = lock(&self.0.moved).is_some();
+        let mut disks = lock(&DISKS);
+        let Some(disk) = disks.get_mut(&self.0.place) else { return };
+        disk.calls.retain(|call| !Arc::ptr_eq(call, &self.0));
+        if asked {
+            disk.answered = Some(Instant::now());
+        }
+        if disk.calls.is_empty() {
+            disks.remove(&self.0.place);
         }
     }
 }
@@ -240,7 +213,7 @@ mod tests {
     }
 
     fn of_disk(place: &str) -> Option<usize> {
-        lock(&DISKS).get(Path::new(place)).map(|disk| disk.left.len())
+        lock(&DISKS).get(Path::new(place)).map(|disk| disk.calls.len())
     }
 
     async fn until_back(place: &str) {
@@ -332,8 +305,9 @@ mod tests {
             assert!(waiting.await.is_err());
             calls.push(answer);
         }
+        let ask = |place| AtWork::begin(Path::new(place), &cancel).map(drop);
         assert_eq!(of_disk(place), Some(MOST));
-        assert_eq!(admit(Path::new(place)), Ok(()), "they may be on their way back");
+        assert_eq!(ask(place), Ok(()), "they may be on their way back");
         advance(LEFT_LONG).await;
         let refused = run(Path::new(place), "list".to_owned(), &cancel, |_| Ok(()));
         let error = refused.await.unwrap_err();
@@ -342,21 +316,25 @@ mod tests {
             "list: 8 calls hang on this disk, the oldest for 1 min 0 s, and none comes back; it is asked again in \
              9 min 0 s"
         );
-        assert_eq!(admit(Path::new("/hang/other")), Ok(()));
+        assert_eq!(ask("/hang/other"), Ok(()));
         // One is let through after ten minutes, the next after twenty more.
         for minutes in [9, 20, 40] {
             advance(Duration::from_secs(minutes * 60 - 1)).await;
-            assert!(admit(Path::new(place)).is_err(), "{minutes}");
+            assert!(ask(place).is_err(), "{minutes}");
             advance(Duration::from_secs(1)).await;
-            assert_eq!(admit(Path::new(place)), Ok(()), "{minutes}");
+            let (answer, waiting) = hanging(place, &cancel).await;
+            assert!(ask(place).is_err(), "{minutes}");
+            waiting.abort();
+            assert!(waiting.await.is_err());
+            calls.push(answer);
         }
         // Mounted anew, the disk answers, and those that hung never come back.
         let remounted = |_: &Call| Ok(());
         advance(SELDOM).await;
         run(Path::new(place), "list".to_owned(), &cancel, remounted).await.unwrap();
-        assert_eq!(of_disk(place), Some(MOST));
+        assert_eq!(of_disk(place), Some(calls.len()));
         for _ in 0..3 {
-            assert_eq!(admit(Path::new(place)), Ok(()), "it is well for everybody");
+            assert_eq!(ask(place), Ok(()), "it is well for everybody");
         }
         drop(calls);
         until_back(place).await;
