@@ -1,9 +1,14 @@
 //! How an operation on a target fails.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
+
+/// The error below a target's failure. It is for programs: its text may say more than people should be shown.
+pub(super) type Source = Arc<dyn StdError + Send + Sync>;
 
 /// A target's failure.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{operation}: {cause}")]
 pub struct TargetError {
     /// What kind.
@@ -12,6 +17,19 @@ pub struct TargetError {
     pub operation: String,
     /// Why it failed, in the target's own words.
     pub cause: String,
+    /// The error below, where there is one.
+    pub(super) source: Option<Source>,
+}
+
+/// Without the source, which is shown nowhere.
+impl fmt::Debug for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TargetError")
+            .field("kind", &self.kind)
+            .field("operation", &self.operation)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The kinds of failure that callers and people treat differently.
@@ -21,7 +39,7 @@ pub enum TargetErrorKind {
     NotFound,
     /// Credentials are missing or wrong, or do not allow this.
     Denied,
-    /// The target holds the object fast: a lock, a retention time, or credentials without the right to delete.
+    /// The target protects the object: a lock, a retention time, or credentials without the right to delete.
     Refused,
     /// No space, or a quota is used up.
     Full,
@@ -71,7 +89,22 @@ impl TargetErrorKind {
 impl TargetError {
     /// A failure of `operation`.
     pub fn new(kind: TargetErrorKind, operation: impl Into<String>, cause: impl fmt::Display) -> Self {
-        Self { kind, operation: operation.into(), cause: cause.to_string() }
+        Self { kind, operation: operation.into(), cause: cause.to_string(), source: None }
+    }
+
+    /// A failure of `operation` whose cause is this error.
+    pub fn caused_by(
+        kind: TargetErrorKind,
+        operation: impl Into<String>,
+        e: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(kind, operation, &e).with_source(e)
+    }
+
+    /// The same with the error below it, which the cause tells in other words.
+    #[must_use]
+    pub(super) fn with_source(self, e: impl StdError + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(e)), ..self }
     }
 
     /// `operation` was cancelled by its caller.
@@ -82,6 +115,7 @@ impl TargetError {
     /// The thread that was at work on it ended without an answer.
     pub(crate) fn given_up(operation: impl Into<String>, e: tokio::task::JoinError) -> Self {
         Self::new(TargetErrorKind::Unavailable, operation, format!("the work was given up: {e}"))
+            .with_source(e)
     }
 }
 

@@ -85,6 +85,7 @@ async fn read(upload: &Upload, operation: &str) -> Result<Bytes, TargetError> {
                 operation,
                 format!("spooled file cannot be read: {e}"),
             )
+            .with_source(e)
         })?,
     };
     upload.check(bytes.len() as u64, Sha256::of(&bytes), operation)?;

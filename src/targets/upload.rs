@@ -32,7 +32,7 @@ pub struct Upload {
     pub size: u64,
     /// Their SHA-256.
     pub sha256: Sha256,
-    /// How the target is to hold the new object fast. Only S3 can; others ignore it.
+    /// The lock that the target is to put on the new object. Only S3 can; others ignore it.
     pub lock: Option<Lock>,
     /// The pace at which the bytes go out.
     pub pace: Option<Pace>,
@@ -51,7 +51,7 @@ impl Upload {
         Self { body: Body::File(path.into()), size, sha256, lock: None, pace: None }
     }
 
-    /// The same, held fast.
+    /// The same, to be locked.
     #[must_use]
     pub fn locked(self, lock: Lock) -> Self {
         Self { lock: Some(lock), ..self }
@@ -60,7 +60,7 @@ impl Upload {
     /// Refuses bytes that are not those announced.
     pub(crate) fn check(&self, size: u64, sha256: Sha256, operation: &str) -> Result<(), TargetError> {
         let cause = if size != self.size {
-            format!("the bytes to send are {size}, not {} as announced", self.size)
+            format!("there are {size} bytes to send, not {} as announced", self.size)
         } else if sha256 != self.sha256 {
             format!("the bytes to send have the SHA-256 {sha256}, not {} as announced", self.sha256)
         } else {
@@ -82,7 +82,7 @@ impl Pieces {
             Body::Memory(bytes) => Ok(Self::Memory(bytes.clone())),
             Body::File(path) => File::open(path)
                 .map(|file| Self::File(file, vec![0; CHUNK]))
-                .map_err(|e| spool_failure(operation, &e)),
+                .map_err(|e| spool_failure(operation, e)),
         }
     }
 
@@ -94,7 +94,7 @@ impl Pieces {
             Self::File(file, buffer) => match file.read(buffer) {
                 Ok(0) => Ok(None),
                 Ok(n) => Ok(Some(Bytes::copy_from_slice(&buffer[..n]))),
-                Err(e) => Err(spool_failure(operation, &e)),
+                Err(e) => Err(spool_failure(operation, e)),
             },
         }
     }
@@ -102,10 +102,11 @@ impl Pieces {
 
 /// The spool is on this host: a file that cannot be read there is no fault of the target, and does not
 /// come back by trying again.
-fn spool_failure(operation: &str, e: &std::io::Error) -> TargetError {
+fn spool_failure(operation: &str, e: std::io::Error) -> TargetError {
     TargetError::new(
         TargetErrorKind::Unsupported,
         operation,
         format!("spooled file on this host cannot be read: {e}"),
     )
+    .with_source(e)
 }

@@ -19,7 +19,7 @@ use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetError, TargetErrorKind};
 
 /// Where probes put their objects.
-pub const FOLDER: &str = "marbre-doctor";
+pub(crate) const FOLDER: &str = "marbre-doctor";
 
 /// How long a probe locks its own object: longer than clocks differ, and never long.
 const LOCK: SignedDuration = SignedDuration::from_mins(5);
@@ -30,7 +30,7 @@ const LEFTOVER: SignedDuration = SignedDuration::from_mins(15);
 
 /// Tries to break a target. `claim` is what the configuration says of its locks. An error says that it could not be reached
 /// or that nothing could be put; everything else is in the result.
-pub async fn probe(
+pub(crate) async fn probe(
     target: &dyn Attack,
     claim: Option<LockMode>,
     now: Timestamp,
@@ -104,7 +104,7 @@ impl Probe<'_> {
 
     fn key(&mut self, name: &str) -> Result<ObjectKey, TargetError> {
         let key = format!("{}/{name}", self.folder).parse::<ObjectKey>();
-        let key = key.map_err(|e| TargetError::new(TargetErrorKind::Unsupported, "name a probe", e))?;
+        let key = key.map_err(|e| TargetError::caused_by(TargetErrorKind::Unsupported, "name a probe", e))?;
         self.keys.push(key.clone());
         Ok(key)
     }

@@ -33,7 +33,7 @@ enum Seen {
 }
 
 fn content(of: &str) -> Bytes {
-    format!("marbre tries with this object ({of}) whether this target keeps what it is given. It may go.\n")
+    format!("marbre uses this object ({of}) to test whether this target keeps what it is given. It can be deleted.\n")
         .into()
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
@@ -27,10 +26,7 @@ impl DirectoryTarget {
         let named = operation.clone();
         let nothing_ends_it = CancellationToken::new();
         hang::run(&self.path, operation, &nothing_ends_it, move |_| {
-            work(&path).map_err(|e| {
-                let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                failure(&named, &path.display().to_string(), errno)
-            })
+            work(&path).map_err(|e| failure(&named, &path.display().to_string(), e))
         })
         .await
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use crate::model::object::ObjectKey;
 use crate::targets::directory::hang::Call;
 use crate::targets::directory::write::{FOLDER, TEMPORARY, Temporary, copy};
-use crate::targets::{ObjectInfo, PutOutcome, TargetError, TargetErrorKind, Upload};
+use crate::targets::{PutOutcome, TargetError, TargetErrorKind, Upload};
 
 /// How old a temporary file must be to be the remains of a crash, and not somebody's upload.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,15 +23,17 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A directory that holds objects.
 #[derive(Debug)]
 pub(super) struct Disk {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     identity: (u64, u64),
     /// Folders whose entry in their parent this process has seen to be durable.
     durable: Mutex<HashSet<String>>,
 }
 
 /// A system call's failure in the words of the contract. `what` is the path, as people know it.
-pub(super) fn failure(operation: &str, what: &str, errno: Errno) -> TargetError {
+pub(super) fn failure(operation: &str, what: &str, e: impl Into<io::Error>) -> TargetError {
     use TargetErrorKind as Kind;
+    let e = e.into();
+    let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
     let kind = match errno {
         Errno::NOSPC | Errno::DQUOT => Kind::Full,
         Errno::ACCESS | Errno::PERM | Errno::ROFS => Kind::Denied,
@@ -38,9 +41,9 @@ pub(super) fn failure(operation: &str, what: &str, errno: Errno) -> TargetError 
         Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG | Errno::ISDIR => Kind::Unsupported,
         _ => Kind::Unavailable,
     };
-    let text = std::io::Error::from(errno).to_string();
+    let text = io::Error::from(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
-    TargetError::new(kind, operation, format!("{what}: {text}"))
+    TargetError::new(kind, operation, format!("{what}: {text}")).with_source(e)
 }
 
 fn identity(stat: &Stat) -> (u64, u64) {
@@ -65,7 +68,7 @@ impl Disk {
 
     /// The root, opened anew for each operation: a daemon must not keep a disk from being unmounted,
     /// and must notice when it was.
-    fn root(&self, operation: &str) -> Result<OwnedFd, TargetError> {
+    pub(super) fn root(&self, operation: &str) -> Result<OwnedFd, TargetError> {
         let root = open_root(&self.path, operation)?;
         let shown = self.path.display().to_string();
         let stat = rustix::fs::fstat(&root).map_err(|e| failure(operation, &shown, e))?;
@@ -75,16 +78,21 @@ impl Disk {
         Err(TargetError::new(
             TargetErrorKind::Unavailable,
             operation,
-            format!("{shown} is not the directory that it was: was its disk unmounted or replaced?"),
+            format!("{shown} is no longer the same directory: was its disk unmounted or replaced?"),
         ))
     }
 
-    fn shown(&self, below: &str) -> String {
+    pub(super) fn shown(&self, below: &str) -> String {
         self.path.join(below).display().to_string()
     }
 
     /// Opens the folder of a key, or says `None` where it does not exist.
-    fn folder(&self, root: OwnedFd, folder: &str, operation: &str) -> Result<Option<OwnedFd>, TargetError> {
+    pub(super) fn folder(
+        &self,
+        root: OwnedFd,
+        folder: &str,
+        operation: &str,
+    ) -> Result<Option<OwnedFd>, TargetError> {
         let mut current = root;
         for (name, path) in steps(folder) {
             current = match rustix::fs::openat(&current, name, FOLDER, Mode::empty()) {
@@ -163,11 +171,11 @@ impl Disk {
             let folder = self.make_folder(root, folder, call, operation)?;
             return self.sync_existing(&folder, key, operation);
         }
-        let fail_temporary = |e| failure(operation, &self.shown(TEMPORARY), e);
-        let temporary = Temporary::create(&root).map_err(fail_temporary)?;
+        let fail_temporary = |e: io::Error| failure(operation, &self.shown(TEMPORARY), e);
+        let temporary = Temporary::create(&root).map_err(|e| fail_temporary(e.into()))?;
         let copied = copy(upload, &temporary.file, call, operation, &fail_temporary)?;
         upload.check(copied.0, copied.1, operation)?;
-        rustix::fs::fsync(&temporary.file).map_err(fail_temporary)?;
+        rustix::fs::fsync(&temporary.file).map_err(|e| fail_temporary(e.into()))?;
         let folder = self.make_folder(root, folder, call, operation)?;
         // What was given up while the disk hung must not appear when it answers again.
         call.step(operation)?;
@@ -243,32 +251,6 @@ impl Disk {
         Ok((File::from(file), size))
     }
 
-    /// Every object below a folder, sorted by key.
-    pub(super) fn list(
-        &self,
-        prefix: Option<&ObjectKey>,
-        call: &Call,
-        operation: &str,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let root = self.root(operation)?;
-        let prefix = prefix.map_or("", ObjectKey::as_str);
-        let start = match self.folder(root, prefix, operation) {
-            Ok(Some(folder)) => folder,
-            Ok(None) => return Ok(Vec::new()),
-            Err(e) if e.kind == TargetErrorKind::Unsupported && self.is_file(prefix) => {
-                return Ok(Vec::new());
-            }
-            Err(e) => return Err(e),
-        };
-        let mut found = Vec::new();
-        let mut todo = vec![(prefix.to_owned(), start)];
-        while let Some((path, folder)) = todo.pop() {
-            self.list_folder(&path, &folder, call, operation, &mut found, &mut todo)?;
-        }
-        found.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(found)
-    }
-
     /// Removes an object, and the folders that it leaves empty.
     pub(super) fn delete(&self, key: &ObjectKey, call: &Call, operation: &str) -> Result<(), TargetError> {
         let refused = |errno| {
@@ -308,50 +290,6 @@ impl Disk {
             folder = above;
         }
     }
-
-    fn is_file(&self, path: &str) -> bool {
-        std::fs::symlink_metadata(self.path.join(path)).is_ok_and(|m| m.is_file())
-    }
-
-    fn list_folder(
-        &self,
-        path: &str,
-        folder: &OwnedFd,
-        call: &Call,
-        operation: &str,
-        found: &mut Vec<ObjectInfo>,
-        todo: &mut Vec<(String, OwnedFd)>,
-    ) -> Result<(), TargetError> {
-        let fail = |e| failure(operation, &self.shown(path), e);
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            call.step(operation)?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            // What is no key was not put there by us; that includes `.tmp`.
-            let Ok(key) = below.parse::<ObjectKey>() else {
-                continue;
-            };
-            let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(e) => return Err(fail(e)),
-            };
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => {
-                    let next = rustix::fs::openat(folder, name, FOLDER, Mode::empty());
-                    todo.push((below, next.map_err(fail)?));
-                }
-                FileType::RegularFile => {
-                    found.push(ObjectInfo { key, size: size(&stat), sha256: None, version: None })
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 fn open_root(path: &Path, operation: &str) -> Result<OwnedFd, TargetError> {
@@ -384,7 +322,7 @@ fn steps(folder: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-fn size(stat: &Stat) -> u64 {
+pub(super) fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 

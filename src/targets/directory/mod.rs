@@ -8,10 +8,11 @@
 //! point would be filled instead. A folder *below* the mount point is therefore the best place for a
 //! target. [`DirectoryTarget::create`] makes the directory when that is asked for, below an existing parent.
 
-pub mod attack;
-pub mod files;
+mod attack;
+mod files;
 mod hang;
-pub mod write;
+mod walk;
+mod write;
 
 use std::fs::File;
 use std::io::Read;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
@@ -61,10 +61,7 @@ impl DirectoryTarget {
 }
 
 fn make_root(path: &Path, operation: &str) -> Result<(), TargetError> {
-    let fail = |e: std::io::Error| {
-        let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        failure(operation, &path.display().to_string(), errno)
-    };
+    let fail = |e: std::io::Error| failure(operation, &path.display().to_string(), e);
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
         made => made.map_err(fail)?,
@@ -208,10 +205,7 @@ impl Reading {
         let wanted = self.left.min(CHUNK as u64);
         let mut buffer = Vec::with_capacity(CHUNK.min(wanted as usize));
         let read = file.take(wanted).read_to_end(&mut buffer);
-        let n = read.map_err(|e| {
-            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-            failure(&self.operation, "the file", errno)
-        })?;
+        let n = read.map_err(|e| failure(&self.operation, "the file", e))?;
         if n == 0 {
             return Err(TargetError::new(
                 TargetErrorKind::Unavailable,

@@ -1,7 +1,7 @@
 //! The writing half of the directory target: files that are not whole yet, and the bytes for them.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -71,7 +71,7 @@ pub(super) fn copy(
     mut to: &File,
     call: &Call,
     operation: &str,
-    fail_writing: &dyn Fn(Errno) -> TargetError,
+    fail_writing: &dyn Fn(io::Error) -> TargetError,
 ) -> Result<(u64, Sha256), TargetError> {
     let mut source = Pieces::open(&upload.body, operation)?;
     let mut hash = sha2::Sha256::new();
@@ -87,11 +87,11 @@ pub(super) fn copy(
         if let Some(pace) = &upload.pace {
             call.pause(pace.take(chunk.len() as u64));
         }
-        to.write_all(&chunk).map_err(|e| fail_writing(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+        to.write_all(&chunk).map_err(fail_writing)?;
         unsynced += chunk.len();
         if unsynced >= SYNC_EVERY {
             unsynced = 0;
-            rustix::fs::fdatasync(to).map_err(fail_writing)?;
+            rustix::fs::fdatasync(to).map_err(|e| fail_writing(e.into()))?;
         }
     }
     Ok((count, Sha256(hash.finalize().into())))

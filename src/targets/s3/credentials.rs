@@ -41,9 +41,9 @@ pub(super) async fn credentials(
             .credentials_provider()
             .ok_or_else(|| denied("no credentials are configured".to_owned()));
     };
-    tokio::fs::File::open(path)
-        .await
-        .map_err(|e| denied(format!("credentials file {} cannot be read: {e}", path.display())))?;
+    tokio::fs::File::open(path).await.map_err(|e| {
+        denied(format!("credentials file {} cannot be read: {e}", path.display())).with_source(e)
+    })?;
     let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, path).build();
     let config = aws_config::provider_config::ProviderConfig::default()
         .with_http_client(http.clone())

@@ -4,10 +4,12 @@
 //! the servers that speak its protocol.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::targets::error::Source;
 use crate::targets::{TargetError, TargetErrorKind as Kind};
 
 /// Why a request failed.
@@ -17,23 +19,37 @@ pub(super) struct Failure {
     pub(super) cause: String,
     /// The HTTP status, where there was an answer.
     pub(super) status: Option<u16>,
+    pub(super) source: Option<Source>,
 }
 
 impl Failure {
     pub(super) fn new(kind: Kind, cause: impl Into<String>) -> Self {
-        Self { kind, cause: cause.into(), status: None }
+        Self { kind, cause: cause.into(), status: None, source: None }
+    }
+
+    pub(super) fn cancelled() -> Self {
+        Self::new(Kind::Cancelled, "cancelled before it was done")
+    }
+
+    pub(super) fn stalled(idle: Duration) -> Self {
+        let cause = format!("the server made no progress for {} s", idle.as_secs_f64());
+        Self::new(Kind::Unavailable, cause)
+    }
+
+    pub(super) fn with_source(self, e: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { source: Some(Source::from(e.into())), ..self }
     }
 
     pub(super) fn of(self, operation: &str) -> TargetError {
-        TargetError::new(self.kind, operation, self.cause)
+        TargetError { source: self.source, ..TargetError::new(self.kind, operation, self.cause) }
     }
 
-    /// Reads the SDK's error. Of what the server sent, only its code and a short message are kept.
-    pub(super) fn from_sdk<E>(e: &SdkError<E, HttpResponse>) -> Self
+    /// Reads the SDK's error. Of what the server sent, only its code and a short message are shown.
+    pub(super) fn from_sdk<E>(e: SdkError<E, HttpResponse>) -> Self
     where
-        E: ProvideErrorMetadata + StdError + 'static,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        match e {
+        let failure = match &e {
             SdkError::ServiceError(e) => {
                 let status = e.raw().status().as_u16();
                 let code = e.err().code().unwrap_or("");
@@ -48,6 +64,11 @@ impl Failure {
                 e.as_connector_error().map_or_else(|| unsent(&NoCause), |e| unsent(e))
             }
             other => unsent(other),
+        };
+        // What the SDK found, without the raw answer.
+        match e.into_source() {
+            Ok(source) => failure.with_source(source),
+            Err(_) => failure,
         }
     }
 }
@@ -67,7 +88,7 @@ fn answered(status: u16, code: &str, message: &str) -> Failure {
         }
         (code, message) => format!("{words}: {message} ({code}, status {status})"),
     };
-    Failure { kind, cause, status: Some(status) }
+    Failure { status: Some(status), ..Failure::new(kind, cause) }
 }
 
 fn by_code(code: &str) -> Option<(Kind, &'static str)> {

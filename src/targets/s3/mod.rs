@@ -5,12 +5,13 @@
 //! must be smaller than 5 GiB (packs are below 64 MiB). The endpoint comes from the target's URL alone,
 //! never from the environment.
 
-pub mod attack;
-pub mod credentials;
-pub mod delete;
-pub mod error;
-pub mod upload;
-pub mod versions;
+mod attack;
+mod credentials;
+mod delete;
+mod download;
+mod error;
+mod upload;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,16 +30,15 @@ use aws_sdk_s3::types::{ChecksumMode, EncodingType};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::s3::credentials::{credentials, region};
+use crate::targets::s3::download::download;
 use crate::targets::s3::error::{Failure, no_credentials};
 use crate::targets::s3::upload::{Feeder, Progress, SignedPayload};
-use crate::targets::s3::versions::{Seeing, lock_mode, whole_second};
+use crate::targets::s3::versions::{VersionSupport, lock_mode, whole_second};
 use crate::targets::{
     ObjectInfo, ObjectStream, PutOutcome, S3Location, Target, TargetError, TargetErrorKind, Upload,
 };
@@ -69,7 +69,7 @@ pub struct S3Target {
     /// A request has succeeded, so the bucket exists.
     bucket_seen: Arc<AtomicBool>,
     /// What is known of the bucket's versions.
-    seeing: Arc<Seeing>,
+    version_support: Arc<VersionSupport>,
 }
 
 impl S3Target {
@@ -79,7 +79,7 @@ impl S3Target {
         let operation = format!("open {location}");
         location
             .check_transport()
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, &operation, e))?;
+            .map_err(|e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e))?;
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
@@ -104,7 +104,7 @@ impl S3Target {
             location: location.clone(),
             timeouts,
             bucket_seen: Arc::default(),
-            seeing: Arc::default(),
+            version_support: Arc::default(),
         })
     }
 
@@ -139,25 +139,21 @@ impl S3Target {
         request: impl Future<Output = Result<O, SdkError<E, HttpResponse>>> + Send,
     ) -> Result<O, Failure>
     where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let watched = progress.watch(self.timeouts.idle, request);
         let answer = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(cancelled()),
+            () = cancel.cancelled() => return Err(Failure::cancelled()),
             answer = watched => answer,
         };
         match answer {
-            None => Err(stalled(self.timeouts.idle)),
+            None => Err(Failure::stalled(self.timeouts.idle)),
             Some(Ok(output)) => {
                 self.bucket_seen.store(true, Ordering::Relaxed);
                 Ok(output)
             }
-            Some(Err(e)) => {
-                let failure = Failure::from_sdk(&e);
-                drop(e);
-                Err(self.explain(failure).await)
-            }
+            Some(Err(e)) => Err(self.explain(Failure::from_sdk(e)).await),
         }
     }
 
@@ -168,7 +164,7 @@ impl S3Target {
         }
         match self.credentials.provide_credentials().await {
             Ok(_) => failure,
-            Err(e) => no_credentials(&e),
+            Err(e) => no_credentials(&e).with_source(e),
         }
     }
 
@@ -186,17 +182,6 @@ impl S3Target {
             other => other.map(|_| ()),
         }
     }
-}
-
-fn cancelled() -> Failure {
-    Failure::new(TargetErrorKind::Cancelled, "cancelled before it was done")
-}
-
-fn stalled(idle: Duration) -> Failure {
-    Failure::new(
-        TargetErrorKind::Unavailable,
-        format!("the server made no progress for {} s", idle.as_secs_f64()),
-    )
 }
 
 fn base64_of(sha256: Sha256) -> String {
@@ -235,7 +220,7 @@ impl Target for S3Target {
         let (body, feeder) = Feeder::start(upload, &operation, &progress);
         let checksum = base64_of(upload.sha256);
         let length = i64::try_from(upload.size)
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, &operation, e))?;
+            .map_err(|e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e))?;
         let request = self
             .client
             .put_object()
@@ -305,14 +290,8 @@ impl Target for S3Target {
             .set_version_id(version.map(|v| v.0.clone()));
         let answer =
             self.call(cancel, &Progress::default(), request.send()).await.map_err(|e| e.of(&operation))?;
-        let reading = Reading {
-            left: answer.content_length().and_then(|n| u64::try_from(n).ok()),
-            body: answer.body,
-            idle: self.timeouts.idle,
-            operation,
-            cancel: cancel.clone(),
-        };
-        Ok(stream::try_unfold(reading, Reading::next).boxed())
+        let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
+        Ok(download(answer.body, length, self.timeouts.idle, operation, cancel.clone()))
     }
 
     async fn list(
@@ -406,46 +385,7 @@ fn advance<M: PartialEq>(last: Option<&M>, next: Option<M>, operation: &str) -> 
         TargetError::new(
             TargetErrorKind::Unsupported,
             operation,
-            "the server says that there is more, but not where",
+            "the server says that there is more, but not where it goes on",
         )
     })
-}
-
-/// An object that is being read.
-struct Reading {
-    body: ByteStream,
-    /// How many bytes must still come, where the server said so.
-    left: Option<u64>,
-    idle: Duration,
-    operation: String,
-    cancel: CancellationToken,
-}
-
-impl Reading {
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, TargetError> {
-        let next = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => return Err(cancelled().of(&self.operation)),
-            next = tokio::time::timeout(self.idle, self.body.next()) => next,
-        };
-        let Ok(next) = next else {
-            return Err(stalled(self.idle).of(&self.operation));
-        };
-        let chunk = match (next, self.left) {
-            (None, None | Some(0)) => return Ok(None),
-            (None, Some(left)) => return Err(self.broken(&format!("{left} bytes too early"))),
-            (Some(Err(_)), _) => return Err(self.broken("before it was complete")),
-            (Some(Ok(chunk)), _) => chunk,
-        };
-        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
-        Ok(Some((chunk, self)))
-    }
-
-    fn broken(&self, when: &str) -> TargetError {
-        TargetError::new(
-            TargetErrorKind::Unavailable,
-            &self.operation,
-            format!("the connection broke {when}"),
-        )
-    }
 }

@@ -19,15 +19,15 @@ use crate::targets::{ObjectInfo, TargetError, TargetErrorKind};
 
 /// What was learnt of a bucket's versions, so that it is asked for once only.
 #[derive(Debug, Default)]
-pub(super) struct Seeing {
+pub(super) struct VersionSupport {
     /// The bucket keeps versions, or does not say.
     versioned: OnceCell<bool>,
     /// The credentials may not list versions, or the server cannot.
-    blind: AtomicBool,
+    unlistable: AtomicBool,
 }
 
-/// Whether versions cannot be seen here, now or later. A server that lacks them may answer something that makes no sense.
-fn cannot_see(e: &Failure) -> bool {
+/// Whether versions cannot be listed here, now or later. A server that lacks them may answer something that makes no sense.
+fn cannot_list(e: &Failure) -> bool {
     matches!(e.kind, TargetErrorKind::Denied | TargetErrorKind::Unsupported | TargetErrorKind::NotFound)
         || e.status.is_some_and(|status| (200..300).contains(&status))
 }
@@ -54,7 +54,9 @@ impl S3Target {
         operation: &str,
         cancel: &CancellationToken,
     ) -> Result<(), TargetError> {
-        if self.seeing.blind.load(Ordering::Relaxed) || !self.keeps_versions(operation, cancel).await? {
+        if self.version_support.unlistable.load(Ordering::Relaxed)
+            || !self.keeps_versions(operation, cancel).await?
+        {
             return Ok(());
         }
         let visible: BTreeSet<&ObjectKey> = found.iter().map(|object| &object.key).collect();
@@ -70,9 +72,9 @@ impl S3Target {
                 .set_version_id_marker(marker.as_ref().and_then(|(_, version)| version.clone()));
             let page = match self.call(cancel, &Progress::default(), request.send()).await {
                 Ok(page) => page,
-                Err(e) if marker.is_none() && cannot_see(&e) => {
+                Err(e) if marker.is_none() && cannot_list(&e) => {
                     tracing::debug!(operation, cause = e.cause, "versions cannot be listed");
-                    self.seeing.blind.store(true, Ordering::Relaxed);
+                    self.version_support.unlistable.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
                 Err(e) => return Err(e.of(operation)),
@@ -100,13 +102,13 @@ impl S3Target {
         Ok(())
     }
 
-    /// Every page that names versions of this one key; `None` where the server has no versions. `seen` may see a failure
-    /// as another one.
+    /// Every page that names versions of this one key; `None` where the server has no versions. `map_failure` may turn a failure
+    /// into another one.
     pub(super) async fn pages_of(
         &self,
         full_key: &str,
         operation: &str,
-        seen: impl Fn(Failure) -> Failure,
+        map_failure: impl Fn(Failure) -> Failure,
         cancel: &CancellationToken,
     ) -> Result<Option<Vec<ListObjectVersionsOutput>>, TargetError> {
         let mut pages = Vec::new();
@@ -123,7 +125,7 @@ impl S3Target {
             let page = match self.call(cancel, &Progress::default(), request.send()).await {
                 Ok(page) => page,
                 Err(e) if e.kind == TargetErrorKind::Unsupported => return Ok(None),
-                Err(e) => return Err(seen(e).of(operation)),
+                Err(e) => return Err(map_failure(e).of(operation)),
             };
             // Keys come in order, so nothing of this one follows a page that ends with another.
             let next_key = page.next_key_marker().map(str::to_owned);
@@ -147,6 +149,6 @@ impl S3Target {
                 Err(_) => Ok(true),
             }
         };
-        self.seeing.versioned.get_or_try_init(ask).await.copied()
+        self.version_support.versioned.get_or_try_init(ask).await.copied()
     }
 }

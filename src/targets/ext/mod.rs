@@ -1,19 +1,21 @@
 //! What every caller needs on top of the contract: comparing what exists, and fetching whole objects.
 
+mod compare;
+mod fetch;
+
 use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use sha2::Digest;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
+use self::compare::compare;
+use self::fetch::fetch_some_version;
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::wrapper::retry::RetryPolicy;
-use crate::targets::{ObjectInfo, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::{PutOutcome, Target, TargetError, TargetErrorKind, Upload};
 
 /// Evidence that a target holds an object with the bytes that were to be put there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +91,7 @@ pub trait TargetExt: Target {
 
 /// How many versions of an object are looked at, oldest first. The oldest is what was put; whoever may put can lay any
 /// number over it.
-pub const OLDEST: usize = 4;
+pub(crate) const OLDEST: usize = 4;
 
 /// How often a whole object is fetched again after its stream broke.
 fn fetch_policy() -> RetryPolicy {
@@ -161,167 +163,6 @@ impl<T: Target + ?Sized> TargetExt for T {
 
 fn corrupt(operation: String, cause: String) -> TargetError {
     TargetError::new(TargetErrorKind::Corrupt, operation, cause)
-}
-
-/// Holds what lies under a key against what was to be put there.
-async fn compare<T: Target + ?Sized>(
-    target: &T,
-    key: &ObjectKey,
-    upload: &Upload,
-    cancel: &CancellationToken,
-) -> Result<Acknowledged, TargetError> {
-    let operation = format!("put {key} to {}", target.describe());
-    let Some(found) = target.head(key, cancel).await? else {
-        return Err(TargetError::new(
-            TargetErrorKind::Unavailable,
-            operation,
-            "the object was there, and then it was not: is something else deleting?",
-        ));
-    };
-    let problem = match difference(target, &found, upload, cancel).await? {
-        None => return Ok(Acknowledged { version: found.version, created: false, checked: true }),
-        Some(problem) => problem,
-    };
-    // Somebody put other bytes over ours: where the target keeps versions, ours are still there.
-    let versions = match target.versions(key, cancel).await {
-        Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(e),
-        versions => versions.unwrap_or_default(),
-    };
-    for older in versions.into_iter().filter(|v| v.version != found.version).take(OLDEST) {
-        if difference(target, &older, upload, cancel).await?.is_none() {
-            tracing::warn!(operation, "{problem}, but an older version of it is ours");
-            return Ok(Acknowledged { version: older.version, created: false, checked: true });
-        }
-    }
-    Err(corrupt(operation, format!("the key is taken by another object: {problem}")))
-}
-
-/// What makes a version of an object another one than what is to be put; nothing, where it is the same.
-async fn difference<T: Target + ?Sized>(
-    target: &T,
-    found: &ObjectInfo,
-    upload: &Upload,
-    cancel: &CancellationToken,
-) -> Result<Option<String>, TargetError> {
-    if found.size != upload.size {
-        return Ok(Some(format!("its size is {}, not {}", found.size, upload.size)));
-    }
-    let sha256 = match found.sha256 {
-        Some(sha256) => sha256,
-        None => {
-            let attempt = || hash(target, found, cancel);
-            fetch_policy().run(cancel, attempt).await?
-        }
-    };
-    let differs = sha256 != upload.sha256;
-    Ok(differs.then(|| format!("its SHA-256 is {sha256}, not {}", upload.sha256)))
-}
-
-/// Reads an object back for its hash.
-async fn hash<T: Target + ?Sized>(
-    target: &T,
-    found: &ObjectInfo,
-    cancel: &CancellationToken,
-) -> Result<Sha256, TargetError> {
-    let mut stream = target.get(&found.key, found.version.as_ref(), cancel).await?;
-    let mut hash = sha2::Sha256::new();
-    while let Some(chunk) = stream.next().await {
-        hash.update(chunk?);
-    }
-    Ok(Sha256(hash.finalize().into()))
-}
-
-async fn fetch_some_version<T: Target + ?Sized>(
-    target: &T,
-    key: &ObjectKey,
-    expected: &Expected,
-    path: &Path,
-    cancel: &CancellationToken,
-) -> Result<Fetched, TargetError> {
-    let first = expected.version.as_ref();
-    let attempt = || fetch_version(target, key, first, expected, path, cancel);
-    let error = match fetch_policy().run(cancel, attempt).await {
-        Ok(()) => return Ok(Fetched { instead: None }),
-        Err(e) => e,
-    };
-    if !matches!(error.kind, TargetErrorKind::Corrupt | TargetErrorKind::NotFound) {
-        return Err(error);
-    }
-    let versions = match target.versions(key, cancel).await {
-        Ok(versions) => versions,
-        Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(e),
-        // What went wrong with the object itself is what people need to know.
-        Err(_) => return Err(error),
-    };
-    for version in versions {
-        let Some(id) = version.version else { continue };
-        if version.size != expected.size || Some(&id) == first {
-            continue;
-        }
-        let attempt = || fetch_version(target, key, Some(&id), expected, path, cancel);
-        match fetch_policy().run(cancel, attempt).await {
-            Ok(()) => {
-                tracing::warn!(
-                    key = key.as_str(),
-                    target = target.describe(),
-                    version = id.0,
-                    cause = error.cause,
-                    "object is damaged or deleted, one of its versions is good"
-                );
-                return Ok(Fetched { instead: Some(id) });
-            }
-            Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(e),
-            Err(_) => {}
-        }
-    }
-    Err(error)
-}
-
-async fn fetch_version<T: Target + ?Sized>(
-    target: &T,
-    key: &ObjectKey,
-    version: Option<&VersionId>,
-    expected: &Expected,
-    path: &Path,
-    cancel: &CancellationToken,
-) -> Result<(), TargetError> {
-    let operation = format!("get {key} from {}", target.describe());
-    let mut stream = target.get(key, version, cancel).await?;
-    let fail = |e: std::io::Error| local_failure(&operation, path, &e);
-    let mut file = create(path).await.map_err(fail)?;
-    let mut hash = sha2::Sha256::new();
-    let mut size = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
-        size += chunk.len() as u64;
-        if size > expected.size {
-            return Err(corrupt(operation, format!("the object is larger than its {} bytes", expected.size)));
-        }
-        hash.update(&chunk);
-        file.write_all(&chunk).await.map_err(fail)?;
-    }
-    file.flush().await.map_err(fail)?;
-    let sha256 = Sha256(hash.finalize().into());
-    if size != expected.size {
-        return Err(corrupt(operation, format!("the object has {size} bytes, not {}", expected.size)));
-    }
-    if sha256 != expected.sha256 {
-        return Err(corrupt(operation, format!("the object's SHA-256 is {sha256}, not {}", expected.sha256)));
-    }
-    Ok(())
-}
-
-async fn create(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await
-}
-
-/// A failure on this host while a target is being read; it does not go away by trying again.
-fn local_failure(operation: &str, path: &Path, e: &std::io::Error) -> TargetError {
-    TargetError::new(
-        TargetErrorKind::Unsupported,
-        operation,
-        format!("cannot write {} on this host: {e}", path.display()),
-    )
 }
 
 #[cfg(test)]
