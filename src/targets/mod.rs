@@ -1,15 +1,15 @@
 //! Where copies are kept: the contract every target fulfils, and its adapters.
 
-pub mod attack;
+pub(crate) mod attack;
 pub mod directory;
 mod error;
-pub mod ext;
+pub(crate) mod ext;
 pub mod memory;
-pub mod pace;
+pub(crate) mod pace;
 pub mod registry;
 pub mod s3;
-pub mod upload;
-pub mod url;
+mod upload;
+mod url;
 pub mod wrapper;
 
 use std::fmt;
@@ -69,7 +69,7 @@ pub type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 /// - `list` returns every object whose key starts with `prefix/` (or all, for `None`), sorted by key, and
 ///   nothing that is half-written. Objects under a delete marker are among them, where the credentials allow to see them.
 /// - `delete` removes an object with all its versions, or exactly the version that is named. What is not there is `Ok`. What
-///   the target holds fast (a lock, a missing right) is [`TargetErrorKind::Refused`], and then nothing was laid over it that
+///   the target protects (by a lock, or a missing right) is [`TargetErrorKind::Refused`], and then nothing was laid over it that
 ///   would hide it. When it returns `Ok` the object is gone for good, durably.
 /// - Every call gives up soon after `cancel` fires, with [`TargetErrorKind::Cancelled`].
 /// - Errors never contain credentials.

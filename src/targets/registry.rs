@@ -20,7 +20,7 @@ pub async fn open(url: &TargetUrl) -> Result<Arc<dyn Target>> {
 /// Like [`open`], for jobs that may have other targets: where this one is down (its disk is not mounted,
 /// its credentials are not there), every operation on it fails with what opening it gave. Only a target
 /// that can never work is an error here.
-pub async fn open_if_up(url: &TargetUrl) -> Result<Arc<dyn Target>> {
+pub(crate) async fn open_if_up(url: &TargetUrl) -> Result<Arc<dyn Target>> {
     match open_adapter(url).await {
         Ok(target) => Ok(target),
         Err(e) if e.kind == TargetErrorKind::Unsupported => Err(e.into()),
@@ -29,7 +29,7 @@ pub async fn open_if_up(url: &TargetUrl) -> Result<Arc<dyn Target>> {
 }
 
 /// Opens a target for a probe, which tries to break it: the adapter itself, without retries.
-pub async fn open_for_attack(url: &TargetUrl) -> Result<Arc<dyn Attack>> {
+pub(crate) async fn open_for_attack(url: &TargetUrl) -> Result<Arc<dyn Attack>> {
     Ok(match url {
         TargetUrl::Directory(path) => Arc::new(DirectoryTarget::open(path).await?),
         TargetUrl::S3(location) => Arc::new(S3Target::open(location, S3Timeouts::default()).await?),

@@ -16,7 +16,7 @@ use crate::targets::wrapper::lock::Locked;
 use crate::targets::{NamedTarget, TargetUrl, registry};
 
 /// Opens the targets of a database, each of which locks the database's objects as the configuration says.
-pub async fn targets(config: &Config, database: &Database) -> Result<Vec<NamedTarget>> {
+pub(crate) async fn targets(config: &Config, database: &Database) -> Result<Vec<NamedTarget>> {
     // All at a time: one that hangs must not add its time to that of others.
     let opened = join_all(database.targets.iter().map(|name| configured_target(config, name))).await;
     let mut targets = Vec::new();
@@ -31,7 +31,7 @@ pub async fn targets(config: &Config, database: &Database) -> Result<Vec<NamedTa
 }
 
 /// Opens one target of the configuration.
-pub async fn configured_target(config: &Config, name: &TargetName) -> Result<NamedTarget> {
+pub(crate) async fn configured_target(config: &Config, name: &TargetName) -> Result<NamedTarget> {
     let settings = config
         .targets
         .get(name)
@@ -58,7 +58,7 @@ fn paces(name: &TargetName, rate: u64) -> (Pace, Pace) {
 }
 
 /// Opens one target of the configuration for a probe.
-pub async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc<dyn Attack>> {
+pub(crate) async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc<dyn Attack>> {
     let settings = config
         .targets
         .get(name)
@@ -67,7 +67,7 @@ pub async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc
 }
 
 /// The URL of a configured target, with what stands beside it.
-pub fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
+pub(crate) fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
     let mut url: TargetUrl = settings.url.parse()?;
     if let Some(file) = &settings.credentials_file {
         match &mut url {
@@ -82,7 +82,7 @@ pub fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
 }
 
 /// Opens targets that were named on the command line: `URL`, or `NAME=URL` with the name that the provider uses.
-pub async fn named_targets(urls: &[String]) -> Result<Vec<NamedTarget>> {
+pub(crate) async fn named_targets(urls: &[String]) -> Result<Vec<NamedTarget>> {
     let mut targets = Vec::new();
     for (number, text) in urls.iter().enumerate() {
         let named =

@@ -11,7 +11,7 @@ use crate::targets::{ObjectStream, Target, TargetError, Upload};
 
 /// A target whose bytes go up, and come down, at a pace.
 #[derive(Debug)]
-pub struct Limit<T> {
+pub(crate) struct Limit<T> {
     inner: T,
     up: Pace,
     down: Pace,
@@ -19,7 +19,7 @@ pub struct Limit<T> {
 
 impl<T: Target> Limit<T> {
     /// Wraps a target. Both directions of a line are its own.
-    pub fn new(inner: T, up: Pace, down: Pace) -> Self {
+    pub(crate) fn new(inner: T, up: Pace, down: Pace) -> Self {
         Self { inner, up, down }
     }
 }

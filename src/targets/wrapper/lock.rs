@@ -15,7 +15,7 @@ use crate::targets::{Target, TargetError};
 
 /// Puts every object of one database with its lock.
 #[derive(Debug)]
-pub struct Locked {
+pub(crate) struct Locked {
     inner: Arc<dyn Target>,
     database: DatabaseId,
     term: LockTerm,
@@ -24,7 +24,7 @@ pub struct Locked {
 
 impl Locked {
     /// Wraps a target, for a job that starts `now`.
-    pub fn new(inner: Arc<dyn Target>, database: DatabaseId, term: LockTerm, now: Timestamp) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Target>, database: DatabaseId, term: LockTerm, now: Timestamp) -> Self {
         Self { inner, database, term, now }
     }
 

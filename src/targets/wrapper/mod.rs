@@ -1,12 +1,12 @@
 //! Behaviour that is put around any target. A wrapper sees every call of the contract as one value, so it says only what
 //! it changes, and hands on everything else.
 
-pub mod faulty;
-pub mod limit;
-pub mod lock;
+pub(crate) mod faulty;
+pub(crate) mod limit;
+pub(crate) mod lock;
 pub mod retry;
-pub mod unopened;
-pub mod watch;
+pub(crate) mod unopened;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,14 +9,14 @@ use crate::targets::{TargetError, TargetErrorKind};
 
 /// Answers every operation with the error that opening it gave.
 #[derive(Debug, Clone)]
-pub struct Unopened {
+pub(crate) struct Unopened {
     description: String,
     error: TargetError,
 }
 
 impl Unopened {
     /// Stands in for the target that people know as `description`.
-    pub fn new(description: String, error: TargetError) -> Self {
+    pub(crate) fn new(description: String, error: TargetError) -> Self {
         // A missing directory is a target that is down; as "not found" it would read as if the target
         // were there and an object missing from it.
         let kind = match error.kind {

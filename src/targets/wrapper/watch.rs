@@ -14,7 +14,7 @@ use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{NamedTarget, Target, TargetError};
 
 /// Lets the observer hear every answer of these targets.
-pub fn watch(targets: &mut [NamedTarget], observer: &Arc<dyn Observer>) {
+pub(crate) fn watch(targets: &mut [NamedTarget], observer: &Arc<dyn Observer>) {
     for named in targets {
         named.target = Arc::new(Watched { inner: named.target.clone(), observer: observer.clone() });
     }
