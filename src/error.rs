@@ -4,6 +4,7 @@
 //! document on stdout can each show what they need. Messages are lowercase fragments.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What kind of failure this is; decides the exit code (see `docs/EXIT-CODES.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +76,23 @@ impl ErrorKind {
 }
 
 /// A failure: its kind, what failed, the cause below it, and the remedy.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    cause: Option<String>,
+    cause: Option<Cause>,
     remedy: Option<String>,
 }
+
+/// Why something failed: the text that people are shown, and the error itself for code that asks for its type.
+#[derive(Clone)]
+struct Cause {
+    text: String,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+/// Any error: what a cause is made of, from another error or from a text.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result type of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -122,10 +133,11 @@ impl Error {
         Self::new(ErrorKind::Interrupted, "interrupted")
     }
 
-    /// Adds why it happened.
+    /// Adds why it happened: an error, which becomes the source of this one, or a text.
     #[must_use]
-    pub fn cause(mut self, cause: impl fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
+    pub fn cause(mut self, cause: impl Into<BoxError>) -> Self {
+        let source: Arc<dyn std::error::Error + Send + Sync> = cause.into().into();
+        self.cause = Some(Cause { text: source.to_string(), source });
         self
     }
 
@@ -162,7 +174,7 @@ impl Error {
 
     /// Why, where it is known.
     pub fn cause_text(&self) -> Option<&str> {
-        self.cause.as_deref()
+        self.cause.as_ref().map(|cause| cause.text.as_str())
     }
 
     /// What to do, where it is known.
@@ -175,15 +187,33 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         if let Some(cause) = &self.cause {
-            write!(f, ": {cause}")?;
+            write!(f, ": {}", cause.text)?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Error {}
+/// Shows the texts and never the source: the error of a database may hold the contents of rows beside its message.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("cause", &self.cause_text())
+            .field("remedy", &self.remedy)
+            .finish()
+    }
+}
 
-/// Attaches the operation to errors of the standard library and others.
+/// The source is for code that asks for its type. It is not for people, and nothing prints a whole chain: [`fmt::Display`]
+/// already shows the cause, and what lies below it may hold what must not be shown.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| &*cause.source as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Attaches the operation to errors of the standard library and others, which become the source.
 pub trait ResultExt<T> {
     /// Makes the error an internal one: "failed to `operation`", with the original as its cause.
     fn or_internal(self, operation: impl fmt::Display) -> Result<T>;
@@ -191,12 +221,45 @@ pub trait ResultExt<T> {
     fn or_kind(self, kind: ErrorKind, operation: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: fmt::Display> ResultExt<T> for std::result::Result<T, E> {
+impl<T, E: Into<BoxError>> ResultExt<T> for std::result::Result<T, E> {
     fn or_internal(self, operation: impl fmt::Display) -> Result<T> {
         self.or_kind(ErrorKind::Internal, operation)
     }
 
     fn or_kind(self, kind: ErrorKind, operation: impl fmt::Display) -> Result<T> {
         self.map_err(|e| Error::new(kind, format!("failed to {operation}")).cause(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_source_keeps_its_type_and_the_text_is_that_of_the_cause() {
+        let refused = Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = refused.or_kind(ErrorKind::Target, "read a").unwrap_err().clone().context("nas");
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::PermissionDenied));
+        assert_eq!(error.cause_text(), Some("permission denied"));
+        assert_eq!(error.to_string(), "nas: failed to read a: permission denied");
+        let text = Err::<(), _>("no reason").or_internal("wait").unwrap_err();
+        assert_eq!(text.to_string(), "failed to wait: no reason");
+        assert!(Error::interrupted().source().is_none());
+    }
+
+    #[test]
+    fn what_a_source_holds_beside_its_message_is_not_shown() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("duplicate key")]
+        struct Row {
+            _detail: &'static str,
+        }
+        let error = Error::database("failed to load").cause(Row { _detail: "Key (name)=(Dupont)" });
+        assert!(error.source().is_some_and(|source| source.is::<Row>()));
+        assert!(!format!("{error} {error:?} {error:#?}").contains("Dupont"));
     }
 }

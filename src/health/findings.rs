@@ -258,7 +258,7 @@ pub fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
     let damage = report.damaged.first().map(|first| {
         let what = format!("a sync met {} damaged objects or receipts", report.damaged.len());
         let e = Error::verification(what)
-            .cause(first)
+            .cause(first.to_string())
             .remedy("Nothing damaged was copied. `marbre verify` looks at all of it, `marbre snapshot` sends lost data again.");
         broken(database, JobKind::Sync, None, &e)
     });

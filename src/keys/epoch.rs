@@ -73,7 +73,7 @@ impl EpochKey {
     pub fn open(sealed: &[u8], key: &RestoreKey, recipients: &[Sha256]) -> Result<Self> {
         let decryptor = age::Decryptor::new_buffered(sealed)
             .map_err(|e| Error::key("epoch.age is not an age file").cause(e))?;
-        let reader = decryptor.decrypt(key.identities()).map_err(|e| does_not_open(&e, key, recipients))?;
+        let reader = decryptor.decrypt(key.identities()).map_err(|e| does_not_open(e, key, recipients))?;
         let mut text = Zeroizing::new(Vec::with_capacity(4096));
         reader
             .take(CONTENT_LIMIT)
@@ -91,7 +91,7 @@ impl std::fmt::Debug for EpochKey {
     }
 }
 
-fn does_not_open(e: &age::DecryptError, key: &RestoreKey, recipients: &[Sha256]) -> Error {
+fn does_not_open(e: age::DecryptError, key: &RestoreKey, recipients: &[Sha256]) -> Error {
     if !matches!(e, age::DecryptError::NoMatchingKeys) {
         return Error::key("failed to open epoch.age with this key").cause(e);
     }

@@ -27,9 +27,9 @@ pub(super) fn read(what: &str, path: &Path) -> Result<KeyFile> {
         IoErrorKind::NotFound => Error::key(format!("{what} {name}: no such file"))
             .remedy("Give the path of the key file; check that the medium that holds it is mounted."),
         IoErrorKind::PermissionDenied => Error::key(format!("{what} {name} cannot be read"))
-            .cause(&e)
+            .cause(e)
             .remedy("Run marbre as the user that owns the key file."),
-        _ => Error::key(format!("{what} {name} cannot be read")).cause(&e),
+        _ => Error::key(format!("{what} {name} cannot be read")).cause(e),
     };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

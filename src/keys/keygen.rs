@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::keys::allowed_signers::{self, AGENT, OWNER};
 use crate::keys::files;
 use crate::keys::signing::{Namespace, Signer, SigningKey};
@@ -133,11 +133,11 @@ fn protect(plaintext: &[u8], passphrase: &SecretString) -> Result<Zeroizing<Vec<
             Error::key("the passphrase is empty").remedy("Give a passphrase, or make the key without one.")
         );
     }
-    let failed = |e: &dyn std::fmt::Display| Error::internal("failed to protect the restore key").cause(e);
+    let failed = |e: BoxError| Error::internal("failed to protect the restore key").cause(e);
     let mut recipient = scrypt::Recipient::new(passphrase.clone());
     recipient.set_work_factor(WORK_FACTOR);
     let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| failed(e.into()))?;
     let mut sealed = Vec::new();
     let write = |sealed: &mut Vec<u8>| {
         let armor = ArmoredWriter::wrap_output(sealed, Format::AsciiArmor)?;
@@ -145,7 +145,7 @@ fn protect(plaintext: &[u8], passphrase: &SecretString) -> Result<Zeroizing<Vec<
         writer.write_all(plaintext)?;
         writer.finish()?.finish().map(drop)
     };
-    write(&mut sealed).map_err(|e| failed(&e))?;
+    write(&mut sealed).map_err(|e| failed(e.into()))?;
     Ok(Zeroizing::new(sealed))
 }
 

@@ -75,8 +75,7 @@ impl Recipients {
                 .map_err(|_| missing_plugin(name))?;
             native.push(Box::new(plugin));
         }
-        let encryptor =
-            age::Encryptor::with_recipients(native.iter().map(|r| &**r)).map_err(|e| refused(&e))?;
+        let encryptor = age::Encryptor::with_recipients(native.iter().map(|r| &**r)).map_err(refused)?;
         let mut sealed = Vec::with_capacity(plaintext.len() + 1024);
         let write = |sealed: &mut Vec<u8>| {
             let mut writer = encryptor.wrap_output(sealed)?;
@@ -119,13 +118,15 @@ pub(super) fn missing_plugin(name: &str) -> Error {
         .remedy(format!("Install age-plugin-{name} so that it is on the PATH."))
 }
 
-fn refused(e: &age::EncryptError) -> Error {
+fn refused(e: age::EncryptError) -> Error {
+    let mixed = matches!(e, age::EncryptError::IncompatibleRecipients { .. });
     let error = Error::key("failed to encrypt to the recipients").cause(e);
-    match e {
-        age::EncryptError::IncompatibleRecipients { .. } => error.remedy(
+    if mixed {
+        error.remedy(
             "Give either post-quantum or classic recipients, not both: age does not mix them in one file.",
-        ),
-        _ => error,
+        )
+    } else {
+        error
     }
 }
 

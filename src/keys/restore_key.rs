@@ -8,7 +8,7 @@ use age::{plugin, scrypt, x25519};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::keys::files;
 use crate::keys::recipients::missing_plugin;
 use crate::keys::terminal::Terminal;
@@ -83,11 +83,11 @@ fn is_age_file(bytes: &[u8]) -> bool {
 }
 
 fn decrypt(bytes: &[u8], passphrase: SecretString) -> Result<Zeroizing<Vec<u8>>> {
-    let damaged = |e: &dyn std::fmt::Display| {
+    let damaged = |e: BoxError| {
         Error::key("the protected key file is damaged").cause(e).remedy("Use another copy of the key file.")
     };
-    let decryptor =
-        age::Decryptor::new_buffered(BufReader::new(ArmoredReader::new(bytes))).map_err(|e| damaged(&e))?;
+    let decryptor = age::Decryptor::new_buffered(BufReader::new(ArmoredReader::new(bytes)))
+        .map_err(|e| damaged(e.into()))?;
     if !decryptor.is_scrypt() {
         return Err(Error::key("this is an age file encrypted to other keys, not an identity")
             .remedy("Decrypt it first with `age -d -i OTHERKEY`, or give the key file itself."));
@@ -101,10 +101,10 @@ fn decrypt(bytes: &[u8], passphrase: SecretString) -> Result<Zeroizing<Vec<u8>>>
             | age::DecryptError::NoMatchingKeys => {
                 Error::key("wrong passphrase").remedy("Try again; mind the keyboard layout and Caps Lock.")
             }
-            e => damaged(&e),
+            e => damaged(e.into()),
         })?;
     let mut content = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    reader.take(CONTENT_LIMIT).read_to_end(&mut content).map_err(|e| damaged(&e))?;
+    reader.take(CONTENT_LIMIT).read_to_end(&mut content).map_err(|e| damaged(e.into()))?;
     Ok(content)
 }
 

@@ -212,7 +212,7 @@ pub fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Si
         .map_err(|e| Error::verification("the signature cannot be read").cause(e))?;
     let signer = Signer::of(signature.public_key()).ok_or_else(|| {
         Error::verification("the signature is not by an Ed25519 key")
-            .cause(signature.public_key().algorithm())
+            .cause(signature.public_key().algorithm().to_string())
     })?;
     signer.public_key().verify(namespace.as_str(), message, &signature).map_err(|e| match e {
         ssh_key::Error::Namespace => Error::verification(format!(

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{BoxError, Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
 use crate::model::object::{ObjectKey, VersionId};
 
@@ -253,6 +253,6 @@ fn restrict(path: &Path) -> Result<()> {
         .or_internal(format!("restrict {}", path.display()))
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T> {
+fn parse<T: std::str::FromStr<Err: Into<BoxError>>>(text: &str) -> Result<T> {
     text.parse().or_internal("understand the state (delete the state folder: it is only a cache)")
 }

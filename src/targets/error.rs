@@ -131,6 +131,6 @@ impl From<TargetError> for crate::Error {
             | TargetErrorKind::Unavailable
             | TargetErrorKind::Unsupported => crate::ErrorKind::Target,
         };
-        crate::Error::new(kind, format!("failed to {}", e.operation)).cause(&e.cause).remedy(e.kind.remedy())
+        crate::Error::new(kind, format!("failed to {}", e.operation)).cause(e.cause).remedy(e.kind.remedy())
     }
 }

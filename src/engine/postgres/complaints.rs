@@ -92,7 +92,7 @@ impl Complaints {
         let failed = Error::database(format!("{name} failed ({status})"))
             .remedy("The server's log may say more. Run the command again when the cause is gone.");
         match &self.first {
-            Some(first) => failed.cause(first),
+            Some(first) => failed.cause(first.as_str()),
             None => failed,
         }
     }

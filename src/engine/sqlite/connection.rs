@@ -27,7 +27,7 @@ const ATTEMPTS: usize = 10;
 
 /// Opens a database that others may be using, for reading only.
 pub(super) fn open_shared(path: &Path) -> Result<Connection> {
-    let metadata = std::fs::metadata(path).map_err(|e| cannot_stat(path, &e))?;
+    let metadata = std::fs::metadata(path).map_err(|e| cannot_stat(path, e))?;
     if !metadata.is_file() {
         return Err(Error::preflight(format!("{} is not a regular file", path.display()))
             .remedy("Name the database file itself."));
@@ -224,7 +224,7 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-fn cannot_stat(path: &Path, error: &std::io::Error) -> Error {
+fn cannot_stat(path: &Path, error: std::io::Error) -> Error {
     let name = path.display();
     match error.kind() {
         std::io::ErrorKind::NotFound => {

@@ -150,11 +150,11 @@ impl Loader for SqliteLoader {
         // Also after a failure: a write that is still under way would hold the lock.
         let flushed = file.flush().await;
         let (written, head) = received?;
-        flushed.map_err(|e| cannot_write(&path, &e))?;
+        flushed.map_err(|e| cannot_write(&path, e))?;
         observer.stage(Stage::Check);
         check_shape(entry, page_size, written, &head)?;
         let synced = file.sync_all().await;
-        synced.map_err(|e| cannot_write(&path, &e))?;
+        synced.map_err(|e| cannot_write(&path, e))?;
         if let Some(loading) = self.loading().as_mut() {
             loading.loaded = true;
         }
@@ -206,15 +206,15 @@ impl SqliteLoader {
             remove(&side_file(to, suffix))?;
         }
         if overwrite || empty {
-            fs::rename(&from, to).map_err(|e| cannot_write(to, &e))?;
+            fs::rename(&from, to).map_err(|e| cannot_write(to, e))?;
         } else {
             rename_new(&from, to).map_err(|e| match e.kind() {
                 std::io::ErrorKind::AlreadyExists => in_the_way(),
-                _ => cannot_write(to, &e),
+                _ => cannot_write(to, e),
             })?;
         }
         let folder = to.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| cannot_write(folder, &e))
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| cannot_write(folder, e))
     }
 }
 
@@ -233,7 +233,7 @@ async fn receive(
             head.extend_from_slice(&bytes[..bytes.len().min(HEADER - head.len())]);
         }
         let wrote = file.write_all(&bytes).await;
-        wrote.map_err(|e| cannot_write(path, &e))?;
+        wrote.map_err(|e| cannot_write(path, e))?;
         written += bytes.len() as u64;
         observer.bytes(bytes.len() as u64);
     }

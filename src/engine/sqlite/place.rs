@@ -17,21 +17,21 @@ pub(super) fn claim(path: &Path) -> Result<File> {
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)
-        .map_err(|e| cannot_write(path, &e))?;
+        .map_err(|e| cannot_write(path, e))?;
     let taken = || {
         Error::new(ErrorKind::Conflict, format!("another restore writes {}", path.display()))
             .remedy("Wait for it, or name another destination.")
     };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| taken())?;
     // A restore that finished between our open and our lock has renamed the file that is now locked.
-    let ours = file.metadata().map_err(|e| cannot_write(path, &e))?;
+    let ours = file.metadata().map_err(|e| cannot_write(path, e))?;
     let named = fs::symlink_metadata(path).map_err(|_| taken())?;
     if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
         return Err(taken());
     }
     file.set_permissions(fs::Permissions::from_mode(0o600))
         .and_then(|()| file.set_len(0))
-        .map_err(|e| cannot_write(path, &e))?;
+        .map_err(|e| cannot_write(path, e))?;
     Ok(file)
 }
 
@@ -49,13 +49,13 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
 /// Removes a file that may not be there.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cannot_write(path, &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cannot_write(path, e)),
         _ => Ok(()),
     }
 }
 
 /// Explains why a file could not be written.
-pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn cannot_write(path: &Path, error: std::io::Error) -> Error {
     let remedy = match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             "Run the restore as a user that may write there, or name another destination."

@@ -134,8 +134,8 @@ fn refused(error: rusqlite::Error) -> Error {
     }
 }
 
-fn not_one(why: impl std::fmt::Display) -> Error {
+fn not_one(why: impl Into<String>) -> Error {
     Error::database("the query does not read one value")
-        .cause(why)
+        .cause(why.into())
         .remedy("Write one SELECT whose answer is one row of one column.")
 }

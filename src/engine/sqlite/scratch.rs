@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{STREAM, SqliteLoader, check, damage, examine, query};
 use crate::engine::Loader;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{BoxError, Error, Result, ResultExt};
 use crate::model::check::Check;
 use crate::model::stream::Contents;
 
@@ -127,19 +127,19 @@ impl Scratch for SqliteScratch {
 /// Removes a folder with all that is in it, and looks whether it is gone.
 async fn clear(folder: PathBuf) -> Result<()> {
     let removal = tokio::task::spawn_blocking(move || {
-        let failed = |cause: &dyn std::fmt::Display| {
+        let failed = |cause: BoxError| {
             Error::internal(format!("failed to remove {}", folder.display()))
                 .cause(cause)
                 .remedy("Remove it by hand: it holds a readable copy of the database.")
         };
         match fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != IoErrorKind::NotFound => return Err(failed(&e)),
+            Err(e) if e.kind() != IoErrorKind::NotFound => return Err(failed(e.into())),
             _ => {}
         }
         match fs::symlink_metadata(&folder) {
             Err(e) if e.kind() == IoErrorKind::NotFound => Ok(()),
-            Err(e) => Err(failed(&e)),
-            Ok(_) => Err(failed(&"it is still there")),
+            Err(e) => Err(failed(e.into())),
+            Ok(_) => Err(failed("it is still there".into())),
         }
     });
     removal.await.or_internal("run a worker thread")?

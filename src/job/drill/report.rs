@@ -120,7 +120,7 @@ pub struct DrillError {
 impl From<&DrillError> for Error {
     fn from(e: &DrillError) -> Self {
         let error = Error::new(ErrorKind::of_exit_code(e.exit_code), e.message.clone());
-        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause));
+        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause.as_str()));
         e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
     }
 }

@@ -104,7 +104,7 @@ impl Streams {
         }
         let path = self.shared.fetch(0).await?;
         PackReader::open(&path, self.shared.key.identity())
-            .map_err(|e| damaged(&self.shared.packs[0].object, &e))?;
+            .map_err(|e| damaged(&self.shared.packs[0].object, e))?;
         Ok(Some(self.shared.packs[0].object.size))
     }
 }
@@ -204,7 +204,7 @@ impl Pump<'_> {
             self.open.push((extent.pack, reader));
             read.map_err(|e| match e.downcast::<Error>() {
                 Ok(e) => e,
-                Err(e) => damaged(&self.shared.packs[extent.pack as usize].object, &e),
+                Err(e) => damaged(&self.shared.packs[extent.pack as usize].object, e),
             })?;
             self.runtime.block_on(self.shared.used(extent.pack as usize));
         }
@@ -231,7 +231,7 @@ impl Pump<'_> {
         let index = pack as usize;
         let path = self.runtime.block_on(self.shared.fetch(index))?;
         PackReader::open(&path, self.shared.key.identity())
-            .map_err(|e| damaged(&self.shared.packs[index].object, &e))
+            .map_err(|e| damaged(&self.shared.packs[index].object, e))
     }
 
     /// Starts fetching the pack that comes after the present one, so that reading need not wait.
@@ -252,7 +252,7 @@ impl Pump<'_> {
     }
 }
 
-fn damaged(object: &ObjectRef, e: &std::io::Error) -> Error {
+fn damaged(object: &ObjectRef, e: std::io::Error) -> Error {
     Error::verification(format!("{} cannot be read though its hash is right", object.key))
         .cause(e)
         .remedy("Restore another snapshot, and report this as a bug.")

@@ -64,14 +64,14 @@ impl Packer {
         }
         let ordinal = open.sealed.len() as u32;
         let pack = PackWriter::create(self.spool.folder(), ordinal, &self.recipient)
-            .map_err(|e| spool_failure(&self.spool, &e))?;
+            .map_err(|e| spool_failure(&self.spool, e))?;
         open.pack = Some((pack, room));
         Ok(())
     }
 
     fn seal(&self, open: &mut Open, pad: bool) -> Result<()> {
         if let Some((pack, room)) = open.pack.take() {
-            let sealed = pack.finish(pad).map_err(|e| spool_failure(&self.spool, &e))?;
+            let sealed = pack.finish(pad).map_err(|e| spool_failure(&self.spool, e))?;
             open.sealed.push(PackRef { sha256: sealed.sha256, size: sealed.size });
             self.fleet.send_pack(SpooledPack::new(&sealed, room));
         }
@@ -86,7 +86,7 @@ impl Packer {
     }
 }
 
-fn spool_failure(spool: &Spool, e: &io::Error) -> Error {
+fn spool_failure(spool: &Spool, e: io::Error) -> Error {
     Error::preflight(format!("failed to write a pack in the spool {}", spool.folder().display()))
         .cause(e)
         .remedy("Free space there, or name another `spool_dir`; it holds encrypted data only.")
@@ -100,7 +100,7 @@ impl FrameSink for Packer {
                 self.open_pack(&mut open)?;
             }
             let (pack, _) = open.pack.as_mut().ok_or_else(|| Error::internal("no pack is open"))?;
-            let offset = pack.append(frame, decompressed).map_err(|e| spool_failure(&self.spool, &e))?;
+            let offset = pack.append(frame, decompressed).map_err(|e| spool_failure(&self.spool, e))?;
             let place = (pack.ordinal(), offset);
             if pack.is_full() {
                 self.seal(&mut open, false)?;
