@@ -1,8 +1,7 @@
-//! The fields of a cron expression.
+//! The fields of a cron expression: which words they may hold, and what is said of those that they may not. The parser of
+//! cron expressions takes more than we promise to keep (`L`, `W`, `#`, empty parts), and does not say which field is wrong.
 
-use jiff::civil::Date;
-
-use super::{InvalidSchedule, exists};
+use super::InvalidSchedule;
 
 /// What one field may hold.
 pub(super) struct Field {
@@ -16,15 +15,15 @@ pub(super) struct Field {
 pub(super) const SECOND: Field = Field { name: "second", first: 0, last: 59, names: &[] };
 pub(super) const MINUTE: Field = Field { name: "minute", first: 0, last: 59, names: &[] };
 pub(super) const HOUR: Field = Field { name: "hour", first: 0, last: 23, names: &[] };
-const DAY: Field = Field { name: "day", first: 1, last: 31, names: &[] };
-const MONTH: Field = Field {
+pub(super) const DAY: Field = Field { name: "day", first: 1, last: 31, names: &[] };
+pub(super) const MONTH: Field = Field {
     name: "month",
     first: 1,
     last: 12,
     names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
 };
 /// 7 is Sunday too.
-const WEEKDAY: Field =
+pub(super) const WEEKDAY: Field =
     Field { name: "weekday", first: 0, last: 7, names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] };
 
 impl Field {
@@ -82,80 +81,14 @@ impl Field {
         };
         Ok((first, last, step.unwrap_or(1)))
     }
-}
 
-/// The values that a field accepts; never empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Set {
-    bits: u64,
-    full: bool,
-}
-
-impl Set {
-    pub(super) fn parse(text: &str, field: &Field) -> Result<Self, InvalidSchedule> {
-        let mut bits = 0;
+    /// The values that a text names, as a list of numbers.
+    pub(super) fn values(&self, text: &str) -> Result<String, InvalidSchedule> {
+        let mut values = Vec::new();
         for part in text.split(',') {
-            let (first, last, step) = field.range(part)?;
-            (first..=last).step_by(step.into()).for_each(|value| bits |= 1 << value);
+            let (first, last, step) = self.range(part)?;
+            values.extend((first..=last).step_by(step.into()).map(|value| value.to_string()));
         }
-        let all = (field.first..=field.last).fold(0, |all, value| all | 1 << value);
-        Ok(Self { bits, full: bits == all })
-    }
-
-    /// Every value is in it.
-    pub(super) fn is_full(self) -> bool {
-        self.full
-    }
-
-    pub(super) fn has(self, value: u8) -> bool {
-        self.bits >> value & 1 == 1
-    }
-
-    pub(super) fn first(self) -> Option<u8> {
-        (0..64).find(|value| self.has(*value))
-    }
-
-    pub(super) fn after(self, value: u8) -> Option<u8> {
-        (value + 1..64).find(|value| self.has(*value))
-    }
-}
-
-/// The days that an expression names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Days {
-    days: Set,
-    months: Set,
-    weekdays: Set,
-    /// Day and weekday are both restricted: one of the two is enough, as in every cron.
-    either: bool,
-}
-
-impl Days {
-    pub(super) fn parse(day: &str, month: &str, weekday: &str) -> Result<Self, InvalidSchedule> {
-        let mut weekdays = Set::parse(weekday, &WEEKDAY)?;
-        if weekdays.has(7) {
-            weekdays.bits |= 1;
-        }
-        let days = Self {
-            days: Set::parse(day, &DAY)?,
-            months: Set::parse(month, &MONTH)?,
-            weekdays,
-            // As cron has it: a field that begins with a star does not restrict.
-            either: !day.starts_with('*') && !weekday.starts_with('*'),
-        };
-        let real =
-            |month: u8| days.months.has(month) && (1..=31).any(|d| days.days.has(d) && exists(month, d));
-        if !days.either && !(1..=12).any(real) {
-            let problem = format!("there is no such date: day {day} of month {month}");
-            return Err(InvalidSchedule { problem });
-        }
-        Ok(days)
-    }
-
-    pub(super) fn contain(self, date: Date) -> bool {
-        let day = self.days.has(date.day().unsigned_abs());
-        let weekday = self.weekdays.has(date.weekday().to_sunday_zero_offset().unsigned_abs());
-        let both = if self.either { day || weekday } else { day && weekday };
-        self.months.has(date.month().unsigned_abs()) && both
+        Ok(values.join(","))
     }
 }

@@ -12,28 +12,25 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use croner::Cron;
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::civil::{DateTime, date};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan};
-
-use fields::{Days, Set};
 
 /// What an expression may look like, for messages.
 pub const ACCEPTED: &str = "five fields \"minute hour day month weekday\" as \"30 2 * * MON-FRI\", six with the second \
                             first, or @hourly, @daily, @midnight, @weekly, @monthly, @yearly";
 
-/// After so many days without a slot there is none: 29 February on a given weekday comes back within 40 years,
-/// also around a century without its leap day.
-const HORIZON_DAYS: u32 = 41 * 366;
-
 /// A cron expression: it has at least one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     text: String,
-    seconds: Set,
-    minutes: Set,
-    hours: Set,
-    days: Days,
+    /// The calendar alone: it is only ever asked for civil times.
+    calendar: Cron,
+    /// It names all hours.
+    hourly: bool,
 }
 
 /// Why a text is no schedule.
@@ -72,13 +69,26 @@ impl FromStr for Schedule {
             [second, minute, hour, day, month, weekday] => (*second, [minute, hour, day, month, weekday]),
             _ => return Err(InvalidSchedule { problem: format!("{text:?} has {} fields", parts.len()) }),
         };
-        Ok(Self {
-            seconds: Set::parse(second, &fields::SECOND)?,
-            minutes: Set::parse(minute, &fields::MINUTE)?,
-            hours: Set::parse(hour, &fields::HOUR)?,
-            days: Days::parse(day, month, weekday)?,
-            text,
-        })
+        let values = [
+            fields::SECOND.values(second)?,
+            fields::MINUTE.values(minute)?,
+            fields::HOUR.values(hour)?,
+            fields::DAY.values(day)?,
+            fields::MONTH.values(month)?,
+            fields::WEEKDAY.values(weekday)?,
+        ];
+        // As every cron has it: if day and weekday are both restricted, one of the two is enough, and a field that
+        // begins with a star does not restrict.
+        let both = day.starts_with('*') || weekday.starts_with('*');
+        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed);
+        let invalid = |e: CronError| InvalidSchedule { problem: e.to_string() };
+        let calendar = parser.dom_and_dow(both).build().parse(&values.join(" ")).map_err(invalid)?;
+        if calendar.find_next_occurrence(&date(2000, 1, 1).at(0, 0, 0, 0), true).is_err() {
+            let problem = format!("there is no such date: day {day} of month {month}");
+            return Err(InvalidSchedule { problem });
+        }
+        let hourly = calendar.pattern.hours.values().len() == 24;
+        Ok(Self { text, calendar, hourly })
     }
 }
 
@@ -102,7 +112,7 @@ impl Schedule {
     /// The first slot after this instant. `None` only where the calendar ends.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let once = self.next_civil(after, zone);
-        if !self.hours.is_full() {
+        if !self.hourly {
             return once;
         }
         [once, self.next_elapsed(after, zone)].into_iter().flatten().min()
@@ -140,7 +150,8 @@ impl Schedule {
             let instant = offset.to_timestamp(self.civil_after(offset.to_datetime(after))?).ok()?;
             match zone.following(after).next() {
                 Some(change) if change.timestamp() <= instant => {
-                    if self.matches(change.offset(), change.timestamp()) {
+                    let civil = change.offset().to_datetime(change.timestamp());
+                    if self.calendar.is_time_matching(&civil).ok()? {
                         return Some(change.timestamp());
                     }
                     after = change.timestamp();
@@ -150,51 +161,10 @@ impl Schedule {
         }
     }
 
-    fn matches(&self, offset: Offset, instant: Timestamp) -> bool {
-        let civil = offset.to_datetime(instant);
-        let just_before = civil.checked_sub(1.second());
-        just_before.ok().and_then(|before| self.civil_after(before)) == Some(civil)
-    }
-
     /// The first civil time after this one that the expression names.
     fn civil_after(&self, after: DateTime) -> Option<DateTime> {
-        let today = after.date();
-        if self.days.contain(today)
-            && let Some(time) = self.time_after(after.time())
-        {
-            return Some(today.to_datetime(time));
-        }
-        let first = time(self.hours.first()?, self.minutes.first()?, self.seconds.first()?)?;
-        let mut date = today;
-        for _ in 0..HORIZON_DAYS {
-            date = date.tomorrow().ok()?;
-            if self.days.contain(date) {
-                return Some(date.to_datetime(first));
-            }
-        }
-        None
+        self.calendar.find_next_occurrence(&after, false).ok()
     }
-
-    /// The first time of day after this one.
-    fn time_after(&self, after: Time) -> Option<Time> {
-        let [hour, minute, second] = [after.hour(), after.minute(), after.second()].map(i8::unsigned_abs);
-        if self.hours.has(hour) {
-            if self.minutes.has(minute)
-                && let Some(second) = self.seconds.after(second)
-            {
-                return time(hour, minute, second);
-            }
-            if let Some(minute) = self.minutes.after(minute) {
-                return time(hour, minute, self.seconds.first()?);
-            }
-        }
-        time(self.hours.after(hour)?, self.minutes.first()?, self.seconds.first()?)
-    }
-}
-
-fn time(hour: u8, minute: u8, second: u8) -> Option<Time> {
-    let [hour, minute, second] = [hour, minute, second].map(|n| i8::try_from(n).unwrap_or(i8::MAX));
-    Time::new(hour, minute, second, 0).ok()
 }
 
 /// The instant of a civil time: the first of two, or the end of the gap that it falls into.
@@ -209,11 +179,4 @@ fn resolve(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
             Some(zone.preceding(just_after).next().map_or(inside, |change| change.timestamp()))
         }
     }
-}
-
-/// Whether there is such a date at all, in any year.
-fn exists(month: u8, day: u8) -> bool {
-    let number = |n: u8| i8::try_from(n).unwrap_or(i8::MAX);
-    // A leap year.
-    Date::new(2024, number(month), number(day)).is_ok()
 }

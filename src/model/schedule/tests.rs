@@ -168,17 +168,13 @@ fn what_is_no_schedule_is_refused_with_its_field() {
 
 /// Looks at every minute of the time: what the slots must be, found in another way.
 fn scan(schedule: &Schedule, after: Timestamp, minutes: i64, zone: &TimeZone) -> Vec<Timestamp> {
-    let named = |civil: DateTime| {
-        schedule.hours.has(civil.hour().unsigned_abs())
-            && schedule.minutes.has(civil.minute().unsigned_abs())
-            && schedule.days.contain(civil.date())
-    };
+    let named = |civil: DateTime| schedule.calendar.is_time_matching(&civil).unwrap();
     let mut found = Vec::new();
     for n in 1..=minutes {
         let instant = after + SignedDuration::from_mins(n);
         let civil = zone.to_datetime(instant);
         let repeated = zone.to_ambiguous_timestamp(civil).earlier().unwrap() != instant;
-        let mut is_slot = named(civil) && (!repeated || schedule.hours.is_full());
+        let mut is_slot = named(civil) && (!repeated || schedule.hourly);
         // The end of a gap stands for all that is in it.
         let before = zone.to_datetime(instant - SignedDuration::from_mins(1));
         let mut skipped = before.checked_add(1.minute()).unwrap();
