@@ -1,22 +1,23 @@
 //! What a server shows of itself to anybody who connects: when its certificate ends, and what its clock says. Nothing is
-//! verified here, and nothing secret is sent: whether a server may be trusted is found out by those who work with it.
+//! verified here, and nothing secret is sent: those who work with a server find out whether it may be trusted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use lettre::transport::smtp;
+use lettre::transport::smtp::client::{AsyncSmtpConnection, CertificateStore, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use x509_cert::der::Decode;
+use x509_cert::der::{self, Decode};
 
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use super::tls::{self, Verification};
+use crate::error::{BoxError, Error, Result};
 
 /// How long a server may take to show itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,11 +82,15 @@ impl Server {
         }
     }
 
-    async fn try_look(&self) -> std::io::Result<Shown> {
+    async fn try_look(&self) -> Result<Shown, BoxError> {
         let mut stream = self.connect().await?;
         match self.protocol {
             Protocol::Http => {
                 return Ok(Shown { clock: self.clock(&mut stream).await?, certificate_ends: None });
+            }
+            Protocol::Smtp => {
+                let certificate = self.certificate_by_smtp(stream).await.map_err(without_answer)?;
+                return Ok(Shown { certificate_ends: Some(ends(&certificate)?), clock: None });
             }
             Protocol::Postgres => {
                 stream.write_all(&POSTGRES_SSL_REQUEST).await?;
@@ -93,21 +98,32 @@ impl Server {
                     return Ok(Shown::default());
                 }
             }
-            Protocol::Smtp => start_tls(&mut stream).await?,
             Protocol::Https | Protocol::Tls => {}
         }
-        let invalid = |e: String| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
-        let name = ServerName::try_from(self.host.clone()).map_err(|e| invalid(e.to_string()))?;
-        let config = config().map_err(|e| invalid(e.to_string()))?;
+        let name = ServerName::try_from(self.host.clone())?;
+        let config = Arc::new(tls::config(Verification::Nothing)?);
         let mut stream = TlsConnector::from(config).connect(name, stream).await?;
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate_ends = leaf.map(ends).transpose().map_err(invalid)?;
+        let certificate_ends = leaf.map(|leaf| ends(leaf)).transpose()?;
         let clock = match self.protocol {
             // A server that shows its certificate and no clock has shown something.
             Protocol::Https => self.clock(&mut stream).await.unwrap_or_default(),
             _ => None,
         };
         Ok(Shown { certificate_ends, clock })
+    }
+
+    /// Asks a mail server to encrypt.
+    async fn certificate_by_smtp(&self, stream: TcpStream) -> Result<Vec<u8>, smtp::Error> {
+        let hello = ClientId::Domain("marbre".to_owned());
+        let parameters = TlsParameters::builder(self.host.clone())
+            .certificate_store(CertificateStore::None)
+            .dangerous_accept_invalid_certs(true)
+            .dangerous_accept_invalid_hostnames(true)
+            .build()?;
+        let mut connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await?;
+        connection.starttls(parameters, &hello).await?;
+        connection.peer_certificate()
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
@@ -146,102 +162,20 @@ fn date(head: &str) -> Option<Timestamp> {
 }
 
 /// When a certificate ends.
-fn ends(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
-    let parsed = x509_cert::Certificate::from_der(certificate).map_err(|e| e.to_string())?;
+fn ends(certificate: &[u8]) -> Result<Timestamp, der::Error> {
+    let parsed = x509_cert::Certificate::from_der(certificate)?;
     let seconds = parsed.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
-    i64::try_from(seconds).ok().and_then(|s| Timestamp::from_second(s).ok()).map_or(
-        // A certificate may say that it has no good end: 9999-12-31T23:59:59Z.
-        Ok(Timestamp::MAX),
-        Ok,
-    )
+    let end = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    // A certificate may say that it has no good end: 9999-12-31T23:59:59Z.
+    Ok(end.unwrap_or(Timestamp::MAX))
 }
 
-/// Asks a mail server to encrypt.
-async fn start_tls(stream: &mut TcpStream) -> std::io::Result<()> {
-    expect(stream, "220").await?;
-    stream.write_all(b"EHLO marbre\r\n").await?;
-    expect(stream, "250").await?;
-    stream.write_all(b"STARTTLS\r\n").await?;
-    expect(stream, "220").await
-}
-
-/// Reads one reply, which may have several lines: the last one has a space after its number. It is read byte by byte,
-/// so that nothing of what follows is taken.
-async fn expect(stream: &mut TcpStream, code: &str) -> std::io::Result<()> {
-    let (mut line, mut read) = (Vec::new(), 0);
-    loop {
-        let byte = stream.read_u8().await?;
-        read += 1;
-        if read > LONGEST_ANSWER {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the answer does not end"));
-        }
-        if byte != b'\n' {
-            line.push(byte);
-            continue;
-        }
-        let text = String::from_utf8_lossy(&line).into_owned();
-        line.clear();
-        if text.as_bytes().get(3) == Some(&b'-') {
-            continue;
-        }
-        if text.starts_with(code) {
-            return Ok(());
-        }
-        let what =
-            format!("the mail server answers {:?}", text.trim_end().chars().take(3).collect::<String>());
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
-    }
-}
-
-fn config() -> Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .or_kind(ErrorKind::Internal, "set up TLS")?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Takes any certificate: keeps listeners out, not impostors. It is libpq's `require` without a root certificate.
-#[derive(Debug)]
-pub struct Unverified(pub Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+/// The error of a mail server without the text of its answer, which can be anything.
+fn without_answer(e: smtp::Error) -> BoxError {
+    match e.status() {
+        Some(code) => format!("the mail server answers \"{code}\"").into(),
+        None if e.is_response() => "what answers does not speak SMTP".into(),
+        None => e.into(),
     }
 }
 

@@ -1,23 +1,68 @@
-//! Which certificates are trusted.
+//! TLS as a client: which certificates are trusted, and how far they are verified.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
-/// Where an untrusted certificate comes up.
+/// What to do where an untrusted certificate comes up.
 pub(crate) const UNTRUSTED: &str = "Name the certificate of the authority that signed it with `ca_file`, or have the \
                                     service get one that this host trusts.";
+
+/// How far the certificate of a server is verified.
+pub(crate) enum Verification {
+    /// It is for the name of the server, and one of these authorities signed it.
+    ChainAndName(RootCertStore),
+    /// One of these authorities signed it, at least one of which there must be; it may be for any name.
+    Chain(RootCertStore),
+    /// Any certificate will do: that keeps listeners out, not impostors.
+    Nothing,
+}
+
+/// TLS as a client, for this verification.
+pub(crate) fn config(verification: Verification) -> Result<ClientConfig> {
+    const SET_UP: &str = "set up TLS";
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .or_internal(SET_UP)?;
+    let chain = match verification {
+        Verification::ChainAndName(roots) => {
+            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+        }
+        Verification::Chain(roots) => {
+            let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            Some(chain.or_internal(SET_UP)?)
+        }
+        Verification::Nothing => None,
+    };
+    let verifier = Arc::new(AnyName { chain, algorithms });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// TLS that trusts the authorities in this file and no others, or those of the system.
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig> {
+    let roots = match ca_file {
+        Some(path) => authorities(certificates(path)?)
+            .or_kind(ErrorKind::Config, format!("use the certificates in {}", path.display()))?,
+        // Without any, a connection says which one it lacks.
+        None => system_authorities().0,
+    };
+    config(Verification::ChainAndName(roots))
+}
 
 /// The certificates of a file in PEM, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let reading = || format!("read the certificates in {}", path.display());
-    let found = CertificateDer::pem_file_iter(path).or_kind(ErrorKind::Config, reading())?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().or_kind(ErrorKind::Config, reading())?;
+    let found = read(path).or_kind(ErrorKind::Config, reading())?;
     if found.is_empty() {
         return Err(Error::new(ErrorKind::Config, format!("failed to {}", reading()))
             .cause("there is none")
@@ -26,29 +71,73 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> 
     Ok(found)
 }
 
-/// TLS that trusts the authorities in this file and no others, or those of the system.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig> {
+/// The certificates of a file in PEM.
+pub(crate) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_file_iter(path)?.collect()
+}
+
+/// Trusts whatever these authorities signed.
+pub(crate) fn authorities(certificates: Vec<CertificateDer<'_>>) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots
-                    .add(certificate)
-                    .or_kind(ErrorKind::Config, format!("use the certificates in {}", path.display()))?;
-            }
-        }
-        None => {
-            // Those of the system that cannot be read are as good as not there: a connection says which one it lacks.
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
+    certificates.into_iter().try_for_each(|certificate| roots.add(certificate))?;
+    Ok(roots)
+}
+
+/// Trusts what the system trusts. Certificates that cannot be read are as good as not there; the errors say why.
+pub(crate) fn system_authorities() -> (RootCertStore, Vec<rustls_native_certs::Error>) {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    (roots, found.errors)
+}
+
+/// Takes a certificate for any name: one with this chain, or any at all.
+#[derive(Debug)]
+struct AnyName {
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        // The chain is verified before the name, so a wrong name means a right chain.
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
         }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .or_internal("set up TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// Whether a connection failed because the certificate of the other side is not trusted.

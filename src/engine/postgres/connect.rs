@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::password;
 use super::quote::literal;
-use super::tls;
+use super::sslmode;
 use super::url::Place;
 use super::version::{OLDEST_SERVER, Version};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,8 +68,8 @@ impl Connector {
         place
             .config
             .ssl_mode(match place.tls {
-                tls::Mode::Disable => SslMode::Disable,
-                tls::Mode::Prefer => SslMode::Prefer,
+                sslmode::Mode::Disable => SslMode::Disable,
+                sslmode::Mode::Prefer => SslMode::Prefer,
                 _ => SslMode::Require,
             })
             .keepalives_idle(Duration::from_secs(idle))
@@ -83,7 +83,7 @@ impl Connector {
             place.config.password(password.expose_secret());
         }
         Ok(Self {
-            tls: tls::connector(place.tls, place.root.as_ref())?,
+            tls: sslmode::connector(place.tls, place.root.as_ref())?,
             place,
             password,
             lock_timeout: config.lock_timeout,
@@ -115,7 +115,7 @@ impl Connector {
         crate::engine::Place {
             host: self.place.hosts.first().cloned().unwrap_or_default(),
             port: self.place.ports.first().copied().unwrap_or(5432),
-            encrypted: !matches!(self.place.tls, tls::Mode::Disable | tls::Mode::Prefer),
+            encrypted: !matches!(self.place.tls, sslmode::Mode::Disable | sslmode::Mode::Prefer),
             database: self.place.database.clone(),
         }
     }
@@ -124,7 +124,7 @@ impl Connector {
     pub fn unproven_network(&self) -> bool {
         let local =
             |h: &String| h.starts_with('/') || h == "localhost" || h == "::1" || h.starts_with("127.");
-        !self.place.hosts.iter().all(local) && self.place.tls != tls::Mode::VerifyFull
+        !self.place.hosts.iter().all(local) && self.place.tls != sslmode::Mode::VerifyFull
     }
 
     /// The same server, another database.
@@ -217,10 +217,10 @@ impl Connector {
         }
         match (place.tls, &place.root) {
             (_, Some(root)) => environment.push(("PGSSLROOTCERT", root.display().to_string())),
-            (tls::Mode::VerifyFull, None) if tool_major >= 16 => {
+            (sslmode::Mode::VerifyFull, None) if tool_major >= 16 => {
                 environment.push(("PGSSLROOTCERT", "system".to_owned()));
             }
-            (tls::Mode::VerifyFull, None) => {
+            (sslmode::Mode::VerifyFull, None) => {
                 return Err(Error::preflight(
                     "client tools before 16 cannot use the system's root certificates",
                 )

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::tls;
+use super::sslmode;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A parsed connection string, with libpq's defaults filled in. Holds no password.
@@ -14,7 +14,7 @@ pub struct Place {
     /// What `tokio-postgres` understands.
     pub config: Config,
     /// Encryption.
-    pub tls: tls::Mode,
+    pub tls: sslmode::Mode,
     /// The authority that signs the server's certificate.
     pub root: Option<PathBuf>,
     /// Host names, addresses or socket directories.
@@ -68,9 +68,9 @@ impl Place {
         let hosts = hosts(&config);
         let on_socket = hosts.iter().all(|host| host.starts_with('/'));
         let mode = match extra.mode {
-            _ if on_socket => tls::Mode::Disable,
+            _ if on_socket => sslmode::Mode::Disable,
             Some(mode) => mode,
-            None => tls::Mode::Prefer,
+            None => sslmode::Mode::Prefer,
         };
         let ports = config.get_ports().to_vec();
         Ok(Self {
@@ -118,7 +118,7 @@ fn hosts(config: &Config) -> Vec<String> {
 
 #[derive(Default)]
 struct Extra {
-    mode: Option<tls::Mode>,
+    mode: Option<sslmode::Mode>,
     root: Option<PathBuf>,
 }
 
@@ -126,7 +126,7 @@ impl Extra {
     /// Whether this parameter was one of ours. The mode that is left for `tokio-postgres` is set by the connector.
     fn take(&mut self, key: &str, value: &str) -> Result<bool> {
         match key {
-            "sslmode" => self.mode = Some(tls::Mode::parse(value)?),
+            "sslmode" => self.mode = Some(sslmode::Mode::parse(value)?),
             "sslrootcert" if value == "system" => {}
             "sslrootcert" => self.root = Some(value.into()),
             _ => return Ok(false),
@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(place.hosts, ["db.example"], "{text}");
             assert_eq!(place.ports, [5433]);
             assert_eq!((place.user.as_str(), place.database.as_str()), ("backup", "subs"));
-            assert_eq!(place.tls, tls::Mode::VerifyFull);
+            assert_eq!(place.tls, sslmode::Mode::VerifyFull);
             assert_eq!(place.root, Some(PathBuf::from("/root.crt")));
         }
     }
@@ -218,7 +218,7 @@ mod tests {
     fn sockets_are_not_encrypted() {
         let place = Place::parse("postgres:///s?host=/run/pg&user=u&sslmode=require").unwrap();
         assert_eq!(place.hosts, ["/run/pg"]);
-        assert_eq!(place.tls, tls::Mode::Disable);
+        assert_eq!(place.tls, sslmode::Mode::Disable);
         assert_eq!(place.describe(), "postgres database s on /run/pg");
     }
 
