@@ -1,5 +1,5 @@
-//! Which addresses a message may be sent to. A URL comes from a configuration that several people may write, and a name
-//! may resolve to anything: the services that clouds offer at link-local addresses hand out credentials to whoever asks.
+//! Which addresses a message may be sent to. Several people may be able to write the configuration that a URL comes
+//! from, and a name may resolve to anything: the metadata services of clouds hand out credentials to whoever asks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,9 +28,9 @@ fn embedded(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What is refused in any case.
+/// What is always refused.
 fn never_v4(v4: Ipv4Addr) -> Option<&'static str> {
-    // Services of Alibaba, Azure and Oracle that hand out credentials, on addresses that are not link-local.
+    // Metadata services of Alibaba, Azure and Oracle, on addresses that are not link-local.
     const METADATA: [Ipv4Addr; 3] =
         [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
     if v4.is_link_local() {
@@ -44,14 +44,14 @@ fn never_v4(v4: Ipv4Addr) -> Option<&'static str> {
 
 fn is_private_v4(v4: Ipv4Addr) -> bool {
     let [a, b, c, _] = v4.octets();
-    // Shared (RFC 6598), for protocols (RFC 6890), and for benchmarks (RFC 2544).
+    // Shared (RFC 6598), protocol assignments (RFC 6890) and benchmarks (RFC 2544).
     let special =
         (a == 100 && b & 0xc0 == 64) || (a == 192 && b == 0 && c == 0) || (a == 198 && b & 0xfe == 18);
     v4.is_loopback() || v4.is_private() || special
 }
 
 fn never_v6(v6: Ipv6Addr) -> Option<&'static str> {
-    // Amazon's, and Google's.
+    // Those of Amazon and Google.
     const METADATA: [Ipv6Addr; 2] = [
         Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
         Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
@@ -66,7 +66,7 @@ fn never_v6(v6: Ipv6Addr) -> Option<&'static str> {
 }
 
 fn is_private_v6(v6: Ipv6Addr) -> bool {
-    // Site-local addresses are deprecated, and still routed in places.
+    // Site-local addresses are deprecated, but still routed in places.
     v6.is_loopback() || v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hands_out_credentials_is_never_spoken_to() {
+    fn metadata_services_are_never_contacted() {
         for text in [
             "169.254.169.254",
             "169.254.0.1",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_need_a_word() {
+    fn private_addresses_must_be_allowed() {
         for text in [
             "127.0.0.1",
             "10.1.2.3",

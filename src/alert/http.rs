@@ -1,5 +1,5 @@
-//! What all channels over HTTP share: one client that follows no redirects, goes through no proxy, and speaks to no
-//! address that must not be spoken to.
+//! What all channels over HTTP share: a client that follows no redirects, uses no proxy, and never connects to a
+//! forbidden address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use crate::system::tls;
 /// Where to, and how.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// The URL. Its path and query can be secrets, and are shown nowhere; its host is.
+    /// The URL. Its path and query can be secrets and are shown nowhere; its host may be shown.
     pub url: SecretString,
-    /// More headers; their values are shown nowhere.
+    /// Additional headers. Their values are shown nowhere.
     pub headers: Vec<(String, SecretString)>,
-    /// Addresses of this host and of private networks may be spoken to, also without TLS.
+    /// Whether this host and private networks may be contacted, also without TLS.
     pub allow_private: bool,
     /// The authorities that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct HttpSettings {
 }
 
 /// A service that takes messages.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     client: Client,
     url: Url,
     host: String,
@@ -48,18 +48,16 @@ impl std::fmt::Debug for Endpoint {
 const UP: &str = "Check that it is up and can be reached from this host.";
 
 impl Endpoint {
-    /// Makes the client; speaks to nobody.
+    /// Makes the client, without connecting.
     ///
     /// # Errors
-    /// Kind `Config` for a URL that is none, without TLS where that is not allowed, and for unusable headers or
+    /// Kind `Config` for a URL that is not valid or lacks TLS where it is needed, and for unusable headers or
     /// certificates. None of them repeats a value.
     pub fn new(settings: &HttpSettings) -> Result<Self> {
         let wrong = |what: &str, remedy: &str| Error::new(ErrorKind::Config, what).remedy(remedy);
-        let url: Url = settings
-            .url
-            .expose_secret()
-            .parse()
-            .map_err(|_| wrong("the URL of an alert channel is none", "Give it as https://host/path."))?;
+        let url: Url = settings.url.expose_secret().parse().map_err(|_| {
+            wrong("the URL of an alert channel is not valid", "Give it as https://host/path.")
+        })?;
         let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned).ok_or_else(|| {
             wrong("the URL of an alert channel has no host", "Give it as https://host/path.")
         })?;
@@ -69,7 +67,7 @@ impl Endpoint {
             _ => {
                 return Err(wrong(
                     &format!("the URL of an alert channel at {host} does not begin with https://"),
-                    "Use https. Only with `allow_private = true`, for a service of your own network, http will do.",
+                    "Use https. Plain http is accepted only with `allow_private = true`, for a service on your own network.",
                 ));
             }
         }
@@ -116,8 +114,8 @@ impl Endpoint {
         self.answer(request.send(), cancel).await.and_then(|status| self.judge(status))
     }
 
-    /// Looks whether the host resolves, may be spoken to, and has a trusted certificate. It asks for the root of the
-    /// host, which is nobody's endpoint, and any answer will do.
+    /// Checks that the host resolves, may be contacted, and has a trusted certificate. It requests the root of the host,
+    /// which is nobody's endpoint; any answer will do.
     pub async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
         let mut url = self.url.clone();
         url.set_path("/");
@@ -132,7 +130,7 @@ impl Endpoint {
         request: impl Future<Output = reqwest::Result<reqwest::Response>>,
         cancel: &CancellationToken,
     ) -> Result<StatusCode, ChannelError> {
-        // A host that is an address is not resolved, so it is looked at here.
+        // A host that is a literal address is not resolved, so it is checked here.
         if let Ok(literal) = self.host.trim_matches(['[', ']']).parse::<IpAddr>()
             && let Some(why) = address::refusal(literal, self.allow_private)
         {
@@ -149,18 +147,19 @@ impl Endpoint {
             200..=299 => Ok(()),
             300..=399 => Err(ChannelError::refused(
                 format!("{says}, a redirect, which is not followed"),
-                "Give the URL that it leads to.",
+                "Give the URL that it redirects to.",
             )),
             408 | 425 | 429 | 500..=599 => Err(ChannelError::unavailable(says, UP)),
             401 | 403 => Err(ChannelError::refused(says, "Check the secret of this channel.")),
-            404 | 410 => {
-                Err(ChannelError::refused(says, "Check the URL: the service does not know it (any more)."))
-            }
-            _ => Err(ChannelError::refused(says, "Check the URL and the form of the message.")),
+            404 | 410 => Err(ChannelError::refused(
+                says,
+                "Check the URL: the service does not know it, or no longer does.",
+            )),
+            _ => Err(ChannelError::refused(says, "Check the URL and the format of the message.")),
         }
     }
 
-    /// What of an error may be shown: never the URL.
+    /// The part of an error that may be shown, which never is the URL.
     fn error(&self, e: &reqwest::Error) -> ChannelError {
         let mut deepest: &(dyn std::error::Error + 'static) = e;
         while let Some(source) = deepest.source() {
@@ -183,19 +182,19 @@ impl Endpoint {
 
 fn refused(why: &str) -> ChannelError {
     ChannelError::refused(
-        format!("{why}, to which nothing is sent"),
-        "Give a URL on a public host. For a service of your own network, set `allow_private = true`; addresses of \
-         metadata services and link-local ones are refused even so.",
+        format!("{why}, and alerts are not sent to such addresses"),
+        "Give a URL on a public host. For a service on your own network, set `allow_private = true`; link-local \
+         addresses and those of metadata services are always refused.",
     )
 }
 
-/// An address that must not be spoken to.
+/// A forbidden address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refused(String);
 
-/// Resolves names, and lets through only what may be spoken to. The connection is made to exactly the addresses that
-/// were looked at: there is no second look-up that could say something else.
+/// Resolves names, and drops forbidden addresses. The connection is made to exactly the addresses that were checked:
+/// there is no second look-up that could give others.
 #[derive(Debug)]
 struct Guarded {
     allow_private: bool,

@@ -1,5 +1,5 @@
-//! What messages say: the same words on every channel, bounded, and without a character that could change what is
-//! around them.
+//! What messages say: the same words on every channel, bounded, and without characters that could affect the text around
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::model::notice::{Notice, Phase};
 
 /// The most characters of a subject.
 const SUBJECT: usize = 180;
-/// The most characters of one line that came from elsewhere.
+/// The most characters of a line that was not written here.
 pub(super) const LINE: usize = 400;
 /// The most targets that one message lists.
 const TARGETS: usize = 12;
@@ -23,15 +23,15 @@ const TARGETS: usize = 12;
 pub enum Purpose {
     /// To tell people of an incident.
     Incident(EventKind),
-    /// To see whether it arrives.
+    /// To find out whether it arrives.
     Test,
-    /// To let a monitor elsewhere count.
+    /// To let an external monitor count.
     Ping(Phase),
 }
 
 impl Purpose {
-    /// The word for programs.
-    pub fn word(self) -> &'static str {
+    /// The word that programs read.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Incident(kind) => kind.word(),
             Self::Test => "test",
@@ -43,15 +43,15 @@ impl Purpose {
 /// A message, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// 32 hexadecimal digits that no other message has, and each copy of this one.
+    /// 32 hexadecimal digits, the same in every copy of this message and in no other.
     pub id: String,
-    /// 32 hexadecimal digits that all messages of one incident share; its first one has them as its `id`.
+    /// 32 hexadecimal digits that all messages of one incident share: the `id` of the first one.
     pub thread: String,
     /// What it is for.
     pub purpose: Purpose,
     /// How bad it is.
     pub severity: Severity,
-    /// The agent that speaks.
+    /// The agent that sends it.
     pub agent: String,
     /// The incident's key.
     pub key: String,
@@ -65,10 +65,10 @@ pub struct Message {
     fields: BTreeMap<&'static str, String>,
 }
 
-/// One line of at most so many characters: whatever could end a line, a header or a terminal's patience is a space.
-pub fn clean(text: &str, most: usize) -> String {
+/// One line of at most so many characters. Whatever could end a line or a header, or control a terminal, becomes a space.
+pub(super) fn clean(text: &str, most: usize) -> String {
     let harmful = |c: char| {
-        // Line separators, and marks that change the direction of what follows.
+        // Line separators, and marks that change the direction of the text after them.
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
@@ -77,7 +77,7 @@ pub fn clean(text: &str, most: usize) -> String {
     shorten(&line, most)
 }
 
-/// The beginning of a text, with a mark where there was more.
+/// The beginning of a text, with an ellipsis if there was more.
 pub(super) fn shorten(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -90,8 +90,8 @@ fn digits(text: &str) -> String {
 }
 
 impl Message {
-    /// The message for a notice. `number` is that of the notice: it tells two alike apart.
-    pub fn of(notice: &Notice, number: i64, agent: &str, at: Timestamp) -> Self {
+    /// The message for a notice. Its `number` tells two alike notices apart.
+    pub(crate) fn of(notice: &Notice, number: i64, agent: &str, at: Timestamp) -> Self {
         match notice {
             Notice::Incident(event) => Self::incident(event, number, agent),
             Notice::Job { database, kind, phase } => {
@@ -100,16 +100,16 @@ impl Message {
             }
             Notice::Canary { healthy } => {
                 let (phase, says) = match healthy {
-                    true => (Phase::Success, "the agent lives, and its alert channels take messages"),
-                    false => (Phase::Fail, "the agent lives, but alert channels do not take messages"),
+                    true => (Phase::Success, "the agent is running, and its alert channels accept messages"),
+                    false => (Phase::Fail, "the agent is running, but alert channels do not accept messages"),
                 };
                 Self::ping(phase, says, None, number, agent, at)
             }
         }
     }
 
-    /// A message that only looks whether it arrives.
-    pub fn test(agent: &str, at: Timestamp) -> Self {
+    /// A message that is sent only to find out whether it arrives.
+    pub(crate) fn test(agent: &str, at: Timestamp) -> Self {
         let agent = clean(agent, 80);
         let id = digits(&format!("test {agent} {at}"));
         let text =
@@ -186,7 +186,7 @@ impl Message {
     }
 
     /// The value of a placeholder; empty where the message has none.
-    pub fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         match name {
             "agent" => self.agent.clone(),
             "at" => second(self.at),
@@ -257,7 +257,7 @@ fn text(event: &Event, fields: &BTreeMap<&'static str, String>, agent: &str) -> 
 
 fn proven(proven_at: Option<Timestamp>, now: Timestamp) -> String {
     match proven_at {
-        None => "none: nothing that could be restored for sure".to_owned(),
+        None => "none: no snapshot has been proven to restore".to_owned(),
         Some(at) => {
             let age = human::duration(now.duration_since(at).as_secs_f64());
             format!("{age} old (it holds the state of {})", second(at))
@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_put_in_gets_out_of_its_line(evil in "(\\r|\\n|\u{0}|\u{1b}|\u{202e}|\u{2028}|[a-z:]|é){0,2000}") {
+        fn no_text_breaks_out_of_its_line(evil in "(\\r|\\n|\u{0}|\u{1b}|\u{202e}|\u{2028}|[a-z:]|é){0,2000}") {
             let message = Message::of(&Notice::Incident(Box::new(event(condition(&evil)))), 1, &evil, Timestamp::UNIX_EPOCH);
             prop_assert!(!message.subject.chars().any(char::is_control));
             prop_assert!(message.subject.chars().count() <= SUBJECT);

@@ -1,10 +1,11 @@
-//! How people are told: the contract every channel fulfils, its adapters, and what messages say.
+//! How people are told: the contract of a channel, its adapters, and what messages say.
 
-pub mod address;
+pub(crate) mod address;
 pub mod channels;
 pub mod dispatcher;
 pub mod http;
 pub mod message;
+pub mod payload;
 
 use std::fmt;
 
@@ -16,15 +17,15 @@ pub use message::{Message, Purpose};
 /// A way to tell people.
 ///
 /// The contract:
-/// - `send` says `Ok` only when the service that people read said that it has taken the message. It may have taken one
-///   also where an error is returned (the answer was lost): messages arrive at least once, and carry an `id` by which a
-///   receiver can tell a second copy.
-/// - `send` tries once. Whether and when to try again is the caller's affair; the kind of the error says whether that
-///   makes sense.
-/// - `send` and `check` end by themselves within a minute, whatever the other side does, and soon after `cancel` fires.
-/// - `check` looks whether a message could be sent (the name resolves, the certificate is trusted), and sends nothing
+/// - `send` returns `Ok` only after the service has confirmed that it took the message. It may have taken it even where
+///   an error is returned (the answer was lost): messages arrive at least once, and carry an `id` by which a receiver
+///   recognises a second copy.
+/// - `send` tries once. The caller decides whether and when to try again; the kind of the error says whether that makes
+///   sense.
+/// - `send` and `check` end within a minute, whatever the other side does, and soon after `cancel` fires.
+/// - `check` finds out whether a message could be sent (the name resolves, the certificate is trusted), and sends nothing
 ///   that people would see.
-/// - What `describe` and errors say holds no secrets, no addresses of people, and no control characters.
+/// - `describe` and errors contain no secrets, no addresses of people, and no control characters.
 #[async_trait]
 pub trait Channel: Send + Sync + fmt::Debug {
     /// How people know this channel: its kind and its host.
@@ -33,23 +34,23 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// Sends one message.
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError>;
 
-    /// Looks whether a message could be sent; a fragment that says what was found.
+    /// Finds out whether a message could be sent, and returns a fragment that says what was found.
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError>;
 }
 
 /// That a message was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// By everybody whom the channel has.
+    /// By all recipients of the channel.
     All,
-    /// By some of them only: a fragment that says what the others lack.
+    /// By some of them only, with a fragment that says what went wrong for the others.
     Some(String),
 }
 
 /// The kinds of failure that are treated differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelErrorKind {
-    /// No connection, a time-out, a server that is busy: may be better in a moment.
+    /// No connection, a time-out, a busy server: a later attempt may succeed.
     Unavailable,
     /// The service refused, the certificate is not trusted, the configuration is wrong: somebody must change something.
     Refused,
@@ -70,7 +71,7 @@ pub struct ChannelError {
 }
 
 impl ChannelError {
-    /// It may be better in a moment.
+    /// A later attempt may succeed.
     pub fn unavailable(cause: impl fmt::Display, remedy: &str) -> Self {
         Self::new(ChannelErrorKind::Unavailable, cause, remedy)
     }
@@ -106,7 +107,7 @@ impl From<ChannelError> for crate::Error {
     }
 }
 
-/// Ends what an adapter does when the caller cancels or the time is over.
+/// Ends the work of an adapter when the caller cancels or the time is up.
 async fn bounded<T>(
     time: std::time::Duration,
     cancel: &CancellationToken,

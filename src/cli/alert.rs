@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::compose::channels;
 use super::context::Context;
 use super::{output, signals};
-use crate::alert::dispatcher::{TestReport, test};
+use crate::alert::dispatcher::{ChannelTestReport, test_channels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::human::duration;
 use crate::model::incident::Incident;
@@ -59,16 +59,16 @@ async fn run_test(name: Option<&str>, context: &Context) -> Result<Option<Error>
         )
         .remedy("Define at least one in a table [alert.NAME]; see config.example.toml."));
     }
-    let report = test(&wanted, &channels::agent_name(&config), Timestamp::now(), &cancel).await;
+    let report = test_channels(&wanted, &channels::agent_name(&config), Timestamp::now(), &cancel).await;
     if cancel.is_cancelled() {
         return Err(Error::interrupted());
     }
-    channels::desk(&config)?.tested(&report, Timestamp::now())?;
+    channels::dispatcher(&config)?.tested(&report, Timestamp::now())?;
     output::report(context.json, &report, print_test)?;
     Ok(report.error())
 }
 
-fn print_test(report: &TestReport) {
+fn print_test(report: &ChannelTestReport) {
     for tested in &report.channels {
         let mark = if tested.ok { "[ok]" } else { "[fail]" };
         output::print(&format!("{mark:<6} {} ({}): {}", tested.channel, tested.what, tested.found));
@@ -92,7 +92,7 @@ struct Row {
 }
 
 fn list(context: &Context) -> Result<()> {
-    let incidents = channels::desk(&context.config()?)?.incidents()?;
+    let incidents = channels::dispatcher(&context.config()?)?.incidents()?;
     let rows = incidents.into_iter().map(|incident| Row { key: incident.key().to_string(), incident });
     output::report(context.json, &Document { incidents: rows.collect() }, |document| {
         if document.incidents.is_empty() {

@@ -108,8 +108,8 @@ fn setup(config: Config, folder: &Path, state: &State) -> Result<Setup> {
         tracing::warn!("{warning}");
     }
     let databases = config.databases.iter().map(|db| db.id.clone()).collect();
-    let desk = Arc::new(channels::desk(&config)?);
-    Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())), desk, databases })
+    let dispatcher = Arc::new(channels::dispatcher(&config)?);
+    Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())), dispatcher, databases })
 }
 
 /// Shows what the daemon knows over HTTP. Where that cannot be, the error comes back: backups do not depend on it.

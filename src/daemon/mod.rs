@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::dispatcher::Desk;
+use crate::alert::dispatcher::Dispatcher;
 use crate::error::Result;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
@@ -56,7 +56,7 @@ pub struct Setup {
     /// Who does it.
     pub work: Arc<dyn Work>,
     /// Who tells people.
-    pub desk: Arc<Desk>,
+    pub dispatcher: Arc<Dispatcher>,
     /// Every database, in the order of the configuration.
     pub databases: Vec<DatabaseId>,
 }

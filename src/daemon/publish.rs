@@ -1,4 +1,4 @@
-//! How the daemon is heard and seen: incidents go to the desk, and what it knows is published.
+//! How the daemon is heard and seen: incidents go to the dispatcher, and what it knows is published.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ fn log(event: &Event) {
 }
 
 impl Daemon {
-    /// Tells the desk everything that is wrong now, and publishes it.
+    /// Tells the dispatcher everything that is wrong now, and publishes it.
     pub(super) fn tell(&mut self) {
         let now = self.clock.now();
         if let Err(e) = self.state.lay_ballast() {
@@ -98,7 +98,7 @@ impl Daemon {
         self.watch.save(&self.state);
         let told = conditions::all(&self.state, &self.sight, &jobs, &self.watch, now).and_then(|found| {
             let unknown = unknown(&self.sight, self.looked);
-            let events = self.setup.desk.observe(&found, &unknown, now)?;
+            let events = self.setup.dispatcher.observe(&found, &unknown, now)?;
             for event in events {
                 log(&event);
             }
@@ -116,7 +116,7 @@ impl Daemon {
     }
 
     pub(super) fn tell_job(&self, order: &Order, phase: Phase, now: Timestamp) {
-        if let Err(e) = self.setup.desk.job(&order.database, order.kind, phase, now) {
+        if let Err(e) = self.setup.dispatcher.job(&order.database, order.kind, phase, now) {
             tracing::error!("{e}");
         }
     }
@@ -128,9 +128,9 @@ impl Daemon {
             return;
         }
         self.delivered = Some(now);
-        let (desk, cancel) = (self.setup.desk.clone(), self.deliver_until.clone());
+        let (dispatcher, cancel) = (self.setup.dispatcher.clone(), self.deliver_until.clone());
         self.deliveries.spawn(async move {
-            if let Err(e) = desk.deliver(now, &cancel).await {
+            if let Err(e) = dispatcher.deliver(now, &cancel).await {
                 tracing::error!("{e}");
             }
         });
@@ -156,7 +156,7 @@ impl Daemon {
                 jobs: self.figures(database)?,
             });
         }
-        let incidents = self.setup.desk.incidents()?;
+        let incidents = self.setup.dispatcher.incidents()?;
         let refused_at = self.refused_at;
         self.board.send_replace(Arc::new(Published {
             started_at: self.started_at,

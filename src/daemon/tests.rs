@@ -15,7 +15,7 @@ use super::plan::{Plan, Planned};
 use super::supervise::Limits;
 use super::work::{Clock, Order, Sight, Work};
 use super::*;
-use crate::alert::dispatcher::{DeskSettings, RoutedChannel};
+use crate::alert::dispatcher::{DispatcherSettings, RoutedChannel};
 use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
 use crate::error::{Error, ErrorKind};
 use crate::health::findings;
@@ -245,15 +245,15 @@ impl Host {
             quiet: None,
             fallback: Vec::new(),
         };
-        let settings = DeskSettings {
+        let settings = DispatcherSettings {
             agent: "db1".to_owned(),
             policy: Policy::default(),
             canary: None,
             channels: vec![RoutedChannel { route, channel: self.phone.clone() }],
         };
-        let desk = Arc::new(Desk::new(settings, self.state()));
+        let dispatcher = Arc::new(Dispatcher::new(settings, self.state()));
         let databases = self.plan.jobs.iter().map(|job| job.database.clone()).collect();
-        let setup = Setup { plan: self.plan.clone(), work: self.work.clone(), desk, databases };
+        let setup = Setup { plan: self.plan.clone(), work: self.work.clone(), dispatcher, databases };
         let parts = Parts {
             state: self.state(),
             clock: self.clock.clone(),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marbre::alert::Channel;
 use marbre::alert::channels::email::{Email, EmailSettings, Encryption};
-use marbre::alert::channels::webhook::{Shape, Webhook};
-use marbre::alert::dispatcher::{Desk, DeskSettings, RoutedChannel};
+use marbre::alert::channels::webhook::Webhook;
+use marbre::alert::dispatcher::{Dispatcher, DispatcherSettings, RoutedChannel};
 use marbre::alert::http::HttpSettings;
+use marbre::alert::payload::PayloadFormat;
 use marbre::model::condition::{Condition, ConditionKind, Severity};
 use marbre::model::incident::Policy;
 use marbre::model::route::{Audience, Role, Route};
@@ -96,7 +97,7 @@ fn mail_goes_through_every_kind_of_server() {
         ("no-file", "/nowhere/password"),
         (
             "some",
-            "1 of 2 recipients are refused: localhost: permanent error (550): 5.1.1 … is not known here",
+            "1 of 2 recipients were refused: localhost: permanent error (550): 5.1.1 … is not known here",
         ),
     ] {
         let (ok, says) = found(&report, name);
@@ -175,9 +176,9 @@ fn what_is_sent_over_http_and_where_it_is_not_sent() {
     }
     for (name, why) in [
         ("refused", "does not begin with https://"),
-        ("metadata", "169.254.169.254 is a link-local address, to which nothing is sent"),
-        ("by-name", "localhost is a private address, to which nothing is sent"),
-        ("wrapped", "is a link-local address, to which nothing is sent"),
+        ("metadata", "169.254.169.254 is a link-local address, and alerts are not sent to such addresses"),
+        ("by-name", "localhost is a private address, and alerts are not sent to such addresses"),
+        ("wrapped", "is a link-local address, and alerts are not sent to such addresses"),
     ] {
         let (ok, says) = found(&report, name);
         assert!(!ok && says.contains(why), "{name}: {says}");
@@ -252,7 +253,7 @@ fn hook(sink: &Sink) -> Arc<dyn Channel> {
         ca_file: None,
         timeout: Duration::from_secs(1),
     };
-    Arc::new(Webhook::new(&settings, Shape::Fields).unwrap())
+    Arc::new(Webhook::new(&settings, PayloadFormat::Fields).unwrap())
 }
 
 fn failed(database: &str) -> Condition {
@@ -274,7 +275,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + second).unwrap()
 }
 
-/// Everything fails in turn, the desk is opened anew at each step, and in the end everybody has heard of the beginning
+/// Everything fails in turn, the dispatcher is opened anew at each step, and in the end everybody has heard of the beginning
 /// and the end, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_arrive_whatever_fails_and_whoever_restarts() {
@@ -293,19 +294,19 @@ async fn alerts_arrive_whatever_fails_and_whoever_restarts() {
         RoutedChannel { route: route("chat", Role::Fallback, &[]), channel: hook(&chat) },
         RoutedChannel { route: route("boss", Role::Escalation, &[]), channel: hook(&boss) },
     ];
-    let desk = || {
-        let settings = DeskSettings {
+    let dispatcher = || {
+        let settings = DispatcherSettings {
             agent: "db1".to_owned(),
             policy: Policy::default(),
             canary: None,
             channels: channels.clone(),
         };
-        Desk::new(settings, State::open(folder.path()).unwrap())
+        Dispatcher::new(settings, State::open(folder.path()).unwrap())
     };
     let step = async |second: i64, seen: &[Condition]| {
         // Each step by another agent: the one before has died.
-        desk().observe(seen, &[], at(second)).unwrap();
-        desk().deliver(at(second), &CancellationToken::new()).await.unwrap()
+        dispatcher().observe(seen, &[], at(second)).unwrap();
+        dispatcher().deliver(at(second), &CancellationToken::new()).await.unwrap()
     };
     let seen = [failed("gazette/abonnes"), failed("matin/abonnes")];
     ops.answers(Some("451 4.3.0 busy"));
@@ -327,7 +328,7 @@ async fn alerts_arrive_whatever_fails_and_whoever_restarts() {
         "{keys:?}"
     );
     assert!(keys.contains("channel-failing ops"), "{keys:?}");
-    assert!(!desk().conditions().unwrap().is_empty());
+    assert!(!dispatcher().conditions().unwrap().is_empty());
     // Escalation, while the mail refuses.
     ops.answers(Some("554 5.7.1 no"));
     assert!(boss.requests().is_empty());
@@ -370,7 +371,9 @@ async fn alerts_arrive_whatever_fails_and_whoever_restarts() {
     for sink in [&chat, &boss] {
         assert!(sink.requests().iter().any(|r| r.body.contains("resolved")), "{:?}", sink.requests());
     }
-    assert!(desk().incidents().unwrap().iter().all(|i| i.condition.kind == ConditionKind::ChannelFailing));
+    assert!(
+        dispatcher().incidents().unwrap().iter().all(|i| i.condition.kind == ConditionKind::ChannelFailing)
+    );
 }
 
 #[test]
@@ -378,14 +381,14 @@ fn open_incidents_are_listed() {
     let setup = with_alerts("");
     let list = || setup.provider(&["alert", "list"]).success().json();
     assert_eq!(list()["incidents"], serde_json::json!([]));
-    let settings = DeskSettings {
+    let settings = DispatcherSettings {
         agent: "db1".to_owned(),
         policy: Policy::default(),
         canary: None,
         channels: Vec::new(),
     };
-    let desk = Desk::new(settings, State::open(&setup.path("provider/state")).unwrap());
-    desk.observe(&[failed("gazette/abonnes")], &[], at(0)).unwrap();
+    let dispatcher = Dispatcher::new(settings, State::open(&setup.path("provider/state")).unwrap());
+    dispatcher.observe(&[failed("gazette/abonnes")], &[], at(0)).unwrap();
     assert_eq!(list()["incidents"][0]["key"], "snapshot-failed gazette/abonnes");
     let none = setup.provider(&["alert", "test"]).fails_with(5);
     assert!(none.json()["error"].as_str().unwrap().contains("nobody would be told"), "{none}");

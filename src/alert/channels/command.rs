@@ -1,4 +1,4 @@
-//! A program of one's own, which gets the message as JSON on its standard input.
+//! A program of the user's own, which gets the message as JSON on its standard input.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::webhook::Shape;
 use crate::alert::message::clean;
+use crate::alert::payload::PayloadFormat;
 use crate::alert::{Channel, ChannelError, Message, Sent, bounded};
 
-/// What it inherits. Secrets that marbre got in variables are not for it.
+/// The environment variables that it inherits. Secrets that were given to marbre in variables are not for it.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
-/// How much of what it complains is read.
-const COMPLAINTS: usize = 4096;
-/// How long its last words are waited for when it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How many bytes of its standard error are kept.
+const STDERR_LIMIT: usize = 4096;
+/// How long the rest of its standard error is waited for once it has ended.
+const STDERR_GRACE: Duration = Duration::from_millis(200);
 
 /// The channel.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ struct Group(Option<Pid>);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0.take() {
-            // It may be ending just now: then there is nothing to kill.
+            // It may just have ended: then there is nothing to kill.
             let _gone = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
 impl Program {
-    /// The program and its arguments, as they are: no shell reads them.
+    /// The program and its arguments, which no shell interprets.
     pub fn new(program: impl Into<PathBuf>, args: Vec<String>, timeout: Duration) -> Self {
         Self { program: program.into(), args, timeout }
     }
@@ -76,22 +76,23 @@ impl Program {
                 let _unread = stdin.write_all(body.as_bytes()).await;
             }
         };
-        let complaints = Arc::new(Mutex::new(Vec::new()));
-        let reading = stderr.map(|stderr| tokio::spawn(read(stderr, Arc::clone(&complaints))));
+        let stderr_head = Arc::new(Mutex::new(Vec::new()));
+        let reading = stderr.map(|stderr| tokio::spawn(read(stderr, Arc::clone(&stderr_head))));
         let (_, ended) = tokio::join!(write, child.wait());
-        let status =
-            ended.map_err(|e| ChannelError::unavailable(format!("{name}: {e}"), "Look at this host."))?;
+        let status = ended.map_err(|e| {
+            ChannelError::unavailable(format!("{name}: {e}"), "Check this host: its log may say more.")
+        })?;
         group.0 = None;
-        // Something that it leaves running may hold its standard error open: nobody waits for that.
+        // A child that it leaves running may hold its standard error open, and is not waited for.
         if let Some(mut reading) = reading {
-            let _read = tokio::time::timeout(LAST_WORDS, &mut reading).await;
+            let _read = tokio::time::timeout(STDERR_GRACE, &mut reading).await;
             reading.abort();
         }
         if status.success() {
             return Ok(());
         }
-        let complaints = std::mem::take(&mut *complaints.lock().unwrap_or_else(PoisonError::into_inner));
-        let said = String::from_utf8_lossy(&complaints);
+        let stderr_head = std::mem::take(&mut *stderr_head.lock().unwrap_or_else(PoisonError::into_inner));
+        let said = String::from_utf8_lossy(&stderr_head);
         let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         let cause = format!("{name} ended with {status}: {}", clean(said, 200));
         Err(ChannelError::unavailable(
@@ -101,25 +102,25 @@ impl Program {
     }
 }
 
-/// Keeps the beginning of what a program complains. What comes after is read too, so that it is not held up.
-async fn read(mut stderr: ChildStderr, complaints: Arc<Mutex<Vec<u8>>>) {
+/// Keeps the beginning of what a program writes. The rest is read too, so that the program is not held up.
+async fn read(mut stderr: ChildStderr, stderr_head: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = [0; 1024];
     while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
-        let mut complaints = complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = COMPLAINTS.saturating_sub(complaints.len());
-        complaints.extend_from_slice(&buffer[..n.min(room)]);
+        let mut stderr_head = stderr_head.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = STDERR_LIMIT.saturating_sub(stderr_head.len());
+        stderr_head.extend_from_slice(&buffer[..n.min(room)]);
     }
 }
 
 #[async_trait]
 impl Channel for Program {
-    /// Its arguments may hold what others should not see.
+    /// The arguments are left out: they may hold secrets.
     fn describe(&self) -> String {
         format!("command {}", self.program.display())
     }
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
-        let body = Shape::Fields.document(message).to_string() + "\n";
+        let body = PayloadFormat::Fields.document(message).to_string() + "\n";
         let name = self.program.display().to_string();
         bounded(self.timeout, cancel, &name, self.run(body)).await.map(|()| Sent::All)
     }
@@ -139,7 +140,7 @@ impl Channel for Program {
             return Ok(format!("{name} is there"));
         }
         Err(ChannelError::refused(
-            format!("{name} is no program that can be run"),
+            format!("{name} is not a program that can be run"),
             "Give the absolute path of a program that the user of marbre may run.",
         ))
     }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_is_no_passing_trouble() {
+    async fn a_missing_program_is_a_permanent_failure() {
         let program = Program::new("/nowhere/pager", Vec::new(), Duration::from_secs(1));
         let cancel = CancellationToken::new();
         let message = Message::test("db1", Timestamp::UNIX_EPOCH);

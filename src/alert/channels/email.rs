@@ -1,4 +1,4 @@
-//! Mail by SMTP. What belongs to one incident is one thread.
+//! Mail by SMTP. The messages of one incident form a thread.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ use crate::system::tls;
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// First a word in clear, then TLS, or nothing.
+    /// The connection begins in clear and must change to TLS before anything is sent.
     StartTls,
     /// TLS from the first byte.
     Implicit,
-    /// None: to this host only.
+    /// None, which is allowed only to this host.
     None,
 }
 
@@ -38,13 +38,13 @@ pub struct EmailSettings {
     pub port: u16,
     /// How the connection is encrypted.
     pub encryption: Encryption,
-    /// Who logs in, with which password.
+    /// User name and password.
     pub login: Option<(String, SecretString)>,
     /// The authorities that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Who writes.
+    /// The sender.
     pub from: String,
-    /// To whom; at least one.
+    /// The recipients, at least one.
     pub to: Vec<String>,
     /// How this host names itself.
     pub hello: String,
@@ -76,11 +76,11 @@ fn is_this_host(host: &str) -> bool {
 }
 
 impl Email {
-    /// Makes the channel; speaks to nobody.
+    /// Makes the channel, without connecting.
     pub fn new(settings: &EmailSettings) -> Result<Self> {
         let mailbox = |text: &str| {
             text.parse::<Mailbox>().map_err(|_| {
-                Error::new(ErrorKind::Config, "an address of an alert channel is none")
+                Error::new(ErrorKind::Config, "an email address of an alert channel is not valid")
                     .remedy("Give it as name@example.com.")
             })
         };
@@ -104,7 +104,7 @@ impl Email {
         })
     }
 
-    /// A name in the domain of the sender, which no other message has.
+    /// A Message-ID in the domain of the sender.
     fn name(&self, digits: &str) -> String {
         format!("<{digits}.marbre@{}>", self.from.email.domain())
     }
@@ -123,33 +123,33 @@ impl Email {
             let first = self.name(&message.thread);
             builder = builder.in_reply_to(first.clone()).references(first);
         }
-        // No answers of machines to a machine.
+        // These ask other machines not to answer.
         for (name, value) in [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "All")] {
             let name = HeaderName::new_from_ascii_str(name);
             builder = builder.raw_header(HeaderValue::new(name, value.to_owned()));
         }
         builder.body(message.text.clone()).map_err(|_| {
             let remedy = "Check `from` and `to` of the channel.";
-            ChannelError::refused("the mail cannot be written", remedy)
+            ChannelError::refused("the mail cannot be composed", remedy)
         })
     }
 
-    async fn post(&self, message: &Message, to: &[Mailbox]) -> Result<(), ChannelError> {
+    async fn submit(&self, message: &Message, to: &[Mailbox]) -> Result<(), ChannelError> {
         let mail = self.mail(message, to)?;
         self.transport.send(mail).await.map(drop).map_err(|e| self.error(&e))
     }
 
-    async fn post_all(&self, message: &Message) -> Result<Sent, ChannelError> {
-        let all = self.post(message, &self.to).await;
+    async fn submit_to_all(&self, message: &Message) -> Result<Sent, ChannelError> {
+        let all = self.submit(message, &self.to).await;
         let [_, _, ..] = &self.to[..] else { return all.map(|()| Sent::All) };
         let Err(refusal) = all else { return Ok(Sent::All) };
         if !refusal.is_permanent() {
             return Err(refusal);
         }
-        // One address that is not known must not keep the mail from the others.
+        // One unknown address must not keep the mail from the others.
         let mut refused = 0;
         for to in &self.to {
-            match self.post(message, std::slice::from_ref(to)).await {
+            match self.submit(message, std::slice::from_ref(to)).await {
                 Ok(()) => {}
                 Err(e) if e.is_permanent() => refused += 1,
                 Err(e) if refused == 0 => return Err(e),
@@ -159,7 +159,7 @@ impl Email {
         if refused == self.to.len() {
             return Err(refusal);
         }
-        Ok(Sent::Some(format!("{refused} of {} recipients are refused: {refusal}", self.to.len())))
+        Ok(Sent::Some(format!("{refused} of {} recipients were refused: {refusal}", self.to.len())))
     }
 
     fn error(&self, e: &lettre::transport::smtp::Error) -> ChannelError {
@@ -188,7 +188,7 @@ impl Email {
     }
 }
 
-/// A name that may stand in a greeting.
+/// The name, if it may be used in a greeting.
 fn hello(name: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
@@ -200,7 +200,7 @@ fn encryption(settings: &EmailSettings) -> Result<Tls> {
             Ok(Tls::None)
         } else {
             Err(Error::new(ErrorKind::Config, format!("mail to {} would not be encrypted", settings.host))
-                .remedy("Use `tls = \"starttls\"` or `tls = \"implicit\"`; only a server on this host may do without."))
+                .remedy("Use `tls = \"starttls\"` or `tls = \"implicit\"`; only a server on this host may go without."))
         };
     }
     let mut builder = TlsParameters::builder(settings.host.clone());
@@ -219,7 +219,7 @@ fn encryption(settings: &EmailSettings) -> Result<Tls> {
     })
 }
 
-/// Servers repeat addresses of people in their answers; errors do not.
+/// Servers repeat addresses of people in their answers. Errors must not.
 fn without_addresses(text: &str) -> String {
     text.split_whitespace()
         .map(|word| if word.contains('@') { "…" } else { word })
@@ -234,13 +234,13 @@ impl Channel for Email {
     }
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
-        bounded(self.timeout, cancel, &self.host, self.post_all(message)).await
+        bounded(self.timeout, cancel, &self.host, self.submit_to_all(message)).await
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
         let work = async {
             match self.transport.test_connection().await {
-                Ok(true) => Ok(format!("{} answers and lets this host in", self.host)),
+                Ok(true) => Ok(format!("{} answers and accepts this host", self.host)),
                 Ok(false) => Err(ChannelError::unavailable(format!("{} does not answer", self.host), UP)),
                 Err(e) => Err(self.error(&e)),
             }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_may_repeat_addresses_we_do_not() {
+    fn addresses_that_a_server_repeats_are_not_shown() {
         assert_eq!(without_addresses("550 5.1.1 <bob@example.com>: unknown"), "550 5.1.1 … unknown");
     }
 }

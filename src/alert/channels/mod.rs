@@ -1,9 +1,9 @@
 //! The services that messages go to: one file each.
 
-pub mod command;
+pub(crate) mod command;
 pub mod email;
-pub mod ntfy;
-pub mod pagerduty;
-pub mod ping;
-pub mod unopened;
+pub(crate) mod ntfy;
+pub(crate) mod pagerduty;
+pub(crate) mod ping;
+pub(crate) mod unopened;
 pub mod webhook;

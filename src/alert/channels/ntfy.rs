@@ -25,7 +25,7 @@ pub struct Ntfy {
 }
 
 impl Ntfy {
-    /// Makes the channel; speaks to nobody. Whoever knows the topic of a public server can read it.
+    /// Makes the channel, without connecting. Whoever knows the topic of a public server can read it.
     pub fn new(settings: &HttpSettings, topic: SecretString) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)?, topic })
     }

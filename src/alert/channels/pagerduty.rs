@@ -24,7 +24,7 @@ pub struct PagerDuty {
 }
 
 impl PagerDuty {
-    /// Makes the channel; speaks to nobody. `routing_key` is the integration key of a service.
+    /// Makes the channel, without connecting. `routing_key` is the integration key of a service.
     pub fn new(settings: &HttpSettings, routing_key: SecretString) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)?, routing_key })
     }
@@ -63,7 +63,7 @@ fn document(action: &str, message: &Message) -> Value {
     document
 }
 
-/// The incident's key, with the agent's name: two agents can have a low disk each.
+/// The incident's key with the agent's name: two agents can each have a full disk.
 fn dedup_key(message: &Message) -> String {
     let key = format!("{}: {}", message.agent, message.key);
     if key.len() <= LONGEST_KEY { key } else { Sha256::of(key.as_bytes()).to_string() }
@@ -79,7 +79,7 @@ impl Channel for PagerDuty {
         match message.purpose {
             Purpose::Incident(EventKind::Resolved) => self.event("resolve", message, cancel).await?,
             Purpose::Incident(_) | Purpose::Ping(_) => self.event("trigger", message, cancel).await?,
-            // A test must not leave anybody paged.
+            // A test must leave no incident open.
             Purpose::Test => {
                 self.event("trigger", message, cancel).await?;
                 self.event("resolve", message, cancel).await?;

@@ -1,5 +1,5 @@
-//! A monitor elsewhere that counts pings, as healthchecks does: `URL/start`, `URL`, `URL/fail`. What does not arrive is
-//! what it reports: <https://healthchecks.io/docs/http_api/>.
+//! An external monitor in the manner of healthchecks: `URL/start`, `URL`, `URL/fail`. It reports pings that do not
+//! arrive: <https://healthchecks.io/docs/http_api/>.
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// Makes the channel; speaks to nobody.
+    /// Makes the channel, without connecting.
     pub fn new(settings: &HttpSettings) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)? })
     }
@@ -34,7 +34,7 @@ impl Channel for Ping {
             Purpose::Ping(Phase::Success) => None,
             Purpose::Ping(Phase::Fail) => Some("fail"),
             Purpose::Incident(_) | Purpose::Test => {
-                let cause = "a ping can only say how a job goes";
+                let cause = "a ping can only report how a job is going";
                 return Err(ChannelError::refused(cause, "Use another type of channel for messages."));
             }
         };

@@ -1,4 +1,4 @@
-//! A channel that could not be made, in the place of the one that should be there.
+//! Stands in for a channel that could not be made.
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{Channel, ChannelError, Message, Sent};
 use crate::error::Error;
 
-/// A channel whose secret or certificate cannot be read. It fails each time with that error, so that its messages go
-/// to the next channel, and people hear of it.
+/// A channel whose secret or certificate cannot be read. It always fails with that error, so that its messages go to the
+/// fallback channels, and people hear of it.
 #[derive(Debug)]
 pub struct Unopened {
     what: String,

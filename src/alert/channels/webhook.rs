@@ -1,182 +1,39 @@
-//! A message as JSON to a URL: in a form of one's own, or in that of a chat.
+//! A message as JSON to a URL.
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::http::{Endpoint, HttpSettings};
-use crate::alert::message::shorten;
-use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
+use crate::alert::payload::PayloadFormat;
+use crate::alert::{Channel, ChannelError, Message, Sent};
 use crate::error::Result;
-use crate::model::condition::Severity;
-use crate::model::incident::EventKind;
-use crate::model::template::{PLACEHOLDERS, Template};
-
-/// The most characters that Discord takes.
-const DISCORD: usize = 2000;
-/// The most that Mattermost takes by default, with room for what is around the text.
-const MATTERMOST: usize = 3900;
-
-/// What the JSON looks like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
-    /// One's own.
-    Template(Template),
-    /// All parts of the message, by the names of the placeholders, and its `id`.
-    Fields,
-    /// A Slack incoming webhook.
-    Slack,
-    /// A Teams workflow: "when a webhook request is received", an Adaptive Card.
-    Teams,
-    /// A Mattermost incoming webhook.
-    Mattermost,
-    /// A Discord webhook.
-    Discord,
-}
-
-impl Shape {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Template(_) | Self::Fields => "webhook",
-            Self::Slack => "slack",
-            Self::Teams => "teams",
-            Self::Mattermost => "mattermost",
-            Self::Discord => "discord",
-        }
-    }
-
-    /// The document for a message.
-    pub fn document(&self, message: &Message) -> Value {
-        match self {
-            Self::Template(template) => template.fill(|name| message.field(name)),
-            Self::Fields => {
-                let mut fields: serde_json::Map<String, Value> = PLACEHOLDERS
-                    .iter()
-                    .map(|name| ((*name).to_owned(), message.field(name).into()))
-                    .collect();
-                fields.insert("id".to_owned(), message.id.clone().into());
-                fields.insert("thread".to_owned(), message.thread.clone().into());
-                Value::Object(fields)
-            }
-            // These three are all that means anything there: no mention, no link.
-            Self::Slack => {
-                let text = format!("{}\n{}", message.subject, message.text);
-                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-                json!({"text": text, "mrkdwn": false, "unfurl_links": false})
-            }
-            Self::Teams => teams(message),
-            Self::Mattermost => json!({"text": fenced(message, MATTERMOST)}),
-            Self::Discord => {
-                json!({"content": fenced(message, DISCORD), "allowed_mentions": {"parse": []}})
-            }
-        }
-    }
-}
-
-/// In a block of code, in which nobody is mentioned and nothing is formatted.
-fn fenced(message: &Message, most: usize) -> String {
-    let text = format!("{}\n\n{}", message.subject, message.text).replace("```", "'''");
-    format!("```text\n{}\n```", shorten(text.trim_end(), most - 16))
-}
-
-/// Runs of text are shown as they are; text blocks would be read as Markdown.
-fn teams(message: &Message) -> Value {
-    let color = match (message.purpose, message.severity) {
-        (Purpose::Incident(EventKind::Resolved), _) => "Good",
-        (Purpose::Test | Purpose::Ping(_), _) => "Default",
-        (_, Severity::Critical) => "Attention",
-        (_, Severity::Warning) => "Warning",
-    };
-    let line = |text: &str| json!({"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": text}]});
-    let title = json!({"type": "RichTextBlock", "inlines": [
-        {"type": "TextRun", "text": message.subject, "weight": "Bolder", "color": color}
-    ]});
-    let lines = message.text.lines().filter(|text| !text.is_empty()).map(line);
-    let body: Vec<Value> = std::iter::once(title).chain(lines).collect();
-    json!({"type": "message", "attachments": [{
-        "contentType": "application/vnd.microsoft.card.adaptive",
-        "contentUrl": null,
-        "content": {
-            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-            "type": "AdaptiveCard", "version": "1.4", "msteams": {"width": "Full"}, "body": body
-        }
-    }]})
-}
 
 /// The channel.
 #[derive(Debug)]
 pub struct Webhook {
     endpoint: Endpoint,
-    shape: Shape,
+    format: PayloadFormat,
 }
 
 impl Webhook {
-    /// Makes the channel; speaks to nobody.
-    pub fn new(settings: &HttpSettings, shape: Shape) -> Result<Self> {
-        Ok(Self { endpoint: Endpoint::new(settings)?, shape })
+    /// Makes the channel, without connecting.
+    pub fn new(settings: &HttpSettings, format: PayloadFormat) -> Result<Self> {
+        Ok(Self { endpoint: Endpoint::new(settings)?, format })
     }
 }
 
 #[async_trait]
 impl Channel for Webhook {
     fn describe(&self) -> String {
-        format!("{} at {}", self.shape.name(), self.endpoint.host())
+        format!("{} at {}", self.format.name(), self.endpoint.host())
     }
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
-        let body = self.shape.document(message).to_string();
+        let body = self.format.document(message).to_string();
         self.endpoint.post(None, "application/json", body, cancel).await.map(|()| Sent::All)
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
         self.endpoint.check(cancel).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::Timestamp;
-
-    fn message(text: &str) -> Message {
-        let mut message = Message::test("db1", Timestamp::UNIX_EPOCH);
-        message.text = text.to_owned();
-        message
-    }
-
-    #[test]
-    fn chats_are_not_told_to_do_things() {
-        let evil = message("<!channel> ``` @everyone [x](http://x) & \"quoted\" \\ end\n");
-        let slack = Shape::Slack.document(&evil)["text"].as_str().unwrap().to_owned();
-        assert!(
-            slack.contains("&lt;!channel&gt; ``` @everyone [x](http://x) &amp; \"quoted\" \\ end"),
-            "{slack}"
-        );
-        for shape in [Shape::Mattermost, Shape::Discord] {
-            let document = shape.document(&evil).to_string();
-            assert_eq!(document.matches("```").count(), 2, "{document}");
-        }
-        let teams = Shape::Teams.document(&evil);
-        let body = &teams["attachments"][0]["content"]["body"];
-        assert_eq!(
-            body[1]["inlines"][0]["text"],
-            "<!channel> ``` @everyone [x](http://x) & \"quoted\" \\ end"
-        );
-    }
-
-    #[test]
-    fn chats_get_no_more_than_they_take() {
-        let long = message(&"é".repeat(10_000));
-        let content = Shape::Discord.document(&long)["content"].as_str().unwrap().to_owned();
-        assert!(content.chars().count() <= DISCORD && content.ends_with("\n```"));
-    }
-
-    #[test]
-    fn fields_and_templates() {
-        let message = message("two\nlines");
-        let fields = Shape::Fields.document(&message);
-        assert_eq!((&fields["event"], &fields["text"]), (&json!("test"), &json!("two\nlines")));
-        let template = r#"{"msg": "{{event}}: {{text}}"}"#.parse().unwrap();
-        assert_eq!(Shape::Template(template).document(&message), json!({"msg": "test: two\nlines"}));
     }
 }

@@ -14,19 +14,19 @@ use crate::model::route::Role;
 
 /// What `alert test --json` prints.
 #[derive(Debug, Clone, Serialize)]
-pub struct TestReport {
+pub(crate) struct ChannelTestReport {
     /// Every channel that was asked for.
-    pub channels: Vec<Tested>,
+    pub channels: Vec<ChannelTest>,
 }
 
-/// How one channel did.
+/// The result for one channel.
 #[derive(Debug, Clone, Serialize)]
-pub struct Tested {
+pub(crate) struct ChannelTest {
     /// Its name.
     pub channel: ChannelName,
     /// What it is.
     pub what: String,
-    /// It took a message, or, where none was sent, could have.
+    /// It took a message, or could have where none was sent.
     pub ok: bool,
     /// What happened: a fragment.
     pub found: String,
@@ -34,9 +34,9 @@ pub struct Tested {
     pub remedy: Option<String>,
 }
 
-impl TestReport {
-    /// The error that the command ends with unless every channel is well.
-    pub fn error(&self) -> Option<Error> {
+impl ChannelTestReport {
+    /// The error that the command ends with, unless every channel works.
+    pub(crate) fn error(&self) -> Option<Error> {
         let failed: Vec<&str> = self.channels.iter().filter(|c| !c.ok).map(|c| c.channel.as_str()).collect();
         if failed.is_empty() {
             return None;
@@ -46,30 +46,30 @@ impl TestReport {
             n => format!("{n} alert channels did not take their test message"),
         };
         let error = Error::new(ErrorKind::Target, what).cause(failed.join(", "));
-        Some(error.remedy("Do what is said for each channel, and run `marbre alert test` again."))
+        Some(error.remedy("Follow the advice for each channel, and run `marbre alert test` again."))
     }
 }
 
-/// Sends a test through these channels, all at the same time. The agent's memory is not touched; see [`super::Desk::tested`].
-pub async fn test(
+/// Sends a test through these channels, all at the same time. The state is not touched; see [`super::Dispatcher::tested`].
+pub(crate) async fn test_channels(
     channels: &[RoutedChannel],
     agent: &str,
     now: Timestamp,
     cancel: &CancellationToken,
-) -> TestReport {
+) -> ChannelTestReport {
     let tested = channels.iter().map(|channel| async move {
-        let found = try_channel(channel, agent, now, cancel).await;
+        let found = test_channel(channel, agent, now, cancel).await;
         let (ok, found, remedy) = match found {
             Ok(found) => (true, found, None),
             Err(e) => (false, e.cause, Some(e.remedy)),
         };
         let route = &channel.route;
-        Tested { channel: route.name.clone(), what: channel.channel.describe(), ok, found, remedy }
+        ChannelTest { channel: route.name.clone(), what: channel.channel.describe(), ok, found, remedy }
     });
-    TestReport { channels: join_all(tested).await }
+    ChannelTestReport { channels: join_all(tested).await }
 }
 
-async fn try_channel(
+async fn test_channel(
     channel: &RoutedChannel,
     agent: &str,
     now: Timestamp,
@@ -80,7 +80,7 @@ async fn try_channel(
         Role::Canary => Message::of(&Notice::Canary { healthy: true }, 0, agent, now),
         Role::Job(..) => {
             let found = channel.channel.check(cancel).await?;
-            return Ok(format!("{found}; no ping was sent, since it would say that a job is done"));
+            return Ok(format!("{found}; no ping was sent, since it would report a job as done"));
         }
     };
     match channel.channel.send(&message, cancel).await? {

@@ -1,4 +1,4 @@
-//! Sending what is put down: all channels at the same time, each in the order of its messages.
+//! Sends what is queued: all channels at the same time, each in the order of its messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Desk, FAILURES, RoutedChannel, is_failing};
+use super::{Dispatcher, FAILURES, RoutedChannel, is_failing};
 use crate::alert::{ChannelError, ChannelErrorKind, Message, Sent};
 use crate::error::{Error, Result};
 use crate::model::condition::Severity;
@@ -21,29 +21,29 @@ use crate::state::{ChannelHealth, Waiting, Which};
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// After so long a message is tried no more on a channel that does not take it. Its incident, if it is still open,
-/// was told anew by then.
+/// After so long a message is given up on a channel that does not take it. If its incident is still open, people have
+/// been reminded of it by then.
 const GIVE_UP: Duration = Duration::from_secs(3 * 86_400);
-/// How long what is over is remembered.
+/// How long closed incidents and sent messages are remembered.
 const REMEMBER: Duration = Duration::from_secs(90 * 86_400);
-/// How many messages of a channel one round looks at, and how many refusals it takes.
+/// How many messages of a channel one round handles, and after how many refusals it ends.
 const ROUND: u32 = 50;
 const REFUSALS: u32 = 5;
-/// After so long one that is slow goes on in the next round: other channels have news too.
+/// After so long a slow channel continues in the next round, so that the others are not held up.
 const LONGEST_ROUND: Duration = Duration::from_secs(30);
-/// How many messages that went out are remembered in memory.
+/// How many sent messages are remembered in memory.
 const REMEMBERED: usize = 1000;
-/// How many waiting messages of a failing channel are looked at for the next one: more than three days bring.
+/// How many waiting messages of a failing channel are offered to its fallbacks: more than three days produce.
 const WAITING: u32 = 5000;
 
-/// What a call of [`Desk::deliver`] did.
+/// What a call of [`Dispatcher::deliver`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delivered {
     /// Messages that channels took.
     pub sent: u32,
     /// Attempts that failed.
     pub failed: u32,
-    /// Messages that were given to a next channel.
+    /// Messages that were given to a fallback channel.
     pub forwarded: u32,
 }
 
@@ -67,12 +67,12 @@ fn earlier(now: Timestamp, time: Duration) -> Timestamp {
     now.checked_sub(time).unwrap_or(Timestamp::MIN)
 }
 
-/// Whether a pause still lasts. One that is longer than any was set by a clock that was ahead.
+/// Whether a pause still lasts. One that exceeds the longest was set while the clock was ahead, and does not count.
 fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
     until.is_some_and(|until| until > now && until <= later(now, LONGEST_PAUSE))
 }
 
-impl Desk {
+impl Dispatcher {
     fn sent(&self, number: i64, channel: &ChannelName) -> bool {
         let sent = self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         sent.contains(&(number, channel.clone()))
@@ -87,7 +87,7 @@ impl Desk {
     }
 
     /// Sends everything that is due. It takes half a minute, or as long as the slowest channel may take for two messages.
-    /// A channel that fails is counted in the result, and no error.
+    /// A channel that fails is counted in the result, and is not an error.
     ///
     /// # Errors
     /// Where the state cannot be read or written, and kind `Interrupted`.
@@ -96,7 +96,7 @@ impl Desk {
         self.canary(now)?;
         self.adopt(now)?;
         let mut all = Delivered::default();
-        // What a channel refuses is for the next one at once, and if need be for the one after it.
+        // What a channel refuses goes to its first fallback at once, and if need be to the one after that.
         for _ in 0..=self.settings.channels.len() {
             let rounds = self.settings.channels.iter().map(|channel| self.round(channel, now, cancel));
             let mut forwarded = 0;
@@ -113,7 +113,7 @@ impl Desk {
         if cancel.is_cancelled() { Err(Error::interrupted()) } else { Ok(all) }
     }
 
-    /// Sends what is due on one channel, until it fails, and gives the next ones what a failing one does not take.
+    /// Sends what is due on one channel until it fails, and gives its fallbacks what a failing channel does not take.
     async fn round(
         &self,
         channel: &RoutedChannel,
@@ -152,7 +152,7 @@ impl Desk {
         let route = &channel.route;
         let (started, mut refusals, mut asked_another) = (Instant::now(), 0, false);
         while let Some(message) = queue.pop_front() {
-            // What went out and could not be marked as taken (a full disk) must not go out again every half minute.
+            // What was sent and could not be marked as sent (a full disk) must not be sent again every half minute.
             if self.sent(message.number, &route.name) {
                 self.state.delivered(message.number, &route.name, None, now)?;
                 continue;
@@ -179,8 +179,8 @@ impl Desk {
                     } else if asked_another || message.attempts + 1 < FAILURES {
                         return Ok(());
                     } else {
-                        // One that the channel can never take must not hold up all others: now and then another
-                        // one is tried behind it, and if that is taken, the channel is well.
+                        // A message that the channel can never take must not hold up all others: the last one in the
+                        // queue is tried as well, and if it is taken, the channel works.
                         asked_another = true;
                         queue.drain(..queue.len().saturating_sub(1));
                     }
@@ -214,13 +214,13 @@ impl Desk {
         Ok(())
     }
 
-    /// Gives a message to the first channel of the list that has not had it, unless one before that has taken it, or is
-    /// about to. True if one more channel has it now.
+    /// Gives a message to the first fallback that has not had it, unless one before that has taken it or is about to. True
+    /// if another channel has it now.
     fn fall_back(&self, route: &Route, message: &Waiting) -> Result<bool> {
         let copies = self.state.copies_of(message.number)?;
         for name in &route.fallback {
             let Some(next) = self.channel(name) else { continue };
-            // The rules for the configuration say so too; this holds whatever the configuration was before.
+            // The configuration is checked for this too; here it holds even for messages from an earlier configuration.
             if !next.audience.may_hear_of(message.notice.database()) {
                 continue;
             }
@@ -241,7 +241,7 @@ impl Desk {
         routes.into_iter().find(|route| route.name == *name)
     }
 
-    /// Messages for channels that the configuration no longer has go to those that want them now.
+    /// Messages for channels that are no longer configured go to those that want them now.
     fn adopt(&self, now: Timestamp) -> Result<()> {
         for orphaned in self.state.awaited_channels()? {
             if self.channel(&orphaned).is_some() {

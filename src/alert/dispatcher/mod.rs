@@ -1,14 +1,14 @@
-//! The desk at which everything that is wrong comes in, and from which people are told.
+//! Turns what is wrong into incidents, and tells people of them.
 //!
-//! [`Desk::observe`] turns conditions into incidents and puts down what is to be told, in one transaction: from
-//! then on it is not lost, whatever happens to the agent. [`Desk::deliver`] sends what is put down. A message is marked as
-//! taken after the channel took it, so an agent that dies in between sends it again: messages arrive at least once, and
-//! each carries an id that is the same every time.
+//! [`Dispatcher::observe`] records incidents and queues the messages about them in one transaction: from then on they are
+//! not lost, whatever happens to the agent. [`Dispatcher::deliver`] sends what is queued. A message is marked as sent after
+//! the channel took it, so an agent that dies in between sends it again: messages arrive at least once, and each carries
+//! an id that is the same every time.
 
+mod channel_test;
 mod delivery;
 #[cfg(test)]
 mod tests;
-mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,67 +28,67 @@ use crate::model::route::{Role, Route};
 use crate::model::schedule::Schedule;
 use crate::state::{ChannelHealth, Post, State};
 
+pub(crate) use channel_test::{ChannelTestReport, test_channels};
 pub use delivery::Delivered;
-pub use trial::{TestReport, Tested, test};
 
-/// After so many failures in a row a channel counts as failing, and its messages go to the next.
-pub const FAILURES: u32 = 3;
+/// After so many failures in a row a channel counts as failing, and its messages go to its fallbacks.
+const FAILURES: u32 = 3;
 
-/// A channel, and what it gets.
+/// A channel and its route.
 #[derive(Debug, Clone)]
 pub struct RoutedChannel {
-    /// What it gets.
+    /// Which messages it gets.
     pub route: Route,
     /// The channel.
     pub channel: Arc<dyn Channel>,
 }
 
-/// What a desk needs.
+/// What a dispatcher works with.
 #[derive(Debug, Clone)]
-pub struct DeskSettings {
+pub struct DispatcherSettings {
     /// How the agent names itself.
     pub agent: String,
-    /// When people hear of an incident again.
+    /// When people are reminded of an incident.
     pub policy: Policy,
-    /// When a sign of life goes to the canary channels.
+    /// When the canary channels get a sign of life.
     pub canary: Option<(Schedule, TimeZone)>,
     /// The channels.
     pub channels: Vec<RoutedChannel>,
 }
 
-/// See the module.
+/// See the documentation of the module.
 #[derive(Debug)]
-pub struct Desk {
-    settings: DeskSettings,
+pub struct Dispatcher {
+    settings: DispatcherSettings,
     state: State,
-    /// Two looks, or two rounds of deliveries, at the same time would do everything twice.
-    looking: std::sync::Mutex<()>,
+    /// Two observations, or two deliveries, at the same time would do everything twice.
+    observing: std::sync::Mutex<()>,
     delivering: Mutex<()>,
-    /// What went out, and through which channel: the state may be unable to hold it.
+    /// What was sent through which channel, in case the state cannot record it (a full disk).
     sent: std::sync::Mutex<BTreeSet<(i64, ChannelName)>>,
 }
 
-impl Desk {
-    /// A desk that goes on where the one before it with this state stopped.
-    pub fn new(settings: DeskSettings, state: State) -> Self {
+impl Dispatcher {
+    /// A dispatcher that continues where the previous one on this state stopped.
+    pub fn new(settings: DispatcherSettings, state: State) -> Self {
         Self {
             settings,
             state,
-            looking: std::sync::Mutex::new(()),
+            observing: std::sync::Mutex::new(()),
             delivering: Mutex::new(()),
             sent: Default::default(),
         }
     }
 
-    /// Takes in what is wrong now, and puts down what people are to be told. Channels that fail are added here: callers
-    /// need not. `unknown` is what could not be looked at.
+    /// Compares what is wrong now with the known incidents, and queues what people are to be told. Failing channels are
+    /// added here, not by callers. `unknown` is what could not be checked.
     pub fn observe(
         &self,
         conditions: &[Condition],
         unknown: &[Unknown],
         now: Timestamp,
     ) -> Result<Vec<Event>> {
-        let _one = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self.observing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut seen = self.conditions()?;
         seen.extend_from_slice(conditions);
         let policy = &self.settings.policy;
@@ -105,8 +105,14 @@ impl Desk {
         Ok(observed.events)
     }
 
-    /// Tells the monitors of a job how it goes.
-    pub fn job(&self, database: &DatabaseId, kind: JobKind, phase: Phase, now: Timestamp) -> Result<()> {
+    /// Tells the monitors of a job how it is going.
+    pub(crate) fn job(
+        &self,
+        database: &DatabaseId,
+        kind: JobKind,
+        phase: Phase,
+        now: Timestamp,
+    ) -> Result<()> {
         let role = Role::Job(database.clone(), kind);
         let channels = self.names(|route| route.role == role);
         if channels.is_empty() {
@@ -116,9 +122,9 @@ impl Desk {
         self.state.post(&Post { notice, at: now, channels, supersedes: phase != Phase::Start })
     }
 
-    /// Takes in how a test went: a channel that took it is tried again at once, and not after the pause that its failures
-    /// have earned it. Whoever has mended it must not wait for an hour to see that.
-    pub fn tested(&self, report: &TestReport, now: Timestamp) -> Result<()> {
+    /// Records how a test went: a channel that took it is tried again at once, without the pause after its earlier failures.
+    /// Whoever has repaired it need not wait an hour to see that.
+    pub(crate) fn tested(&self, report: &ChannelTestReport, now: Timestamp) -> Result<()> {
         let well = report.channels.iter().filter(|tested| tested.ok);
         for name in well.map(|tested| &tested.channel) {
             if self.state.channel_health(name)?.failures > 0 {
@@ -152,7 +158,7 @@ impl Desk {
                 return Some(condition(
                     name,
                     Severity::Warning,
-                    format!("{about} does not reach everybody."),
+                    format!("{about} does not reach all of its recipients."),
                     lacking,
                 ));
             };
@@ -162,8 +168,8 @@ impl Desk {
         Ok(conditions.collect())
     }
 
-    /// Puts down a sign of life where one is due. After a downtime one is enough; and so that it can be seen at once
-    /// whether it arrives, the first is due when there was none before.
+    /// Queues a sign of life where one is due. After a downtime one is enough. The first one is due at once, so that it can
+    /// be seen whether it arrives.
     fn canary(&self, now: Timestamp) -> Result<()> {
         let channels = self.names(|route| route.role == Role::Canary);
         let Some((schedule, zone)) = self.settings.canary.as_ref().filter(|_| !channels.is_empty()) else {
@@ -186,7 +192,7 @@ impl Desk {
         self.state.account_canary(&rule, now, Some(&Post { notice, at: now, channels, supersedes: true }))
     }
 
-    /// Who is told of this. Whoever was told of an incident, and be it in the place of another, hears of its end.
+    /// Who is told of this. Whoever was told of an incident, even as a fallback, is told of its end.
     fn readers(&self, event: &Event) -> Result<Vec<ChannelName>> {
         let told = match event.kind {
             EventKind::Resolved => self.state.channels_told_of(&event.incident.name())?,
@@ -204,8 +210,8 @@ impl Desk {
     }
 }
 
-/// Whether people must look after a channel: it failed again and again, or refused (then there is no time at which it
-/// is tried again by itself).
+/// Whether people must look after a channel: it failed several times in a row, or it refused (then no time is set for
+/// another attempt).
 fn is_failing(health: &ChannelHealth) -> bool {
     health.failures >= FAILURES || (health.failures > 0 && health.retry_at.is_none())
 }

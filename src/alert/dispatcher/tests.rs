@@ -14,12 +14,12 @@ use crate::model::route::{Audience, Quiet};
 #[derive(Debug, Default)]
 struct Fake {
     took: StdMutex<Vec<Message>>,
-    mood: StdMutex<Mood>,
+    behaviour: StdMutex<Behaviour>,
     tries: StdMutex<u32>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-enum Mood {
+enum Behaviour {
     #[default]
     Well,
     Down,
@@ -35,15 +35,15 @@ impl Channel for Fake {
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
         *self.tries.lock().unwrap() += 1;
-        let mood = *self.mood.lock().unwrap();
-        match mood {
-            Mood::Well => {
+        let behaviour = *self.behaviour.lock().unwrap();
+        match behaviour {
+            Behaviour::Well => {
                 self.took.lock().unwrap().push(message.clone());
                 Ok(Sent::All)
             }
-            Mood::Down => Err(ChannelError::unavailable("it is down", "Wait.")),
-            Mood::Refusing => Err(ChannelError::refused("it refuses", "Ask it.")),
-            Mood::Hanging => {
+            Behaviour::Down => Err(ChannelError::unavailable("it is down", "Wait.")),
+            Behaviour::Refusing => Err(ChannelError::refused("it refuses", "Ask it.")),
+            Behaviour::Hanging => {
                 tokio::select! {
                     () = cancel.cancelled() => Err(ChannelError::cancelled()),
                     () = tokio::time::sleep(Duration::from_secs(20)) => Err(ChannelError::unavailable("it hangs", "Wait.")),
@@ -58,8 +58,8 @@ impl Channel for Fake {
 }
 
 impl Fake {
-    fn is(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+    fn is(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
     }
 
     /// What it took: purpose and subject without the agent.
@@ -71,7 +71,7 @@ impl Fake {
 struct World {
     folder: tempfile::TempDir,
     channels: Vec<(Route, Arc<Fake>)>,
-    desk: Desk,
+    dispatcher: Dispatcher,
 }
 
 fn at(second: i64) -> Timestamp {
@@ -98,12 +98,12 @@ fn with_fallback(name: &str, fallback: &[&str]) -> Route {
     Route { fallback: fallback.iter().map(|name| name.parse().unwrap()).collect(), ..main_route(name) }
 }
 
-fn settings(channels: &[(Route, Arc<Fake>)]) -> DeskSettings {
+fn settings(channels: &[(Route, Arc<Fake>)]) -> DispatcherSettings {
     let routed = |(route, fake): &(Route, Arc<Fake>)| RoutedChannel {
         route: route.clone(),
         channel: Arc::clone(fake) as Arc<dyn Channel>,
     };
-    DeskSettings {
+    DispatcherSettings {
         agent: "db1".to_owned(),
         policy: Policy::default(),
         canary: Some(("@daily".parse().unwrap(), TimeZone::UTC)),
@@ -115,12 +115,12 @@ impl World {
     fn new(routes: Vec<Route>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let channels: Vec<_> = routes.into_iter().map(|route| (route, Arc::new(Fake::default()))).collect();
-        let desk = Desk::new(settings(&channels), State::open(folder.path()).unwrap());
-        Self { folder, channels, desk }
+        let dispatcher = Dispatcher::new(settings(&channels), State::open(folder.path()).unwrap());
+        Self { folder, channels, dispatcher }
     }
 
     fn restart(&mut self) {
-        self.desk = Desk::new(settings(&self.channels), State::open(self.folder.path()).unwrap());
+        self.dispatcher = Dispatcher::new(settings(&self.channels), State::open(self.folder.path()).unwrap());
     }
 
     fn fake(&self, name: &str) -> &Fake {
@@ -128,11 +128,11 @@ impl World {
     }
 
     async fn deliver(&self, second: i64) -> Delivered {
-        self.desk.deliver(at(second), &CancellationToken::new()).await.unwrap()
+        self.dispatcher.deliver(at(second), &CancellationToken::new()).await.unwrap()
     }
 
     async fn look(&self, second: i64, conditions: &[Condition]) -> Delivered {
-        self.desk.observe(conditions, &[], at(second)).unwrap();
+        self.dispatcher.observe(conditions, &[], at(second)).unwrap();
         self.deliver(second).await
     }
 }
@@ -162,8 +162,8 @@ async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
         route("sms", Role::Fallback),
     ]);
     let nas = [wrong(None, "nas", Severity::Critical)];
-    world.fake("mail").is(Mood::Down);
-    world.fake("hook").is(Mood::Refusing);
+    world.fake("mail").is(Behaviour::Down);
+    world.fake("hook").is(Behaviour::Refusing);
     assert_eq!(world.look(0, &nas).await, Delivered { sent: 0, failed: 1, forwarded: 0 });
     assert_eq!(world.deliver(29).await, Delivered::default(), "not before its time");
     assert_eq!(world.deliver(30).await.failed, 1);
@@ -174,7 +174,7 @@ async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
     assert_eq!((done.sent, done.forwarded), (1, 2), "{done:?}");
     assert_eq!(world.fake("sms").took(), ["critical: nas is down."]);
     let failing: Vec<_> =
-        world.desk.conditions().unwrap().into_iter().map(|c| (c.object, c.severity)).collect();
+        world.dispatcher.conditions().unwrap().into_iter().map(|c| (c.object, c.severity)).collect();
     let name = |text: &str| Some(text.to_owned());
     assert_eq!(failing, [(name("mail"), Severity::Critical), (name("hook"), Severity::Warning)]);
     world.deliver(91).await;
@@ -183,10 +183,10 @@ async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
     world.look(100, &nas).await;
     assert!(world.fake("sms").took()[1].contains("The alert channel"), "{:?}", world.fake("sms").took());
     // When it is well again, it gets all that it missed, in order.
-    world.fake("mail").is(Mood::Well);
+    world.fake("mail").is(Behaviour::Well);
     world.deliver(90 + HOUR).await;
     assert_eq!(world.fake("mail").took()[0], "critical: nas is down.");
-    assert!(world.desk.conditions().unwrap().iter().all(|c| c.object.as_deref() == Some("hook")));
+    assert!(world.dispatcher.conditions().unwrap().iter().all(|c| c.object.as_deref() == Some("hook")));
     // The end of it reaches everybody who heard of it, also in the place of another.
     world.look(2 * HOUR, &[]).await;
     world.look(3 * HOUR, &[]).await;
@@ -200,7 +200,7 @@ async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
 async fn nothing_is_lost_or_told_twice_over_restarts() {
     let mut world = World::new(vec![main_route("mail")]);
     let nas = [wrong(None, "nas", Severity::Warning)];
-    world.desk.observe(&nas, &[], at(0)).unwrap();
+    world.dispatcher.observe(&nas, &[], at(0)).unwrap();
     world.restart();
     world.deliver(1).await;
     for n in 2..50 {
@@ -208,7 +208,7 @@ async fn nothing_is_lost_or_told_twice_over_restarts() {
         world.look(n, &nas).await;
     }
     assert_eq!(world.fake("mail").took(), ["warning: nas is down."]);
-    assert_eq!(world.desk.incidents().unwrap()[0].sightings, 49);
+    assert_eq!(world.dispatcher.incidents().unwrap()[0].sightings, 49);
     world.restart();
     world.look(25 * HOUR, &nas).await;
     assert_eq!(world.fake("mail").took()[1..], ["escalated, warning: nas is down."]);
@@ -239,7 +239,7 @@ async fn each_hears_what_is_theirs() {
     world.look(HOUR, &seen).await;
     assert_eq!(world.fake("boss").took().len(), 2, "the critical ones are escalated after an hour");
     // Even a fallback that should not be there tells a publisher nothing of others.
-    world.fake("ops").is(Mood::Refusing);
+    world.fake("ops").is(Behaviour::Refusing);
     let more =
         [&seen[..], &[wrong(None, "d", Severity::Critical), wrong(Some("matin/x"), "e", Severity::Critical)]]
             .concat();
@@ -279,7 +279,7 @@ async fn quiet_hours_hold_back_what_can_wait_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_holds_nobody_up() {
     let world = World::new(vec![main_route("hook"), main_route("mail")]);
-    world.fake("hook").is(Mood::Hanging);
+    world.fake("hook").is(Behaviour::Hanging);
     let nas = [wrong(None, "nas", Severity::Critical), wrong(None, "ovh", Severity::Critical)];
     let start = tokio::time::Instant::now();
     let done = world.look(0, &nas).await;
@@ -287,16 +287,16 @@ async fn one_that_hangs_holds_nobody_up() {
     assert_eq!(start.elapsed().as_secs(), 20, "one attempt, not one for each message");
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let stopped = world.desk.deliver(at(60), &cancel).await.unwrap_err();
+    let stopped = world.dispatcher.deliver(at(60), &cancel).await.unwrap_err();
     assert_eq!(stopped.kind(), crate::error::ErrorKind::Interrupted);
 }
 
 #[tokio::test]
 async fn one_message_that_is_refused_holds_up_no_other() {
     let world = World::new(vec![main_route("hook")]);
-    world.fake("hook").is(Mood::Refusing);
+    world.fake("hook").is(Behaviour::Refusing);
     world.look(0, &[wrong(None, "a", Severity::Critical)]).await;
-    world.fake("hook").is(Mood::Well);
+    world.fake("hook").is(Behaviour::Well);
     // The first one waits for its time, a newer one does not.
     let both = [wrong(None, "a", Severity::Critical), wrong(None, "b", Severity::Critical)];
     world.look(1, &both).await;
@@ -310,7 +310,7 @@ async fn one_message_that_is_refused_holds_up_no_other() {
 #[tokio::test]
 async fn what_no_channel_takes_for_days_is_given_up_and_the_pauses_grow() {
     let world = World::new(vec![main_route("mail")]);
-    world.fake("mail").is(Mood::Down);
+    world.fake("mail").is(Behaviour::Down);
     let nas = [wrong(None, "nas", Severity::Critical)];
     world.look(0, &nas).await;
     for minute in 1..6 * 24 * 60 {
@@ -318,7 +318,7 @@ async fn what_no_channel_takes_for_days_is_given_up_and_the_pauses_grow() {
     }
     let tries = *world.fake("mail").tries.lock().unwrap();
     assert!((60..90).contains(&tries), "{tries} attempts in the three days in which it was tried");
-    world.fake("mail").is(Mood::Well);
+    world.fake("mail").is(Behaviour::Well);
     world.look(7 * 24 * HOUR, &nas).await;
     // What is still wrong is told anew.
     assert!(
@@ -331,7 +331,7 @@ async fn what_no_channel_takes_for_days_is_given_up_and_the_pauses_grow() {
 #[tokio::test]
 async fn messages_for_a_channel_that_is_gone_go_to_those_that_are_there() {
     let mut world = World::new(vec![main_route("old")]);
-    world.fake("old").is(Mood::Down);
+    world.fake("old").is(Behaviour::Down);
     world.look(0, &[wrong(None, "nas", Severity::Critical)]).await;
     world.channels = vec![(main_route("new"), Arc::default())];
     world.restart();
@@ -350,13 +350,13 @@ async fn pings_say_success_only_for_what_is_proven() {
     let phases = |world: &World, name: &str| -> Vec<Purpose> {
         world.fake(name).took.lock().unwrap().iter().map(|m| m.purpose).collect()
     };
-    world.desk.job(&abonnes, JobKind::Snapshot, Phase::Start, at(0)).unwrap();
-    world.desk.job(&abonnes, JobKind::Drill, Phase::Start, at(0)).unwrap();
+    world.dispatcher.job(&abonnes, JobKind::Snapshot, Phase::Start, at(0)).unwrap();
+    world.dispatcher.job(&abonnes, JobKind::Drill, Phase::Start, at(0)).unwrap();
     world.deliver(0).await;
-    world.desk.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, false), at(60)).unwrap();
+    world.dispatcher.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, false), at(60)).unwrap();
     world.deliver(60).await;
-    world.desk.job(&abonnes, JobKind::Snapshot, Phase::Start, at(120)).unwrap();
-    world.desk.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, true), at(180)).unwrap();
+    world.dispatcher.job(&abonnes, JobKind::Snapshot, Phase::Start, at(120)).unwrap();
+    world.dispatcher.job(&abonnes, JobKind::Snapshot, Phase::of_end(true, true), at(180)).unwrap();
     world.deliver(180).await;
     let [start, success, fail] = [Phase::Start, Phase::Success, Phase::Fail].map(Purpose::Ping);
     assert_eq!(phases(&world, "hc"), [start, fail, success]);
@@ -365,7 +365,7 @@ async fn pings_say_success_only_for_what_is_proven() {
     world.restart();
     world.deliver(21 * HOUR).await;
     assert_eq!(phases(&world, "alive").len(), 1);
-    world.fake("mail").is(Mood::Refusing);
+    world.fake("mail").is(Behaviour::Refusing);
     world.look(21 * HOUR + 1, &[wrong(None, "nas", Severity::Critical)]).await;
     world.deliver(99 * HOUR).await;
     world.deliver(99 * HOUR + 1).await;
@@ -381,9 +381,9 @@ async fn a_test_tells_no_monitor_that_a_job_is_done() {
         main_route("mail"),
         main_route("x"),
     ]);
-    world.fake("x").is(Mood::Refusing);
+    world.fake("x").is(Behaviour::Refusing);
     let channels = settings(&world.channels).channels;
-    let report = test(&channels, "db1", at(0), &CancellationToken::new()).await;
+    let report = test_channels(&channels, "db1", at(0), &CancellationToken::new()).await;
     let ok: Vec<bool> = report.channels.iter().map(|c| c.ok).collect();
     assert_eq!(ok, [true, true, false]);
     assert_eq!((world.fake("hc").took().len(), world.fake("mail").took().len()), (0, 1));

@@ -1,4 +1,4 @@
-//! The composition root of alerts: from configuration to channels, and the desk that uses them.
+//! The composition root of alerts: from configuration to channels, and the dispatcher that uses them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use crate::alert::channels::ntfy::Ntfy;
 use crate::alert::channels::pagerduty::PagerDuty;
 use crate::alert::channels::ping::Ping;
 use crate::alert::channels::unopened::Unopened;
-use crate::alert::channels::webhook::{Shape, Webhook};
+use crate::alert::channels::webhook::Webhook;
 use crate::alert::channels::{ntfy, pagerduty};
-use crate::alert::dispatcher::{Desk, DeskSettings, RoutedChannel};
+use crate::alert::dispatcher::{Dispatcher, DispatcherSettings, RoutedChannel};
 use crate::alert::http::HttpSettings;
+use crate::alert::payload::PayloadFormat;
 use crate::config::{AlertChannel, ChannelSettings, Config, Http, MailTls, Place, Secret, WebhookShape};
 use crate::error::{Error, Result};
 use crate::state::State;
@@ -26,15 +27,15 @@ pub fn agent_name(config: &Config) -> String {
     config.alerts.agent.clone().or_else(host).unwrap_or_else(|| "agent".to_owned())
 }
 
-/// The desk from which people are told, on the state of this configuration.
-pub fn desk(config: &Config) -> Result<Desk> {
-    let settings = DeskSettings {
+/// The dispatcher from which people are told, on the state of this configuration.
+pub fn dispatcher(config: &Config) -> Result<Dispatcher> {
+    let settings = DispatcherSettings {
         agent: agent_name(config),
         policy: config.alerts.policy,
         canary: Some((config.alerts.canary.clone(), config.alerts.time_zone.clone())),
         channels: alert_channels(config),
     };
-    Ok(Desk::new(settings, State::open(&config.state_dir)?))
+    Ok(Dispatcher::new(settings, State::open(&config.state_dir)?))
 }
 
 /// The alert channels. In the place of one that cannot be made (its secret is not there) stands one that fails with that
@@ -74,7 +75,9 @@ fn alert_channel(settings: &AlertChannel, agent: &str) -> Result<Arc<dyn Channel
                 timeout,
             })?)
         }
-        ChannelSettings::Webhook(http, form) => Arc::new(Webhook::new(&plain(http)?, shape(form))?),
+        ChannelSettings::Webhook(http, shape) => {
+            Arc::new(Webhook::new(&plain(http)?, payload_format(shape))?)
+        }
         ChannelSettings::PagerDuty(http, key) => {
             let settings = http_settings(http, pagerduty::DEFAULT_URL, timeout)?;
             Arc::new(PagerDuty::new(&settings, key.read()?)?)
@@ -87,14 +90,14 @@ fn alert_channel(settings: &AlertChannel, agent: &str) -> Result<Arc<dyn Channel
     })
 }
 
-fn shape(form: &WebhookShape) -> Shape {
-    match form {
-        WebhookShape::Fields => Shape::Fields,
-        WebhookShape::Template(template) => Shape::Template(template.clone()),
-        WebhookShape::Slack => Shape::Slack,
-        WebhookShape::Teams => Shape::Teams,
-        WebhookShape::Mattermost => Shape::Mattermost,
-        WebhookShape::Discord => Shape::Discord,
+fn payload_format(shape: &WebhookShape) -> PayloadFormat {
+    match shape {
+        WebhookShape::Fields => PayloadFormat::Fields,
+        WebhookShape::Template(template) => PayloadFormat::Template(template.clone()),
+        WebhookShape::Slack => PayloadFormat::Slack,
+        WebhookShape::Teams => PayloadFormat::Teams,
+        WebhookShape::Mattermost => PayloadFormat::Mattermost,
+        WebhookShape::Discord => PayloadFormat::Discord,
     }
 }
 
