@@ -55,7 +55,7 @@ impl ErrorKind {
     }
 
     /// The kind that has this exit code; `Internal` for one that no kind has.
-    pub fn of_exit_code(code: u8) -> Self {
+    pub(crate) fn of_exit_code(code: u8) -> Self {
         [
             Self::Usage,
             Self::Config,

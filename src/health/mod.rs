@@ -2,9 +2,9 @@
 
 pub mod conditions;
 pub mod doctor;
-pub mod expiry;
+pub(crate) mod expiry;
 pub mod findings;
 pub mod neighbours;
 pub mod score;
 pub mod status;
-pub mod surroundings;
+pub(crate) mod surroundings;

@@ -20,7 +20,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan};
 
 /// What an expression may look like, for messages.
-pub const ACCEPTED: &str = "five fields \"minute hour day month weekday\" as \"30 2 * * MON-FRI\", six with the second \
+pub(crate) const ACCEPTED: &str = "five fields \"minute hour day month weekday\" as \"30 2 * * MON-FRI\", six with the second \
                             first, or @hourly, @daily, @midnight, @weekly, @monthly, @yearly";
 
 /// A cron expression: it has at least one slot.
@@ -105,12 +105,12 @@ fn named(name: &str) -> Result<&'static str, InvalidSchedule> {
 
 impl Schedule {
     /// The expression and the zone as text. Under another rule other slots are due.
-    pub fn rule(&self, zone: &TimeZone) -> String {
+    pub(crate) fn rule(&self, zone: &TimeZone) -> String {
         format!("{self} {}", zone.iana_name().unwrap_or("local"))
     }
 
     /// The first slot after this instant. `None` only where the calendar ends.
-    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let once = self.next_civil(after, zone);
         if !self.hourly {
             return once;
@@ -119,7 +119,7 @@ impl Schedule {
     }
 
     /// All slots after the first instant, up to and including the second.
-    pub fn slots<'a>(
+    pub(crate) fn slots<'a>(
         &'a self,
         after: Timestamp,
         until: Timestamp,
