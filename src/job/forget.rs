@@ -6,14 +6,14 @@ use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
 
-/// Makes the next snapshot send the object's data again. The next snapshot trusts a pack that has the right size. One
-/// that is bad anywhere is therefore given up everywhere, although other targets may have it whole.
+/// Makes the next snapshot upload the object's data again. The next snapshot would trust a pack that has the right size,
+/// so a pack that is bad at one target is given up at all of them, although others may have a good copy.
 pub fn lose(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
     if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
         return state.lose_pack(database, &object.sha256);
     }
-    // Objects are never replaced: without its `epoch.age` a target can hold no further snapshot of the
-    // epoch, so the next snapshot begins another one.
+    // Objects are never replaced: without a good `epoch.age` a target can hold no further snapshot of the
+    // epoch, so the next snapshot begins a new one.
     match state.epoch(database)? {
         Some(current) if object.key == layout::epoch(&current.epoch) => state.forget_epoch(database),
         _ => Ok(()),

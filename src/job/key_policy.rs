@@ -14,14 +14,14 @@ use crate::state::State;
 /// Which keys the agent keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPolicy {
-    /// Keep the key of the current epoch. Without it the key is gone once it is sealed, and only the
+    /// Keep the key of the current epoch. Otherwise the key is dropped once it is sealed, and only the
     /// owner can drill.
     pub keep: bool,
-    /// How long the key of an epoch that is over waits for its last drill.
+    /// How long the key of a finished epoch waits for its last drill.
     pub longest: Duration,
 }
 
-/// Keeps the key of a new epoch, where the policy says so.
+/// Keeps the key of a new epoch, if the policy says so.
 pub fn keep(
     state: &State,
     database: &DatabaseId,
@@ -35,8 +35,8 @@ pub fn keep(
     }
 }
 
-/// Destroys the keys of epochs for which no drill is due any more, and says which. Whoever calls holds the
-/// database's lock: an epoch that is just being begun is in no receipt yet.
+/// Destroys the keys of epochs for which no drill is due any more, and returns these epochs. The caller holds the
+/// database's lock: an epoch that is just beginning is in no receipt yet.
 pub fn retire(
     state: &State,
     database: &DatabaseId,
@@ -48,11 +48,11 @@ pub fn retire(
     let mut destroyed = Vec::new();
     for epoch in &kept {
         let is_current = current.as_ref() == Some(epoch);
-        // Within a second the names say nothing of the order: what is not current is over, if anything is current.
+        // Names of the same second have no order: if there is a current epoch, all others are finished.
         let next = kept.iter().chain(&current).filter(|e| *e > epoch).min().or(current.as_ref());
         let due = match next {
             _ if !policy.keep => false,
-            // Without a later epoch this one may go on.
+            // Without a later epoch, this one may continue.
             _ if is_current => true,
             None => true,
             Some(next) => drill_is_due(state, database, epoch, next, policy.longest, now)?,
@@ -65,7 +65,7 @@ pub fn retire(
     Ok(destroyed)
 }
 
-/// Whether the newest snapshot of an epoch that is over still waits to be proven.
+/// Whether the newest snapshot of a finished epoch still has to be proven.
 fn drill_is_due(
     state: &State,
     database: &DatabaseId,
@@ -75,7 +75,7 @@ fn drill_is_due(
     now: Timestamp,
 ) -> Result<bool> {
     let Some(newest) = state.newest_of_epoch(database, epoch)? else {
-        // The run that began it did not come to a receipt.
+        // The run that began it never wrote a receipt.
         return Ok(false);
     };
     let over = now.duration_since(next.time()).as_secs();

@@ -46,11 +46,11 @@ pub struct Listed {
     pub rows: u64,
     /// Bytes of all streams.
     pub bytes_read: u64,
-    /// Of these, bytes that were new to the epoch.
+    /// How many of these were new to the epoch.
     pub new_bytes: u64,
     /// Bytes of the objects written for this snapshot.
     pub stored_bytes: u64,
-    /// Bytes that a restore fetches.
+    /// Bytes that a restore downloads.
     pub size: u64,
     /// It began its epoch, and needs no older one.
     pub full: bool,
@@ -103,7 +103,7 @@ pub struct ShowReport {
 
 /// Lists the snapshots of one database.
 pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<ListReport> {
-    // Before the targets are read: reading them teaches the state newer receipts.
+    // Before the targets are read: reading them adds newer receipts to the state.
     let seen = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
     let catalog = reader.read(cancel).await?;
     let drills = reader.drills(cancel).await?;
@@ -123,7 +123,7 @@ pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<Lis
     Ok(ListReport { snapshots, problems })
 }
 
-/// Shows one snapshot. What is odd about the catalog goes to the observer.
+/// Shows one snapshot. Problems of the catalog are reported to the observer.
 pub async fn show(
     reader: &Reader<'_>,
     wanted: &Wanted,

@@ -9,6 +9,7 @@ pub mod prune;
 pub mod restore;
 pub mod run_lock;
 pub mod snapshot;
+pub(crate) mod spool;
 pub mod stopwatch;
 pub mod sync;
 #[cfg(test)]

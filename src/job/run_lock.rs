@@ -9,17 +9,17 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::id::DatabaseId;
 use crate::state::make_private_folder;
 
-/// Held while a job runs. The kernel releases it with the process, also after `kill -9`.
+/// Held while a job runs. The kernel releases it with the process, even after `kill -9`.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 impl Lock {
-    /// Takes the lock of a job, or says who has it.
+    /// Takes the lock of a job, or says which process holds it.
     pub fn take(path: &Path, database: &DatabaseId) -> Result<Self> {
         Self::take_as(path, &format!("another job runs for {database}"))
     }
 
-    /// Takes a lock; `taken` says what it means that somebody else has it.
+    /// Takes a lock; `taken` is the error message if another process holds it.
     pub fn take_as(path: &Path, taken: &str) -> Result<Self> {
         if let Some(folder) = path.parent() {
             make_private_folder(folder)?;

@@ -9,7 +9,7 @@ use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 
-/// A stage that is over.
+/// A finished stage.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageTime {
     /// Its name.
@@ -20,11 +20,11 @@ pub struct StageTime {
 
 #[derive(Default)]
 struct Stages {
-    over: Vec<StageTime>,
+    finished: Vec<StageTime>,
     running: Option<(Stage, Instant)>,
 }
 
-/// Passes everything on to the observer, and times the stages.
+/// Forwards everything to the observer, and times the stages.
 pub struct Stopwatch {
     observer: Arc<dyn Observer>,
     started: Instant,
@@ -40,7 +40,7 @@ impl Stopwatch {
     /// The stages so far, the running one included, and the time since the start in seconds.
     pub fn read(&self) -> (Vec<StageTime>, f64) {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut stages = guard.over.clone();
+        let mut stages = guard.finished.clone();
         if let Some((stage, since)) = guard.running {
             stages.push(StageTime { name: stage.word(), seconds: seconds(since) });
         }
@@ -61,8 +61,8 @@ fn seconds(since: Instant) -> f64 {
 impl LoadObserver for Stopwatch {
     fn stage(&self, stage: Stage) {
         let mut guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((before, since)) = guard.running.take() {
-            guard.over.push(StageTime { name: before.word(), seconds: seconds(since) });
+        if let Some((finished, since)) = guard.running.take() {
+            guard.finished.push(StageTime { name: finished.word(), seconds: seconds(since) });
         }
         guard.running = Some((stage, Instant::now()));
         drop(guard);

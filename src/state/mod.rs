@@ -90,7 +90,7 @@ impl State {
         Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// The folder for what is remembered of a database's streams (see `job::snapshot::memory`).
+    /// The folder for what is remembered of a database's streams (see `job::snapshot::stream_cache`).
     pub fn streams_folder(&self, database: &DatabaseId) -> PathBuf {
         self.folder.join("streams").join(database.publisher.as_str()).join(database.database.as_str())
     }

@@ -180,7 +180,7 @@ fn where_no_copy_is_whole_nothing_is_recorded() {
     let report = sync(&setup).fails_with(9).json();
     let b = of_target(&report, "b");
     assert_eq!((&b["snapshots_copied"], &b["still_behind"]), (&0.into(), &1.into()), "{report:#}");
-    assert!(b["error"].as_str().unwrap().contains("no other target gives a good copy"), "{report:#}");
+    assert!(b["error"].as_str().unwrap().contains("no other target has a good copy"), "{report:#}");
     assert!(sound_receipts(&setup, &setup.path("b")).is_empty());
     let keys: Vec<String> = objects(&setup.path("b")).into_keys().collect();
     assert!(keys.iter().all(|key| key.ends_with("/epoch.age")), "{keys:?}");

@@ -1,5 +1,5 @@
-//! Retention: which snapshots go is decided once over what all targets hold, and carried out at each of them in the reverse
-//! order of writing (invariants I2 and I7). What cannot be done now is left, and the next run does it.
+//! Retention: which snapshots are deleted is decided once, over what all targets hold, and carried out at each of them in
+//! the reverse order of writing (invariants I2 and I7). What cannot be done now is left for the next run.
 
 mod needed;
 mod report;
@@ -49,23 +49,23 @@ pub struct PruneJob {
     pub trust: TrustStore,
     /// What the agent remembers.
     pub state: State,
-    /// Who signs the record of what goes.
+    /// Signs the record of what is deleted.
     pub signing_key: SigningKey,
     /// What is kept.
     pub policy: Policy,
-    /// Where days begin.
+    /// The time zone in which days begin.
     pub time_zone: TimeZone,
     /// How many snapshots one run deletes at most.
     pub max_delete: usize,
-    /// How long an object must be known to be needed by nobody before it goes. The time between two runs counts for half
-    /// of it at most: a clock that jumps ahead ends it for nothing.
+    /// How long an object must be known to be unneeded before it is deleted. The time between two runs counts for at most
+    /// half of it, so that a clock that jumps ahead cannot end it.
     pub grace: Duration,
     /// Only say what would be done.
     pub dry_run: bool,
 }
 
 impl PruneJob {
-    /// Decides, and carries it out. An error means that nothing was decided, or that the agent itself failed; what could
+    /// Decides, and carries the decision out. An error means that nothing was decided, or that the agent itself failed; what could
     /// not be done at a target is in the report.
     pub async fn run(
         self,
@@ -86,7 +86,7 @@ impl PruneJob {
             state: Some(&self.state),
         };
         let catalog = reader.read(cancel).await?;
-        self.somebody_answers(&catalog)?;
+        self.require_reachable(&catalog)?;
         let drills = reader.drills(cancel).await?;
         let candidates = self.candidates(&reader, &catalog, &drills)?;
         let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
@@ -110,7 +110,7 @@ impl PruneJob {
         Ok(PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown))
     }
 
-    fn somebody_answers(&self, catalog: &Catalog) -> Result<()> {
+    fn require_reachable(&self, catalog: &Catalog) -> Result<()> {
         if catalog.unreachable.len() < self.targets.len() {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl PruneJob {
             .remedy(remedy))
     }
 
-    /// What there is, with what is known of it.
+    /// The snapshots there are, with what is known about each.
     fn candidates(
         &self,
         reader: &Reader<'_>,
@@ -162,7 +162,7 @@ impl PruneJob {
         catalog.entries.values().map(candidate).collect()
     }
 
-    /// Every record that a target must have before a receipt goes there: those that are known, and one of what goes now.
+    /// Every prune record that a target must hold before a receipt is deleted there: the known ones, and one for this run.
     fn records(&self, catalog: &Catalog, decision: &Decision, now: Timestamp) -> Result<Vec<KnownPrune>> {
         let mut records: Vec<KnownPrune> = catalog.prunes.records.values().cloned().collect();
         let named = catalog.prunes.snapshots();
@@ -199,7 +199,7 @@ impl PruneJob {
         Ok(records)
     }
 
-    /// Receipts that no target has any more need not be remembered either.
+    /// Forgets the receipts that no target has any more.
     fn forget(&self, going: &BTreeSet<SnapshotId>, targets: &[PrunedTarget]) -> Result<()> {
         let everywhere = targets.iter().all(|t| t.error.is_none() && t.locked == 0);
         if self.dry_run || !everywhere {

@@ -1,4 +1,4 @@
-//! Which objects somebody still needs.
+//! Which objects are still needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,11 @@ use crate::state::State;
 /// The objects that must stay, by their keys relative to the database.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
-    /// What snapshots that stay need, at whatever target they are; and what the next snapshot may refer to.
+    /// What the kept snapshots need, at whichever target they are, and what the next snapshot may refer to.
     pub objects: BTreeSet<String>,
-    /// What each snapshot that goes needs, as long as its receipt is there.
+    /// What each deleted snapshot needs for as long as its receipt exists.
     pub going: BTreeMap<SnapshotId, BTreeSet<String>>,
-    /// Receipts of which nobody knows what they need: then no object may go.
+    /// Receipts whose needs are unknown: then no object may be deleted.
     pub unknown: Vec<String>,
 }
 
@@ -43,22 +43,24 @@ impl Needed {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-                Err(e) => needed.unknown.push(format!("objects stay, since {snapshot} cannot be read: {e}")),
+                Err(e) => {
+                    needed.unknown.push(format!("objects are kept, because {snapshot} cannot be read: {e}"))
+                }
             }
         }
         for bad in &catalog.bad {
             let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(reader.database, &key));
             if snapshot.is_some_and(|snapshot| !catalog.entries.contains_key(&snapshot)) {
-                let why = format!("objects stay, since {} cannot be trusted: {}", bad.key, bad.error);
+                let why = format!("objects are kept, because {} cannot be trusted: {}", bad.key, bad.error);
                 needed.unknown.push(why);
             }
         }
-        needed.remember(reader, state, catalog, going)?;
+        needed.add_remembered(reader, state, catalog, going)?;
         Ok(needed)
     }
 
-    /// What the agent knows of targets that do not answer, and what its next snapshot may refer to.
-    fn remember(
+    /// Adds what the agent remembers of targets that do not answer, and what its next snapshot may refer to.
+    fn add_remembered(
         &mut self,
         reader: &Reader<'_>,
         state: &State,

@@ -1,4 +1,4 @@
-//! What a prune came to.
+//! How a prune went.
 
 use serde::Serialize;
 
@@ -15,21 +15,21 @@ pub struct PruneReport {
     pub database: DatabaseName,
     /// Nothing was changed: the numbers say what would be deleted.
     pub dry_run: bool,
-    /// Every snapshot that stays, oldest first.
+    /// Every kept snapshot, oldest first.
     pub kept: Vec<KeptSnapshot>,
-    /// Every snapshot that goes, oldest first.
+    /// Every deleted snapshot, oldest first.
     pub deleted: Vec<DeletedSnapshot>,
-    /// How many more would go if one run could delete more.
+    /// How many more would be deleted, but for the limit of one run.
     pub held_back: usize,
     /// Every target.
     pub targets: Vec<PrunedTarget>,
-    /// Why nothing is deleted, where there are no rules.
+    /// Why nothing is deleted, if there are no rules.
     pub note: Option<String>,
-    /// Why objects stay that might go.
+    /// Why objects are kept that might be unneeded.
     pub warnings: Vec<String>,
 }
 
-/// A snapshot that stays.
+/// A kept snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptSnapshot {
     /// The snapshot.
@@ -38,7 +38,7 @@ pub struct KeptSnapshot {
     pub reasons: Vec<String>,
 }
 
-/// A snapshot that goes.
+/// A deleted snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeletedSnapshot {
     /// The snapshot.
@@ -52,17 +52,17 @@ pub struct DeletedSnapshot {
 pub struct PrunedTarget {
     /// The target.
     pub name: TargetName,
-    /// Receipts that were removed: so many snapshots are gone there.
+    /// Receipts removed, one for each snapshot that is gone there.
     pub receipts: u64,
-    /// Objects that were removed: packs, manifests, sealed keys.
+    /// Objects removed: packs, manifests, sealed keys.
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Objects that nobody needs, and whose time of grace is not over.
+    /// Unneeded objects whose grace period is not over.
     pub waiting: u64,
-    /// Receipts and objects that the target holds fast. The next run tries again.
+    /// Receipts and objects that the target refuses to delete. The next run tries again.
     pub locked: u64,
-    /// Why not everything was done.
+    /// Why not everything could be done.
     pub error: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl PruneReport {
     /// The report of a database that has no rules: nothing of it is ever deleted.
     pub fn without_rules(database: &DatabaseId, dry_run: bool) -> Self {
         let name = &database.database;
-        let note = format!("nothing is ever deleted: there is no [database.{name}.retention]");
+        let note = format!("nothing is ever deleted, because there is no [database.{name}.retention]");
         let nothing = Self::new(database, dry_run, Decision::default(), Vec::new(), Vec::new());
         Self { note: Some(note), ..nothing }
     }
@@ -107,24 +107,24 @@ impl PruneReport {
         report
     }
 
-    /// The error that the command ends with, unless everything was done everywhere.
+    /// The error that the command ends with, unless everything was done at every target.
     pub fn error(&self) -> Option<Error> {
-        let place = |t: &PrunedTarget| match (&t.error, t.locked) {
+        let problem = |t: &PrunedTarget| match (&t.error, t.locked) {
             (Some(e), _) => Some(format!("{}: {e}", t.name)),
             (None, 0) => None,
             (None, n) => Some(format!("{} refuses to delete {n} receipts or objects", t.name)),
         };
-        let mut left: Vec<String> = self.targets.iter().filter_map(place).collect();
+        let mut left: Vec<String> = self.targets.iter().filter_map(problem).collect();
         left.extend(self.warnings.iter().cloned());
         let what = format!("not everything of {}/{} could be pruned", self.publisher, self.database);
-        // The remedy of what will not pass by itself.
+        // The remedy for what does not resolve itself.
         let remedy = if !self.warnings.is_empty() {
-            "`marbre verify` says more of these receipts. No object goes while nobody knows what they need."
+            "`marbre verify` says more about these receipts. No object is deleted while it is unknown what they need."
         } else if self.targets.iter().any(|t| t.locked > 0) {
-            "The next run does what is left. A lock ends by itself; where there is none, the credentials need the rights to \
-             list versions and to delete below the target's prefix."
+            "The next run does the rest. A lock ends by itself; without one, the credentials need permission to list versions \
+             and to delete below the target's prefix."
         } else {
-            "Bring the target back: the next run does what is left."
+            "Bring the target back: the next run does the rest."
         };
         (!left.is_empty())
             .then(|| Error::new(ErrorKind::Degraded, what).cause(left.join("; ")).remedy(remedy))

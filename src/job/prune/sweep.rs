@@ -1,4 +1,4 @@
-//! Carrying a decision out at one target: the record of it first, then receipts, then what nobody needs any more.
+//! Carrying out a decision at one target: first its record, then receipts, then objects that are no longer needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::state::Waited;
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind, TargetExt, Upload};
 
-/// What is to be done, wherever.
+/// What is to be done, the same at every target.
 pub(super) struct Sweep<'a> {
     pub job: &'a PruneJob,
     pub catalog: &'a Catalog,
@@ -31,26 +31,26 @@ pub(super) struct Sweep<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// Why a target is left as it is.
-enum Left {
+/// Why the work at a target ended early.
+enum Failure {
     /// The target failed: the next run goes on.
     Target(TargetError),
     /// The agent itself failed, or was interrupted.
     Job(Error),
 }
 
-impl From<TargetError> for Left {
+impl From<TargetError> for Failure {
     fn from(e: TargetError) -> Self {
         match e.kind {
-            TargetErrorKind::Cancelled => Left::Job(Error::interrupted()),
-            _ => Left::Target(e),
+            TargetErrorKind::Cancelled => Failure::Job(Error::interrupted()),
+            _ => Failure::Target(e),
         }
     }
 }
 
-impl From<Error> for Left {
+impl From<Error> for Failure {
     fn from(e: Error) -> Self {
-        Left::Job(e)
+        Failure::Job(e)
     }
 }
 
@@ -62,7 +62,7 @@ enum Kind {
     Epoch,
 }
 
-/// An object that nobody needs.
+/// An object that is no longer needed.
 #[derive(Clone)]
 struct Unneeded {
     kind: Kind,
@@ -72,7 +72,7 @@ struct Unneeded {
 }
 
 impl Sweep<'_> {
-    /// Does what can be done at a target. An error is the agent's own; the target's is in the result.
+    /// Does what can be done at a target. An error is the agent's own; that of the target is in the result.
     pub async fn target(&self, target: &NamedTarget) -> Result<PrunedTarget> {
         let mut done = PrunedTarget {
             name: target.name.clone(),
@@ -89,21 +89,21 @@ impl Sweep<'_> {
         }
         match self.sweep(target, &mut done).await {
             Ok(()) => {}
-            Err(Left::Target(e)) => done.error = Some(e.to_string()),
-            Err(Left::Job(e)) => return Err(e),
+            Err(Failure::Target(e)) => done.error = Some(e.to_string()),
+            Err(Failure::Job(e)) => return Err(e),
         }
         Ok(done)
     }
 
-    async fn sweep(&self, target: &NamedTarget, done: &mut PrunedTarget) -> Result<(), Left> {
+    async fn sweep(&self, target: &NamedTarget, done: &mut PrunedTarget) -> Result<(), Failure> {
         self.put_records(target).await?;
         let (held, gone) = self.receipts(target, done).await?;
         self.signatures(target, &gone, done).await?;
         self.objects(target, &held, done).await
     }
 
-    /// A receipt may only be missing where a record says why.
-    async fn put_records(&self, target: &NamedTarget) -> Result<(), Left> {
+    /// Stores the prune records first: a receipt may only be missing where a record says why.
+    async fn put_records(&self, target: &NamedTarget) -> Result<(), Failure> {
         let missing = self.records.iter().filter(|known| !known.targets.contains(&target.name));
         for known in missing.filter(|_| !self.job.dry_run) {
             let (prune, signed) = (&known.signed.record.prune, &known.signed);
@@ -119,12 +119,13 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Removes receipts. Returns what snapshots need whose receipts are held fast, and the snapshots that are gone here.
+    /// Deletes receipts. Returns the objects of snapshots whose receipts cannot be deleted, and the snapshots that are gone
+    /// here.
     async fn receipts(
         &self,
         target: &NamedTarget,
         done: &mut PrunedTarget,
-    ) -> Result<(BTreeSet<String>, BTreeSet<SnapshotId>), Left> {
+    ) -> Result<(BTreeSet<String>, BTreeSet<SnapshotId>), Failure> {
         let (mut held, mut gone) = (BTreeSet::new(), BTreeSet::new());
         let database = &self.job.database;
         for snapshot in self.going {
@@ -146,13 +147,13 @@ impl Sweep<'_> {
         Ok((held, gone))
     }
 
-    /// Removes the signatures of receipts that are gone, also those that an earlier run was killed before.
+    /// Deletes the signatures of receipts that are gone, including those that an earlier, killed run did not reach.
     async fn signatures(
         &self,
         target: &NamedTarget,
         gone: &BTreeSet<SnapshotId>,
         done: &mut PrunedTarget,
-    ) -> Result<(), Left> {
+    ) -> Result<(), Failure> {
         let database = &self.job.database;
         let pruned: BTreeSet<SnapshotId> = self.catalog.prunes.snapshots().union(gone).cloned().collect();
         if pruned.is_empty() || self.job.dry_run {
@@ -170,13 +171,13 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Removes what nobody has needed for the time of grace.
+    /// Deletes the objects that were not needed for the whole grace period.
     async fn objects(
         &self,
         target: &NamedTarget,
         held: &BTreeSet<String>,
         done: &mut PrunedTarget,
-    ) -> Result<(), Left> {
+    ) -> Result<(), Failure> {
         if !self.needed.unknown.is_empty() {
             return Ok(());
         }
@@ -184,14 +185,14 @@ impl Sweep<'_> {
         let mut noted: BTreeMap<ObjectKey, Waited> =
             unneeded.iter().map(|o| (o.key.clone(), o.waited)).collect();
         self.note(target, &noted)?;
-        let ripe = |o: &Unneeded| o.waited.time >= self.job.grace;
-        let (ripe, waiting): (Vec<Unneeded>, Vec<Unneeded>) = unneeded.into_iter().partition(ripe);
+        let expired = |o: &Unneeded| o.waited.time >= self.job.grace;
+        let (expired, waiting): (Vec<Unneeded>, Vec<Unneeded>) = unneeded.into_iter().partition(expired);
         done.waiting = waiting.len() as u64;
         alive.extend(waiting.iter().map(|o| epoch_folder(&o.key).to_owned()));
         for kind in [Kind::Manifest, Kind::Pack, Kind::Epoch] {
-            // Without its key an epoch cannot be opened: that is the last to go.
+            // Without its key an epoch cannot be opened, so the key is deleted last.
             let free = |o: &&Unneeded| kind != Kind::Epoch || !alive.contains(epoch_folder(&o.key));
-            let these: Vec<&Unneeded> = ripe.iter().filter(|o| o.kind == kind).filter(free).collect();
+            let these: Vec<&Unneeded> = expired.iter().filter(|o| o.kind == kind).filter(free).collect();
             let delete = |object: Unneeded| async move {
                 let answer = self.ask(target, &object.key).await;
                 (object, answer)
@@ -214,19 +215,19 @@ impl Sweep<'_> {
         self.note(target, &noted)
     }
 
-    fn note(&self, target: &NamedTarget, noted: &BTreeMap<ObjectKey, Waited>) -> Result<(), Left> {
+    fn note(&self, target: &NamedTarget, noted: &BTreeMap<ObjectKey, Waited>) -> Result<(), Failure> {
         if !self.job.dry_run {
             self.job.state.set_unneeded(&self.job.database, &target.name, noted)?;
         }
         Ok(())
     }
 
-    /// The objects at a target that nobody needs, and the epochs in which something is needed.
+    /// The unneeded objects at a target, and the epochs in which something is needed.
     async fn unneeded(
         &self,
         target: &NamedTarget,
         held: &BTreeSet<String>,
-    ) -> Result<(Vec<Unneeded>, BTreeSet<String>), Left> {
+    ) -> Result<(Vec<Unneeded>, BTreeSet<String>), Failure> {
         let database = &self.job.database;
         let prefix = format!("{database}/");
         let known = self.job.state.unneeded(database, &target.name)?;
@@ -246,8 +247,8 @@ impl Sweep<'_> {
         Ok((unneeded, alive))
     }
 
-    /// How long an object has waited until now. Clocks jump, ahead and back: what passed since the last run counts for half
-    /// of the time of grace at most, and never for less than nothing. So three runs at least have seen what goes.
+    /// How long an object has waited until now. Clocks jump, ahead and back: the time since the last run counts for at most
+    /// half of the grace period, and never as negative. So at least three runs have seen an object before it is deleted.
     fn waited(&self, before: Option<&Waited>) -> Waited {
         let passed = |before: &Waited| {
             let passed = Duration::try_from(self.now.duration_since(before.seen)).unwrap_or_default();
@@ -256,13 +257,13 @@ impl Sweep<'_> {
         Waited { time: before.map(passed).unwrap_or_default(), seen: self.now }
     }
 
-    /// Deletes an object; says whether it is gone (in a dry run: would be).
+    /// Deletes an object; returns whether it is gone (in a dry run: would be).
     async fn delete(
         &self,
         target: &NamedTarget,
         key: &ObjectKey,
         done: &mut PrunedTarget,
-    ) -> Result<bool, Left> {
+    ) -> Result<bool, Failure> {
         let answer = self.ask(target, key).await;
         self.count(answer, done)
     }
@@ -274,7 +275,7 @@ impl Sweep<'_> {
         }
     }
 
-    fn count(&self, answer: Result<(), TargetError>, done: &mut PrunedTarget) -> Result<bool, Left> {
+    fn count(&self, answer: Result<(), TargetError>, done: &mut PrunedTarget) -> Result<bool, Failure> {
         match answer {
             Ok(()) => Ok(true),
             Err(e) if e.kind == TargetErrorKind::Refused => {
@@ -287,7 +288,7 @@ impl Sweep<'_> {
     }
 }
 
-/// What an object is; nothing, where no writer of this format has put it there.
+/// What an object is; `None` if this format has no such object.
 fn kind(relative: &str) -> Option<Kind> {
     let mut parts = relative.strip_prefix("epochs/")?.split('/').skip(1);
     match (parts.next()?, parts.next(), parts.next()) {

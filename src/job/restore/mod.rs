@@ -44,13 +44,13 @@ pub struct RestoreJob {
     pub key: RestoreKey,
     /// Which snapshot.
     pub wanted: Wanted,
-    /// Where packs are kept while they are read: a folder on a disk with room, or the system's.
+    /// Where packs are kept while they are read: a folder on a disk with enough room; by default the system's temporary folder.
     pub spool: Option<PathBuf>,
     /// How to load.
     pub options: LoadOptions,
-    /// Only say what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
-    /// Hold the result against the manifest, table by table.
+    /// Compare the result with the manifest, table by table.
     pub prove: bool,
 }
 
@@ -67,7 +67,7 @@ pub struct RestoreReport {
     pub signer: String,
     /// Where it went.
     pub destination: String,
-    /// What was there before.
+    /// What the destination held before.
     pub destination_was: String,
     /// How it ended.
     pub verdict: RestoreVerdict,
@@ -79,7 +79,7 @@ pub struct RestoreReport {
     pub fetched_bytes: u64,
     /// In a dry run: how long fetching will take, from a sample.
     pub estimated_seconds: Option<f64>,
-    /// The tables, where they were compared.
+    /// The tables, if they were compared.
     pub tables: Vec<TableReport>,
     /// How long it took.
     pub seconds: f64,
@@ -115,7 +115,7 @@ pub struct TableReport {
 }
 
 impl RestoreJob {
-    /// Restores. An error means that the destination is as it was, or is marked as incomplete.
+    /// Restores. An error means that the destination is unchanged, or is marked as incomplete.
     pub async fn run(
         self,
         make_loader: MakeLoader<'_>,
@@ -144,7 +144,7 @@ impl RestoreJob {
             && !self.options.overwrite
         {
             return Err(Error::preflight(format!("{} is not empty: {what}", loader.describe()))
-                .remedy("Restore into a new or empty place, or say `--overwrite` to lose what is there."));
+                .remedy("Restore into a new or empty place, or pass `--overwrite` to lose what is there."));
         }
         let streams = Streams::new(&opened, spool.path(), watch.clone(), cancel);
         let mut report = self.blank_report(&opened, &*loader, &was);
@@ -190,9 +190,9 @@ impl RestoreJob {
                 true => e.to_string(),
                 false => "there is no such folder".to_owned(),
             };
-            Error::preflight(format!("failed to make a place for packs in {}", folder.display()))
+            Error::preflight(format!("failed to create a folder for packs in {}", folder.display()))
                 .cause(cause)
-                .remedy("Name a folder on a disk with room with `--spool`.")
+                .remedy("Name a folder on a disk with enough room with `--spool`.")
         })
     }
 
@@ -223,7 +223,7 @@ impl RestoreJob {
     }
 }
 
-/// How long fetching `size` bytes takes at the rate of one pack, fetched now.
+/// How long it takes to fetch `size` bytes, at the rate of one pack fetched now.
 async fn estimate(streams: &Streams, size: u64) -> Result<Option<f64>> {
     let started = Instant::now();
     let sample = streams.try_one_pack().await?;

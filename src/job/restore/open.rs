@@ -1,4 +1,4 @@
-//! Opening a snapshot: receipt, epoch, manifest, each checked before it is believed.
+//! Opening a snapshot: receipt, epoch, manifest, each checked before it is used.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -40,13 +40,13 @@ pub struct Fetcher {
     pub database: DatabaseId,
     /// The targets, in the order in which they are tried.
     pub targets: Vec<NamedTarget>,
-    /// Which version of an object is ours, where the agent remembers it: that one is read, whatever lies
-    /// over it. Elsewhere the newest is read first, and the older ones if it is not good.
+    /// Remembers which version of an object is ours: that one is read, whatever was written over it. Without a
+    /// state the newest is read first, and older ones if it is not good.
     pub state: Option<State>,
 }
 
 impl Fetcher {
-    /// The bytes of a small object, which is fetched to `scratch` unless it lies there already, and removed.
+    /// The bytes of a small object, which is fetched to `scratch` unless it is already there, and removed.
     async fn small(
         &self,
         object: &ObjectRef,
@@ -63,8 +63,8 @@ impl Fetcher {
         bytes.or_internal(format!("read {}", path.display()))
     }
 
-    /// Fetches one object into a file; a target that lacks it or has a damaged one is passed over, and
-    /// that is reported.
+    /// Fetches one object into a file; a target that lacks it or has a damaged copy is skipped, and that is
+    /// reported.
     pub async fn fetch(
         &self,
         object: &ObjectRef,
@@ -86,8 +86,7 @@ impl Fetcher {
                         ));
                     }
                     for (name, e) in &failures {
-                        observer
-                            .warn(&format!("{e}: {name} was passed over, {} gave a good copy", target.name));
+                        observer.warn(&format!("{e}: {name} was skipped, {} has a good copy", target.name));
                     }
                     return Ok(());
                 }
@@ -104,7 +103,7 @@ impl Fetcher {
     }
 }
 
-/// Damage counts more than absence, and absence more than a target that does not answer.
+/// Damage and absence weigh more than a target that does not answer.
 fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
     let kinds: Vec<ErrorKind> = failures.iter().map(|(_, e)| e.kind()).collect();
     let kind = if kinds.iter().any(|k| matches!(k, ErrorKind::Verification | ErrorKind::NotFound)) {
@@ -113,7 +112,7 @@ fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
         ErrorKind::Target
     };
     let causes: Vec<String> = failures.iter().map(|(name, e)| format!("{name}: {e}")).collect();
-    Error::new(kind, format!("no target gives a good copy of {key}")).cause(causes.join("; ")).remedy(
+    Error::new(kind, format!("no target has a good copy of {key}")).cause(causes.join("; ")).remedy(
         "Name another target with `--from`, or restore another snapshot: `marbre list` shows them, `marbre verify` says which are intact.",
     )
 }
@@ -122,7 +121,7 @@ fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
 pub enum Opener<'a> {
     /// The owner's key, which opens `epoch.age`.
     Owner(&'a RestoreKey),
-    /// The epoch's own key, which the agent still keeps.
+    /// The epoch's own key, if the agent still keeps it.
     Epoch(EpochKey),
 }
 
@@ -135,14 +134,14 @@ impl Opener<'_> {
     }
 }
 
-/// A snapshot that was opened.
+/// An opened snapshot.
 #[derive(Debug)]
 pub struct OpenSnapshot {
     /// Its signed receipt.
     pub receipt: SignedReceipt,
     /// Its manifest.
     pub manifest: Arc<Manifest>,
-    /// What the manifest says to engines.
+    /// The part of the manifest that engines use.
     pub contents: Contents,
     /// The key of its epoch.
     pub key: EpochKey,
@@ -150,7 +149,7 @@ pub struct OpenSnapshot {
     pub fetcher: Fetcher,
 }
 
-/// Chooses the entry that is wanted, and says what is odd about the catalog.
+/// Chooses the wanted entry, and warns about problems of the catalog.
 pub fn choose<'a>(
     catalog: &'a Catalog,
     wanted: &Wanted,
@@ -179,13 +178,13 @@ pub fn choose<'a>(
         observer.warn(&format!("{} at {} is ignored: {}", bad.key, bad.target, bad.error));
     }
     for problem in catalog.breaks(None) {
-        observer.warn(&format!("the chain of receipts is not whole: {problem}"));
+        observer.warn(&format!("the chain of receipts is incomplete: {problem}"));
     }
     Ok(entry)
 }
 
-/// A receipt that cannot be used, of a snapshot after this one (or of its very second, where names do not
-/// tell): whoever asks for the newest must not be given an older one in its place.
+/// An unusable receipt of a snapshot after this one (or of the same second, when names do not tell the order):
+/// a request for the newest snapshot must not silently yield an older one.
 fn newer_than<'a>(newest: &SnapshotId, catalog: &'a Catalog, database: &DatabaseId) -> Option<&'a BadRecord> {
     catalog.bad.iter().find(|bad| {
         let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(database, &key));
@@ -223,7 +222,7 @@ fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error
 }
 
 impl OpenSnapshot {
-    /// Opens the snapshot of a receipt. `scratch` is a private folder: what lies there under its hash was fetched and
+    /// Opens the snapshot of a receipt. `scratch` is a private folder: what it contains under its hash was fetched and
     /// checked before, and is used.
     pub async fn open(
         receipt: SignedReceipt,
@@ -241,7 +240,7 @@ impl OpenSnapshot {
         let sealed = fetcher.small(&manifest, scratch, observer, cancel).await?;
         let json = open_small(&sealed, key.identity(), MANIFEST_LIMIT).map_err(|e| {
             Error::verification(format!(
-                "the manifest of {} does not open with its epoch's key",
+                "the manifest of {} cannot be decrypted with the key of its epoch",
                 content.snapshot
             ))
             .cause(e)
@@ -253,8 +252,8 @@ impl OpenSnapshot {
 }
 
 impl Fetcher {
-    /// Fetches from all targets, those first that have this receipt: the others may still have some of its
-    /// objects.
+    /// Fetches from all targets. Those that have this receipt come first, but the others may still have some of
+    /// its objects.
     pub fn of(reader: &Reader<'_>, entry: &Entry) -> Self {
         Self {
             database: reader.database.clone(),
@@ -280,16 +279,16 @@ fn needed(receipt: &Receipt, key: &str) -> Result<ObjectRef> {
 fn parse(json: &[u8], receipt: &Receipt) -> Result<Manifest> {
     let snapshot = &receipt.snapshot;
     let wrong = |what: String| Error::verification(format!("the manifest of {snapshot}: {what}"));
-    let format: Format = serde_json::from_slice(json).map_err(|e| wrong(format!("not JSON: {e}")))?;
+    let format: Format = serde_json::from_slice(json).map_err(|e| wrong(format!("it is not JSON: {e}")))?;
     if format.format > FORMAT {
         return Err(Error::preflight(format!(
-            "the manifest of {snapshot} has format {}, this marbre reads up to {FORMAT}",
+            "the manifest of {snapshot} has format {}, but this marbre reads up to {FORMAT}",
             format.format
         ))
-        .remedy("Use a newer marbre."));
+        .remedy("Use a newer version of marbre."));
     }
     let manifest: Manifest =
-        serde_json::from_slice(json).map_err(|e| wrong(format!("not as its format says: {e}")))?;
+        serde_json::from_slice(json).map_err(|e| wrong(format!("it does not follow its format: {e}")))?;
     let place = (&manifest.publisher, &manifest.database, &manifest.snapshot, &manifest.epoch);
     if place != (&receipt.publisher, &receipt.database, snapshot, &receipt.epoch) {
         return Err(wrong("it belongs to another snapshot".to_owned()));

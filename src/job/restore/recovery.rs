@@ -1,4 +1,4 @@
-//! The way back: the same steps for a restore and for a drill, which is a restore plus proof.
+//! The steps that a restore and a drill share: a drill is a restore plus proof.
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use crate::model::human;
 use crate::model::observer::{LoadObserver as _, Observer as _};
 use crate::model::stage::Stage;
 
-/// An open snapshot on its way into a destination.
+/// An open snapshot that is restored into a destination.
 pub struct Recovery<'a> {
     /// The snapshot.
     pub opened: &'a OpenSnapshot,
@@ -19,7 +19,7 @@ pub struct Recovery<'a> {
     pub loader: &'a dyn Loader,
     /// The snapshot's streams.
     pub streams: &'a Streams,
-    /// Hears the stages.
+    /// Times the stages.
     pub watch: &'a Stopwatch,
 }
 
@@ -31,14 +31,14 @@ impl Recovery<'_> {
         self.loader.load(contents, self.streams, options, self.watch, cancel).await
     }
 
-    /// Holds what was loaded against the manifest. A difference is in the comparison, not an error.
+    /// Compares what was loaded with the manifest. A difference is part of the result, not an error.
     pub async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
         self.watch.stage(Stage::Compare);
         self.loader.compare(&self.opened.contents, cancel).await
     }
 }
 
-/// Everything that differs, in words; empty if the comparison is a proof.
+/// Describes everything that differs; empty if the comparison is a proof.
 pub fn differences(comparison: &Comparison) -> Vec<String> {
     let tables = comparison.tables.iter().filter(|t| !t.equal()).map(|t| {
         if t.rows == t.expected_rows {

@@ -1,4 +1,4 @@
-//! A snapshot's streams out of its packs: fetched when they are needed, gone when they are done with.
+//! Reads a snapshot's streams out of its packs, which are fetched when needed and removed after use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const FETCHES: usize = 3;
 const OPEN_PACKS: usize = 8;
 /// Bytes per item of a stream, about.
 const BATCH: usize = 256 << 10;
-/// Items that wait for the loader, per stream.
+/// Items buffered for the loader, per stream.
 const ITEMS: usize = 4;
 
 /// The streams of an open snapshot.
@@ -52,13 +52,13 @@ struct Pack {
     object: ObjectRef,
     /// Whether the verified file is there.
     here: Mutex<bool>,
-    /// Extents that are still to be read from it; at 0 its file goes.
+    /// Extents that are still to be read from it; at 0 its file is removed.
     uses: AtomicU64,
 }
 
 impl Streams {
     /// The streams of `snapshot`; packs are kept in `folder`, which must be private and on a disk that can
-    /// hold the part of the snapshot that is being read. A pack that lies there already was fetched and checked.
+    /// hold the part of the snapshot that is being read. Packs that are already there were fetched and checked.
     pub fn new(
         snapshot: &OpenSnapshot,
         folder: &Path,
@@ -97,7 +97,7 @@ impl Streams {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Fetches one pack and opens it: the size of what was fetched, for an estimate.
+    /// Fetches and opens one pack; returns its size, for an estimate.
     pub async fn try_one_pack(&self) -> Result<Option<u64>> {
         if self.shared.packs.is_empty() {
             return Ok(None);
@@ -122,10 +122,10 @@ impl StreamSource for Streams {
         let (sender, receiver) = mpsc::channel(ITEMS);
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
-            let out = Out { sender: sender.clone(), batch: BytesMut::new() };
-            let pump = Pump { shared: &shared, runtime, out, open: Vec::new() };
-            let last = pump.run(&shared.manifest.streams[index]).map(|()| StreamItem::End);
-            // A loader that has given up does not listen any more.
+            let out = Output { sender: sender.clone(), batch: BytesMut::new() };
+            let reader = ExtentReader { shared: &shared, runtime, out, open: Vec::new() };
+            let last = reader.run(&shared.manifest.streams[index]).map(|()| StreamItem::End);
+            // A loader that has given up has closed its end.
             let _ = sender.blocking_send(last);
         });
         Ok(StreamReceiver(receiver))
@@ -133,7 +133,7 @@ impl StreamSource for Streams {
 }
 
 impl Shared {
-    /// The verified file of a pack, fetched unless it is there.
+    /// The verified file of a pack, fetched if necessary.
     async fn fetch(&self, index: usize) -> Result<PathBuf> {
         let pack = &self.packs[index];
         let path = self.folder.join(pack.object.sha256.to_string());
@@ -146,7 +146,7 @@ impl Shared {
         Ok(path)
     }
 
-    /// An extent of a pack was read.
+    /// Notes that an extent of a pack was read.
     async fn used(&self, index: usize) {
         let pack = &self.packs[index];
         let before = pack.uses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
@@ -158,21 +158,21 @@ impl Shared {
     }
 }
 
-/// Reads one stream, on a thread of its own.
-struct Pump<'a> {
+/// Reads one stream on its own thread.
+struct ExtentReader<'a> {
     shared: &'a Arc<Shared>,
     runtime: Handle,
-    out: Out,
+    out: Output,
     /// Open packs, the one used last at the end.
     open: Vec<(u32, PackReader)>,
 }
 
-struct Out {
+struct Output {
     sender: mpsc::Sender<Result<StreamItem>>,
     batch: BytesMut,
 }
 
-impl Out {
+impl Output {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.batch.extend_from_slice(bytes);
         if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
@@ -187,7 +187,7 @@ impl Out {
     }
 }
 
-impl Pump<'_> {
+impl ExtentReader<'_> {
     fn run(mut self, stream: &StreamEntry) -> Result<()> {
         let mut hash = sha2::Sha256::new();
         for (number, extent) in stream.extents.iter().enumerate() {
@@ -213,14 +213,14 @@ impl Pump<'_> {
             Ok(())
         } else {
             Err(Error::verification(format!(
-                "stream {} does not have the bytes that the manifest promises",
+                "stream {} does not have the bytes that the manifest states",
                 stream.name
             ))
             .remedy("Restore another snapshot, and report this as a bug."))
         }
     }
 
-    /// The reader of a pack, taken out of the open ones, or opened.
+    /// The reader of a pack: an open one, or a new one.
     fn reader(&mut self, pack: u32) -> Result<PackReader> {
         if let Some(at) = self.open.iter().position(|(p, _)| *p == pack) {
             return Ok(self.open.remove(at).1);
@@ -234,18 +234,18 @@ impl Pump<'_> {
             .map_err(|e| damaged(&self.shared.packs[index].object, e))
     }
 
-    /// Starts fetching the pack that comes after the present one, so that reading need not wait.
+    /// Starts fetching the pack after the current one, so that reading need not wait.
     fn fetch_ahead(&self, extents: &[Extent]) {
         let next = extents.iter().map(|e| e.pack).find(|p| Some(*p) != extents.first().map(|e| e.pack));
         let Some(next) = next.filter(|p| !self.open.iter().any(|(open, _)| open == p)) else {
             return;
         };
         let index = next as usize;
-        // Looking is enough: a pack that is here, or on its way, needs nothing.
+        // If the lock is taken, the pack is already being fetched.
         if self.shared.packs[index].here.try_lock().is_ok_and(|here| !*here) {
             let shared = self.shared.clone();
             self.runtime.spawn(async move {
-                // A failure here comes back when the pack is really needed.
+                // A failure here recurs when the pack is really needed.
                 let _ = shared.fetch(index).await;
             });
         }
@@ -253,7 +253,7 @@ impl Pump<'_> {
 }
 
 fn damaged(object: &ObjectRef, e: std::io::Error) -> Error {
-    Error::verification(format!("{} cannot be read though its hash is right", object.key))
+    Error::verification(format!("{} cannot be read, although its hash is right", object.key))
         .cause(e)
         .remedy("Restore another snapshot, and report this as a bug.")
 }

@@ -1,4 +1,4 @@
-//! Whether the packs of a running epoch are locked for long enough that another snapshot may refer to them.
+//! Whether the packs of a running epoch are locked long enough for another snapshot to refer to them.
 
 use jiff::Timestamp;
 
@@ -8,8 +8,9 @@ use crate::model::id::EpochId;
 use crate::model::object_lock::LockTerm;
 
 impl SnapshotJob {
-    /// Whether what was put of an epoch is locked everywhere for as long as snapshots that still join it ask for. Where
-    /// the configuration now asks for more than it did, older packs are free too early: a new epoch shares none of them.
+    /// Whether everything stored of an epoch is locked, at every target, for as long as snapshots that still join it
+    /// require. If the configuration now requires longer locks, those of older packs end too early: a new epoch shares
+    /// none of them.
     pub(super) fn locked_long_enough(&self, epoch: &EpochId) -> Result<bool> {
         for (target, term) in &self.locks {
             let known = self.state.epoch_lock(&self.database, epoch, target)?;
@@ -20,8 +21,8 @@ impl SnapshotJob {
         Ok(true)
     }
 
-    /// Remembers until when everything of the epoch is locked now: for less long than before, where the configuration has
-    /// come to ask for less.
+    /// Remembers until when everything in the epoch is locked now: for a shorter time than before, if the configuration
+    /// now requires less.
     pub(super) fn remember_locks(&self, epoch: &EpochId) -> Result<()> {
         for (target, term) in &self.locks {
             self.state.set_epoch_lock(&self.database, epoch, target, until_at_least(term, epoch))?;
@@ -30,7 +31,7 @@ impl SnapshotJob {
     }
 }
 
-/// Until when everything is locked that is put while the epoch lasts.
+/// Until when everything that is put during the epoch is locked at least.
 fn until_at_least(term: &LockTerm, epoch: &EpochId) -> Timestamp {
     let began = epoch.time();
     term.lock(Some(began), began).until

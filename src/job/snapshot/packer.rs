@@ -1,4 +1,4 @@
-//! Frames of all streams go into one open pack; full packs go to the targets.
+//! Collects the frames of all streams in one open pack; full packs go to the targets.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result, ResultExt};
-use crate::job::snapshot::spool::{Spool, SpooledPack};
-use crate::job::snapshot::upload::Fleet;
+use crate::job::snapshot::uploader::Uploaders;
+use crate::job::spool::{Spool, SpooledPack};
 use crate::pack::stream::FrameSink;
 use crate::pack::writer::PackWriter;
 use crate::repository::manifest::PackRef;
@@ -20,8 +20,8 @@ pub struct Packer {
     open: Mutex<Open>,
     spool: Arc<Spool>,
     recipient: age::x25519::Recipient,
-    fleet: Arc<Fleet>,
-    patience: Duration,
+    uploaders: Arc<Uploaders>,
+    max_wait: Duration,
     runtime: Handle,
     cancel: CancellationToken,
 }
@@ -33,52 +33,52 @@ struct Open {
 }
 
 impl Packer {
-    /// A packer for one snapshot. Slower targets may hold the snapshot up for `patience`; then they are
-    /// left behind.
+    /// A packer for one snapshot. Slow targets may delay the snapshot for `max_wait`; then they are
+    /// given up.
     pub fn new(
         spool: Arc<Spool>,
         recipient: age::x25519::Recipient,
-        fleet: Arc<Fleet>,
-        patience: Duration,
+        uploaders: Arc<Uploaders>,
+        max_wait: Duration,
         cancel: &CancellationToken,
     ) -> Self {
         Self {
             open: Mutex::default(),
             spool,
             recipient,
-            fleet,
-            patience,
+            uploaders,
+            max_wait,
             runtime: Handle::current(),
             cancel: cancel.clone(),
         }
     }
 
     fn open_pack(&self, open: &mut Open) -> Result<()> {
-        let room = self.runtime.block_on(self.spool.room(
-            self.patience,
-            || self.fleet.leave_slowest_behind(),
+        let permit = self.runtime.block_on(self.spool.room(
+            self.max_wait,
+            || self.uploaders.give_up_slowest(),
             &self.cancel,
         ))?;
-        if self.fleet.nobody_left() {
+        if self.uploaders.all_failed() {
             return Err(Error::new(crate::ErrorKind::Target, "every target has failed"));
         }
         let ordinal = open.sealed.len() as u32;
         let pack = PackWriter::create(self.spool.folder(), ordinal, &self.recipient)
             .map_err(|e| spool_failure(&self.spool, e))?;
-        open.pack = Some((pack, room));
+        open.pack = Some((pack, permit));
         Ok(())
     }
 
     fn seal(&self, open: &mut Open, pad: bool) -> Result<()> {
-        if let Some((pack, room)) = open.pack.take() {
+        if let Some((pack, permit)) = open.pack.take() {
             let sealed = pack.finish(pad).map_err(|e| spool_failure(&self.spool, e))?;
             open.sealed.push(PackRef { sha256: sealed.sha256, size: sealed.size });
-            self.fleet.send_pack(SpooledPack::new(&sealed, room));
+            self.uploaders.send_pack(SpooledPack::new(&sealed, permit));
         }
         Ok(())
     }
 
-    /// Closes the last pack, padded; returns the packs of this snapshot in the order of their numbers.
+    /// Seals the last pack, padded, and returns the packs of this snapshot in order.
     pub fn finish(&self) -> Result<Vec<PackRef>> {
         let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         self.seal(&mut open, true)?;
@@ -111,7 +111,7 @@ impl FrameSink for Packer {
     }
 }
 
-/// Brings an error of the packer back out of the `io::Error` that carried it through an encoder.
+/// Extracts an error of the packer from the `io::Error` that carried it through an encoder.
 pub fn unwrap_error(e: crate::pack::stream::EncodeError, what: &str) -> Error {
     match e {
         crate::pack::stream::EncodeError::Io(e) => match e.downcast::<Error>() {

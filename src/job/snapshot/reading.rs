@@ -10,37 +10,37 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
-use crate::job::snapshot::previous::Draft;
 use crate::job::snapshot::reuse::Reuse;
+use crate::job::snapshot::stream_cache::Draft;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::pack::stream::{Encoded, StreamEncoder};
 use crate::repository::manifest::PackRef;
 
-/// Batches that wait between the database and the encoder, per stream.
+/// Batches buffered between the database and the encoder, per stream.
 const BATCHES: usize = 4;
 
 /// One pass over a view.
 pub struct Reading {
     /// The consistent state.
     pub view: Box<dyn View>,
-    /// Streams at the same time.
+    /// How many streams are read at the same time.
     pub jobs: usize,
     /// What the encoders share.
-    pub bench: Arc<Bench>,
+    pub encoder_context: Arc<EncoderContext>,
 }
 
-/// What encoders work with, each on a thread of its own.
-pub struct Bench {
+/// What the encoders share, each of which runs on its own thread.
+pub struct EncoderContext {
     /// Where new data goes.
     pub packer: Packer,
-    /// Where units are remembered.
+    /// Where units are recorded for the next snapshot.
     pub draft: Arc<Draft>,
     /// The previous snapshot.
     pub reuse: Reuse,
-    /// Key of the row hashes.
+    /// The key of the row hashes.
     pub row_key: [u8; 32],
-    /// Who hears of progress.
+    /// Receives progress.
     pub observer: Arc<dyn Observer>,
 }
 
@@ -49,16 +49,16 @@ pub struct Bench {
 pub struct Content {
     /// What the engine reports.
     pub facts: ViewFacts,
-    /// The streams as planned, and what became of them.
+    /// The streams as planned, and as encoded.
     pub streams: Vec<(StreamPlan, Encoded)>,
     /// The packs written, by their number.
     pub packs: Vec<PackRef>,
 }
 
 impl Reading {
-    /// Reads everything. `Ok` only if every stream was complete and the view was whole to its end.
+    /// Reads everything. `Ok` only if every stream was complete and the view was intact to its end.
     pub async fn run(self, cancel: &CancellationToken) -> Result<Content> {
-        let observer = self.bench.observer.clone();
+        let observer = self.encoder_context.observer.clone();
         observer.stage(Stage::Read);
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
@@ -70,11 +70,11 @@ impl Reading {
             .buffer_unordered(self.jobs.max(1))
             .try_collect()
             .await;
-        let row_key = &self.bench.row_key;
+        let row_key = &self.encoder_context.row_key;
         let mut encoded = match read {
             Ok(encoded) => encoded,
             Err(e) => {
-                // The view is released, and what it says now does not matter any more.
+                // The view is released; an error of its own does not matter any more.
                 let _ = self.view.close(row_key, cancel).await;
                 return Err(e);
             }
@@ -82,8 +82,8 @@ impl Reading {
         encoded.sort_by_key(|(number, _)| *number);
         observer.stage(Stage::Close);
         let facts = self.view.close(row_key, cancel).await?;
-        let bench = self.bench.clone();
-        let packs = blocking(move || bench.packer.finish()).await?;
+        let encoder_context = self.encoder_context.clone();
+        let packs = blocking(move || encoder_context.packer.finish()).await?;
         let streams = plans.into_iter().zip(encoded).map(|(plan, (_, encoded))| (plan, encoded)).collect();
         Ok(Content { facts, streams, packs })
     }
@@ -98,16 +98,16 @@ impl Reading {
         let sender = StreamSender(sender);
         let source = async {
             self.view.read(plan, &sender, cancel).await?;
-            // Only a complete source gives the end mark (see `Bench::encode`).
+            // Only a complete source sends the end mark (see `EncoderContext::encode`).
             sender.send(Bytes::new()).await?;
             drop(sender);
             Ok(())
         };
-        let (bench, plan_too) = (self.bench.clone(), plan.clone());
-        let sink = blocking(move || bench.encode(number, &plan_too, batches));
+        let (encoder_context, encoded_plan) = (self.encoder_context.clone(), plan.clone());
+        let sink = blocking(move || encoder_context.encode(number, &encoded_plan, batches));
         let (source, sink) = tokio::join!(source, sink);
         match (source, sink) {
-            // If the encoder failed, the source only saw that nobody listens any more.
+            // If the encoder failed, the source only noticed that its channel was closed.
             (Err(e), Err(sink)) if Error::kind(&e) == ErrorKind::Interrupted => Err(sink),
             (Err(e), _) => Err(e.context(format!("stream {}", plan.name))),
             (Ok(()), sink) => Ok((number, sink?)),
@@ -115,7 +115,7 @@ impl Reading {
     }
 }
 
-impl Bench {
+impl EncoderContext {
     fn encode(
         &self,
         number: usize,
@@ -133,12 +133,12 @@ impl Bench {
             self.observer.bytes(batch.len() as u64);
             encoder.push(&batch).map_err(|e| unwrap_error(e, &what))?;
         }
-        // The source stopped without saying that it was complete.
+        // The source ended without the end mark.
         Err(Error::interrupted())
     }
 }
 
-/// Runs blocking work on a thread of its own.
+/// Runs blocking work on its own thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.or_internal("run a worker thread")?
 }

@@ -1,14 +1,15 @@
-//! From what was read to what is recorded: manifest, receipt, signature.
+//! Builds the records of a snapshot from what was read: manifest, receipt, signature.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::job::snapshot::SnapshotJob;
+use crate::job::snapshot::epoch::Epoch;
 use crate::job::snapshot::reading::Content;
 use crate::job::snapshot::reuse::Reuse;
-use crate::job::snapshot::upload::Commit;
-use crate::job::snapshot::{Epoch, SnapshotJob};
+use crate::job::snapshot::uploader::Commit;
 use crate::keys::Namespace;
 use crate::model::id::{Sha256, SnapshotId};
 use crate::model::table::TableProof;
@@ -30,7 +31,7 @@ pub struct Record {
     pub warnings: Vec<String>,
 }
 
-/// The packs that extents refer to, in the order in which they were first met.
+/// The packs that extents refer to, in the order of their first use.
 struct Packs<'a> {
     new: &'a [PackRef],
     old: &'a BTreeMap<Sha256, u64>,
@@ -44,7 +45,7 @@ impl Packs<'_> {
             Place::New(ordinal) => self.new.get(ordinal as usize).cloned(),
             Place::Old(sha256) => self.old.get(&sha256).map(|size| PackRef { sha256, size: *size }),
         };
-        let pack = pack.ok_or_else(|| Error::internal("a stream refers to a pack that nobody knows"))?;
+        let pack = pack.ok_or_else(|| Error::internal("a stream refers to an unknown pack"))?;
         let list = &mut self.list;
         let index = *self.places.entry(pack.sha256).or_insert_with(|| {
             list.push(pack);
@@ -55,7 +56,7 @@ impl Packs<'_> {
 }
 
 impl Record {
-    /// Builds all records. `times` are start and end of the run.
+    /// Builds all records. `times` are the start and the end of the run.
     pub(super) fn make(
         job: &SnapshotJob,
         epoch: &Epoch,
@@ -89,7 +90,7 @@ impl Record {
         }
         if let Some(name) = tables.keys().next() {
             return Err(Error::internal(format!(
-                "the engine proved tables of a stream {name:?} that it never had"
+                "the engine proved tables of a stream {name:?} that does not exist"
             )));
         }
         let manifest = Manifest {

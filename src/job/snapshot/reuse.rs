@@ -1,4 +1,4 @@
-//! What of the previous snapshot can be referred to, and where it is.
+//! Which packs of the previous snapshot can be referred to, and where they are.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,8 +6,9 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::job::snapshot::previous::Memory;
-use crate::job::snapshot::{Epoch, SnapshotJob};
+use crate::job::snapshot::SnapshotJob;
+use crate::job::snapshot::epoch::Epoch;
+use crate::job::snapshot::stream_cache::StreamCache;
 use crate::model::id::{DatabaseId, Sha256, TargetName};
 use crate::pack::stream::Previous;
 use crate::repository::layout;
@@ -20,17 +21,17 @@ use crate::targets::TargetErrorKind;
 /// HEAD requests at the same time, per target.
 const PARALLEL: usize = 16;
 
-/// Every object that the next snapshot may refer to: retention leaves them, whatever becomes of the snapshot that they are
-/// from.
+/// Every object that the next snapshot may refer to: retention keeps them, even if it deletes the snapshot that they
+/// come from.
 pub fn referable(state: &State, database: &DatabaseId) -> Result<Vec<ObjectRef>> {
-    let Some(memory) = Memory::load(&state.streams_folder(database)) else { return Ok(Vec::new()) };
-    Ok(state.receipt(database, &memory.snapshot)?.map(|signed| signed.receipt.objects).unwrap_or_default())
+    let Some(cache) = StreamCache::load(&state.streams_folder(database)) else { return Ok(Vec::new()) };
+    Ok(state.receipt(database, &cache.snapshot)?.map(|signed| signed.receipt.objects).unwrap_or_default())
 }
 
 /// The previous snapshot of this epoch, as far as it can be referred to.
 #[derive(Debug, Default)]
 pub struct Reuse {
-    memory: Option<Memory>,
+    cache: Option<StreamCache>,
     /// Packs that no target holds, or that failed a check.
     lost: HashSet<Sha256>,
     /// Size of every pack of the previous snapshot.
@@ -51,13 +52,13 @@ impl Reuse {
             return Ok(Self::default());
         }
         let folder = job.state.streams_folder(&job.database);
-        let Some(memory) = Memory::load(&folder).filter(|m| m.epoch == epoch.state.epoch) else {
+        let Some(cache) = StreamCache::load(&folder).filter(|m| m.epoch == epoch.state.epoch) else {
             return Ok(Self::default());
         };
-        let Some(previous) = job.state.receipt(&job.database, &memory.snapshot)? else {
+        let Some(previous) = job.state.receipt(&job.database, &cache.snapshot)? else {
             return Ok(Self::default());
         };
-        let mut reuse = Self { memory: Some(memory), ..Self::default() };
+        let mut reuse = Self { cache: Some(cache), ..Self::default() };
         let packs: Vec<ObjectRef> = previous
             .receipt
             .objects
@@ -74,12 +75,12 @@ impl Reuse {
                         .filter(|f| f.size == object.size && f.sha256.is_none_or(|s| s == object.sha256))
                         .map(|_| object.sha256)),
                     Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
-                    // Who may only put cannot ask. What this agent put there, locked for as long as it is needed, is there.
+                    // Write-only credentials cannot ask. What this agent put there is still there, as it is locked.
                     Err(e) if e.kind == TargetErrorKind::Denied && job.locks.contains_key(&target.name) => {
                         let ours = job.state.version(&target.name, &key)?;
                         Ok(ours.map(|_| object.sha256))
                     }
-                    // What else cannot be asked for is not known to be there.
+                    // Otherwise it is not known to be there.
                     Err(_) => Ok(None),
                 }
             };
@@ -94,8 +95,8 @@ impl Reuse {
         Ok(reuse)
     }
 
-    /// The previous state of the stream with this identity.
+    /// The previous version of the stream with this identity.
     pub fn stream(&self, identity: &str) -> Option<Previous> {
-        self.memory.as_ref()?.stream(identity, &self.lost)
+        self.cache.as_ref()?.stream(identity, &self.lost)
     }
 }

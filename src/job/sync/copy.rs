@@ -1,4 +1,4 @@
-//! Completing one record at one target: data first, record last (invariant I2).
+//! Copying one record to one target: data first, record last (invariant I2).
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -20,25 +20,25 @@ use crate::repository::receipt::ObjectRef;
 use crate::targets::NamedTarget;
 use crate::targets::{Expected, TargetError, TargetErrorKind, TargetExt, Upload};
 
-/// Questions to a target at the same time.
-const QUESTIONS: usize = 16;
-/// Objects on their way to a target at the same time.
+/// HEAD requests to a target at the same time.
+const HEADS: usize = 16;
+/// Uploads to a target at the same time.
 const PARALLEL: usize = 3;
-/// Waiting for room in the spool is no reason for anything: this only paces the wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the wait for room in the spool is renewed; nothing else happens then.
+const SPOOL_WAIT: Duration = Duration::from_secs(60);
 
 /// Why a record was not completed.
-pub(super) enum Setback {
+pub(super) enum Failure {
     /// This record cannot be completed at this target; others may.
     Record(Error),
-    /// The target takes nothing more.
+    /// The target accepts nothing more.
     Target(Error),
     /// The run is over.
     Run(Error),
 }
 
-impl Setback {
-    /// A failure that says nothing of the target.
+impl Failure {
+    /// A failure that says nothing about the target.
     pub fn of_record(e: Error) -> Self {
         match e.kind() {
             ErrorKind::Interrupted | ErrorKind::Internal => Self::Run(e),
@@ -46,7 +46,7 @@ impl Setback {
         }
     }
 
-    /// A failure of the target that is caught up.
+    /// A failure of the target that is being caught up.
     fn of_target(e: TargetError) -> Self {
         match e.kind {
             TargetErrorKind::Cancelled => Self::Run(Error::interrupted()),
@@ -76,38 +76,38 @@ impl Completed {
     }
 }
 
-/// What lies at a target in an object's place.
+/// What a target holds under an object's key.
 enum Presence {
     Good,
     Missing,
-    /// Something else: what is wrong with it.
+    /// Something else, with what is wrong with it.
     Damaged(String),
 }
 
-/// A target that is caught up with a record.
-struct Errand<'a> {
+/// Copies one record to one target.
+struct CopyTask<'a> {
     run: &'a Run<'a>,
     target: &'a NamedTarget,
     record: &'a Record,
-    /// The targets that have the record.
+    /// The targets that hold the record.
     holders: &'a BTreeSet<TargetName>,
 }
 
 impl Run<'_> {
-    /// Makes a target hold a record: its objects, the evidence that all of them are there, its signature, itself.
-    /// `present` are the keys of objects that are known to be there; `holders` are the targets that have the record.
+    /// Makes a target hold a record: its objects, evidence that all of them are there, its signature, and the record itself.
+    /// `present` are the keys of objects that are known to be there; `holders` are the targets that hold the record.
     pub(super) async fn complete(
         &self,
         target: &NamedTarget,
         record: &Record,
         holders: &BTreeSet<TargetName>,
         present: &mut HashSet<String>,
-    ) -> Result<(Stored, Completed), Setback> {
-        let errand = Errand { run: self, target, record, holders };
+    ) -> Result<(Stored, Completed), Failure> {
+        let task = CopyTask { run: self, target, record, holders };
         let mut ledger = TargetLedger::open(target.name.clone(), record.objects.len() as u64 + 2);
         let mut done = Completed::default();
-        for group in in_order(errand.missing(present).await?) {
-            let copies: Vec<_> = group.into_iter().map(|o| errand.copy(o)).collect();
+        for group in in_order(task.missing(present).await?) {
+            let copies: Vec<_> = group.into_iter().map(|o| task.copy(o)).collect();
             let mut copies = stream::iter(copies).buffer_unordered(PARALLEL);
             while let Some(object) = copies.try_next().await? {
                 done.add(object);
@@ -117,15 +117,15 @@ impl Run<'_> {
         let there = record.objects.iter().filter(|o| present.contains(&o.key));
         there.for_each(|_| ledger.acknowledge());
         for small in &record.last {
-            let key = layout::key(&self.job.database, &small.object.key).map_err(Setback::Record)?;
-            if errand.lacks(&small.object).await? {
-                errand.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
+            let key = layout::key(&self.job.database, &small.object.key).map_err(Failure::Record)?;
+            if task.lacks(&small.object).await? {
+                task.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
                 done.add(&small.object);
             }
             ledger.acknowledge();
         }
         let stored = ledger.close().map_err(|missing| {
-            Setback::Run(Error::internal(format!(
+            Failure::Run(Error::internal(format!(
                 "{missing} objects of {} are not accounted for at {}",
                 record.name, target.name
             )))
@@ -133,19 +133,19 @@ impl Run<'_> {
         Ok((stored, done))
     }
 
-    async fn room(&self) -> Result<OwnedSemaphorePermit, Setback> {
-        self.spool.room(PATIENCE, || (), self.cancel).await.map_err(Setback::Run)
+    async fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.spool.room(SPOOL_WAIT, || (), self.cancel).await.map_err(Failure::Run)
     }
 }
 
-impl<'a> Errand<'a> {
-    /// The record's objects that the target lacks. All others are good there, and added to `present`; or this fails.
-    async fn missing(&self, present: &mut HashSet<String>) -> Result<Vec<&'a ObjectRef>, Setback> {
+impl<'a> CopyTask<'a> {
+    /// The record's objects that the target lacks. All others are good there and are added to `present`; otherwise this fails.
+    async fn missing(&self, present: &mut HashSet<String>) -> Result<Vec<&'a ObjectRef>, Failure> {
         let unknown: Vec<&ObjectRef> =
             self.record.objects.iter().filter(|o| !present.contains(&o.key)).collect();
-        let question = |object| async move { Ok::<_, Setback>((object, self.lacks(object).await?)) };
+        let question = |object| async move { Ok::<_, Failure>((object, self.lacks(object).await?)) };
         let questions: Vec<_> = unknown.into_iter().map(question).collect();
-        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
+        let mut answers = stream::iter(questions).buffer_unordered(HEADS);
         let mut missing = Vec::new();
         while let Some((object, lacks)) = answers.try_next().await? {
             if lacks {
@@ -157,9 +157,9 @@ impl<'a> Errand<'a> {
         Ok(missing)
     }
 
-    /// Whether the target lacks an object. What is there and is not good ends the errand.
-    async fn lacks(&self, object: &ObjectRef) -> Result<bool, Setback> {
-        let key = layout::key(&self.run.job.database, &object.key).map_err(Setback::Record)?;
+    /// Whether the target lacks an object. A bad copy ends the task.
+    async fn lacks(&self, object: &ObjectRef) -> Result<bool, Failure> {
+        let key = layout::key(&self.run.job.database, &object.key).map_err(Failure::Record)?;
         match self.presence(object, &key).await? {
             Presence::Good => Ok(false),
             Presence::Missing => Ok(true),
@@ -167,12 +167,12 @@ impl<'a> Errand<'a> {
         }
     }
 
-    async fn presence(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Setback> {
+    async fn presence(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Failure> {
         if let Some(known) = self.run.damage_at(&self.target.name, key) {
             return Ok(Presence::Damaged(known));
         }
         let head = self.target.target.head(key, self.run.cancel).await;
-        let Some(found) = head.map_err(Setback::of_target)? else { return Ok(Presence::Missing) };
+        let Some(found) = head.map_err(Failure::of_target)? else { return Ok(Presence::Missing) };
         if found.size != object.size {
             return Ok(Presence::Damaged(format!("it has {} bytes, not {}", found.size, object.size)));
         }
@@ -180,13 +180,13 @@ impl<'a> Errand<'a> {
             Some(sha256) if sha256 != object.sha256 => {
                 Ok(Presence::Damaged(format!("its bytes were changed (their SHA-256 is {sha256})")))
             }
-            // A copy of it was bad somewhere, though of the right size: only its bytes say whether it was this one.
+            // A copy was bad somewhere, though of the right size: only reading it back says whether it was this one.
             _ if self.run.lost.contains(&object.sha256) => self.read_back(object, key).await,
             _ => Ok(Presence::Good),
         }
     }
 
-    async fn read_back(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Setback> {
+    async fn read_back(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Failure> {
         let _room = self.run.room().await?;
         let path = self.spooled(object);
         let expected = Expected { version: None, size: object.size, sha256: object.sha256 };
@@ -194,17 +194,17 @@ impl<'a> Errand<'a> {
         let _ = tokio::fs::remove_file(&path).await;
         match fetched {
             Ok(fetched) if fetched.instead.is_none() => Ok(Presence::Good),
-            Ok(_) => Ok(Presence::Damaged("its newest version is not what its receipt says".to_owned())),
+            Ok(_) => Ok(Presence::Damaged("its newest version does not match its receipt".to_owned())),
             Err(e) if e.kind == TargetErrorKind::Corrupt => Ok(Presence::Damaged(e.cause)),
             Err(e) if e.kind == TargetErrorKind::NotFound => Ok(Presence::Missing),
-            Err(e) => Err(Setback::of_target(e)),
+            Err(e) => Err(Failure::of_target(e)),
         }
     }
 
-    /// Copies one object by way of the spool.
-    async fn copy(&self, object: &'a ObjectRef) -> Result<&'a ObjectRef, Setback> {
+    /// Copies one object through the spool.
+    async fn copy(&self, object: &'a ObjectRef) -> Result<&'a ObjectRef, Failure> {
         let run = self.run;
-        let key = layout::key(&run.job.database, &object.key).map_err(Setback::Record)?;
+        let key = layout::key(&run.job.database, &object.key).map_err(Failure::Record)?;
         let _room = run.room().await?;
         let path = self.spooled(object);
         run.fetch(self.target, object, self.holders, &path).await?;
@@ -215,25 +215,25 @@ impl<'a> Errand<'a> {
         Ok(object)
     }
 
-    /// Creates one object, and demands evidence that the target holds it.
-    async fn put(&self, object: &ObjectRef, key: &ObjectKey, upload: &Upload) -> Result<(), Setback> {
+    /// Creates one object, and requires evidence that the target holds it.
+    async fn put(&self, object: &ObjectRef, key: &ObjectKey, upload: &Upload) -> Result<(), Failure> {
         let put = put::put(self.target, &self.run.job.state, key, upload, self.run.cancel).await;
         put.map(drop).map_err(|e| match e.kind() {
-            ErrorKind::Interrupted | ErrorKind::Internal => Setback::Run(e),
+            ErrorKind::Interrupted | ErrorKind::Internal => Failure::Run(e),
             ErrorKind::Verification => self.damaged(object, key, e.to_string()),
-            _ => Setback::Target(e.with_kind(ErrorKind::Target)),
+            _ => Failure::Target(e.with_kind(ErrorKind::Target)),
         })
     }
 
-    /// Other bytes are in an object's place. They are never changed: the record cannot be completed here.
-    fn damaged(&self, object: &ObjectRef, key: &ObjectKey, problem: String) -> Setback {
+    /// The target holds other bytes under an object's key. They are never replaced: the record cannot be completed here.
+    fn damaged(&self, object: &ObjectRef, key: &ObjectKey, problem: String) -> Failure {
         let message = format!("{} cannot be completed at {}", self.record.name, self.target.name);
         let error = Error::verification(message).cause(format!("{key}: {problem}")).remedy(
-            "Find out who or what changed the target. `marbre snapshot` sends lost data again, under other names.",
+            "Find out who or what changed the target. `marbre snapshot` uploads lost data again, under other names.",
         );
         match self.run.lose(self.target, object, key, problem) {
-            Ok(()) => Setback::Record(error),
-            Err(e) => Setback::Run(e),
+            Ok(()) => Failure::Record(error),
+            Err(e) => Failure::Run(e),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Catching targets up: what one lacks is copied from another that has it, ciphertext to ciphertext. No key is
-//! needed, and the database is not read.
+//! Catching targets up: what one lacks is copied from another that has it, as ciphertext. No key is needed, and the
+//! database is not read.
 
 mod copy;
 mod record;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::run_lock::Lock;
-use crate::job::snapshot::spool::Spool;
+use crate::job::spool::Spool;
 use crate::job::stopwatch::Stopwatch;
 use crate::job::verify::Damage;
 use crate::keys::TrustStore;
@@ -30,11 +30,11 @@ use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
 use crate::targets::NamedTarget;
-use copy::{Completed, Setback};
+use copy::{Completed, Failure};
 use record::Record;
 pub use report::{DatabaseSync, SyncReport, TargetSync};
 
-/// Everything that catching up needs.
+/// Everything a sync needs.
 pub struct SyncJob {
     /// The database.
     pub database: DatabaseId,
@@ -44,7 +44,7 @@ pub struct SyncJob {
     pub trust: TrustStore,
     /// What is remembered between runs.
     pub state: State,
-    /// Where objects wait on their way from one target to another, and how many bytes of them.
+    /// Where objects wait on their way from one target to another, and how many bytes they may take.
     pub spool_dir: PathBuf,
     /// See [`SyncJob::spool_dir`].
     pub spool_limit: u64,
@@ -56,9 +56,9 @@ struct Run<'a> {
     reader: Reader<'a>,
     catalog: &'a Catalog,
     drills: &'a DrillCatalog,
-    /// What retention has removed: where it still is, the next prune removes it, and nobody gets it anew.
+    /// What retention has removed: it is not copied any more, and the next prune removes it where it remains.
     pruned: BTreeSet<SnapshotId>,
-    /// Objects of which a copy was bad in the past, at whichever target.
+    /// Objects of which some target once had a bad copy.
     lost: HashSet<Sha256>,
     spool: Spool,
     watch: Arc<Stopwatch>,
@@ -66,18 +66,18 @@ struct Run<'a> {
     found: Mutex<Found>,
 }
 
-/// What the targets' futures tell each other.
+/// What the targets' futures share.
 #[derive(Default)]
 struct Found {
     /// By target and full key.
     damaged: BTreeMap<(TargetName, String), Damage>,
     /// Targets that stopped giving objects during this run.
-    silent: BTreeSet<TargetName>,
+    unresponsive: BTreeSet<TargetName>,
 }
 
 impl SyncJob {
-    /// Brings every target that can be reached to what all of them together hold. An error means that it could not
-    /// be done at all; what was found is in the report.
+    /// Brings every target that can be reached up to what all of them together hold. An error means that the run as a
+    /// whole failed; what was found is in the report.
     pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<DatabaseSync> {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
@@ -120,7 +120,7 @@ impl SyncJob {
         })
     }
 
-    /// Targets that answer, and have nothing of what the agent knows that they had, are not in order.
+    /// Fails if all targets answer, but are empty although the agent knows that they held snapshots.
     fn refuse_emptiness(&self, catalog: &Catalog) -> Result<()> {
         if !catalog.entries.is_empty() || !catalog.bad.is_empty() || !catalog.unreachable.is_empty() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Run<'_> {
         wanted
     }
 
-    /// Bytes that will be copied to a target, about: what its missing snapshots wrote when they were taken.
+    /// About how many bytes will be copied to a target: what its missing snapshots wrote when they were taken.
     fn expected(&self, target: &NamedTarget) -> u64 {
         if self.catalog.unreachable.iter().any(|(name, _)| *name == target.name) {
             return 0;
@@ -152,7 +152,7 @@ impl Run<'_> {
         missing.map(|e| e.receipt.stored_bytes).sum()
     }
 
-    /// Receipts that failed a check. One that could not be fetched says nothing of itself: its target will be asked again.
+    /// Receipts that failed a check. One that could not be fetched is not damaged: its target will be asked again.
     fn found_bad<'b>(&self, bad: impl Iterator<Item = &'b BadRecord>) {
         for bad in bad.filter(|b| b.error.kind() != ErrorKind::Target) {
             self.found_damage(&bad.target, &bad.key, bad.error.to_string());
@@ -171,7 +171,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// Copies the snapshots that a target lacks. Returns whether the target still takes anything.
+    /// Copies the snapshots that a target lacks. Returns whether the target still accepts anything.
     async fn snapshots(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
         let wanted = self.wanted();
         let mut epoch: Option<&EpochId> = None;
@@ -184,12 +184,12 @@ impl Run<'_> {
             }
             match self.snapshot(target, entry, &mut present).await {
                 Ok(done) => report.completed_snapshot(&done),
-                Err(Setback::Record(e)) => report.still_lacks_snapshots(1, e),
-                Err(Setback::Target(e)) => {
+                Err(Failure::Record(e)) => report.still_lacks_snapshots(1, e),
+                Err(Failure::Target(e)) => {
                     report.still_lacks_snapshots((wanted.len() - number) as u64, e);
                     return Ok(false);
                 }
-                Err(Setback::Run(e)) => return Err(e),
+                Err(Failure::Run(e)) => return Err(e),
             }
         }
         Ok(true)
@@ -200,16 +200,16 @@ impl Run<'_> {
         target: &NamedTarget,
         entry: &Entry,
         present: &mut HashSet<String>,
-    ) -> Result<Completed, Setback> {
-        let signed = self.reader.load(entry, self.cancel).await.map_err(Setback::of_record)?;
+    ) -> Result<Completed, Failure> {
+        let signed = self.reader.load(entry, self.cancel).await.map_err(Failure::of_record)?;
         let record = Record::of_snapshot(&signed);
         let (stored, done) = self.complete(target, &record, &entry.targets, present).await?;
         let (state, database) = (&self.job.state, &self.job.database);
         let snapshot = &entry.receipt.snapshot;
-        let known = state.levels(database, snapshot, stored.target()).map_err(Setback::Run)?;
+        let known = state.levels(database, snapshot, stored.target()).map_err(Failure::Run)?;
         if done.anything() || known.stored.is_none() {
             let at = Timestamp::now();
-            state.prove(database, snapshot, stored.target(), Level::Stored, at).map_err(Setback::Run)?;
+            state.prove(database, snapshot, stored.target(), Level::Stored, at).map_err(Failure::Run)?;
         }
         Ok(done)
     }
@@ -224,12 +224,12 @@ impl Run<'_> {
         for (number, (record, holders)) in wanted.iter().enumerate() {
             match self.complete(target, record, holders, &mut HashSet::new()).await {
                 Ok((_, done)) => report.completed_record(&done),
-                Err(Setback::Record(e)) => report.still_lacks_records(1, e),
-                Err(Setback::Target(e)) => {
+                Err(Failure::Record(e)) => report.still_lacks_records(1, e),
+                Err(Failure::Target(e)) => {
                     report.still_lacks_records((wanted.len() - number) as u64, e);
                     return Ok(());
                 }
-                Err(Setback::Run(e)) => return Err(e),
+                Err(Failure::Run(e)) => return Err(e),
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What is copied as one: objects, and then the signature and the record that speak of them.
+//! What is copied as a unit: objects, and then the signature and the record that refer to them.
 
 use crate::model::id::Sha256;
 use crate::repository::drill_receipt::SignedDrill;
@@ -8,7 +8,7 @@ use crate::repository::receipt::{ObjectRef, SignedReceipt};
 
 /// A signed record whose signature was checked, and the objects that it needs.
 pub(super) struct Record {
-    /// How people call it.
+    /// What it is called in messages.
     pub name: String,
     /// What must be there before it.
     pub objects: Vec<ObjectRef>,
@@ -16,7 +16,7 @@ pub(super) struct Record {
     pub last: [Small; 2],
 }
 
-/// A small object whose bytes are at hand.
+/// A small object, held in memory.
 pub(super) struct Small {
     /// What it is.
     pub object: ObjectRef,
@@ -45,7 +45,7 @@ impl Record {
         }
     }
 
-    /// A prune: which receipts are not there any more, and why nobody misses them.
+    /// A prune: which receipts were removed, and why.
     pub fn of_prune(signed: &SignedPrune) -> Self {
         let prune = &signed.record.prune;
         Self {
@@ -58,7 +58,7 @@ impl Record {
         }
     }
 
-    /// A drill: the page that is sealed to its owner, where there is one, and its receipt.
+    /// A drill: its receipt, and the report that is sealed to the owner, if there is one.
     pub fn of_drill(signed: &SignedDrill) -> Self {
         let drill = &signed.receipt.drill;
         Self {

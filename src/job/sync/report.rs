@@ -1,4 +1,4 @@
-//! What catching up came to.
+//! How a sync went.
 
 use serde::Serialize;
 
@@ -12,11 +12,11 @@ use crate::targets::TargetError;
 /// What `sync --json` prints.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SyncReport {
-    /// Every database that was asked for.
+    /// Every requested database.
     pub databases: Vec<DatabaseSync>,
 }
 
-/// How catching up went for one database.
+/// How the sync of one database went.
 #[derive(Debug, Clone, Serialize)]
 pub struct DatabaseSync {
     /// Whose data.
@@ -27,28 +27,28 @@ pub struct DatabaseSync {
     pub snapshots: u64,
     /// Every target.
     pub targets: Vec<TargetSync>,
-    /// Everything that was met and is not as a signed receipt says. It is neither copied nor changed.
+    /// Everything found that does not match its signed receipt. It is neither copied nor changed.
     pub damaged: Vec<Damage>,
     /// How long it took.
     pub seconds: f64,
 }
 
-/// How one target did.
+/// How the sync went at one target.
 #[derive(Debug, Clone, Serialize)]
 pub struct TargetSync {
     /// The target.
     pub name: TargetName,
-    /// Snapshots that it lacked, or lacked objects of, and that it holds whole now.
+    /// Snapshots that it lacked wholly or in part, and that it now holds completely.
     pub snapshots_copied: u64,
-    /// The same of the signed records of drills and prunes.
+    /// The same for the signed records of drills and prunes.
     pub records_copied: u64,
     /// Objects copied for these, signatures and receipts included.
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Snapshots that it still does not hold whole; `null` where it cannot be reached.
+    /// Snapshots that it still does not hold completely; `null` if it cannot be reached.
     pub still_behind: Option<u64>,
-    /// Records that it still lacks; `null` where it cannot be reached.
+    /// Records that it still lacks; `null` if it cannot be reached.
     pub records_behind: Option<u64>,
     /// Why it is behind: the first cause.
     pub error: Option<String>,
@@ -57,7 +57,7 @@ pub struct TargetSync {
 }
 
 impl TargetSync {
-    /// A target that answers, and has been given nothing yet.
+    /// A target that answers, to which nothing has been copied yet.
     pub(super) fn reached(name: TargetName) -> Self {
         Self {
             name,
@@ -144,13 +144,13 @@ impl SyncReport {
 
 fn damage_error(damaged: &[&Damage]) -> Error {
     let what = match damaged.len() {
-        1 => "1 damaged object or receipt was met".to_owned(),
-        n => format!("{n} damaged objects or receipts were met"),
+        1 => "1 damaged object or receipt was found".to_owned(),
+        n => format!("{n} damaged objects or receipts were found"),
     };
     let causes: Vec<String> = damaged.iter().map(ToString::to_string).collect();
     Error::verification(what).cause(human::first_few(&causes, 3)).remedy(
-        "Nothing damaged was copied. Find out who or what changed the target; `marbre verify` looks at all of it, \
-         and `marbre snapshot` sends lost data again.",
+        "Nothing damaged was copied. Find out who or what changed the target; `marbre verify` checks all of it, \
+         and `marbre snapshot` uploads lost data again.",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Packs waiting for their targets: ciphertext in a folder, bounded in size.
+//! Packs and objects on their way to targets: ciphertext in a folder, bounded in size.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::pack::writer::{PACK, Sealed};
 use crate::state::make_private_folder;
 
 /// The spool of one run. Its folder is emptied when it is opened and removed when it is dropped: what
-/// lies there belongs to a run that is over, because one job runs per database.
+/// it contains is left over from an earlier run, because only one job runs per database.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
     room: Arc<Semaphore>,
 }
 
-/// A pack in the spool. Its file goes away, and makes room, when the last target is done with it.
+/// A pack in the spool. When the last target is done with it, its file is removed and its room is free again.
 #[derive(Debug)]
 pub struct SpooledPack {
     /// Its file.
@@ -29,7 +29,7 @@ pub struct SpooledPack {
     pub size: u64,
     /// Its name.
     pub sha256: Sha256,
-    _room: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Spool {
@@ -48,10 +48,10 @@ impl Spool {
         &self.folder
     }
 
-    /// Waits for room for one pack. `full` is called each time `patience` passes without any.
+    /// Waits for room for one pack. `full` is called each time `interval` passes without any.
     pub async fn room(
         &self,
-        patience: Duration,
+        interval: Duration,
         full: impl Fn(),
         cancel: &CancellationToken,
     ) -> Result<OwnedSemaphorePermit> {
@@ -59,22 +59,22 @@ impl Spool {
             tokio::select! {
                 () = cancel.cancelled() => return Err(Error::interrupted()),
                 permit = self.room.clone().acquire_owned() => return permit.or_internal("wait for the spool"),
-                () = tokio::time::sleep(patience) => full(),
+                () = tokio::time::sleep(interval) => full(),
             }
         }
     }
 }
 
 impl SpooledPack {
-    /// A sealed pack, and the room it takes.
-    pub fn new(sealed: &Sealed, room: OwnedSemaphorePermit) -> Self {
-        Self { path: sealed.path.clone(), size: sealed.size, sha256: sealed.sha256, _room: room }
+    /// A sealed pack, and the permit for its room.
+    pub fn new(sealed: &Sealed, permit: OwnedSemaphorePermit) -> Self {
+        Self { path: sealed.path.clone(), size: sealed.size, sha256: sealed.sha256, _permit: permit }
     }
 }
 
 impl Drop for SpooledPack {
     fn drop(&mut self) {
-        // If it stays, the next run empties the folder; it is ciphertext.
+        // If this fails, the next run empties the folder; it is ciphertext.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,7 +1,7 @@
-//! What is remembered of a snapshot's streams, so that the next one can refer to them. A cache: losing
-//! it costs a full upload. It holds keyed hashes and places in packs, no data.
+//! What is remembered of a snapshot's streams, so that the next one can refer to them. Losing this cache
+//! costs a full upload. It holds keyed hashes and positions in packs, no data.
 //!
-//! A wrong length in it would make the next snapshot refer to the wrong bytes, so every file is held
+//! A wrong length in it would make the next snapshot refer to the wrong bytes, so every file is checked
 //! against its hash before it is used.
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ const INDEX: &str = "index.json";
 
 /// The streams of the newest snapshot.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Memory {
+pub struct StreamCache {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its epoch.
@@ -40,15 +40,15 @@ struct Remembered {
     runs: Vec<StoredRun>,
 }
 
-/// Memory of a snapshot that is being taken; forgotten unless [`Draft::keep`] is called.
+/// The cache of a snapshot that is being taken; discarded unless [`Draft::keep`] is called.
 #[derive(Debug)]
 pub struct Draft {
     folder: PathBuf,
     kept: bool,
 }
 
-impl Memory {
-    /// What is remembered in the folder of a database, if anything usable is.
+impl StreamCache {
+    /// Loads what is remembered in the folder of a database, if it is usable.
     pub fn load(folder: &Path) -> Option<Self> {
         let current = folder.join("current");
         let index = std::fs::read(current.join(INDEX)).ok()?;
@@ -56,12 +56,12 @@ impl Memory {
         if blake3::hash(json).to_hex().as_bytes() != hash {
             return None;
         }
-        let mut memory: Self = serde_json::from_slice(json).ok()?;
-        memory.folder = current;
-        Some(memory)
+        let mut cache: Self = serde_json::from_slice(json).ok()?;
+        cache.folder = current;
+        Some(cache)
     }
 
-    /// The stream that had this identity, without the packs that are lost.
+    /// The stream with this identity, without the lost packs.
     pub fn stream(&self, identity: &str, lost: &HashSet<Sha256>) -> Option<Previous> {
         let remembered = self.streams.iter().find(|s| s.identity == identity)?;
         let path = self.folder.join(&remembered.units);
@@ -100,7 +100,7 @@ impl Draft {
         Ok(BufWriter::with_capacity(256 << 10, file))
     }
 
-    /// The snapshot is stored: this is now what is remembered. `streams` are (identity, runs) in order.
+    /// The snapshot is stored: the draft becomes the cache. `streams` are (identity, runs) in order.
     pub fn keep(
         mut self,
         snapshot: &SnapshotId,
@@ -117,9 +117,9 @@ impl Draft {
                 Ok(Remembered { identity, units, hash, runs })
             })
             .collect::<Result<_>>()?;
-        let memory =
-            Memory { snapshot: snapshot.clone(), epoch: epoch.clone(), streams, folder: PathBuf::new() };
-        let json = serde_json::to_vec(&memory).or_internal(what)?;
+        let cache =
+            StreamCache { snapshot: snapshot.clone(), epoch: epoch.clone(), streams, folder: PathBuf::new() };
+        let json = serde_json::to_vec(&cache).or_internal(what)?;
         let mut index = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -141,7 +141,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            // If it stays, the next run removes it.
+            // If this fails, the next run removes it.
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
