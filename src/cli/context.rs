@@ -1,4 +1,4 @@
-//! What every verb has: where its configuration is, and how it is heard.
+//! What every verb needs: where its configuration is, and how it reports progress.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::observer::Observer;
 
-/// What every verb has.
+/// What every verb needs.
 pub struct Context {
     config: Option<PathBuf>,
     /// Whether output is JSON.

@@ -18,18 +18,18 @@ use crate::config::Config;
 use crate::daemon::plan::Plan;
 use crate::daemon::publish::nothing_yet;
 use crate::daemon::work::HostClock;
-use crate::daemon::{Daemon, Ended, Herald, Parts, Request, Setup};
+use crate::daemon::{Daemon, Exit, Parts, Request, ServiceNotifier, Setup};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::run_lock::Lock;
 use crate::model::job::JobKind;
 use crate::state::State;
 use crate::web::{self, Published};
 
-/// The loop is seen to be alive this often where systemd asks for nothing shorter.
+/// How often the loop reports that it is alive, unless systemd asks for a shorter interval.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 pub async fn run(context: &Context) -> Result<Option<Error>> {
-    // First of all: from here on a signal ends the daemon in order.
+    // First of all: from here on a signal ends the daemon gracefully.
     let requests = requests()?;
     let config = context.config()?;
     let folder = config.state_dir.clone();
@@ -40,9 +40,9 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
     let now = Timestamp::now();
     let databases: Vec<_> = config.databases.iter().map(|db| db.id.clone()).collect();
     let web = config.web.clone();
-    let (board, published) = watch::channel(Arc::new(nothing_yet(&databases, now)));
+    let (status_sender, published) = watch::channel(Arc::new(nothing_yet(&databases, now)));
     let shown = CancellationToken::new();
-    let trouble = show(&config, published, &shown).await;
+    let startup_error = show(&config, published, &shown).await;
     let parts = Parts {
         setup: setup(config, &folder, &state)?,
         reload: Box::new({
@@ -59,16 +59,16 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
         state,
         clock: Arc::new(HostClock),
         requests,
-        herald: Arc::new(Systemd::new()),
-        board,
-        trouble,
+        notifier: Arc::new(Systemd::new()),
+        status_sender,
+        startup_error,
     };
     let ended = Daemon::new(parts)?.run().await;
     shown.cancel();
     match ended {
-        Ended::InOrder => Ok(None),
-        Ended::Dropped(n) => {
-            let what = format!("{n} runs did not end in order within the time they had, and were dropped");
+        Exit::InOrder => Ok(None),
+        Exit::Dropped(n) => {
+            let what = format!("{n} runs did not stop in time, and were dropped");
             Ok(Some(
                 Error::interrupted()
                     .cause(what)
@@ -78,7 +78,7 @@ pub async fn run(context: &Context) -> Result<Option<Error>> {
     }
 }
 
-/// One daemon for each state: two would do everything twice, and tell everybody twice.
+/// One daemon for each state: two would do everything twice, and notify everybody twice.
 fn alone(folder: &Path) -> Result<Lock> {
     Lock::take_as(&folder.join("locks").join("daemon"), "another daemon runs on this state").map_err(|e| {
         let remedy = "One daemon serves all databases of a configuration: stop the other one, or give this one another `state_dir`.";
@@ -112,7 +112,7 @@ fn setup(config: Config, folder: &Path, state: &State) -> Result<Setup> {
     Ok(Setup { plan, work: Arc::new(Launcher::new(config, state.clone())), dispatcher, databases })
 }
 
-/// Shows what the daemon knows over HTTP. Where that cannot be, the error comes back: backups do not depend on it.
+/// Serves the status over HTTP. A failure is returned, not fatal: backups do not depend on it.
 async fn show(
     config: &Config,
     published: watch::Receiver<Arc<Published>>,
@@ -136,7 +136,7 @@ async fn show(
     }
 }
 
-/// SIGHUP reloads, SIGTERM and Ctrl-C end in order; a second one of these ends at once.
+/// SIGHUP reloads, SIGTERM and Ctrl-C shut down gracefully; a second one of these ends at once.
 fn requests() -> Result<mpsc::Receiver<Request>> {
     let listen = |kind| -> Result<Signal> { signal(kind).or_internal("listen for signals") };
     let mut hangup = listen(SignalKind::hangup())?;
@@ -154,14 +154,14 @@ fn requests() -> Result<mpsc::Receiver<Request>> {
             if request == Request::Stop && std::mem::replace(&mut again, true) {
                 std::process::exit(130);
             }
-            // A reload that finds several waiting is served by them.
+            // If the queue is full, the requests in it will do.
             let _ = sender.try_send(request);
         }
     });
     Ok(receiver)
 }
 
-/// What systemd is told, where it listens.
+/// Tells systemd, if it listens.
 struct Systemd {
     heartbeat: Duration,
 }
@@ -172,30 +172,30 @@ impl Systemd {
         Self { heartbeat: watchdog.map_or(HEARTBEAT, |within| (within / 3).min(HEARTBEAT)) }
     }
 
-    fn say(states: &[NotifyState<'_>]) {
-        // Where nobody listens there is nobody to tell.
+    fn notify(states: &[NotifyState<'_>]) {
+        // Without systemd there is nobody to notify.
         let _ = sd_notify::notify(states);
     }
 }
 
-impl Herald for Systemd {
+impl ServiceNotifier for Systemd {
     fn ready(&self, _now: Timestamp) {
-        Self::say(&[NotifyState::Ready]);
+        Self::notify(&[NotifyState::Ready]);
     }
 
     fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => Self::say(&[NotifyState::Reloading, now]),
-            Err(_) => Self::say(&[NotifyState::Reloading]),
+            Ok(now) => Self::notify(&[NotifyState::Reloading, now]),
+            Err(_) => Self::notify(&[NotifyState::Reloading]),
         }
     }
 
     fn alive(&self, status: &str) {
-        Self::say(&[NotifyState::Watchdog, NotifyState::Status(status)]);
+        Self::notify(&[NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 
     fn stopping(&self) {
-        Self::say(&[NotifyState::Stopping]);
+        Self::notify(&[NotifyState::Stopping]);
     }
 
     fn heartbeat(&self) -> Duration {

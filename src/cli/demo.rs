@@ -1,4 +1,4 @@
-//! `marbre demo`: the whole story, with real snapshots, on this machine and with nothing else.
+//! `marbre demo`: the whole story with real snapshots, on this machine, and without anything else.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -35,21 +35,21 @@ pub struct Args {
     subscribers: u64,
 }
 
-/// Where everything in the demo lies.
-struct Stage {
+/// The files of the demo.
+struct Demo {
     root: PathBuf,
     config: PathBuf,
     database: PathBuf,
     publisher: PathBuf,
     restored: PathBuf,
     targets: [PathBuf; 2],
-    /// Whether to tell the story, or to print JSON in the end.
+    /// Whether to print the story, or JSON at the end.
     tell: bool,
 }
 
-impl Stage {
+impl Demo {
     fn build(root: PathBuf, tell: bool) -> Result<Self> {
-        let stage = Self {
+        let demo = Self {
             config: root.join("provider/marbre.toml"),
             database: root.join("provider/abonnes.db"),
             publisher: root.join("publisher"),
@@ -58,10 +58,10 @@ impl Stage {
             root,
             tell,
         };
-        for folder in [&stage.root.join("provider"), &stage.targets[0], &stage.targets[1]] {
+        for folder in [&demo.root.join("provider"), &demo.targets[0], &demo.targets[1]] {
             crate::state::make_private_folder(folder)?;
         }
-        Ok(stage)
+        Ok(demo)
     }
 
     fn say(&self, line: &str) {
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    fn chapter(&self, title: &str) {
+    fn heading(&self, title: &str) {
         self.say(&format!("\n== {title}"));
     }
 }
@@ -90,50 +90,50 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             .or_internal("make a temporary folder")?
             .keep(),
     };
-    let stage = Stage::build(root, !context.json)?;
-    stage.say(&format!(
+    let demo = Demo::build(root, !context.json)?;
+    demo.say(&format!(
         "{} has {} subscribers. Their provider runs the database; only the newspaper holds the key to its backups.",
         demo::PUBLISHER_TITLE,
         count(args.subscribers)
     ));
-    let signer = prepare(&stage, args.subscribers)?;
-    let first = evening(&stage, &cancel, context).await?;
-    let second = night(&stage, &cancel, context, &first).await?;
-    let drills = morning(&stage, &cancel, context).await?;
-    disaster(&stage)?;
-    let restored = recovery(&stage, &cancel, context).await?;
+    let signer = prepare(&demo, args.subscribers)?;
+    let first = evening(&demo, &cancel, context).await?;
+    let second = night(&demo, &cancel, context, &first).await?;
+    let drills = morning(&demo, &cancel, context).await?;
+    disaster(&demo)?;
+    let restored = recovery(&demo, &cancel, context).await?;
     if restored.verdict != RestoreVerdict::Proven {
         return Err(Error::verification("the restored database was not proven equal"));
     }
-    epilogue(&stage, &second, &signer, started);
+    epilogue(&demo, &second, &signer, started);
     if context.json {
         let seconds = started.elapsed().as_secs_f64();
-        let document = json!({"directory": stage.root, "snapshots": [first, second], "drills": drills, "restore": restored, "seconds": seconds});
+        let document = json!({"directory": demo.root, "snapshots": [first, second], "drills": drills, "restore": restored, "seconds": seconds});
         output::json(&document)?;
     }
     Ok(())
 }
 
 /// The database, the keys, the configuration. Returns the fingerprint of the agent's key.
-fn prepare(stage: &Stage, subscribers: u64) -> Result<String> {
-    stage.chapter("The subscriber base, the keys, the configuration");
+fn prepare(demo: &Demo, subscribers: u64) -> Result<String> {
+    demo.heading("The subscriber base, the keys, the configuration");
     let options = PopulationOptions { subscribers, ..PopulationOptions::default() };
-    let made = demo::create(&stage.database, &options)?;
-    stage.say(&format!(
+    let made = demo::create(&demo.database, &options)?;
+    demo.say(&format!(
         "{}: {} subscribers, {} subscriptions, {} payments ({})",
-        stage.database.display(),
+        demo.database.display(),
         count(made.subscribers),
         count(made.subscriptions),
         count(made.payments),
         bytes(made.bytes)
     ));
-    let agent_key = stage.root.join("provider/agent_ed25519");
+    let agent_key = demo.root.join("provider/agent_ed25519");
     let agent = keygen::agent(&agent_key, "marbre demo agent")?;
     let options =
         keygen::PublisherOptions { passphrase: None, agents: vec![(agent, "demo agent".to_owned())] };
-    let keys = keygen::publisher(&stage.publisher, &options, Timestamp::now())?;
-    stage.say(&format!("{}: the newspaper's key. The provider never sees it.", keys.restore_key.display()));
-    let [paris, lyon] = &stage.targets;
+    let keys = keygen::publisher(&demo.publisher, &options, Timestamp::now())?;
+    demo.say(&format!("{}: the newspaper's key. The provider never sees it.", keys.restore_key.display()));
+    let [paris, lyon] = &demo.targets;
     let config = format!(
         "state_dir = \"state\"\nsigning_key = \"agent_ed25519\"\n\n\
          [publisher.{publisher}]\nrecipients = [\"{recipient}\"]\n\n\
@@ -146,20 +146,16 @@ fn prepare(stage: &Stage, subscribers: u64) -> Result<String> {
         paris = paris.display(),
         lyon = lyon.display(),
     );
-    std::fs::write(&stage.config, config).or_internal(format!("write {}", stage.config.display()))?;
-    stage.say(&format!("{}: what the provider declares.", stage.config.display()));
+    std::fs::write(&demo.config, config).or_internal(format!("write {}", demo.config.display()))?;
+    demo.say(&format!("{}: what the provider declares.", demo.config.display()));
     Ok(agent.fingerprint())
 }
 
-async fn take_snapshot(
-    stage: &Stage,
-    cancel: &CancellationToken,
-    context: &Context,
-) -> Result<SnapshotReport> {
-    let config = Config::load(Some(&stage.config))?;
+async fn take_snapshot(demo: &Demo, cancel: &CancellationToken, context: &Context) -> Result<SnapshotReport> {
+    let config = Config::load(Some(&demo.config))?;
     let job = jobs::snapshot_job(&config, config.database(demo::DATABASE)?).await?;
     let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
-    if stage.tell {
+    if demo.tell {
         snapshot::print(&report);
     }
     match report.error() {
@@ -168,28 +164,28 @@ async fn take_snapshot(
     }
 }
 
-async fn evening(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<SnapshotReport> {
-    stage.chapter("Evening: the first snapshot, a full one");
-    take_snapshot(stage, cancel, context).await
+async fn evening(demo: &Demo, cancel: &CancellationToken, context: &Context) -> Result<SnapshotReport> {
+    demo.heading("Evening: the first snapshot, a full one");
+    take_snapshot(demo, cancel, context).await
 }
 
 async fn night(
-    stage: &Stage,
+    demo: &Demo,
     cancel: &CancellationToken,
     context: &Context,
     first: &SnapshotReport,
 ) -> Result<SnapshotReport> {
-    stage.chapter("A day passes, and the next night's snapshot uploads what changed");
-    let changes = demo::night(&stage.database, 1)?;
-    stage.say(&format!(
+    demo.heading("A day passes, and the next night's snapshot uploads what changed");
+    let changes = demo::night(&demo.database, 1)?;
+    demo.say(&format!(
         "{} people moved, {} new subscribers, {} new subscriptions, {} cancelled",
         count(changes.moved),
         count(changes.new_subscribers),
         count(changes.new_subscriptions),
         count(changes.cancelled)
     ));
-    let report = take_snapshot(stage, cancel, context).await?;
-    stage.say(&format!(
+    let report = take_snapshot(demo, cancel, context).await?;
+    demo.say(&format!(
         "uploaded: {} instead of {} ({:.0} % of a full snapshot), although everything is encrypted to a key that is not here",
         bytes(report.stored_bytes),
         bytes(first.stored_bytes),
@@ -199,31 +195,31 @@ async fn night(
 }
 
 /// Two drills: one that must pass, and one that damages its own copy and must fail.
-async fn morning(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<[DrillReport; 2]> {
-    stage.chapter(
+async fn morning(demo: &Demo, cancel: &CancellationToken, context: &Context) -> Result<[DrillReport; 2]> {
+    demo.heading(
         "Morning: a drill restores the snapshot into a throwaway place, and proves that it is equal",
     );
-    let config = Config::load(Some(&stage.config))?;
-    let passed = take_drill(stage, &config, None, cancel, context).await?;
+    let config = Config::load(Some(&demo.config))?;
+    let passed = take_drill(demo, &config, None, cancel, context).await?;
     if !passed.passed {
         return Err(
             drill::verdict(&passed).unwrap_or_else(|| Error::verification("the drill has not passed"))
         );
     }
-    stage.chapter("And a drill that changes a row of its own copy: one that cannot fail would prove nothing");
-    let sabotaged = take_drill(stage, &config, Some(Sabotage::Row), cancel, context).await?;
+    demo.heading("And a drill that changes a row of its own copy: one that cannot fail would prove nothing");
+    let sabotaged = take_drill(demo, &config, Some(Sabotage::Row), cancel, context).await?;
     if !sabotaged.sabotage.as_ref().is_some_and(|s| s.caught) {
         return Err(Error::verification("the changed row was not noticed"));
     }
-    stage.say("It failed, as it had to. A director reads the report of each drill in a browser:");
+    demo.say("It failed, as it had to. A director reads the report of each drill in a browser:");
     for page in passed.reports.iter().chain(&sabotaged.reports) {
-        stage.say(&format!("   {page}"));
+        demo.say(&format!("   {page}"));
     }
     Ok([passed, sabotaged])
 }
 
 async fn take_drill(
-    stage: &Stage,
+    demo: &Demo,
     config: &Config,
     sabotage: Option<Sabotage>,
     cancel: &CancellationToken,
@@ -232,35 +228,35 @@ async fn take_drill(
     let mut job = jobs::drill_job(config, config.database(demo::DATABASE)?).await?;
     job.sabotage = sabotage;
     let report = job.run(Timestamp::now(), context.observer(), cancel).await?;
-    if stage.tell {
+    if demo.tell {
         drill::print(&report);
     }
     Ok(report)
 }
 
-fn disaster(stage: &Stage) -> Result<()> {
-    stage.chapter("The disaster: the database is gone, and so is the first target");
-    demo::destroy(&stage.database)?;
-    let lost = &stage.targets[0];
+fn disaster(demo: &Demo) -> Result<()> {
+    demo.heading("The disaster: the database is gone, and so is the first target");
+    demo::destroy(&demo.database)?;
+    let lost = &demo.targets[0];
     std::fs::remove_dir_all(lost).or_internal(format!("remove {}", lost.display()))?;
-    stage.say(&format!("{} is overwritten, {} is deleted.", stage.database.display(), lost.display()));
+    demo.say(&format!("{} is overwritten, {} is deleted.", demo.database.display(), lost.display()));
     Ok(())
 }
 
 /// What the newspaper does: a target, its key, a destination. No configuration, no state, no provider.
-async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) -> Result<RestoreReport> {
-    stage.chapter("The newspaper restores by itself, from the second target, with its key alone");
-    stage.say(&format!("$ {}\n", restore_command(stage)));
-    let allowed = stage.publisher.join(keygen::ALLOWED_SIGNERS);
+async fn recovery(demo: &Demo, cancel: &CancellationToken, context: &Context) -> Result<RestoreReport> {
+    demo.heading("The newspaper restores by itself, from the second target, with its key alone");
+    demo.say(&format!("$ {}\n", restore_command(demo)));
+    let allowed = demo.publisher.join(keygen::ALLOWED_SIGNERS);
     let job = RestoreJob {
         database: DatabaseId {
             publisher: demo::PUBLISHER.parse().or_internal("name the demo's publisher")?,
             database: demo::DATABASE.parse().or_internal("name the demo's database")?,
         },
-        targets: targets::named_targets(&[stage.targets[1].display().to_string()]).await?,
+        targets: targets::named_targets(&[demo.targets[1].display().to_string()]).await?,
         trust: TrustStore::AllowedSigners(AllowedSigners::load(&allowed)?),
         state: None,
-        key: RestoreKey::load(&stage.publisher.join(keygen::RESTORE_KEY), || {
+        key: RestoreKey::load(&demo.publisher.join(keygen::RESTORE_KEY), || {
             Err(Error::key("the demo's key has no passphrase"))
         })?,
         wanted: Wanted::Latest,
@@ -269,57 +265,57 @@ async fn recovery(stage: &Stage, cancel: &CancellationToken, context: &Context) 
         dry_run: false,
         prove: true,
     };
-    let to = stage.restored.display().to_string();
+    let to = demo.restored.display().to_string();
     let make_loader = move |engine: &str| registry::loader(engine, &to, 2, None);
     let report = job.run(&make_loader, context.observer(), cancel).await?;
-    if stage.tell {
+    if demo.tell {
         restore::print(&report);
     }
     Ok(report)
 }
 
-fn restore_command(stage: &Stage) -> String {
+fn restore_command(demo: &Demo) -> String {
     format!(
         "marbre restore --from {} --key {} --to {} --prove",
-        stage.targets[1].display(),
-        stage.publisher.join(keygen::RESTORE_KEY).display(),
-        stage.restored.display()
+        demo.targets[1].display(),
+        demo.publisher.join(keygen::RESTORE_KEY).display(),
+        demo.restored.display()
     )
 }
 
-fn epilogue(stage: &Stage, last: &SnapshotReport, signer: &str, started: Instant) {
-    stage.chapter("What happened");
-    stage.say(&format!(
+fn epilogue(demo: &Demo, last: &SnapshotReport, signer: &str, started: Instant) {
+    demo.heading("What happened");
+    demo.say(&format!(
         "Every subscriber is back as of the last snapshot, table by table and row for row, in {} for the whole story.",
         duration(started.elapsed().as_secs_f64())
     ));
-    stage.say(&format!("Everything lies in {}; remove it when you have seen enough.", stage.root.display()));
-    stage.chapter("Check it without marbre (age, zstd, sha256sum, ssh-keygen, sqlite3)");
-    let base: &Path = &stage.targets[1].join(demo::PUBLISHER).join(demo::DATABASE);
+    demo.say(&format!("Everything is in {}; remove it when you are done.", demo.root.display()));
+    demo.heading("Check it without marbre (age, zstd, sha256sum, ssh-keygen, sqlite3)");
+    let base: &Path = &demo.targets[1].join(demo::PUBLISHER).join(demo::DATABASE);
     let receipt = base.join(format!("receipts/{}.json", last.snapshot));
-    stage.say(&format!(
+    demo.say(&format!(
         "ssh-keygen -Y verify -f {}/allowed_signers -I agent -n snapshot-receipt@marbre -s {receipt}.sig < {receipt}",
-        stage.publisher.display(),
+        demo.publisher.display(),
         receipt = receipt.display()
     ));
-    stage.say(&format!("   (the agent's key is {signer})"));
-    stage.say(&format!(
+    demo.say(&format!("   (the agent's key is {signer})"));
+    demo.say(&format!(
         "cd {}/epochs/{} && sha256sum packs/*   # each name is its hash",
         base.display(),
         last.epoch
     ));
-    stage.say(&format!(
+    demo.say(&format!(
         "age -d -i {}/restore.key {}/epochs/{}/epoch.age > /tmp/epoch.key",
-        stage.publisher.display(),
+        demo.publisher.display(),
         base.display(),
         last.epoch
     ));
-    stage.say(&format!(
+    demo.say(&format!(
         "age -d -i /tmp/epoch.key {}/epochs/{}/manifests/{}.json.zst.age | zstd -d",
         base.display(),
         last.epoch,
         last.snapshot
     ));
-    stage.say(&format!("sqlite3 {} 'SELECT count(*) FROM subscribers'", stage.restored.display()));
-    stage.say("docs/RECOVERY.md has the whole way by hand, and a reader in Python.");
+    demo.say(&format!("sqlite3 {} 'SELECT count(*) FROM subscribers'", demo.restored.display()));
+    demo.say("docs/RECOVERY.md has the whole way by hand, and a reader in Python.");
 }

@@ -1,4 +1,4 @@
-//! Runs the jobs of one configuration: for the daemon, and for people who ask for one of them now.
+//! Runs the jobs of one configuration, for the daemon and for the command line.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::compose::{jobs, keys, targets};
 use super::surroundings;
 use crate::config::{Config, Database};
-use crate::daemon::work::{Order, Sight, Work};
+use crate::daemon::work::{JobSpec, LookReport, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::doctor::host;
 use crate::health::findings;
@@ -33,21 +33,21 @@ use crate::repository::reader::Reader;
 use crate::state::State;
 use crate::targets::wrapper::watch::watch;
 
-/// How long a look at one database may take: one that hangs must not hide the others. A target that hangs is given up
-/// before that, and is shown as down.
+/// How long a look at one database may take: one that hangs must not hide the others. A hanging target is given up
+/// earlier, and is shown as down.
 const LOOK_AT_ONE: Duration = Duration::from_secs(400);
-/// How often targets are tried whether they keep what they promise.
+/// How often targets are probed for whether they keep their guarantees.
 const PROBE_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// When a probe that failed is made again.
-const PROBE_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+/// When a failed probe is repeated.
+const REPROBE_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Runs the jobs of a configuration.
 pub struct Launcher {
     config: Config,
     state: State,
     probed: Mutex<BTreeMap<TargetName, Timestamp>>,
-    /// What changes slowly is asked for seldom.
+    /// What changes slowly is queried rarely.
     known: tokio::sync::Mutex<Known>,
 }
 
@@ -64,14 +64,14 @@ impl Launcher {
 
     async fn try_run(
         &self,
-        order: &Order,
+        spec: &JobSpec,
         now: Timestamp,
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Result<Run> {
-        let (config, id) = (&self.config, &order.database);
+        let (config, id) = (&self.config, &spec.database);
         let database = self.database(id)?;
-        match order.kind {
+        match spec.kind {
             JobKind::Snapshot => {
                 let before = last_numbers(&self.state, id)?;
                 let mut job = jobs::snapshot_job(config, database).await?;
@@ -83,7 +83,7 @@ impl Launcher {
                 let report = self.drill(database, None, now, observer, cancel).await?;
                 Ok(findings::of_drill(id, &report))
             }
-            JobKind::Sabotage => self.sabotage(database, order.turn, now, observer, cancel).await,
+            JobKind::Sabotage => self.sabotage(database, spec.turn, now, observer, cancel).await,
             JobKind::Verify => {
                 let mut job = jobs::verify_job(config, database).await?;
                 watch(&mut job.targets, &observer);
@@ -120,7 +120,7 @@ impl Launcher {
         job.run(now, observer, cancel).await
     }
 
-    /// Takes the kinds of damage by turns; where a database has nothing of a kind, the next one is taken.
+    /// Rotates through the kinds of damage; a kind that does not apply to the database is skipped.
     async fn sabotage(
         &self,
         database: &Database,
@@ -145,18 +145,18 @@ impl Launcher {
         Ok(untested)
     }
 
-    /// A probe that fails is not made again at once.
+    /// A failed probe is not repeated at once.
     fn may_probe(&self, name: &TargetName, now: Timestamp) -> bool {
         let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rested = |at: &Timestamp| now.duration_since(*at).abs() >= PROBE_AGAIN;
-        let may = probed.get(name).is_none_or(rested);
+        let waited = |at: &Timestamp| now.duration_since(*at).abs() >= REPROBE_AFTER;
+        let may = probed.get(name).is_none_or(waited);
         if may {
             probed.insert(name.clone(), now);
         }
         may
     }
 
-    /// What a target does not keep of what the configuration claims. Every week it is tried again.
+    /// Which claims of the configuration a target does not keep. It is probed every week.
     async fn guarantees(
         &self,
         name: &TargetName,
@@ -175,7 +175,7 @@ impl Launcher {
                 self.state.remember_guarantees(name, &found)?;
                 Ok(found.condition(name, claim))
             }
-            // What was found last holds until something else is found.
+            // The last result is valid until there is a new one.
             Err(e) => {
                 tracing::warn!("target {name} could not be probed: {e}");
                 Ok(known.and_then(|known| known.condition(name, claim)))
@@ -197,7 +197,7 @@ impl Launcher {
     }
 }
 
-/// How a configured database stands, with its next run and its score.
+/// The status of a configured database, with its next run and its score.
 pub async fn status(
     config: &Config,
     database: &Database,
@@ -222,17 +222,17 @@ pub async fn status(
 impl Work for Launcher {
     async fn run(
         &self,
-        order: &Order,
+        spec: &JobSpec,
         now: Timestamp,
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Run {
-        let run = self.try_run(order, now, observer, cancel).await;
-        run.unwrap_or_else(|e| findings::failed(&order.database, order.kind, None, &e))
+        let run = self.try_run(spec, now, observer, cancel).await;
+        run.unwrap_or_else(|e| findings::failed(&spec.database, spec.kind, None, &e))
     }
 
-    async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> Sight {
-        let mut sight = Sight { conditions: host::conditions(&self.config), ..Sight::default() };
+    async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> LookReport {
+        let mut report = LookReport { conditions: host::conditions(&self.config), ..LookReport::default() };
         let looks = self.config.databases.iter().map(|database| async move {
             let status = timeout(LOOK_AT_ONE, self.status(database, now, cancel)).await;
             status.unwrap_or_else(|_| {
@@ -246,14 +246,14 @@ impl Work for Launcher {
         let (looks, probes) = tokio::join!(join_all(looks), join_all(probes));
         for (database, status) in self.config.databases.iter().zip(looks) {
             match status {
-                Ok(status) => sight.databases.push(status),
-                Err(e) => sight.unseen.push((database.id.clone(), e)),
+                Ok(status) => report.databases.push(status),
+                Err(e) => report.unseen.push((database.id.clone(), e)),
             }
         }
         for (name, probe) in names.into_iter().zip(probes) {
             match probe {
-                Ok(Ok(condition)) => sight.conditions.extend(condition),
-                // What cannot be reached is told by those whose copies it keeps.
+                Ok(Ok(condition)) => report.conditions.extend(condition),
+                // Targets that cannot be reached are reported by the databases that use them.
                 Ok(Err(e)) => tracing::warn!("target {name} could not be probed: {e}"),
                 Err(_) => tracing::warn!("target {name} could not be probed: it did not answer"),
             }
@@ -262,13 +262,13 @@ impl Work for Launcher {
         let mut known = self.known.lock().await;
         surroundings.ask(&mut known, now, cancel).await;
         let found = surroundings.found(&known, now);
-        sight.conditions.extend(found.conditions);
-        sight.unknown.extend(found.unknown);
-        sight
+        report.conditions.extend(found.conditions);
+        report.unknown.extend(found.unknown);
+        report
     }
 }
 
-/// What a snapshot is measured against: the last one that a drill has proven, or else the one before.
+/// What a snapshot is compared with: the last one proven by a drill, or else the previous one.
 pub fn last_numbers(state: &State, database: &DatabaseId) -> Result<Option<Numbers>> {
     let runs = state.runs(database)?;
     let of = |kind| runs.iter().find(|run| run.kind == kind).and_then(|run| run.succeeded);

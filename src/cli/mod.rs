@@ -105,26 +105,26 @@ pub async fn run() -> u8 {
     }
 }
 
-/// Wrong arguments, or a request for help. With `--json` an error is JSON like every other.
+/// Wrong arguments, or a request for help. With `--json` this error is JSON too.
 fn usage(e: &clap::Error) -> u8 {
     let wanted_json = std::env::args().any(|a| a == "--json");
     if e.use_stderr() && wanted_json {
         let rendered = e.render().to_string();
-        // Up to the usage: what is missing may stand on lines of its own.
+        // Up to the usage: missing arguments may be on separate lines.
         let lines: Vec<&str> = rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
         let text = lines.join(" ").trim_start_matches("error: ").to_owned();
         let error = Error::new(ErrorKind::Usage, text).remedy("Run `marbre help` to see the accepted form.");
         output::error(&error, true);
     } else {
-        // Where nobody reads any more, there is nobody to tell.
+        // If nobody reads the output any more, there is nobody to tell.
         let _ = e.print();
     }
     u8::try_from(e.exit_code()).unwrap_or(ErrorKind::Usage.exit_code())
 }
 
-/// Runs the verb. `Ok(Some(error))`: its report is printed, and says that not all is as asked for.
+/// Runs the verb. `Ok(Some(error))` means that its report was printed, and that not everything is as requested.
 async fn dispatch(cli: Cli) -> Result<Option<Error>> {
-    // Nobody looks at a daemon's exit code: it says what it does.
+    // Nobody sees a daemon's exit code, so it logs what it does.
     output::start_tracing(if matches!(cli.verb, Verb::Daemon) { "marbre=info" } else { "off" });
     let context = Context::new(cli.config, cli.json);
     match cli.verb {

@@ -12,7 +12,7 @@ use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 
-/// The observer that fits where stderr goes.
+/// The observer for people or programs.
 pub fn observer(json: bool) -> Arc<dyn Observer> {
     if json { Arc::new(Lines::default()) } else { Arc::new(Bar::new(std::io::stderr().is_terminal())) }
 }

@@ -51,7 +51,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
             Err(e) => errors.push(e),
         }
     }
-    // What stopped a whole database says more than what was left of one.
+    // An error that stopped a whole database matters more than an incomplete prune.
     let worst = errors.iter().position(|e| e.kind() != ErrorKind::Degraded).unwrap_or(0);
     let error = errors.into_iter().nth(worst);
     match error {

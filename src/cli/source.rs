@@ -45,7 +45,7 @@ pub struct Source {
     pub targets: Vec<NamedTarget>,
     /// Whose receipts count.
     pub trust: TrustStore,
-    /// What the agent remembers; a publisher has nothing.
+    /// What the agent remembers; a publisher has no state.
     pub state: Option<State>,
 }
 
@@ -94,7 +94,7 @@ impl Source {
                 let names: Vec<String> = sources.iter().map(|s| s.database.to_string()).collect();
                 Err(Error::new(ErrorKind::Usage, "there is more than one database here")
                     .cause(names.join(", "))
-                    .remedy("Say which with --database publisher/database."))
+                    .remedy("Choose one with --database publisher/database."))
             }
         }
     }
@@ -170,7 +170,7 @@ async fn trust(
     if confirmed(database, &fingerprint) {
         return Ok(TrustStore::Fingerprint(fingerprint));
     }
-    Err(Error::key(format!("the snapshots of {database} are signed by {fingerprint}, and nothing says that it is to be trusted"))
+    Err(Error::key(format!("the snapshots of {database} are signed by {fingerprint}, and nothing says that this key is trusted"))
         .remedy(format!(
             "Compare the fingerprint with the one that the provider gave you by another way (a call, the contract). \
              If it is the same, add `--accept-signer {fingerprint}`, or the agent's line to an allowed_signers file beside the key."

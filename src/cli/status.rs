@@ -47,7 +47,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     Ok(wrong.map(|(_, error)| error))
 }
 
-/// Looks at one database: with all that the configuration says of it, where there is one.
+/// Looks at one database, using its configuration if there is one.
 async fn look(
     args: &Args,
     source: &Source,
@@ -66,7 +66,7 @@ async fn look(
     launcher::status(&config, settings, &source.reader(), promises, now, cancel).await
 }
 
-/// What is wrong with a database, as an error, and how much it matters beside that of another one.
+/// What is wrong with a database, as an error, and its rank among the errors of other databases.
 fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     let name = format!("{}/{}", database.publisher, database.database);
     let any = |wanted: &dyn Fn(ConditionKind) -> bool| database.conditions.iter().any(|c| wanted(c.kind));
@@ -77,18 +77,18 @@ fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     } else if database.late {
         (3, ErrorKind::Verification, format!("the newest snapshot of {name} is too old"))
     } else if any(&|kind| !of_targets.contains(&kind)) {
-        (2, ErrorKind::Verification, format!("not all is well with {name}"))
+        (2, ErrorKind::Verification, format!("{name} has problems"))
     } else if database.targets.iter().any(|target| target.error.is_some()) {
         (1, ErrorKind::Target, format!("not every target of {name} can be reached"))
     } else if any(&|kind| kind == ConditionKind::TargetBehind) {
         (0, ErrorKind::Degraded, format!("not every target has all snapshots of {name}"))
     } else if any(&|kind| kind == ConditionKind::TargetFailing) {
-        (1, ErrorKind::Target, format!("not every target of {name} does its work"))
+        (1, ErrorKind::Target, format!("not every target of {name} works"))
     } else {
         return None;
     };
     let error = Error::new(kind, message).cause(database.incidents.join(" "));
-    Some((rank, error.remedy("Ask whoever runs the agent what happened since, and do not wait for long.")))
+    Some((rank, error.remedy("Ask whoever runs the agent what has happened since, and do not wait long.")))
 }
 
 fn print(database: &DatabaseStatus) {

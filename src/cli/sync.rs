@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
-    // First of all: from here on a signal ends the run in order.
+    // First of all: from here on a signal ends the run gracefully.
     let cancel = signals::cancellation()?;
     let config = context.config()?;
     let databases = match &args.database {

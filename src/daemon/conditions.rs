@@ -1,12 +1,12 @@
-//! Everything that is wrong now: what the last runs found, what the last look saw, what became of the last slots, and
-//! what the daemon knows of itself.
+//! Everything that is wrong now: what the last runs and the last look found, what became of the last slots, and what
+//! the daemon knows about itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::work::Sight;
+use super::work::LookReport;
 use crate::error::{Error, Result};
 use crate::health::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, Severity, first_of_each};
@@ -16,37 +16,37 @@ use crate::model::job::{JobKind, SlotState};
 use crate::model::run::{Run, findings};
 use crate::state::{DIED, SlotRecord, State};
 
-/// A target may be behind for so long before anybody is told: the next sync is to catch up first.
+/// For how many seconds a target may be behind before it is reported: the next sync may catch up first.
 const BEHIND: u64 = 2 * 3600;
-/// After so many deaths in a row the job is to blame.
-const DEATHS: usize = 2;
+/// After this many crashes in a row the job is to blame.
+const CRASHES: usize = 2;
 /// A clock that is off by more than this is wrong.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
-/// How long a jump of the clock is told.
+/// How long a jump of the clock is reported.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 
-/// When a run began and ended, and how.
+/// When a run began and ended, and its result.
 type Unsaved = ((Timestamp, Timestamp), Run);
 
-/// What the daemon knows of itself: its clock, its state, its configuration.
+/// What the daemon knows about itself: its clock, its state, its configuration.
 #[derive(Debug)]
-pub struct SelfWatch {
+pub struct SelfMonitor {
     wall: Timestamp,
     steady: Instant,
     jump: Option<(Timestamp, SignedDuration)>,
     state: Option<Error>,
     config: Option<Error>,
-    trouble: Option<Error>,
-    blind: bool,
+    startup_error: Option<Error>,
+    look_failed: bool,
     unsaved: BTreeMap<(DatabaseId, JobKind), Unsaved>,
 }
 
-impl SelfWatch {
-    /// Starts watching.
-    pub fn new(now: Timestamp, trouble: Option<Error>) -> Self {
+impl SelfMonitor {
+    /// Starts monitoring.
+    pub fn new(now: Timestamp, startup_error: Option<Error>) -> Self {
         Self {
-            trouble,
-            blind: false,
+            startup_error,
+            look_failed: false,
             wall: now,
             steady: Instant::now(),
             jump: None,
@@ -80,20 +80,20 @@ impl SelfWatch {
         }
     }
 
-    /// A run whose end could not be saved is kept here until it can be.
+    /// Keeps the result of a run that could not be saved until it can be.
     pub fn unsaved(&mut self, database: &DatabaseId, kind: JobKind, times: (Timestamp, Timestamp), run: Run) {
         self.unsaved.insert((database.clone(), kind), (times, run));
     }
 
-    /// Tries to save what could not be saved.
+    /// Tries again to save what could not be saved.
     pub fn save(&mut self, state: &State) {
         self.unsaved
             .retain(|(database, kind), (times, run)| state.record_run(database, *kind, *times, run).is_err());
     }
 
-    /// Whether the last look came to an end.
-    pub fn looked(&mut self, seen: bool) {
-        self.blind = !seen;
+    /// Notes whether the last look succeeded.
+    pub fn looked(&mut self, succeeded: bool) {
+        self.look_failed = !succeeded;
     }
 
     /// How the last reload went.
@@ -123,16 +123,16 @@ impl SelfWatch {
                     .remedy("Free space on the disk of `state_dir`, and check that the user of marbre may write there."),
             );
         }
-        if self.blind {
-            let summary = "The daemon could not look at its targets: what it says of them is old.";
+        if self.look_failed {
+            let summary = "The daemon could not look at its targets: what it says about them is out of date.";
             found.push(
                 Condition::new(ConditionKind::LookFailed, Severity::Critical, summary).remedy(
                     "Look for a target or a disk that hangs: `marbre doctor`, `journalctl -u marbre`.",
                 ),
             );
         }
-        if let Some(e) = &self.trouble {
-            let summary = format!("The daemon works, but {}.", e.message());
+        if let Some(e) = &self.startup_error {
+            let summary = format!("The daemon is running, but {}.", e.message());
             let mut condition =
                 Condition::new(ConditionKind::ConfigRefused, Severity::Warning, summary).object("web");
             condition.error = e.cause_text().map(str::to_owned);
@@ -142,7 +142,7 @@ impl SelfWatch {
             let summary = "A new configuration was refused; the daemon goes on with the old one.";
             found.push(
                 Condition::new(ConditionKind::ConfigRefused, Severity::Warning, summary).error(e).remedy(
-                    "Run `marbre doctor`, mend the file, and send SIGHUP (`systemctl reload marbre`).",
+                    "Run `marbre doctor`, fix the file, and send SIGHUP (`systemctl reload marbre`).",
                 ),
             );
         }
@@ -153,64 +153,64 @@ impl SelfWatch {
 /// Everything that is wrong now, each thing once.
 pub fn all(
     state: &State,
-    sight: &Sight,
+    look: &LookReport,
     jobs: &[(DatabaseId, JobKind)],
-    watch: &SelfWatch,
+    monitor: &SelfMonitor,
     now: Timestamp,
 ) -> Result<Vec<Condition>> {
-    let mut found = watch.conditions();
-    for database in databases(jobs, sight) {
+    let mut found = monitor.conditions();
+    for database in databases(jobs, look) {
         let mut runs = state.runs(&database)?;
         let planned: Vec<JobKind> =
             jobs.iter().filter(|(of, _)| *of == database).map(|(_, kind)| *kind).collect();
         for kind in &planned {
             let succeeded = runs.iter().find(|run| run.kind == *kind).and_then(|run| run.succeeded_at);
-            let records = state.recent_slots(&database, *kind, DEATHS + 1)?;
+            let records = state.recent_slots(&database, *kind, CRASHES + 1)?;
             found.extend(records.first().and_then(|record| slot(&database, *kind, record, succeeded, now)));
-            found.extend(deaths(&database, *kind, &records));
+            found.extend(crashes(&database, *kind, &records));
         }
-        // What only a schedule would do again, and none does any more, is over.
+        // A failed job that is no longer scheduled is no longer a problem.
         runs.retain(|run| !matches!(run.kind, JobKind::Sync | JobKind::Prune) || planned.contains(&run.kind));
-        found.extend(findings(&runs).into_iter().filter(|condition| is_configured(condition, sight)));
+        found.extend(findings(&runs).into_iter().filter(|condition| is_configured(condition, look)));
     }
-    let seen = sight.databases.iter().flat_map(|status| status.conditions.iter().cloned());
-    found.extend(seen.filter(|condition| !is_young(condition, sight)));
-    found.extend(sight.conditions.iter().cloned());
-    found.extend(sight.unseen.iter().map(|(database, e)| {
-        let summary = format!("Nobody knows how {database} stands: {}.", e.message());
+    let seen = look.databases.iter().flat_map(|status| status.conditions.iter().cloned());
+    found.extend(seen.filter(|condition| !is_young(condition, look)));
+    found.extend(look.conditions.iter().cloned());
+    found.extend(look.unseen.iter().map(|(database, e)| {
+        let summary = format!("The status of {database} is unknown: {}.", e.message());
         let mut condition =
             Condition::new(ConditionKind::LookFailed, Severity::Critical, summary).of(database);
         condition.error = e.cause_text().map(str::to_owned);
         condition.remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
     }));
-    found.extend(ahead(sight, now));
+    found.extend(ahead(look, now));
     let mut found = first_of_each(found);
     for condition in &mut found {
-        condition.proven_at = condition.proven_at.or_else(|| proven_at(condition, sight));
+        condition.proven_at = condition.proven_at.or_else(|| proven_at(condition, look));
     }
     Ok(found)
 }
 
-fn databases(jobs: &[(DatabaseId, JobKind)], sight: &Sight) -> BTreeSet<DatabaseId> {
+fn databases(jobs: &[(DatabaseId, JobKind)], look: &LookReport) -> BTreeSet<DatabaseId> {
     let planned = jobs.iter().map(|(database, _)| database.clone());
-    planned.chain(sight.databases.iter().map(DatabaseStatus::id)).collect()
+    planned.chain(look.databases.iter().map(DatabaseStatus::id)).collect()
 }
 
-/// Whether it is about something that is still there: a target that was taken out of the configuration fails no more.
-fn is_configured(condition: &Condition, sight: &Sight) -> bool {
-    let status = condition.database.as_ref().and_then(|database| sight.of(database));
+/// Whether its subject is still configured: a target that was removed from the configuration does not fail any more.
+fn is_configured(condition: &Condition, look: &LookReport) -> bool {
+    let status = condition.database.as_ref().and_then(|database| look.of(database));
     let target = condition.object.as_deref();
     condition.kind != ConditionKind::TargetFailing
         || status.is_none_or(|status| target.is_some_and(|name| status.target(name).is_some()))
 }
 
-/// A job whose runs the daemon does not outlive is run again at each start, and would never be told.
-fn deaths(database: &DatabaseId, kind: JobKind, records: &[SlotRecord]) -> Option<Condition> {
+/// A job that kills the daemon: it is run again at each start, and would otherwise never be reported.
+fn crashes(database: &DatabaseId, kind: JobKind, records: &[SlotRecord]) -> Option<Condition> {
     let died = |record: &&SlotRecord| record.detail.as_deref() == Some(DIED);
     let ended = records.iter().filter(|record| record.state != SlotState::Running);
     let times = ended.take_while(died).count();
-    (times >= DEATHS).then(|| {
-        let summary = format!("The daemon died while it ran the {kind}, {times} times one after the other.");
+    (times >= CRASHES).then(|| {
+        let summary = format!("The daemon died while it ran the {kind}, {times} times in a row.");
         Condition::new(ConditionKind::SlotMissed, Severity::Critical, summary)
             .of(database)
             .object(format!("{kind} died"))
@@ -218,7 +218,7 @@ fn deaths(database: &DatabaseId, kind: JobKind, records: &[SlotRecord]) -> Optio
     })
 }
 
-/// What became of the last slot of a job. A run that ended well since, whoever started it, mends it.
+/// The problem with the last slot of a job. A later run that succeeded, whoever started it, resolves it.
 fn slot(
     database: &DatabaseId,
     kind: JobKind,
@@ -226,25 +226,25 @@ fn slot(
     succeeded: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Condition> {
-    let mended = succeeded.is_some_and(|at| at > record.at);
+    let resolved = succeeded.is_some_and(|at| at > record.at);
     let at = record.slots.last;
     let why = record.detail.as_deref().unwrap_or("unknown");
     let make = |condition, summary: String, remedy: &str| {
         Condition::new(condition, Severity::Warning, summary).of(database).object(kind).remedy(remedy)
     };
     match record.state {
-        _ if mended => None,
+        _ if resolved => None,
         SlotState::Overlapped => Some(make(
             ConditionKind::SlotOverlapped,
             format!("The {kind} of {at} was not started: {why}."),
-            "Find out why the run before takes so long, or give the job more time between its slots.",
+            "Find out why the previous run takes so long, or give the job more time between its slots.",
         )),
         SlotState::Missed => Some(make(
             ConditionKind::SlotMissed,
             format!("The {kind} of {at} was not started: {why}."),
-            "Another marbre process was at work on this database; a snapshot is tried again soon, other jobs at their next slot.",
+            "Another marbre process was working on this database; a snapshot is retried soon, other jobs at their next slot.",
         )),
-        // What was late is told even though it is made up for.
+        // A late run is reported even though it made up for the slot.
         SlotState::Done if now.duration_since(record.at) > REMEMBERED => None,
         _ if record.late.is_positive() && kind != JobKind::Sync => {
             let late = human::duration(record.late.as_secs_f64());
@@ -255,7 +255,7 @@ fn slot(
             Some(make(
                 ConditionKind::SlotMissed,
                 format!(
-                    "The {kind} of {at} started {late} late{more}: the daemon was not at work, or had no room for it."
+                    "The {kind} of {at} started {late} late{more}: the daemon was not running, or was busy with other jobs."
                 ),
                 "Find out why: `journalctl -u marbre`. If jobs wait for each other, raise `parallel_jobs`.",
             ))
@@ -264,26 +264,26 @@ fn slot(
     }
 }
 
-/// A target that has just missed a snapshot is about to be caught up.
-fn is_young(condition: &Condition, sight: &Sight) -> bool {
+/// Whether a target has only just missed a snapshot, and will probably be caught up.
+fn is_young(condition: &Condition, look: &LookReport) -> bool {
     if condition.kind != ConditionKind::TargetBehind {
         return false;
     }
-    let status = condition.database.as_ref().and_then(|database| sight.of(database));
+    let status = condition.database.as_ref().and_then(|database| look.of(database));
     let target = status.zip(condition.object.as_deref()).and_then(|(status, name)| status.target(name));
     target.and_then(|t| t.behind_seconds).is_some_and(|age| age < BEHIND)
 }
 
-/// The state that could be restored for sure now.
-fn proven_at(condition: &Condition, sight: &Sight) -> Option<Timestamp> {
-    let status = sight.of(condition.database.as_ref()?)?;
+/// The newest state that is proven to be restorable.
+fn proven_at(condition: &Condition, look: &LookReport) -> Option<Timestamp> {
+    let status = look.of(condition.database.as_ref()?)?;
     let proofs = status.targets.iter().filter_map(|t| t.restored.as_ref());
     proofs.map(|proof| proof.snapshot.time()).max()
 }
 
-/// A snapshot from the future: this clock is behind, or another one was ahead.
-fn ahead(sight: &Sight, now: Timestamp) -> Option<Condition> {
-    let newest = sight.databases.iter().filter_map(|s| s.consistent_at).max()?;
+/// Reports a snapshot from the future: this clock is behind, or another one was ahead.
+fn ahead(look: &LookReport, now: Timestamp) -> Option<Condition> {
+    let newest = look.databases.iter().filter_map(|s| s.consistent_at).max()?;
     let off = newest.duration_since(now);
     (off > SKEW).then(|| {
         let by = human::duration(off.unsigned_abs().as_secs_f64());

@@ -18,7 +18,7 @@ pub struct Plan {
     pub jobs: Vec<Planned>,
     /// How many jobs run at the same time.
     pub parallel: usize,
-    /// How often the targets are looked at, besides after every job.
+    /// How often the targets are looked at, in addition to after every job.
     pub look_every: Duration,
 }
 
@@ -31,9 +31,9 @@ pub struct Planned {
     pub kind: JobKind,
     /// When it is due.
     pub schedule: Schedule,
-    /// By which clock.
+    /// The time zone of the schedule.
     pub zone: TimeZone,
-    /// How long after each slot it starts: the same every time, and another for each job.
+    /// How long after each slot it starts: always the same for a job, but different between jobs.
     pub delay: Duration,
     /// How long a run may take.
     pub limits: Limits,
@@ -64,13 +64,13 @@ impl Plan {
 }
 
 impl Planned {
-    /// How the state knows it: under another expression or zone other slots are due.
+    /// Its key in the state, which includes expression and zone: another schedule has other slots.
     pub fn scheduled(&self) -> Scheduled {
         Scheduled { database: self.database.clone(), kind: self.kind, rule: self.schedule.rule(&self.zone) }
     }
 }
 
-/// A share of `jitter` that is the same on every start: a night's load stays where it was the night before.
+/// A share of `jitter` that is the same after every restart, so that the load of a night does not shift.
 fn spread(database: &DatabaseId, kind: JobKind, jitter: Duration) -> Duration {
     let hash = Sha256::of(format!("{database} {kind}").as_bytes());
     let share = f64::from(u16::from_be_bytes([hash.0[0], hash.0[1]])) / (f64::from(u16::MAX) + 1.0);

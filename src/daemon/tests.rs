@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Plan, Planned};
 use super::supervise::Limits;
-use super::work::{Clock, Order, Sight, Work};
+use super::work::{Clock, JobSpec, LookReport, Work};
 use super::*;
 use crate::alert::dispatcher::{DispatcherSettings, RoutedChannel};
 use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
@@ -21,9 +21,10 @@ use crate::error::{Error, ErrorKind};
 use crate::health::findings;
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::incident::Policy;
+use crate::model::job::{JobKind, SlotState};
 use crate::model::observer::Observer;
 use crate::model::route::{Audience, Role, Route};
-use crate::model::run::{Numbers, Run};
+use crate::model::run::{Ending, Numbers, Run};
 use crate::model::stage::Stage;
 use crate::state::SlotRecord;
 
@@ -51,46 +52,46 @@ impl TestClock {
 /// What a job does when it runs at this time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Behaviour {
-    /// Takes so long and succeeds.
+    /// Takes this many seconds and succeeds.
     Takes(u64),
     /// Fails at once.
     Fails,
     /// Hangs until it is told to stop.
     Hangs,
-    /// Hangs, and does not hear either.
-    Deaf,
+    /// Hangs, and ignores that it is told to stop.
+    IgnoresCancel,
     /// Moves one byte a minute for ever.
-    Crawls,
+    Trickles,
     /// Dies of a bug.
     Panics,
-    /// Finds somebody else at work.
+    /// Finds another process at work.
     Conflicts,
 }
 
-/// What a look sees beside the databases.
-type Sky = Box<dyn Fn(Timestamp) -> Vec<Condition> + Send + Sync>;
-type Script = Box<dyn Fn(&Order, Timestamp) -> Behaviour + Send + Sync>;
+/// What a look finds besides the databases.
+type Conditions = Box<dyn Fn(Timestamp) -> Vec<Condition> + Send + Sync>;
+type Script = Box<dyn Fn(&JobSpec, Timestamp) -> Behaviour + Send + Sync>;
 
 /// Work that follows a script.
 struct Scripted {
     script: Script,
-    sky: Sky,
-    runs: Mutex<Vec<(Order, Timestamp)>>,
+    conditions: Conditions,
+    runs: Mutex<Vec<(JobSpec, Timestamp)>>,
 }
 
 #[async_trait]
 impl Work for Scripted {
     async fn run(
         &self,
-        order: &Order,
+        spec: &JobSpec,
         now: Timestamp,
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Run {
-        self.runs.lock().unwrap().push((order.clone(), now));
+        self.runs.lock().unwrap().push((spec.clone(), now));
         observer.stage(Stage::Read);
-        let interrupted = || findings::failed(&order.database, order.kind, None, &Error::interrupted());
-        match (self.script)(order, now) {
+        let interrupted = || findings::failed(&spec.database, spec.kind, None, &Error::interrupted());
+        match (self.script)(spec, now) {
             Behaviour::Takes(seconds) => {
                 let end = Instant::now() + Duration::from_secs(seconds);
                 while Instant::now() < end {
@@ -110,14 +111,14 @@ impl Work for Scripted {
             }
             Behaviour::Fails => {
                 let e = Error::database("the server refuses").cause("FATAL: too many clients");
-                findings::failed(&order.database, order.kind, None, &e)
+                findings::failed(&spec.database, spec.kind, None, &e)
             }
             Behaviour::Hangs => {
                 cancel.cancelled().await;
                 interrupted()
             }
-            Behaviour::Deaf => std::future::pending().await,
-            Behaviour::Crawls => loop {
+            Behaviour::IgnoresCancel => std::future::pending().await,
+            Behaviour::Trickles => loop {
                 tokio::select! {
                     () = sleep(Duration::from_secs(60)) => observer.bytes(1),
                     () = cancel.cancelled() => return interrupted(),
@@ -126,56 +127,56 @@ impl Work for Scripted {
             Behaviour::Panics => panic!("a bug"),
             Behaviour::Conflicts => {
                 let e = Error::new(ErrorKind::Conflict, "another job runs");
-                findings::failed(&order.database, order.kind, None, &e)
+                findings::failed(&spec.database, spec.kind, None, &e)
             }
         }
     }
 
-    async fn look(&self, now: Timestamp, _cancel: &CancellationToken) -> Sight {
-        Sight { conditions: (self.sky)(now), ..Sight::default() }
+    async fn look(&self, now: Timestamp, _cancel: &CancellationToken) -> LookReport {
+        LookReport { conditions: (self.conditions)(now), ..LookReport::default() }
     }
 }
 
-/// The telephone of the people on call: what it rang for, and when.
+/// A channel that records what was sent, and when.
 #[derive(Debug)]
-struct Phone {
-    took: Mutex<Vec<(Timestamp, String)>>,
+struct RecordingChannel {
+    sent: Mutex<Vec<(Timestamp, String)>>,
     down: Mutex<bool>,
 }
 
 #[async_trait]
-impl Channel for Phone {
+impl Channel for RecordingChannel {
     fn describe(&self) -> String {
-        "phone".to_owned()
+        "recording".to_owned()
     }
 
     async fn send(&self, message: &Message, _: &CancellationToken) -> Result<Sent, ChannelError> {
         if *self.down.lock().unwrap() {
-            return Err(ChannelError::unavailable("no signal", "Wait."));
+            return Err(ChannelError::unavailable("the channel is down", "Wait."));
         }
         let what = match message.purpose {
             Purpose::Incident(kind) => format!("{} {}", kind.word(), message.key),
             other => format!("{other:?}"),
         };
-        self.took.lock().unwrap().push((message.at, what));
+        self.sent.lock().unwrap().push((message.at, what));
         Ok(Sent::All)
     }
 
     async fn check(&self, _: &CancellationToken) -> Result<String, ChannelError> {
-        Ok("it rings".to_owned())
+        Ok("it works".to_owned())
     }
 }
 
-impl Phone {
+impl RecordingChannel {
     fn heard(&self) -> Vec<String> {
-        self.took.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
+        self.sent.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
     }
 }
 
-/// Beats every quarter of an hour, so that a year is not a million beats.
-struct Quiet;
+/// Has a heartbeat of a quarter of an hour, so that a year is not a million of them.
+struct SilentNotifier;
 
-impl Herald for Quiet {
+impl ServiceNotifier for SilentNotifier {
     fn ready(&self, _now: Timestamp) {}
     fn reloading(&self) {}
     fn alive(&self, _status: &str) {}
@@ -214,7 +215,7 @@ struct Host {
     folder: tempfile::TempDir,
     clock: Arc<TestClock>,
     work: Arc<Scripted>,
-    phone: Arc<Phone>,
+    channel: Arc<RecordingChannel>,
     plan: Plan,
     seen: BTreeMap<(String, &'static str, Timestamp), SlotRecord>,
 }
@@ -224,11 +225,11 @@ impl Host {
         Self::under(start, jobs, script, Box::new(|_| Vec::new()))
     }
 
-    fn under(start: &str, jobs: Vec<Planned>, script: Script, sky: Sky) -> Self {
+    fn under(start: &str, jobs: Vec<Planned>, script: Script, conditions: Conditions) -> Self {
         let clock = TestClock::at(start);
-        let work = Arc::new(Scripted { script, sky, runs: Mutex::default() });
-        let phone = Arc::new(Phone { took: Mutex::default(), down: Mutex::new(false) });
-        Self { folder: folder(), clock, work, phone, plan: plan(jobs), seen: BTreeMap::new() }
+        let work = Arc::new(Scripted { script, conditions, runs: Mutex::default() });
+        let channel = Arc::new(RecordingChannel { sent: Mutex::default(), down: Mutex::new(false) });
+        Self { folder: folder(), clock, work, channel, plan: plan(jobs), seen: BTreeMap::new() }
     }
 
     fn state(&self) -> State {
@@ -238,7 +239,7 @@ impl Host {
     fn daemon(&self) -> (Daemon, mpsc::Sender<Request>) {
         let (sender, requests) = mpsc::channel(4);
         let route = Route {
-            name: "phone".parse().unwrap(),
+            name: "recording".parse().unwrap(),
             role: Role::Main,
             audience: Audience::Everything,
             floor: Severity::Warning,
@@ -249,7 +250,7 @@ impl Host {
             agent: "db1".to_owned(),
             policy: Policy::default(),
             canary: None,
-            channels: vec![RoutedChannel { route, channel: self.phone.clone() }],
+            channels: vec![RoutedChannel { route, channel: self.channel.clone() }],
         };
         let dispatcher = Arc::new(Dispatcher::new(settings, self.state()));
         let databases = self.plan.jobs.iter().map(|job| job.database.clone()).collect();
@@ -260,9 +261,10 @@ impl Host {
             setup,
             reload: Box::new(|| Err(Error::new(ErrorKind::Config, "the new file is bad"))),
             requests,
-            herald: Arc::new(Quiet),
-            board: tokio::sync::watch::channel(Arc::new(publish::nothing_yet(&[], self.clock.now()))).0,
-            trouble: None,
+            notifier: Arc::new(SilentNotifier),
+            status_sender: tokio::sync::watch::channel(Arc::new(publish::nothing_yet(&[], self.clock.now())))
+                .0,
+            startup_error: None,
         };
         (Daemon::new(parts).unwrap(), sender)
     }
@@ -335,7 +337,7 @@ fn by_hand(from: Timestamp, until: Timestamp, minute: i8, hour: Option<i8>) -> V
 }
 
 /// A target that is lost for a week, a disk that is full for two days, and one that flaps for a day.
-fn weather(now: Timestamp) -> Vec<Condition> {
+fn conditions_of_the_year(now: Timestamp) -> Vec<Condition> {
     let between = |from: &str, until: &str| {
         from.parse::<Timestamp>().unwrap() <= now && now < until.parse::<Timestamp>().unwrap()
     };
@@ -362,9 +364,9 @@ fn weather(now: Timestamp) -> Vec<Condition> {
 }
 
 /// What people heard of one thing, in order.
-fn heard_of(phone: &Phone, key: &str) -> Vec<(String, String)> {
-    let took = phone.took.lock().unwrap();
-    let of = took.iter().filter_map(|(at, what)| {
+fn heard_of(channel: &RecordingChannel, key: &str) -> Vec<(String, String)> {
+    let sent = channel.sent.lock().unwrap();
+    let of = sent.iter().filter_map(|(at, what)| {
         let (word, about) = what.split_once(' ')?;
         (about == key).then(|| (at.strftime("%m-%d %H").to_string(), word.to_owned()))
     });
@@ -379,11 +381,11 @@ async fn a_year_in_which_every_slot_is_accounted_for() {
         planned(abonnes, JobKind::Drill, "0 5 * * *"),
         planned(boutique, JobKind::Snapshot, "0 * * * *"),
     ];
-    let script = |order: &Order, now: Timestamp| {
+    let script = |spec: &JobSpec, now: Timestamp| {
         let day = |text: &str| now.strftime("%Y-%m-%d").to_string() == text;
-        match (order.database.database.as_str(), order.kind) {
+        match (spec.database.database.as_str(), spec.kind) {
             ("boutique", _) if day("2026-12-24") => Behaviour::Hangs,
-            ("boutique", _) if day("2027-02-03") => Behaviour::Deaf,
+            ("boutique", _) if day("2027-02-03") => Behaviour::IgnoresCancel,
             ("boutique", _) if day("2027-05-05") => Behaviour::Takes(5 * 3600),
             ("boutique", _) => Behaviour::Takes(600),
             (_, JobKind::Drill) => Behaviour::Takes(3 * 3600),
@@ -394,7 +396,7 @@ async fn a_year_in_which_every_slot_is_accounted_for() {
         }
     };
     let start = "2026-10-01T10:00:00Z";
-    let mut host = Host::under(start, jobs, Box::new(script), Box::new(weather));
+    let mut host = Host::under(start, jobs, Box::new(script), Box::new(conditions_of_the_year));
     host.live("2026-10-20T00:31:00Z").await; // in the middle of a snapshot
     host.down("2026-10-23T12:00:00Z").await;
     host.live("2027-01-15T00:00:00Z").await; // over the autumn overlap
@@ -441,9 +443,10 @@ async fn a_year_in_which_every_slot_is_accounted_for() {
 
 /// No incident is lost, and none told twice.
 fn what_people_heard(host: &Host) {
-    let words =
-        |key: &str| -> Vec<String> { heard_of(&host.phone, key).into_iter().map(|(_, word)| word).collect() };
-    let lost = heard_of(&host.phone, "target-failing nas");
+    let words = |key: &str| -> Vec<String> {
+        heard_of(&host.channel, key).into_iter().map(|(_, word)| word).collect()
+    };
+    let lost = heard_of(&host.channel, "target-failing nas");
     let first = ("04-05 08".to_owned(), "opened".to_owned());
     let last = ("04-12 09".to_owned(), "resolved".to_owned());
     assert_eq!((lost.first(), lost.last()), (Some(&first), Some(&last)), "{lost:?}");
@@ -456,9 +459,9 @@ fn what_people_heard(host: &Host) {
     assert_eq!(flapping.len(), 10, "twelve times gone and back is no storm: {flapping:?}");
     assert_eq!(flapping.last().unwrap(), "resolved");
     // Of everything that began people heard the end, and of nothing twice.
-    let took = host.phone.took.lock().unwrap().clone();
+    let sent = host.channel.sent.lock().unwrap().clone();
     let mut open = std::collections::BTreeSet::new();
-    for (at, what) in &took {
+    for (at, what) in &sent {
         let (word, key) = what.split_once(' ').unwrap();
         match word {
             "opened" => assert!(open.insert(key.to_owned()), "{key} opened twice, at {at}"),
@@ -472,7 +475,7 @@ fn what_people_heard(host: &Host) {
         "snapshot-failed gazette/boutique",
         "slot-missed gazette/abonnes drill",
     ] {
-        assert!(words(key).len() >= 2, "{key}: {took:?}");
+        assert!(words(key).len() >= 2, "{key}: {sent:?}");
     }
 }
 
@@ -481,8 +484,8 @@ async fn what_stands_still_is_stopped_and_told() {
     let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
     for (behaviour, says) in [
         (Behaviour::Hangs, "stood still for 1 h"),
-        (Behaviour::Deaf, "stood still for 1 h"),
-        (Behaviour::Crawls, "took longer than 6 h"),
+        (Behaviour::IgnoresCancel, "stood still for 1 h"),
+        (Behaviour::Trickles, "took longer than 6 h"),
     ] {
         let mut host = Host::new("2026-11-01T12:00:00Z", jobs.clone(), Box::new(move |_, _| behaviour));
         host.live("2026-11-02T10:00:00Z").await;
@@ -507,14 +510,14 @@ async fn what_stands_still_is_stopped_and_told() {
 #[tokio::test(start_paused = true)]
 async fn an_overlap_is_told_until_a_slot_has_its_run_again() {
     let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 * * * *")];
-    let script = |_: &Order, now: Timestamp| match now.strftime("%H").to_string().as_str() {
+    let script = |_: &JobSpec, now: Timestamp| match now.strftime("%H").to_string().as_str() {
         "13" => Behaviour::Takes(5400),
         _ => Behaviour::Takes(60),
     };
     let mut host = Host::new("2026-11-01T12:30:00Z", jobs, Box::new(script));
     host.live("2026-11-01T17:30:00Z").await;
     let overlapped = "slot-overlapped gazette/abonnes snapshot";
-    assert_eq!(host.phone.heard(), [format!("opened {overlapped}"), format!("resolved {overlapped}")]);
+    assert_eq!(host.channel.heard(), [format!("opened {overlapped}"), format!("resolved {overlapped}")]);
     assert_eq!(host.work.runs.lock().unwrap().len(), 4, "13, 15, 16 and 17 h");
 }
 
@@ -526,7 +529,7 @@ async fn a_stop_ends_in_order_and_the_next_start_makes_up_for_it() {
     let at_work = tokio::spawn(daemon.run());
     sleep(Duration::from_secs(11 * 3600 + 600)).await; // 00:10 in Paris
     let _ = requests.send(Request::Stop).await;
-    assert_eq!(at_work.await.unwrap(), Ended::InOrder);
+    assert_eq!(at_work.await.unwrap(), Exit::InOrder);
     host.read();
     assert_eq!(host.records(JobKind::Snapshot)[0].state, SlotState::Interrupted);
     host.live("2026-11-02T06:00:00Z").await;
@@ -543,7 +546,7 @@ async fn a_stop_ends_in_order_and_the_next_start_makes_up_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_the_daemon_does_not_outlive_is_told() {
     let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 * * * *")];
-    let script = |_: &Order, now: Timestamp| match now.strftime("%d").to_string().as_str() {
+    let script = |_: &JobSpec, now: Timestamp| match now.strftime("%d").to_string().as_str() {
         "01" => Behaviour::Takes(1800),
         _ => Behaviour::Takes(60),
     };
@@ -552,9 +555,9 @@ async fn a_job_that_the_daemon_does_not_outlive_is_told() {
         host.live(&format!("2026-11-01T{minute}:00Z")).await; // killed while it runs
     }
     let died = "slot-missed gazette/abonnes snapshot died";
-    assert_eq!(host.phone.heard(), [format!("opened {died}")]);
+    assert_eq!(host.channel.heard(), [format!("opened {died}")]);
     host.live("2026-11-02T03:30:00Z").await;
-    assert_eq!(host.phone.heard(), [format!("opened {died}"), format!("resolved {died}")]);
+    assert_eq!(host.channel.heard(), [format!("opened {died}"), format!("resolved {died}")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -563,7 +566,7 @@ async fn a_run_by_hand_mends_a_missed_slot() {
     let mut host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Conflicts));
     host.live("2026-11-02T12:00:00Z").await;
     let missed = "slot-missed gazette/abonnes drill";
-    assert_eq!(host.phone.heard(), [format!("opened {missed}")]);
+    assert_eq!(host.channel.heard(), [format!("opened {missed}")]);
     let run = Run {
         ending: Ending::Done,
         detail: "by hand".to_owned(),
@@ -575,19 +578,19 @@ async fn a_run_by_hand_mends_a_missed_slot() {
     let now = host.clock.now();
     host.state().record_run(&"gazette/abonnes".parse().unwrap(), JobKind::Drill, (now, now), &run).unwrap();
     host.live("2026-11-02T16:00:00Z").await;
-    assert_eq!(host.phone.heard(), [format!("opened {missed}"), format!("resolved {missed}")]);
+    assert_eq!(host.channel.heard(), [format!("opened {missed}"), format!("resolved {missed}")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_in_order_is_dropped() {
     let jobs = vec![planned("gazette/abonnes", JobKind::Snapshot, "0 0 * * *")];
-    let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::Deaf));
+    let host = Host::new("2026-11-01T12:00:00Z", jobs, Box::new(|_, _| Behaviour::IgnoresCancel));
     let (daemon, requests) = host.daemon();
     let at_work = tokio::spawn(daemon.run());
     sleep(Duration::from_secs(11 * 3600 + 600)).await;
     let asked = Instant::now();
     let _ = requests.send(Request::Stop).await;
-    assert_eq!(at_work.await.unwrap(), Ended::Dropped(1));
+    assert_eq!(at_work.await.unwrap(), Exit::Dropped(1));
     assert_eq!(asked.elapsed(), supervise::GRACE);
 }
 
@@ -603,7 +606,7 @@ async fn a_bad_configuration_is_refused_and_told_while_the_old_one_works_on() {
     let _ = requests.send(Request::Stop).await;
     at_work.await.unwrap();
     assert_eq!(host.work.runs.lock().unwrap().len(), 1, "the old plan goes on");
-    assert_eq!(host.phone.heard(), ["opened config-refused"]);
+    assert_eq!(host.channel.heard(), ["opened config-refused"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -619,7 +622,11 @@ async fn a_clock_that_jumps_is_told() {
     sleep(Duration::from_secs(4 * 3600)).await;
     let _ = requests.send(Request::Stop).await;
     at_work.await.unwrap();
-    assert!(host.phone.heard().contains(&"opened clock-skew jump".to_owned()), "{:?}", host.phone.heard());
+    assert!(
+        host.channel.heard().contains(&"opened clock-skew jump".to_owned()),
+        "{:?}",
+        host.channel.heard()
+    );
     let hours: Vec<Timestamp> = host.work.runs.lock().unwrap().iter().map(|(_, at)| *at).collect();
     let end: Timestamp = "2026-11-01T12:00:00Z".parse().unwrap();
     let back = hours.iter().filter(|at| **at < end + SignedDuration::from_hours(24)).count();
@@ -632,7 +639,7 @@ async fn no_more_run_than_may_and_drills_do_not_hold_snapshots_up() {
     let mut jobs: Vec<Planned> =
         names.iter().map(|name| planned(name, JobKind::Snapshot, "0 0 * * *")).collect();
     jobs.push(planned("gazette/a", JobKind::Drill, "50 23 * * *"));
-    let script = |order: &Order, _: Timestamp| match order.kind {
+    let script = |spec: &JobSpec, _: Timestamp| match spec.kind {
         JobKind::Drill => Behaviour::Takes(7200),
         _ => Behaviour::Takes(1800),
     };

@@ -1,4 +1,4 @@
-//! What the daemon asks of the rest of marbre: to run a job, and to look.
+//! What the daemon needs from the rest of marbre: to run a job, and to look at databases and targets.
 
 use std::sync::Arc;
 
@@ -17,30 +17,30 @@ use crate::model::run::Run;
 
 /// One run of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct JobSpec {
     /// The database.
     pub database: DatabaseId,
     /// The job.
     pub kind: JobKind,
-    /// How many runs of it were started before: sabotage drills take their kinds by turns.
+    /// How many runs of it were started before: sabotage drills rotate through their kinds.
     pub turn: u64,
 }
 
 /// What a look at the databases, their targets and this host found.
 #[derive(Debug, Clone, Default)]
-pub struct Sight {
+pub struct LookReport {
     /// Every database that could be looked at.
     pub databases: Vec<DatabaseStatus>,
-    /// What is wrong beside what the databases' own `conditions` say: with this host, or with a target.
+    /// What is wrong with this host or with a target, in addition to the databases' own `conditions`.
     pub conditions: Vec<Condition>,
-    /// Databases that could not be looked at, and why: nothing is known of them now, neither good nor bad.
+    /// Databases that could not be looked at, and why: their condition is unknown.
     pub unseen: Vec<(DatabaseId, Error)>,
     /// What else could not be looked at.
     pub unknown: Vec<Unknown>,
 }
 
-impl Sight {
-    /// How a database stands, if it could be looked at.
+impl LookReport {
+    /// The status of a database, if it could be looked at.
     pub fn of(&self, database: &DatabaseId) -> Option<&DatabaseStatus> {
         let is_it =
             |s: &&DatabaseStatus| s.publisher == database.publisher && s.database == database.database;
@@ -51,21 +51,21 @@ impl Sight {
 /// Runs jobs and looks. The composition root builds one for each configuration.
 #[async_trait]
 pub trait Work: Send + Sync {
-    /// Runs a job to its end. After `cancel` fires it ends soon, and leaves nothing half-recorded. A future that is
-    /// dropped takes its child processes with it.
+    /// Runs a job to its end. Once `cancel` fires it ends soon, and leaves nothing half-recorded. Dropping the future
+    /// ends its child processes too.
     async fn run(
         &self,
-        order: &Order,
+        spec: &JobSpec,
         now: Timestamp,
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Run;
 
     /// Looks at everything, without changing anything.
-    async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> Sight;
+    async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> LookReport;
 }
 
-/// The time of day, which tests can choose.
+/// The time of day, which tests can set.
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;

@@ -1,6 +1,6 @@
-//! Room that is kept for the worst moment: on a full disk the agent must still be able to write down that the disk is
-//! full, and whom it has told. A file of a few mebibytes takes that room, and is given up piece by piece when a write
-//! finds none; it is laid again when there is enough.
+//! A ballast file, as databases call a file that reserves disk space for emergencies: on a full disk the agent must
+//! still be able to record that the disk is full, and whom it has notified. The file is released piece by piece when a
+//! write finds no space, and is created again when there is enough.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,23 +14,23 @@ use crate::error::{Result, ResultExt};
 use crate::system::disk::free;
 
 const FILE: &str = "ballast";
-/// How much is kept.
+/// How much is reserved.
 const SIZE: u64 = 4 << 20;
-/// How much is given up at a time: whoever else writes to the disk then does not get all of it.
+/// How much is released at a time, so that other writers do not get all of it.
 const PIECE: u64 = 1 << 20;
-/// The ballast is laid only where so much is left beside it.
+/// The ballast is only created if this much space remains.
 const ROOM: u64 = 16 << 20;
-/// An error of input and output counts as a full disk where less than this is left.
+/// An I/O error counts as a full disk if less space than this is left.
 const NOTHING: u64 = 256 << 10;
 
 impl State {
-    /// Lays the ballast where it is not whole and the disk has room for it. Whether it is whole now.
+    /// Creates or completes the ballast if the disk has room for it. Returns whether it is complete now.
     ///
     /// # Errors
-    /// Where the folder cannot be looked at or written to.
-    pub fn lay_ballast(&self) -> Result<bool> {
+    /// If the folder cannot be read or written.
+    pub fn ensure_ballast(&self) -> Result<bool> {
         let path = self.folder.join(FILE);
-        let what = format!("lay {}", path.display());
+        let what = format!("create {}", path.display());
         let have = std::fs::metadata(&path).map_or(0, |m| m.len());
         if have >= SIZE {
             return Ok(true);
@@ -38,10 +38,10 @@ impl State {
         if free(&self.folder).or_internal(&what)? < SIZE - have + ROOM {
             return Ok(false);
         }
-        lay(&path).or_internal(&what).map(|()| true)
+        allocate(&path).or_internal(&what).map(|()| true)
     }
 
-    /// Writes to the state. Where there is no room, a piece of the ballast is given up, and it is tried again.
+    /// Writes to the state. If there is no space, a piece of the ballast is released and the write is retried.
     /// `change` must leave nothing half-done when it fails: one statement, or a transaction.
     pub(super) fn write<T>(
         &self,
@@ -51,8 +51,10 @@ impl State {
         let mut db = self.db();
         loop {
             match change(&mut db) {
-                Err(e) if is_full(&e, &self.folder) && give_up(&self.folder.join(FILE)) => {
-                    tracing::warn!("there is no room to {what}: a piece of the ballast is given up");
+                Err(e) if is_full(&e, &self.folder) && release(&self.folder.join(FILE)) => {
+                    tracing::warn!(
+                        "there is no disk space to {what}: a piece of the ballast file is released"
+                    );
                 }
                 done => return done.or_internal(what),
             }
@@ -60,16 +62,16 @@ impl State {
     }
 }
 
-fn lay(path: &Path) -> std::io::Result<()> {
+fn allocate(path: &Path) -> std::io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    // Reserved, not only declared: a file with holes takes no room.
+    // Allocated, not only sized: a sparse file takes no space.
     if rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SIZE).is_ok() {
         return Ok(());
     }
     fill(&file)
 }
 
-/// For file systems that cannot reserve.
+/// For file systems that cannot allocate.
 fn fill(mut file: &File) -> std::io::Result<()> {
     use std::io::{Seek, SeekFrom, Write};
     let at = file.seek(SeekFrom::End(0))?;
@@ -84,8 +86,8 @@ fn fill(mut file: &File) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Gives up one piece. Whether there was one.
-fn give_up(path: &Path) -> bool {
+/// Releases one piece. Returns whether there was one.
+fn release(path: &Path) -> bool {
     let shorten = || -> std::io::Result<bool> {
         let file = OpenOptions::new().write(true).open(path)?;
         let length = file.metadata()?.len();
@@ -98,7 +100,7 @@ fn give_up(path: &Path) -> bool {
 fn is_full(e: &rusqlite::Error, folder: &Path) -> bool {
     match e.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => true,
-        // SQLite does not say of everything why it failed.
+        // SQLite does not always report the reason.
         Some(ErrorCode::SystemIoFailure) => free(folder).is_ok_and(|free| free < NOTHING),
         _ => false,
     }
@@ -110,18 +112,18 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn the_ballast_takes_room_and_goes_piece_by_piece() {
+    fn the_ballast_takes_space_and_is_released_piece_by_piece() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         let path = folder.path().join(FILE);
-        assert!(!give_up(&path), "there is none yet");
-        assert!(state.lay_ballast().unwrap());
+        assert!(!release(&path), "there is none yet");
+        assert!(state.ensure_ballast().unwrap());
         let stored = std::fs::metadata(&path).unwrap();
         assert_eq!((stored.len(), stored.permissions().mode() & 0o777), (SIZE, 0o600));
         assert!(stored.blocks() * 512 >= SIZE, "it is reserved");
-        let pieces = std::iter::repeat_with(|| give_up(&path)).take_while(|gone| *gone).count();
+        let pieces = std::iter::repeat_with(|| release(&path)).take_while(|gone| *gone).count();
         assert_eq!(pieces as u64, SIZE / PIECE);
-        assert!(state.lay_ballast().unwrap());
+        assert!(state.ensure_ballast().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().blocks() * 512 / SIZE, 1);
         std::fs::remove_file(&path).unwrap();
         let file = File::create(&path).unwrap();
@@ -130,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_disk_takes_the_ballast() {
+    fn only_a_full_disk_releases_the_ballast() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
-        state.lay_ballast().unwrap();
+        state.ensure_ballast().unwrap();
         let length = || std::fs::metadata(folder.path().join(FILE)).unwrap().len();
         let mut tries = 0;
         let error = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(length(), SIZE);
         assert_eq!(attempt(rusqlite::ffi::SQLITE_FULL, 2).unwrap(), 3);
         assert_eq!(length(), SIZE - 2 * PIECE);
-        assert!(attempt(rusqlite::ffi::SQLITE_FULL, u32::MAX).is_err(), "there is an end to it");
+        assert!(attempt(rusqlite::ffi::SQLITE_FULL, u32::MAX).is_err(), "it does not retry forever");
         assert_eq!(length(), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! The keys of the epochs that are still drilled: one file each, and gone without a trace that we can
-//! help. They are not in the database of the state, where a deleted row may live on in a free page or a log.
+//! The keys of the epochs that are still drilled: one file each, destroyed as completely as we can. They are
+//! not in the database of the state, where a deleted row may survive in a free page or a log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -38,7 +38,7 @@ impl State {
         write().or_internal(format!("keep the key of epoch {epoch} in {}", folder.display()))
     }
 
-    /// The key of an epoch, where it is still kept.
+    /// The key of an epoch, if it is still kept.
     pub fn epoch_key(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<SecretString>> {
         match fs::read_to_string(self.epoch_key_file(database, epoch)) {
             Ok(text) => Ok(Some(SecretString::from(text))),

@@ -21,7 +21,7 @@ impl State {
         .map(drop)
     }
 
-    /// What the last probe of a target found. What an older marbre wrote in another form counts as none.
+    /// What the last probe of a target found. One that an older version of marbre wrote in another form is ignored.
     pub fn guarantees(&self, target: &TargetName) -> Result<Option<Guarantees>> {
         let body: Option<String> = self
             .db()
@@ -31,7 +31,7 @@ impl State {
         Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
     }
 
-    /// Until when at least everything that was put of an epoch is locked at a target.
+    /// Until when at least all objects of an epoch are locked at a target.
     pub fn epoch_lock(
         &self,
         database: &DatabaseId,
@@ -50,7 +50,7 @@ impl State {
         until.map(|until| parse(&until)).transpose()
     }
 
-    /// Remembers that. Epochs that are over need not be remembered.
+    /// Remembers until when an epoch is locked, and forgets earlier epochs.
     pub fn set_epoch_lock(
         &self,
         database: &DatabaseId,

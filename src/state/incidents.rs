@@ -1,4 +1,4 @@
-//! Incidents, and together with each change what people are to be told of it.
+//! Incidents, and with each change the messages about it.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -23,7 +23,7 @@ impl State {
             .or_internal(what)?;
         let mut incidents = Vec::new();
         for row in rows {
-            // One of another version of marbre must not end the alerting of this one.
+            // An incident of another version of marbre must not stop all alerting.
             match serde_json::from_str(&row.or_internal(what)?) {
                 Ok(incident) => incidents.push(incident),
                 Err(e) => tracing::warn!("an incident in the state cannot be read: {e}"),
@@ -32,14 +32,14 @@ impl State {
         Ok(incidents)
     }
 
-    /// Every incident that is open.
+    /// Every open incident.
     pub fn open_incidents(&self) -> Result<Vec<Incident>> {
         let mut open = self.incidents(Timestamp::MAX)?;
         open.retain(Incident::is_open);
         Ok(open)
     }
 
-    /// Saves changed incidents and puts down what is to be told: all of it or nothing.
+    /// Saves changed incidents and queues the messages about them, atomically.
     pub fn save_incidents(&self, changed: &[Incident], posts: &[Post]) -> Result<()> {
         self.write("save incidents in the state", |db| {
             let transaction = db.transaction()?;
@@ -53,7 +53,7 @@ impl State {
         })
     }
 
-    /// Up to when the canaries of this rule are accounted for. `None` for a rule that was not followed before.
+    /// Up to when the canaries of this rule are accounted for. `None` for a new rule.
     pub fn canary_accounted(&self, rule: &str) -> Result<Option<Timestamp>> {
         let at: Option<String> = self
             .db()
@@ -63,7 +63,7 @@ impl State {
         at.as_deref().map(super::parse).transpose()
     }
 
-    /// Accounts for the canaries up to this moment, and puts one down if there is one: both or neither.
+    /// Accounts for the canaries up to this moment, and queues one if it is due, atomically.
     pub fn account_canary(&self, rule: &str, at: Timestamp, post: Option<&Post>) -> Result<()> {
         self.write("save a canary in the state", |db| {
             let transaction = db.transaction()?;
@@ -78,7 +78,7 @@ impl State {
         })
     }
 
-    /// Forgets incidents that were resolved before this moment, and messages of before it that nobody waits for.
+    /// Forgets incidents that were resolved before this moment, and older messages that are no longer pending.
     pub fn forget_alerts(&self, before: Timestamp) -> Result<()> {
         let before = whole_second(before);
         self.write("forget old incidents in the state", |db| {

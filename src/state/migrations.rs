@@ -85,11 +85,11 @@ CREATE TABLE IF NOT EXISTS canary (
 /// How long one process waits for another that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes the tables where they are missing. Several processes may use the state at a time, and find none at a time.
+/// Creates missing tables. Several processes may use the state, and find it empty, at the same time.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
-    // Of two that turn the same new file to WAL, SQLite refuses one at once: the timeout does not hold for a lock that
-    // both would have to give up first (https://www.sqlite.org/c3ref/busy_handler.html).
+    // If two processes switch a new file to WAL, SQLite refuses one at once: the timeout does not apply to a lock that
+    // both would have to release first (https://www.sqlite.org/c3ref/busy_handler.html).
     let deadline = Instant::now() + PATIENCE;
     loop {
         match make(connection) {

@@ -39,7 +39,7 @@ pub struct State {
     connection: Arc<Mutex<Connection>>,
 }
 
-/// The epoch that snapshots of a database currently join. Nothing here opens it.
+/// The epoch that snapshots of a database currently join. Nothing here can decrypt it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochState {
     /// The epoch.
@@ -56,7 +56,7 @@ pub struct EpochState {
     pub recipients: Vec<Sha256>,
 }
 
-/// The newest receipt of a database, as far as this agent knows.
+/// The newest receipt of a database that this agent knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Its place in the chain.
@@ -68,12 +68,12 @@ pub struct Head {
 }
 
 impl State {
-    /// Opens the state in this folder if there is one; makes nothing.
+    /// Opens the state in this folder if there is one; creates nothing.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
         folder.join(FILE).exists().then(|| Self::open(folder)).transpose()
     }
 
-    /// Opens the state in this folder (made with mode 0700 if it is not there).
+    /// Opens the state in this folder (created with mode 0700 if it does not exist).
     pub fn open(folder: &Path) -> Result<Self> {
         make_private_folder(folder)?;
         let path = folder.join(FILE);
@@ -100,8 +100,8 @@ impl State {
         self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
     }
 
-    /// The file whose lock says that a drill runs for a database: drills and snapshots do not wait for
-    /// each other.
+    /// The file whose lock says that a drill runs for a database: drills and snapshots do not block each
+    /// other.
     pub fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {
         self.lock_file(database).with_extension("drill")
     }
@@ -144,7 +144,7 @@ impl State {
         .transpose()
     }
 
-    /// The current epoch can hold no more snapshots: the next one begins another.
+    /// Notes that the current epoch can hold no more snapshots: the next one begins a new epoch.
     pub fn forget_epoch(&self, database: &DatabaseId) -> Result<()> {
         self.db()
             .execute("DELETE FROM epoch WHERE database = ?1", [database.to_string()])
@@ -189,7 +189,7 @@ impl State {
         rows.map(|r| parse(&r.or_internal("read lost packs from the state")?)).collect()
     }
 
-    /// A pack failed a check.
+    /// Notes that a pack failed a check.
     pub fn lose_pack(&self, database: &DatabaseId, pack: &Sha256) -> Result<()> {
         self.db()
             .execute(
@@ -229,7 +229,7 @@ fn whole_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Makes a folder, and those above it, that only this user can enter.
+/// Creates a folder that only this user can enter, with its parents.
 pub fn make_private_folder(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
@@ -239,7 +239,7 @@ pub fn make_private_folder(folder: &Path) -> Result<()> {
     })
 }
 
-/// Writes a file that only this user can read, in place of what was there.
+/// Writes a file that only this user can read, replacing its content.
 pub fn write_private_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

@@ -1,4 +1,4 @@
-//! Messages on their way: each notice once, and once for each channel that is to take it.
+//! Messages to deliver: each notice once, with one copy for each channel that it goes to.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,60 +9,60 @@ use crate::model::condition::Severity;
 use crate::model::id::ChannelName;
 use crate::model::notice::Notice;
 
-/// A notice to put down.
+/// A notice to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Post {
-    /// What is to be said.
+    /// The content.
     pub notice: Notice,
-    /// When it was found.
+    /// When the event was found.
     pub at: Timestamp,
-    /// To whom.
+    /// The channels it goes to.
     pub channels: Vec<ChannelName>,
-    /// It makes those before it to these channels pointless: a job that has ended needs no word on its start.
+    /// It replaces earlier notices to these channels: once a job has ended, its start need not be announced.
     pub supersedes: bool,
 }
 
-/// A message that a channel has not taken yet.
+/// A message that a channel has not accepted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// The number of its notice.
     pub number: i64,
-    /// What is to be said.
+    /// The content.
     pub notice: Notice,
-    /// When it was found.
+    /// When the event was found.
     pub at: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
 }
 
-/// Which messages are asked for.
+/// Selects messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Which {
-    /// Only what is critical.
+    /// Only critical ones.
     pub urgent: bool,
-    /// None that is to be tried again within this time only: after the first moment, up to the second.
+    /// Without those whose retry falls into this period: after the first moment, up to the second.
     pub held: Option<(Timestamp, Timestamp)>,
-    /// How many.
+    /// The maximum number.
     pub limit: u32,
 }
 
-/// How a notice stands at one channel.
+/// The state of a notice at one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
     /// The channel.
     pub channel: ChannelName,
-    /// The channel has taken it.
+    /// The channel has accepted it.
     pub delivered: bool,
-    /// It is tried no more.
+    /// It is not retried any more.
     pub done: bool,
     /// How often it was tried.
     pub attempts: u32,
 }
 
-/// How a channel does.
+/// The health of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChannelHealth {
-    /// How often it failed since it last took a message.
+    /// How often it has failed since it last accepted a message.
     pub failures: u32,
     /// Since when.
     pub failing_since: Option<Timestamp>,
@@ -70,9 +70,9 @@ pub struct ChannelHealth {
     pub retry_at: Option<Timestamp>,
     /// Why it failed last.
     pub error: Option<String>,
-    /// Who of its people did not get the last message that it took.
+    /// The recipients that did not get the last message that it accepted.
     pub lacking: Option<String>,
-    /// When it last took a message.
+    /// When it last accepted a message.
     pub last_delivery: Option<Timestamp>,
 }
 
@@ -80,12 +80,12 @@ const READ: &str = "read messages from the state";
 const SAVE: &str = "save messages in the state";
 
 impl State {
-    /// Puts a notice down.
+    /// Queues a notice.
     pub fn post(&self, post: &Post) -> Result<()> {
         self.save_incidents(&[], std::slice::from_ref(post))
     }
 
-    /// The oldest messages that a channel has not taken.
+    /// The oldest messages that a channel has not accepted.
     pub fn waiting(&self, channel: &ChannelName, which: Which) -> Result<Vec<Waiting>> {
         let db = self.db();
         let mut statement = db
@@ -108,7 +108,7 @@ impl State {
         let mut waiting = Vec::new();
         for row in rows {
             let (number, body, at, attempts) = row.or_internal(READ)?;
-            // As incidents: one of another version of marbre is passed over.
+            // As with incidents, one of another version of marbre is skipped.
             match serde_json::from_str(&body) {
                 Ok(notice) => waiting.push(Waiting { number, notice, at: parse(&at)?, attempts }),
                 Err(e) => tracing::warn!("message {number} in the state cannot be read: {e}"),
@@ -127,7 +127,7 @@ impl State {
         rows.map(|row| parse(&row.or_internal(READ)?)).collect()
     }
 
-    /// How a notice stands at each channel that was to take it.
+    /// The state of a notice at each of its channels.
     pub fn copies_of(&self, number: i64) -> Result<Vec<Copy>> {
         let db = self.db();
         let mut statement = db
@@ -146,7 +146,7 @@ impl State {
         .collect()
     }
 
-    /// The channels that were told of an incident, or will be.
+    /// The channels that were notified of an incident, or will be.
     pub fn channels_told_of(&self, incident: &str) -> Result<Vec<ChannelName>> {
         let db = self.db();
         let mut statement = db
@@ -158,12 +158,12 @@ impl State {
         rows.map(|row| parse(&row.or_internal(READ)?)).collect()
     }
 
-    /// Gives a notice to one more channel. What that channel has already stays as it is.
+    /// Queues a notice for one more channel, unless that channel already has it.
     pub fn forward(&self, number: i64, channel: &ChannelName) -> Result<()> {
         self.write(SAVE, |db| save_copy(db, number, channel))
     }
 
-    /// A channel has taken a message: both become known together.
+    /// Records, atomically, that a channel has accepted a message.
     pub fn delivered(
         &self,
         number: i64,
@@ -188,7 +188,7 @@ impl State {
         })
     }
 
-    /// A channel took something that was not put down, a test: it does well, and what waits for it waits no longer.
+    /// Records that a channel accepted a test, which is not queued: it is healthy, so waiting messages are due at once.
     pub fn channel_works(&self, channel: &ChannelName, at: Timestamp) -> Result<()> {
         let health = ChannelHealth { last_delivery: Some(at), ..ChannelHealth::default() };
         let mut db = self.db();
@@ -204,7 +204,7 @@ impl State {
         write().or_internal(SAVE)
     }
 
-    /// A channel has not taken a message, and what that makes of the channel.
+    /// Records that a channel has not accepted a message, and the health of the channel.
     pub fn not_delivered(
         &self,
         number: i64,
@@ -224,7 +224,7 @@ impl State {
         })
     }
 
-    /// What was found before this moment is tried no more on this channel.
+    /// Gives up messages from before this moment on this channel.
     pub fn give_up_before(&self, before: Timestamp, channel: &ChannelName, at: Timestamp) -> Result<()> {
         self.write(SAVE, |db| {
             db.execute(
@@ -236,7 +236,7 @@ impl State {
         .map(drop)
     }
 
-    /// A message is tried no more.
+    /// Gives up a message.
     pub fn give_up(&self, number: i64, channel: &ChannelName, at: Timestamp) -> Result<()> {
         self.write(SAVE, |db| {
             db.execute(
@@ -247,7 +247,7 @@ impl State {
         .map(drop)
     }
 
-    /// How a channel does. One that has never been used does well.
+    /// The health of a channel. One that has never been used is healthy.
     pub fn channel_health(&self, channel: &ChannelName) -> Result<ChannelHealth> {
         type Stored = (u32, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
         let stored = |r: &Row<'_>| -> rusqlite::Result<Stored> {
@@ -295,7 +295,7 @@ fn save_health(db: &Connection, channel: &ChannelName, health: &ChannelHealth) -
     .map(drop)
 }
 
-/// Puts down a notice and a copy for each channel, in the transaction of its caller.
+/// Queues a notice with a copy for each channel, in the caller's transaction.
 pub(super) fn save_post(db: &Connection, post: &Post) -> rusqlite::Result<()> {
     let body = serde_json::to_string(&post.notice)
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(state.channel_health(&hc).unwrap().last_delivery, Some(at(31)));
         assert_eq!(state.waiting(&hc, WHICH).unwrap().len(), 1);
         assert!(state.copies_of(waiting[0].number).unwrap()[0].delivered);
-        // A newer ping makes an older one pointless.
+        // A newer ping replaces an older one.
         state.post(&post(2, Phase::Fail, true)).unwrap();
         let left: Vec<Timestamp> = state.waiting(&hc, WHICH).unwrap().iter().map(|w| w.at).collect();
         assert_eq!(left, [at(2)]);

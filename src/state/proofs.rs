@@ -8,11 +8,11 @@ use crate::error::{Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::level::{Level, Levels};
 
-/// Stands where a level does, for damage that was found.
+/// Stored in place of a level, for damage that was found.
 const DAMAGED: &str = "damaged";
 
 impl State {
-    /// Records that a level was proven. What was read back whole is not damaged (any more).
+    /// Records that a level was proven. A copy that could be read back completely is not damaged (any more).
     pub fn prove(
         &self,
         database: &DatabaseId,
@@ -28,7 +28,7 @@ impl State {
         }
     }
 
-    /// Takes back what was proven of the bytes at a target: a look at this time found damage.
+    /// Revokes what was proven about the bytes at a target, because damage was found at this time.
     pub fn disprove(
         &self,
         database: &DatabaseId,
@@ -69,7 +69,7 @@ impl State {
                 "DELETE FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3 AND level = ?4",
                 params![database.to_string(), snapshot.as_str(), target.as_str(), level],
             )
-            .or_internal("take back a proof in the state")
+            .or_internal("revoke a proof in the state")
             .map(drop)
     }
 
@@ -99,9 +99,11 @@ impl State {
                 "stored" => levels.stored = at,
                 "intact" => levels.intact = at,
                 DAMAGED => levels.damaged = at,
-                // Earlier releases kept these here; they are read from the receipts of drills.
+                // Earlier releases stored these here; they are now read from the receipts of drills.
                 "restored" | "owner-restored" => {}
-                other => return Err(Error::internal(format!("the state knows an unknown level {other:?}"))),
+                other => {
+                    return Err(Error::internal(format!("the state contains an unknown level {other:?}")));
+                }
             }
         }
         Ok(levels)

@@ -1,4 +1,4 @@
-//! Signed records seen before: their bytes, as they were signed. What they say is for others to know.
+//! Signed records seen before: their bytes as they were signed. Their meaning is not known here.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -21,7 +21,7 @@ pub struct SavedRecord {
 /// The receipt of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedReceipt {
-    /// Of which snapshot.
+    /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its place in the chain.
     pub sequence: u64,
@@ -32,7 +32,7 @@ pub struct SavedReceipt {
 /// The receipt of a drill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedDrill {
-    /// Of which drill.
+    /// The drill.
     pub drill: DrillId,
     /// Who made it.
     pub by: By,
@@ -179,7 +179,7 @@ impl State {
         row.map(|(sequence, hash)| Ok((sequence.unsigned_abs(), parse(&hash)?))).transpose()
     }
 
-    /// Remembers what retention has removed: a record and its signature.
+    /// Remembers a prune: its record and signature.
     pub fn save_prune(
         &self,
         database: &DatabaseId,

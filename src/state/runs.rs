@@ -12,8 +12,8 @@ use crate::model::run::{Ending, LastRun, Numbers, Run};
 type Stored = (String, String, String, String, Option<String>, Option<String>);
 
 impl State {
-    /// Remembers how a run ended, in place of the one before. A run that was told to stop, or never began, says
-    /// nothing of the database, and leaves what the one before found.
+    /// Remembers how a run ended, replacing the previous one. A run that was told to stop, or never began, says
+    /// nothing about the database, so the findings of the previous run stay.
     pub fn record_run(
         &self,
         database: &DatabaseId,
@@ -66,7 +66,7 @@ impl State {
         let mut runs = Vec::new();
         for row in rows {
             let (job, started, finished, body, succeeded, numbers) = row.or_internal(what)?;
-            // A job, or a condition, of another version of marbre: the next run says it anew.
+            // A job or condition of another version of marbre is skipped: the next run reports it again.
             let (Ok(kind), Ok(run)) = (job.parse::<JobKind>(), serde_json::from_str::<Run>(&body)) else {
                 continue;
             };

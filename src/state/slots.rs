@@ -8,31 +8,31 @@ use crate::error::{Result, ResultExt};
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 
-/// What the records say of runs that the daemon did not outlive.
+/// The detail of runs during which the daemon died.
 pub const DIED: &str = "the daemon died while it ran";
 
 /// How many records of one job are kept.
 const KEPT: i64 = 1000;
 
-/// A job of a database, and the rule (expression and time zone) that it follows now.
+/// A job of a database, and its current rule (expression and time zone).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduled {
     /// The database.
     pub database: DatabaseId,
     /// The job.
     pub kind: JobKind,
-    /// The rule as text. Under another one, other slots are due.
+    /// The rule as text. Another rule has other slots.
     pub rule: String,
 }
 
-/// One or more slots that one run (or one miss) stands for.
+/// One or more slots covered by one run (or one miss).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slots {
     /// The first of them.
     pub first: Timestamp,
     /// The last of them.
     pub last: Timestamp,
-    /// How many they are.
+    /// How many there are.
     pub count: u64,
 }
 
@@ -41,13 +41,13 @@ pub struct Slots {
 pub struct SlotRecord {
     /// The slots.
     pub slots: Slots,
-    /// How late they were noticed; zero where the daemon was there when they came.
+    /// How late they were noticed; zero if the daemon was running when they came.
     pub late: SignedDuration,
     /// What became of them.
     pub state: SlotState,
-    /// Since when that is so.
+    /// Since when.
     pub at: Timestamp,
-    /// Why, or what came of it.
+    /// The reason or the result.
     pub detail: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub struct Opened {
 type Stored = (String, String, i64, i64, String, String, Option<String>);
 
 impl State {
-    /// Up to which moment every slot of this rule is accounted for. `None` for a rule that was not followed before.
+    /// Up to which moment every slot of this rule is accounted for. `None` for a new rule.
     pub fn accounted(&self, job: &Scheduled) -> Result<Option<Timestamp>> {
         let row: Option<(String, String)> = self
             .db()
@@ -77,12 +77,12 @@ impl State {
         row.filter(|(rule, _)| *rule == job.rule).map(|(_, at)| parse(&at)).transpose()
     }
 
-    /// From this moment on the slots of this rule count.
+    /// Starts to account for the slots of this rule at this moment.
     pub fn account_from(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
         self.write("save the last slot in the state", |db| save_accounted(db, job, at))
     }
 
-    /// Records what becomes of slots, and that everything up to `accounted` is accounted for: both or neither.
+    /// Records what becomes of slots, and that everything up to `accounted` is accounted for, atomically.
     pub fn open_slot(&self, job: &Scheduled, record: &SlotRecord, accounted: Timestamp) -> Result<Opened> {
         self.write("save a slot in the state", |db| {
             let transaction = db.transaction()?;
@@ -136,7 +136,7 @@ impl State {
         .map(drop)
     }
 
-    /// What was at work when the daemon died is not at work any more.
+    /// Marks runs during which the daemon died as interrupted.
     pub fn settle_slots(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
         self.write("save the end of slots in the state", |db| {
             db.execute(

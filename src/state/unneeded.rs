@@ -1,4 +1,4 @@
-//! Retention in the state: for how long objects are known to be needed by nobody, and what is forgotten with them.
+//! Retention in the state: for how long objects are known to be unneeded, and what is forgotten with them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::error::{Result, ResultExt};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::object::ObjectKey;
 
-/// For how long an object has been known to be needed by nobody.
+/// For how long an object has been known to be unneeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waited {
-    /// The time that counts, in whole milliseconds.
+    /// The counted time, in whole milliseconds.
     pub time: Duration,
-    /// When this was last looked at, as the clock then said.
+    /// When this was last updated, by the clock at that time.
     pub seen: Timestamp,
 }
 
 impl State {
-    /// For how long each object of a database at a target has been known to be needed by nobody.
+    /// For how long each object of a database at a target has been known to be unneeded.
     pub fn unneeded(
         &self,
         database: &DatabaseId,
@@ -45,7 +45,7 @@ impl State {
         .collect()
     }
 
-    /// Remembers exactly these as unneeded. Whatever is needed again begins anew when it no longer is.
+    /// Remembers exactly these as unneeded. An object that is needed again in between starts over.
     pub fn set_unneeded(
         &self,
         database: &DatabaseId,

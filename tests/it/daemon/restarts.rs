@@ -23,7 +23,7 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     assert_eq!(first.get("/status.json").unwrap().0, 200);
     first.stop();
     let next = site.daemon();
-    next.says("is at work");
+    next.says("is running");
     next.stop();
 }
 
