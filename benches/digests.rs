@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use marbre::engine::sqlite::{ENGINE, SqliteEngine, SqliteLoader};
+use marbre::engine::sqlite::{SqliteEngine, SqliteLoader};
 use marbre::engine::{
     Engine, LoadOptions, Loader, Neighbours, Place, StreamPlan, StreamSender, View, ViewFacts,
 };
@@ -24,6 +24,7 @@ use marbre::job::restore::open::Wanted;
 use marbre::job::snapshot::SnapshotJob;
 use marbre::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
 use marbre::model::check::Check;
+use marbre::model::engine_kind::EngineKind;
 use marbre::model::observer::LoadObserver;
 use marbre::model::observer::Observer;
 use marbre::model::stage::Stage;
@@ -102,7 +103,7 @@ impl View for PagesOnly {
     }
     async fn close(self: Box<Self>, _: &[u8; 32], _: &CancellationToken) -> Result<ViewFacts> {
         let source = SourceFacts {
-            engine: ENGINE.to_owned(),
+            engine: EngineKind::Sqlite.name().to_owned(),
             version: rusqlite::version().to_owned(),
             consistent_at: Timestamp::now(),
             consistency_point: String::new(),

@@ -25,20 +25,20 @@ use crate::model::table::{RowDigest, TableId, TableProof};
 /// The code that can read one database.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// How people know the database: engine and place, without credentials.
+    /// Describes the database for people: engine and place, without credentials.
     fn describe(&self) -> String;
 
     /// Looks at versions, rights and settings without changing anything.
     async fn check(&self, cancel: &CancellationToken) -> Vec<Check>;
 
     /// Opens one consistent state of the database and holds it until [`View::close`].
-    /// Fails, with nothing left behind, where such a state cannot be had.
+    /// Fails, and leaves nothing behind, if there can be no such state.
     async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>>;
 
-    /// The server that holds the database, as the configuration names it. `None` where there is no server.
+    /// The server that holds the database, as the configuration names it. `None` if there is no server.
     fn place(&self) -> Option<Place>;
 
-    /// Asks the server which databases it holds. `None` where there is no server.
+    /// Asks the server which databases it holds. `None` if there is no server.
     async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>>;
 }
 
@@ -58,12 +58,12 @@ pub struct Place {
 /// Which databases a server holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbours {
-    /// What the server, and every copy of it, calls itself: the same by whatever address it is reached.
+    /// An identifier of the server and all its replicas, whichever address is used to reach them.
     pub identity: String,
-    /// Where it was asked.
+    /// The address that was used.
     pub place: Place,
-    /// Every database that people can connect to and that is no template, this one among them; and none that a drill of
-    /// marbre has made.
+    /// Every database that accepts connections and is not a template, including this one, but none that was made by a
+    /// drill of marbre.
     pub databases: Vec<String>,
 }
 
@@ -72,8 +72,8 @@ pub struct Neighbours {
 pub struct StreamPlan {
     /// Its name in the contents, unique within the snapshot (e.g. `schema.dump`, `rows/0001`).
     pub name: String,
-    /// What identifies the same stream in another snapshot of this database: reuse of older data looks
-    /// for it. Must change when the bytes would be cut or written differently (e.g. other columns).
+    /// Identifies the same stream in other snapshots of this database, so that older data can be reused.
+    /// Must change when the bytes would be cut or written differently (e.g. other columns).
     pub identity: String,
     /// How it is cut into units.
     pub kind: StreamKind,
@@ -86,7 +86,7 @@ pub struct StreamPlan {
 /// A table read as rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TablePlan {
-    /// Which.
+    /// The table.
     pub table: TableId,
     /// The columns of the rows' text, in order.
     pub columns: Vec<String>,
@@ -97,7 +97,7 @@ pub struct TablePlan {
 /// One consistent state of a database.
 #[async_trait]
 pub trait View: Send + Sync {
-    /// The streams, all of which must be read. Big ones first.
+    /// The streams, all of which must be read. Large ones first.
     fn streams(&self) -> &[StreamPlan];
 
     /// Reads one stream to its end. `Ok` is evidence that the source itself said that the stream is
@@ -107,7 +107,7 @@ pub trait View: Send + Sync {
 
     /// Called once, after all streams were read: last consistency checks, release of the state.
     /// `row_key` keys the digests of tables that the engine itself must compute (see [`ViewFacts::tables`]).
-    /// May be called without reading where the run was given up: then errors do not matter.
+    /// May also be called early, when the run was given up: then errors do not matter.
     async fn close(self: Box<Self>, row_key: &[u8; 32], cancel: &CancellationToken) -> Result<ViewFacts>;
 }
 
@@ -116,33 +116,33 @@ pub trait View: Send + Sync {
 pub struct ViewFacts {
     /// Engine, version, consistency point, settings, inventory.
     pub source: SourceFacts,
-    /// Proofs of tables that lie inside streams of pages or bytes: (stream name, tables).
+    /// Proofs of tables that are inside streams of pages or bytes: (stream name, tables).
     pub tables: Vec<(String, Vec<TableProof>)>,
     /// What people should know, e.g. "3 unlogged tables were read".
     pub warnings: Vec<String>,
 }
 
-/// Where a view writes a stream's bytes. Bounded: a slow reader holds the writer back.
+/// Where a view writes a stream's bytes. Bounded: a slow reader slows down the writer.
 #[derive(Debug, Clone)]
 pub struct StreamSender(pub mpsc::Sender<Bytes>);
 
 impl StreamSender {
     /// Passes on some bytes, in order. Batches of 64 KiB to 1 MiB are best; rows may be cut anywhere.
     pub async fn send(&self, bytes: Bytes) -> Result<()> {
-        // The other end only goes away when the run has failed there, and reports why.
+        // The other end is only dropped when it has failed, and then reports why.
         self.0.send(bytes).await.map_err(|_| Error::interrupted())
     }
 }
 
-/// Where a loader gets a snapshot's streams from. What comes out is verified: an error item ends a
-/// stream whose bytes are not those of the contents, at the latest at its end.
+/// Where a loader gets a snapshot's streams from. The bytes are verified: a stream that differs from the
+/// contents ends with an error item.
 #[async_trait]
 pub trait StreamSource: Send + Sync {
     /// Opens one stream by its name in the contents.
     async fn open(&self, name: &str) -> Result<StreamReceiver>;
 }
 
-/// A stream's bytes in order. It ended well only if an empty channel follows [`StreamItem::End`].
+/// A stream's bytes in order. It is complete only if [`StreamItem::End`] was received.
 #[derive(Debug)]
 pub struct StreamReceiver(pub mpsc::Receiver<Result<StreamItem>>);
 
@@ -167,7 +167,7 @@ impl StreamReceiver {
     }
 }
 
-/// What is at a restore's destination now.
+/// What a restore's destination holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Nothing; the loader will create it.
@@ -176,7 +176,7 @@ pub enum Destination {
     Empty,
     /// The remains of an interrupted restore of this snapshot; the loader will start again.
     Incomplete(Option<SnapshotId>),
-    /// Something that is not ours: what, e.g. "12 tables in 2 schemas".
+    /// Something else, e.g. "12 tables in 2 schemas".
     Occupied(String),
 }
 
@@ -200,10 +200,10 @@ pub struct LoadReport {
     pub warnings: Vec<String>,
 }
 
-/// One table of the destination beside what the manifest says.
+/// One table of the destination compared with the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableComparison {
-    /// Which.
+    /// The table.
     pub table: TableId,
     /// What the snapshot held.
     pub expected_rows: u64,
@@ -222,16 +222,16 @@ impl TableComparison {
     }
 }
 
-/// What was found when a loaded database was held against its contents.
+/// The result of comparing a loaded database with its contents.
 #[derive(Debug, Clone, Default)]
 pub struct Comparison {
     /// Every table of the contents.
     pub tables: Vec<TableComparison>,
     /// Every type of object: (type, expected, found).
     pub inventory: Vec<(String, u64, u64)>,
-    /// Objects that are defined otherwise, are missing or too many: each in words.
+    /// Objects that are defined differently, missing or additional, each in words.
     pub definitions: Vec<String>,
-    /// What could not be held against its source, or could not have been restored here: not a difference, and no proof.
+    /// What could not be compared, or could not be restored here: neither a difference nor a proof.
     pub excused: Vec<String>,
     /// Anything else that differs: what, in words, naming objects and no data.
     pub differences: Vec<String>,
@@ -251,10 +251,10 @@ impl Comparison {
 /// The code that can load one kind of snapshot into one destination.
 #[async_trait]
 pub trait Loader: Send + Sync {
-    /// How people know the destination, without credentials.
+    /// Describes the destination for people, without credentials.
     fn describe(&self) -> String;
 
-    /// What is there now. Changes nothing. Also refuses what cannot work (server too old, missing tools).
+    /// What the destination holds now. Changes nothing. Fails if a load cannot work (server too old, missing tools).
     async fn inspect(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Destination>;
 
     /// Loads the snapshot. The destination is marked incomplete before anything is put in it, and stays
@@ -268,9 +268,9 @@ pub trait Loader: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<LoadReport>;
 
-    /// Holds the loaded database against the contents. The destination may still be marked.
+    /// Compares the loaded database with the contents. The destination may still be marked.
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison>;
 
-    /// Takes the mark away: the restore is complete.
+    /// Removes the mark: the restore is complete.
     async fn finish(&self) -> Result<()>;
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::engine_kind::EngineKind;
 
 pub use super::postgres::PostgresConfig;
-/// Where throwaway places are made: so far only PostgreSQL has something to choose.
+/// Where throwaway places are made: so far only PostgreSQL has options.
 pub use super::postgres::PostgresScratchConfig as ScratchOptions;
 
 /// How long a restore waits for a lock in its destination.
@@ -35,7 +35,7 @@ pub fn engine(source: Source) -> Result<Arc<dyn Engine>> {
     })
 }
 
-/// The loader that puts a snapshot of this engine into a destination given as text, with so many connections at a time.
+/// The loader that puts a snapshot of this engine into a destination given as text, with up to `jobs` connections.
 pub fn loader(
     engine: &str,
     destination: &str,
@@ -44,7 +44,7 @@ pub fn loader(
 ) -> Result<Arc<dyn Loader>> {
     let is_postgres = destination.starts_with("postgres://") || destination.starts_with("postgresql://");
     let mismatch = |accepted: &str| {
-        let what = format!("the snapshot is of a {engine} database, --to is not");
+        let what = format!("the snapshot is of a {engine} database, but --to is not");
         Err(Error::new(ErrorKind::Usage, what).remedy(format!("Give --to as {accepted}.")))
     };
     match EngineKind::from_name(engine) {
@@ -58,8 +58,10 @@ pub fn loader(
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),
         Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteLoader::new(destination))),
-        None => Err(Error::preflight(format!("this marbre cannot load a snapshot of a {engine} database"))
-            .remedy("Use a newer marbre, or the reader in docs/recovery.")),
+        None => Err(Error::preflight(format!(
+            "this version of marbre cannot load a snapshot of a {engine} database"
+        ))
+        .remedy("Use a newer version of marbre, or the reader in docs/recovery.")),
     }
 }
 
@@ -68,12 +70,14 @@ pub fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn Sc
     match EngineKind::from_name(engine) {
         Some(EngineKind::Postgres) => Ok(Arc::new(PostgresScratchHost::new(options.clone())?)),
         Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteScratchHost::new())),
-        None => Err(Error::preflight(format!("this marbre cannot drill a snapshot of a {engine} database"))
-            .remedy("Use a newer marbre.")),
+        None => Err(Error::preflight(format!(
+            "this version of marbre cannot drill a snapshot of a {engine} database"
+        ))
+        .remedy("Use a newer version of marbre.")),
     }
 }
 
-/// A host for whatever a drill left whose engine is not known: only servers leave more than a folder.
+/// A host for the leftovers of a drill of unknown engine: only servers leave more than a folder.
 pub fn any_scratch_host(options: &ScratchOptions) -> Option<Arc<dyn ScratchHost>> {
     scratch_host(EngineKind::Postgres.name(), options).ok()
 }

@@ -1,4 +1,4 @@
-//! Throwaway places in which drills restore: made for one drill, and gone after it.
+//! Throwaway places that drills restore into: made for one drill, and removed after it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ pub trait ScratchHost: Send + Sync {
     async fn check(&self, folder: &Path, cancel: &CancellationToken) -> Vec<Check>;
 
     /// Makes a place for this snapshot: an empty server (or database, or file) of the same engine and major
-    /// version, that nobody else can reach. What lies on disk lies in `folder`, which does not exist yet
-    /// and whose parent does. After an error nothing is left but what [`ScratchHost::sweep`] of that folder takes away.
+    /// version that nobody else can reach. Its files are in `folder`, which does not exist yet, but whose
+    /// parent does. After an error nothing is left that [`ScratchHost::sweep`] of that folder does not remove.
     async fn start(
         &self,
         contents: &Contents,
@@ -29,8 +29,8 @@ pub trait ScratchHost: Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Scratch>>;
 
-    /// Takes away what a drill that died left of the place in `folder`: its processes, its database on a server
-    /// elsewhere, and at last the folder itself. Well if there is nothing. Fails if something stays.
+    /// Removes what a crashed drill left of the place in `folder`: its processes, its database on a remote
+    /// server, and finally the folder itself. Succeeds if there is nothing. Fails if something remains.
     async fn sweep(&self, folder: &Path) -> Result<()>;
 }
 
@@ -46,29 +46,29 @@ pub trait Scratch: Send + Sync {
     /// The loader of its database: the same as a restore uses.
     fn loader(&self) -> Arc<dyn Loader>;
 
-    /// Asks one of the owner's queries in the restored database, as somebody who may read and nothing else. The answer
+    /// Runs one of the owner's queries in the restored database, as a user who may only read. The answer
     /// is the one column of the one row, as text; `None` is NULL. Anything but one row of one column is an error
     /// of kind `Database`, and so are the server's own errors and `timeout`.
     async fn query(&self, sql: &str, timeout: Duration, cancel: &CancellationToken)
     -> Result<Option<String>>;
 
-    /// The engine's own checks of a restored database. An error means that looking itself failed.
-    /// `skip` names checks that are not to be made: they are left out.
+    /// The engine's own checks of a restored database. An error means that a check could not be carried out.
+    /// Checks that `skip` names are left out.
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>>;
 
-    /// Does this damage to the restored database, and says what was done, naming no data. Fails with kind
-    /// `Preflight` where the database has nothing that could be damaged so.
+    /// Damages the restored database in this way, and says what was done, naming no data. Fails with kind
+    /// `Preflight` if the database has nothing that could be damaged like this.
     async fn damage(&self, damage: Damage, contents: &Contents, cancel: &CancellationToken)
     -> Result<String>;
 
-    /// The last serious thing that the place says about itself (a full disk, a crash), for an error that does not say
-    /// why. It names no data.
+    /// The last serious problem that the place reports about itself (a full disk, a crash), for an error that does not
+    /// say why. It names no data.
     fn trouble(&self) -> Option<String>;
 
-    /// Stops what runs, leaves the data for people to look at, and says how: one or more full sentences.
+    /// Stops what runs, keeps the data for people to look at, and says how: one or more full sentences.
     async fn keep(self: Box<Self>) -> Result<String>;
 
-    /// Stops and removes everything, and looks whether it is gone. Must not be interrupted.
+    /// Stops and removes everything, and verifies that it is gone. Must not be interrupted.
     async fn remove(self: Box<Self>) -> Result<()>;
 }
 
@@ -77,20 +77,20 @@ pub trait Scratch: Send + Sync {
 pub struct Examination {
     /// Its name: `integrity`, `foreign-keys`, `amcheck`.
     pub name: &'static str,
-    /// How it came out.
+    /// Its result.
     pub result: ExaminationResult,
     /// What was found, e.g. "14 indexes".
     pub found: String,
 }
 
-/// How one of the engine's own checks came out.
+/// The result of one of the engine's own checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExaminationResult {
     /// Nothing is wrong.
     Passed,
     /// Something is.
     Failed,
-    /// It cannot be made here. Not a pass.
+    /// It cannot be carried out here. Not a pass.
     Unavailable,
 }
 

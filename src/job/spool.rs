@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::model::id::Sha256;
-use crate::pack::writer::{PACK, Sealed};
+use crate::pack::pack_writer::{PACK, Sealed};
 use crate::state::make_private_folder;
 
 /// The spool of one run. Its folder is emptied when it is opened and removed when it is dropped: what

@@ -1,17 +1,17 @@
-//! Finding a stream's units in the previous snapshot of the same stream.
+//! Finds a stream's units in the previous snapshot of the same stream.
 //!
 //! Both sequences are read once, in order. A window over the previous sequence lets the search skip
 //! deleted units and survive inserted ones; memory is bounded by the window, not by the stream. After a
 //! run of removed or inserted units that is longer than the window, the rest of the stream is not found, and is
-//! packed anew, this once; a run of changed units may be as long as it likes.
+//! packed again once; a run of changed units may have any length.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 
-/// Units looked ahead of, and kept behind, the expected place.
+/// How many units the window covers before and after the expected position.
 const WINDOW: u64 = 16 * 1024;
 
-/// A unit as it is remembered: its keyed hash and its length in bytes.
+/// A unit as it is recorded: its keyed hash and its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit {
     /// [`crate::model::row_hash::row_hash`] of the whole unit.
@@ -92,7 +92,7 @@ impl<R: Read> Matcher<R> {
         }
     }
 
-    /// Where the previous stream holds the next new unit: its offset there, if it was found. Offsets
+    /// The offset of the next new unit in the previous stream, if it was found there. Offsets
     /// only grow from call to call.
     pub fn find(&mut self, unit: Unit) -> io::Result<Option<u64>> {
         let ahead = match self.order {

@@ -2,7 +2,8 @@
 //! goes into packs. No target, no network, no async runtime.
 
 pub mod delta;
+pub mod history;
+pub mod pack_reader;
+pub mod pack_writer;
 pub mod padme;
-pub mod reader;
 pub mod stream;
-pub mod writer;

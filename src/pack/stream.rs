@@ -1,7 +1,6 @@
-//! Encoding one stream: hash every unit, refer to what the epoch already holds, pack what is new.
+//! Encodes one stream: hashes every unit, refers to what the epoch already holds, and packs what is new.
 
-use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use sha2::Digest;
 
@@ -9,50 +8,18 @@ use crate::model::id::Sha256;
 use crate::model::row_hash::{DigestSum, row_hash, without_line_feed};
 use crate::model::stream::StreamKind;
 use crate::model::unit::{CutError, Cutter};
-use crate::pack::delta::{Matcher, Order, Unit};
-use crate::pack::writer::{FRAME, LEVEL};
+use crate::pack::delta::Unit;
+use crate::pack::history::{History, Place, Previous, Run};
+use crate::pack::pack_writer::{FRAME, LEVEL};
 
-/// A run of old data shorter than this is packed again: an extent and a jump on restore cost more.
+/// A run of old data shorter than this is packed again: an extent, and a seek on restore, cost more.
 const SHORTEST_REUSE: u64 = 1024;
 
 /// Takes compressed frames into packs.
 pub trait FrameSink {
-    /// Appends a frame of so many decompressed bytes; returns the pack's number and the offset of the
+    /// Appends a frame of `decompressed` bytes; returns the pack's number and the offset of the
     /// frame's content in the pack's decompressed bytes.
     fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<(u32, u64)>;
-}
-
-/// In which pack some bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// In a pack of this snapshot, by its number.
-    New(u32),
-    /// In a pack of an earlier snapshot of the epoch.
-    Old(Sha256),
-}
-
-/// A run of a stream's bytes inside a pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// Which pack.
-    pub place: Place,
-    /// Offset in the pack's decompressed bytes.
-    pub offset: u64,
-    /// Number of bytes.
-    pub length: u64,
-}
-
-/// A run of bytes in a pack that is stored: (pack, offset, length).
-pub type StoredRun = (Sha256, u64, u64);
-
-/// The same stream in the previous snapshot.
-pub struct Previous {
-    /// Where its bytes are, in order.
-    pub runs: Vec<StoredRun>,
-    /// Its units, as [`Unit::write`] wrote them.
-    pub units: Box<dyn Read + Send>,
-    /// Packs that must not be referred to any more.
-    pub lost: HashSet<Sha256>,
 }
 
 /// Why a stream could not be encoded.
@@ -66,7 +33,7 @@ pub enum EncodeError {
     Cut(#[from] CutError),
 }
 
-/// What became of a stream.
+/// An encoded stream.
 #[derive(Debug)]
 pub struct Encoded {
     /// Its length in bytes.
@@ -77,7 +44,7 @@ pub struct Encoded {
     pub sum: DigestSum,
     /// Where its bytes are.
     pub runs: Vec<Run>,
-    /// How many of its bytes were packed now.
+    /// How many of its bytes were newly packed.
     pub new_bytes: u64,
 }
 
@@ -96,7 +63,7 @@ struct State<'a, U> {
     hash: sha2::Sha256,
     length: u64,
     sum: DigestSum,
-    /// Where the bytes are, in order: (pack, offset, length). Without a pack: still in `fresh`, at that offset.
+    /// Where the bytes are, in order: (pack, offset, length). Without a pack, they are still in `fresh`, at that offset.
     runs: Vec<(Option<Place>, u64, u64)>,
     new_bytes: u64,
     /// New bytes that do not fill a frame yet. Bytes from before and after a run of old data share a
@@ -104,24 +71,16 @@ struct State<'a, U> {
     fresh: Vec<u8>,
     /// Made with the first frame, and used again for the others.
     compressor: Option<zstd::bulk::Compressor<'static>>,
-    /// Runs before this one have their pack.
+    /// The first run that may not have a pack yet.
     settled: usize,
-    /// Old bytes found, but still too few to be worth a reference.
+    /// Old bytes that were found, but are still too few to be worth a reference.
     held: Vec<u8>,
-    /// Where `held` and what follows it lies in the previous stream: (offset, length).
+    /// The position of `held` and what follows it in the previous stream: (offset, length).
     reuse: Option<(u64, u64)>,
 }
 
-struct History {
-    matcher: Matcher<Box<dyn Read + Send>>,
-    runs: Vec<StoredRun>,
-    /// Offset in the previous stream at which each run starts.
-    starts: Vec<u64>,
-    lost: HashSet<Sha256>,
-}
-
 impl<'a, U: Write> StreamEncoder<'a, U> {
-    /// Encodes a stream of this kind into `sink`; its units are remembered in `units`.
+    /// Encodes a stream of this kind into `sink`; its units are recorded in `units`.
     pub fn new(
         kind: StreamKind,
         key: [u8; 32],
@@ -129,24 +88,7 @@ impl<'a, U: Write> StreamEncoder<'a, U> {
         previous: Option<Previous>,
         units: U,
     ) -> Self {
-        let order = match kind {
-            StreamKind::Pages { .. } => Order::ByPlace,
-            StreamKind::Rows | StreamKind::Bytes => Order::Shifting,
-        };
-        let history = previous.map(|p| History {
-            matcher: Matcher::new(p.units, order),
-            starts: p
-                .runs
-                .iter()
-                .scan(0, |at, (_, _, length)| {
-                    let start = *at;
-                    *at += length;
-                    Some(start)
-                })
-                .collect(),
-            runs: p.runs,
-            lost: p.lost,
-        });
+        let history = previous.map(|previous| History::new(previous, kind));
         let state = State {
             kind,
             key,
@@ -178,7 +120,7 @@ impl<'a, U: Write> StreamEncoder<'a, U> {
         }
     }
 
-    /// The source said that the stream is complete.
+    /// Finishes the stream; to be called only when the source has said that it is complete.
     pub fn finish(mut self) -> Result<Encoded, EncodeError> {
         let state = &mut self.state;
         if let Some(cutter) = self.cutter.take() {
@@ -190,7 +132,7 @@ impl<'a, U: Write> StreamEncoder<'a, U> {
         let state = self.state;
         let mut runs = Vec::new();
         for (place, offset, length) in state.runs {
-            let place = place.ok_or_else(|| io::Error::other("bytes were left outside of every pack"))?;
+            let place = place.ok_or_else(|| io::Error::other("some bytes are in no pack"))?;
             push_run(&mut runs, Run { place, offset, length });
         }
         Ok(Encoded {
@@ -211,22 +153,17 @@ impl<U: Write> State<'_, U> {
         // A unit is at most 1 GiB, see `unit::LONGEST_UNIT`.
         let unit = Unit { hash, length: bytes.len() as u32 };
         unit.write(&mut self.units)?;
-        match self.find(unit)? {
+        let found = match &mut self.history {
+            Some(history) => history.find(unit)?,
+            None => None,
+        };
+        match found {
             Some(at) => self.old(at, bytes),
             None => {
                 self.end_reuse()?;
                 self.fresh(bytes)
             }
         }
-    }
-
-    /// Where the previous stream has this unit, in packs that still can be used.
-    fn find(&mut self, unit: Unit) -> io::Result<Option<u64>> {
-        let Some(history) = &mut self.history else {
-            return Ok(None);
-        };
-        let found = history.matcher.find(unit)?;
-        Ok(found.filter(|at| history.usable(*at, u64::from(unit.length))))
     }
 
     fn old(&mut self, at: u64, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -282,7 +219,7 @@ impl<U: Write> State<'_, U> {
         Ok(())
     }
 
-    /// Packs the collected new bytes, and tells every run that waits for them where they went.
+    /// Packs the collected new bytes, and updates the runs that refer to them.
     fn flush(&mut self) -> Result<(), EncodeError> {
         if self.fresh.is_empty() {
             return Ok(());
@@ -311,29 +248,6 @@ impl<U: Write> State<'_, U> {
     }
 }
 
-impl History {
-    fn usable(&self, at: u64, length: u64) -> bool {
-        self.lost.is_empty()
-            || self.locate(at, length).all(|run| match run.place {
-                Place::Old(pack) => !self.lost.contains(&pack),
-                Place::New(_) => true,
-            })
-    }
-
-    /// The runs that hold a range of the previous stream.
-    fn locate(&self, at: u64, length: u64) -> impl Iterator<Item = Run> + '_ {
-        let first = self.starts.partition_point(|start| *start <= at).saturating_sub(1);
-        let end = at + length;
-        self.starts[first..].iter().zip(&self.runs[first..]).take_while(move |(start, _)| **start < end).map(
-            move |(start, (pack, offset, run_length))| {
-                let from = at.max(*start);
-                let to = end.min(start + run_length);
-                Run { place: Place::Old(*pack), offset: offset + (from - start), length: to - from }
-            },
-        )
-    }
-}
-
 fn push_run(runs: &mut Vec<Run>, run: Run) {
     match runs.last_mut() {
         Some(last) if last.place == run.place && last.offset + last.length == run.offset => {
@@ -347,7 +261,7 @@ fn push_run(runs: &mut Vec<Run>, run: Run) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::sync::Mutex;
 
     /// Packs of decompressed bytes in memory, closed after 3,000 bytes.

@@ -1,4 +1,4 @@
-//! Archives into a database, through `pg_restore`.
+//! Loads archives into a database through `pg_restore`.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,13 +22,13 @@ const LARGEST_SCHEMA: u64 = 256 * 1024 * 1024;
 
 /// How archives are restored into one destination.
 pub struct Restore<'a> {
-    /// Where to.
+    /// The destination.
     pub connector: &'a Connector,
-    /// With which tools.
+    /// The client tools.
     pub tools: &'a Tools,
     /// The destination's major version.
     pub server_major: u32,
-    /// The user may do everything, so that every complaint is an error.
+    /// The user is a superuser, so every complaint is an error.
     pub superuser: bool,
     /// Everything goes into the default tablespace.
     pub no_tablespaces: bool,
@@ -38,7 +38,7 @@ pub struct Restore<'a> {
 pub struct Archive(File);
 
 impl Archive {
-    /// Takes all of a stream.
+    /// Reads a whole stream.
     pub async fn receive(
         mut stream: StreamReceiver,
         observer: &dyn LoadObserver,
@@ -101,7 +101,7 @@ pub async fn next(stream: &mut StreamReceiver, cancel: &CancellationToken) -> Re
 }
 
 impl Restore<'_> {
-    /// `pg_restore` of one section of the archive. Returns what could not be set.
+    /// Restores one section of the archive. Returns what could not be restored.
     pub async fn section(
         &self,
         archive: &Archive,
@@ -117,18 +117,18 @@ impl Restore<'_> {
         }
         let list = list.map(|text| in_memory("marbre-list", text.as_bytes())).transpose()?;
         if let Some(list) = &list {
-            // The child opens our descriptor by its name: the list is on no disk either.
+            // The child opens our descriptor by its name, so the list is not on disk either.
             let (process, fd) = (std::process::id(), list.as_raw_fd());
             args.push(format!("--use-list=/proc/{process}/fd/{fd}"));
         }
-        // By name it can be opened again by each job, and sought in.
+        // By name, each job can open it again and seek in it.
         args.push("/dev/stdin".to_owned());
         let tool = self.tools.start("pg_restore", args, self.environment()?, Some(archive.stdin()?)).await?;
         let (success, status, complaints) = tool.wait(cancel).await?;
         self.judge(success, &status, &complaints)
     }
 
-    /// `pg_restore` of a stream that is not held anywhere. Returns what could not be set.
+    /// Restores a stream without storing it. Returns what could not be restored.
     pub async fn stream(
         &self,
         mut stream: StreamReceiver,
@@ -142,8 +142,8 @@ impl Restore<'_> {
         let mut broken = false;
         while let Some(bytes) = next(&mut stream, cancel).await? {
             observer.bytes(bytes.len() as u64);
-            // It stops reading when it has failed: then its exit status says why. The stream is read to its
-            // end in any case, because only there it is known to be right.
+            // It stops reading when it has failed; its exit status then says why. The stream is read to its
+            // end in any case, because only then it is fully verified.
             if !broken {
                 tokio::select! {
                     biased;
@@ -157,10 +157,10 @@ impl Restore<'_> {
         self.judge(success, &status, &complaints)
     }
 
-    /// `pg_restore` of everything after the data. Event triggers come last, on their own: `pg_restore` refreshes
-    /// materialized views at the same time, and so would fire them. Where tables have partitions, everything comes one
-    /// after the other: keys and indexes of partitions lock their parents and each other, `pg_restore` knows nothing of
-    /// that, and its workers now and then end in a deadlock. Returns what could not be set.
+    /// Restores everything after the data. Event triggers come last, on their own: `pg_restore` refreshes
+    /// materialized views at the same time, which would fire them. If tables have partitions, there is only one job:
+    /// keys and indexes of partitions lock their parents and each other, of which `pg_restore` knows nothing, so that
+    /// its workers now and then run into a deadlock. Returns what could not be restored.
     pub async fn post_data(
         &self,
         archive: &Archive,
@@ -202,7 +202,7 @@ impl Restore<'_> {
         self.connector.environment("marbre pg_restore", self.tools.version.major)
     }
 
-    /// `pg_restore` since 17 sets this on every server; older ones do not know it, and need not.
+    /// Since 17, `pg_restore` sets `transaction_timeout` on every server; older servers do not know it, nor need it.
     fn sets_unknown_timeout(&self) -> bool {
         self.tools.version.major >= 17 && self.server_major < 17
     }
@@ -250,8 +250,8 @@ fn has_partitions(list: &str) -> bool {
     list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
 }
 
-/// Statements that say who owns an object and who may use it, or make what only a superuser may make: without
-/// them the data is all there.
+/// Statements about owners and rights, or about objects that only a superuser may create: without them the data
+/// is still complete.
 fn is_about_rights(statement: &str) -> bool {
     const ABOUT: [&str; 13] = [
         "GRANT ",
@@ -288,7 +288,7 @@ fn changes_owner(statement: &str) -> bool {
     statement.starts_with("ALTER ") && (plain || quoted)
 }
 
-/// The statement on one line, cut to a length that can be read.
+/// The statement on one line, cut to a readable length.
 fn subject(statement: &str) -> String {
     let words: Vec<&str> = statement.split_whitespace().collect();
     let line = words.join(" ");

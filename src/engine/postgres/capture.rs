@@ -1,10 +1,11 @@
-//! Reads what lies outside the database but belongs to it from the source.
+//! Reads from the source what is outside the database but belongs to it.
 
 use super::connect::Session;
-use super::globals::{Database, DatabaseGrant, Globals, Membership, Role, Setting};
+use super::database_properties::{Database, DatabaseGrant};
+use super::globals::{Globals, Membership, Role, Setting};
 use crate::error::Result;
 
-/// The roles that count: those that this database refers to or that have settings in it, its owner and the first
+/// The relevant roles: those that this database refers to or that have settings in it, its owner and the first
 /// superuser; the members of all these (people log in as members); and whatever any of them is a member of.
 const ROLE_OIDS: &str = "
 WITH RECURSIVE db AS (SELECT oid, datdba FROM pg_database WHERE datname = current_database()),

@@ -1,4 +1,4 @@
-//! What `doctor` looks at before a snapshot.
+//! What `doctor` checks before a snapshot.
 
 use std::path::Path;
 
@@ -16,17 +16,17 @@ pub fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Op
     Check { name: name.to_owned(), state, found: found.into(), remedy }
 }
 
-/// One that is as it should be.
+/// A check that passed.
 pub fn ok(name: &str, found: impl Into<String>) -> Check {
     check(name, CheckState::Ok, found, None)
 }
 
-/// One that works, but should be better.
+/// A check that passed, but should be improved.
 pub fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
     check(name, CheckState::Warn, found, Some(remedy.to_owned()))
 }
 
-/// One that failed so.
+/// A check that failed with this error.
 pub fn fail(name: &str, error: &Error) -> Check {
     let remedy = error.remedy_text().map(str::to_owned);
     check(name, CheckState::Fail, error.to_string(), remedy)
@@ -35,7 +35,7 @@ pub fn fail(name: &str, error: &Error) -> Check {
 /// Names of the checks that need a connection.
 const CONNECTED: [&str; 5] = ["server version", "client tools", "rights", "locks", "connections"];
 
-/// Looks at everything; changes nothing.
+/// Checks everything; changes nothing.
 pub async fn all(
     connector: &Connector,
     bin_dir: Option<&Path>,
@@ -47,7 +47,7 @@ pub async fn all(
         Err(error) => {
             let mut checks = vec![fail("connection", &error)];
             checks.extend(CONNECTED.map(|name| {
-                check(name, CheckState::Skipped, "no connection", Some("Mend the connection first.".into()))
+                check(name, CheckState::Skipped, "no connection", Some("Fix the connection first.".into()))
             }));
             return checks;
         }
@@ -72,7 +72,7 @@ fn connection(connector: &Connector) -> Check {
         false => ok("connection", connector.describe()),
         true => warn(
             "connection",
-            format!("{}, whose identity nothing proves", connector.describe()),
+            format!("{}, whose identity is not verified", connector.describe()),
             "Use sslmode=verify-full, with sslrootcert if the authority is your own.",
         ),
     }
@@ -84,8 +84,8 @@ fn server(session: &Session) -> Check {
         false => ok("server version", found),
         true => warn(
             "server version",
-            format!("{found}, newer than any that marbre was tested with"),
-            "Prove a snapshot by a test restore, and look for a newer marbre.",
+            format!("{found}, newer than any version that marbre was tested with"),
+            "Prove a snapshot by a test restore, and look for a newer version of marbre.",
         ),
     }
 }
@@ -130,7 +130,7 @@ async fn connections(session: &Session, jobs: usize) -> Result<Check> {
         .await?;
     let (free, limit): (i64, i64) = rows.first().map_or((0, -1), |row| (row.get(0), row.get(1)));
     let free = if limit < 0 { free } else { free.min(limit) };
-    // The transaction that holds the snapshot, and one for whoever blocks it.
+    // The transaction that holds the snapshot, and one to find out who blocks it.
     let needed = i64::try_from(jobs).unwrap_or(i64::MAX).saturating_add(2);
     let found = format!("{free} free, a snapshot takes up to {needed}");
     Ok(match needed <= free {

@@ -1,4 +1,4 @@
-//! Holding a loaded database against its contents.
+//! Compares a loaded database with its contents.
 
 use std::collections::BTreeSet;
 
@@ -78,7 +78,7 @@ async fn compare_table(
     })
 }
 
-/// Rows that have moved among the partitions of one root are no difference, if together they are the same.
+/// Rows that have moved between partitions of one root are no difference, if all of them together are the same.
 fn gather(tables: &mut [TableComparison], details: &Details) {
     let roots: BTreeSet<_> = details.scattered.iter().map(|s| &s.root).collect();
     for root in roots {
@@ -107,7 +107,7 @@ async fn objects(session: &Session, contents: &Contents, superuser: bool) -> Res
             let number = |of: &std::collections::BTreeMap<String, u64>| of.get(name).copied().unwrap_or(0);
             (name.clone(), number(expected), number(&found))
         })
-        // Who may not do everything may not make everything: the load has said what is missing.
+        // Without superuser rights not everything can be restored: the load has reported what is missing.
         .filter(|(name, expected, found)| {
             superuser || found >= expected || !RESERVED.contains(&name.as_str())
         })

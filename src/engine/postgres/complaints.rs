@@ -8,13 +8,13 @@ use crate::error::Error;
 /// What a tool wrote to stderr, as far as it is needed.
 #[derive(Debug, Default)]
 pub struct Complaints {
-    /// The first line that says "error", without the values it may hold.
+    /// The first error line, without the values it may hold.
     pub first: Option<String>,
-    /// Failed statements: why, and how the statement begins.
+    /// Failed statements: the reason, and the beginning of the statement.
     pub statements: Vec<(String, String)>,
-    /// More failed statements than are kept.
+    /// There were more failed statements than are kept.
     pub overflow: bool,
-    /// Lines that say "error": more than failed statements, if something else failed too.
+    /// The number of error lines: more than failed statements, if something else failed too.
     pub errors: u64,
     in_statement: bool,
 }
@@ -51,7 +51,7 @@ impl Complaints {
             return;
         }
         if self.in_statement && !line.starts_with("pg_restore: ") {
-            // Names can hold line feeds, and what follows them says what the statement does.
+            // Names can contain line feeds, and what follows them says what the statement does.
             if let Some(last) = self.statements.last_mut().filter(|s| s.1.len() < LINE_BYTES) {
                 last.1.push('\n');
                 last.1.push_str(line);
@@ -84,7 +84,7 @@ impl Complaints {
     pub fn error_of(&self, name: &str, reason: &str) -> Error {
         Error::database(format!("{name} failed"))
             .cause(reason)
-            .remedy("Make good what the cause names, and run the command again.")
+            .remedy("Fix what the cause names, and run the command again.")
     }
 
     /// The failure of the tool.

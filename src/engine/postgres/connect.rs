@@ -23,13 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct PostgresConfig {
     /// A `postgres://` URL or libpq's `key=value` list, without a password.
     pub url: String,
-    /// The password; else `$PGPASSWORD`, else libpq's password file.
+    /// The password; by default `$PGPASSWORD`, or libpq's password file.
     pub password: Option<SecretString>,
-    /// Where `pg_dump` and `pg_restore` are; else the newest that are found.
+    /// Where `pg_dump` and `pg_restore` are; by default the best match is searched.
     pub bin_dir: Option<PathBuf>,
     /// How long to wait for the lock of a table.
     pub lock_timeout: Duration,
-    /// How many connections at a time.
+    /// How many connections at the same time.
     pub jobs: usize,
 }
 
@@ -42,7 +42,7 @@ pub struct Connector {
     lock_timeout: Duration,
 }
 
-/// How long connecting may take where the URL does not say.
+/// How long connecting may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A dead peer is noticed after about two minutes, by us and by our children.
@@ -120,7 +120,7 @@ impl Connector {
         }
     }
 
-    /// Whether a network lies between us and the server, and nothing proves that it is the server.
+    /// Whether the server is reached over a network without verifying its identity.
     pub fn unproven_network(&self) -> bool {
         let local =
             |h: &String| h.starts_with('/') || h == "localhost" || h == "::1" || h.starts_with("127.");
@@ -144,7 +144,7 @@ impl Connector {
         other
     }
 
-    /// Connects, and pins what could change the meaning of anything we do.
+    /// Connects, and pins the settings that could change the meaning of our statements.
     pub async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
         let connecting = async {
             match &self.tls {
@@ -190,7 +190,7 @@ impl Connector {
         }
     }
 
-    /// The connection as a child's environment: nothing of it is seen in a list of processes.
+    /// The connection as the environment of a child process, so that no list of processes shows it.
     pub fn environment(&self, application: &str, tool_major: u32) -> Result<Vec<(String, String)>> {
         let place = &self.place;
         let list = |ports: &[u16]| {
@@ -205,7 +205,7 @@ impl Connector {
             ("PGSSLMODE", place.tls.name().to_owned()),
             ("PGAPPNAME", application.to_owned()),
             ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
-            // The password was found already; no other one shall be.
+            // The password was already found; no other must be used.
             ("PGPASSFILE", "/dev/null".to_owned()),
             ("LC_ALL", "C".to_owned()),
         ];
@@ -233,14 +233,14 @@ impl Connector {
         Ok(environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
     }
 
-    /// What a tool's `--dbname` says beyond its environment.
+    /// The part of a tool's `--dbname` that its environment cannot express.
     pub fn keepalives() -> String {
         let (idle, interval, count) = KEEPALIVE;
         format!("keepalives_idle={idle} keepalives_interval={interval} keepalives_count={count}")
     }
 }
 
-/// The future, unless the run is cancelled: then it is dropped, with its sessions and tools.
+/// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
 pub async fn interruptible<T>(
     cancel: &CancellationToken,
     future: impl Future<Output = Result<T>>,
@@ -252,7 +252,7 @@ pub async fn interruptible<T>(
     }
 }
 
-/// One connection. When it is dropped, the server notices at once, and gives up what it was doing.
+/// One connection. When it is dropped, the server notices at once, and stops what it was doing.
 pub struct Session {
     /// For COPY.
     pub client: Client,
@@ -263,7 +263,7 @@ pub struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Without this, an unfinished COPY would be read to its end for nobody.
+        // Otherwise an unfinished COPY would be read to its end for nothing.
         self.task.abort();
     }
 }
@@ -287,8 +287,8 @@ impl Session {
             ("synchronize_seqscans", "off".into()),
             ("row_security", "off".into()),
             ("default_transaction_read_only", "off".into()),
-            // A database may have its own ideas of how values become text and text becomes values: what is read
-            // from catalogues here is written into another server under these.
+            // A database may have its own settings for the text form of values, but what is read from catalogues
+            // here is written to another server.
             ("standard_conforming_strings", "on".into()),
             ("array_nulls", "on".into()),
             ("DateStyle", "ISO, YMD".into()),
@@ -325,7 +325,7 @@ pub fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
             "Raise max_locks_per_transaction on the server above the number of tables, and restart it.",
         ),
         Some("53300") => failed.remedy("Lower jobs, or raise max_connections on the server."),
-        // Ended by an administrator, by a crash or by a shutdown; or the connection itself went.
+        // Ended by an administrator, a crash or a shutdown; or the connection itself was lost.
         Some("57P01" | "57P02" | "57P03") => failed.remedy(CUT),
         None if error.is_closed() => failed.remedy(CUT),
         _ => failed,
@@ -334,12 +334,12 @@ pub fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
 
 const CUT: &str = "See the server's log for why the connection ended, and run the command again.";
 
-/// Why, without detail, hint, context or values: those can hold row data.
+/// The cause, without detail, hint, context or values, which can hold row data.
 pub fn cause(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let code = db.code().code();
         let message = match &code[..2] {
-            // The message of an exception is whatever the database's own code puts into it.
+            // The database's own code decides what the message of an exception contains.
             "P0" => "an exception in the database's own code",
             _ => without_values(db.message()),
         };

@@ -1,9 +1,9 @@
-//! How the objects of a database are defined, as digests: a restored index, view or right must be the same as its
-//! source, and not only there. Nothing of the definitions themselves is kept.
+//! The definitions of a database's objects, as digests: a restored index, view or right must not only exist, but be the
+//! same as in the source. The definitions themselves are not kept.
 //!
-//! A definition is the server's own text of it (`pg_get_indexdef` and its kin), which is only comparable between
-//! servers of one major version. The server writes an expression that it has parsed anew with other casts
-//! and brackets than before, so these are left out (see [`normal()`]).
+//! A definition is the server's own text of it (`pg_get_indexdef` and the like), which is only comparable between
+//! servers of one major version. When the server has parsed an expression again, it prints it with different casts
+//! and brackets, so these are left out (see [`normal()`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,13 +17,13 @@ use crate::model::id::Sha256;
 /// Digest of each definition by type of object and name.
 pub type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Types of definitions that only a superuser can always restore; what the load excuses.
+/// Types of definitions that only a superuser can always restore, and that the load therefore excuses.
 const RESERVED: [&str; 4] = ["comment", "event trigger", "owner", "rights"];
 
-/// Divides the parts of a definition: no text of a catalogue holds it.
+/// Separates the parts of a definition with a character that no text in a catalogue contains.
 const PARTS: &str = "concat_ws(E'\\x1f', ";
 
-/// What differs, in words: first what counts, then what is excused because only a superuser could have restored it.
+/// What differs, in words: first real differences, then those excused because only a superuser could have restored them.
 pub fn differences(
     expected: &Definitions,
     found: &Definitions,
@@ -38,8 +38,8 @@ pub fn differences(
         for name in names {
             let what = match (expected.get(name), found.get(name)) {
                 (Some(_), None) => "is missing",
-                (None, Some(_)) => "is there, and was not in the snapshot",
-                (was, is) if was != is => "is defined otherwise than in the snapshot",
+                (None, Some(_)) => "exists, but was not in the snapshot",
+                (was, is) if was != is => "is defined differently from the snapshot",
                 _ => continue,
             };
             let difference = format!("{kind} {} {what}", name.escape_debug());
@@ -52,7 +52,7 @@ pub fn differences(
     (differences, excused)
 }
 
-/// Reads all definitions. A session's search path is empty, so that all names are whole.
+/// Reads all definitions. A session's search path is empty, so all names are qualified.
 pub async fn read(session: &Session) -> Result<Definitions> {
     let major = session.version.major;
     let selects: Vec<String> = [relation_parts(major), code(major), types(), rights(major), texts()]
@@ -67,7 +67,7 @@ pub async fn read(session: &Session) -> Result<Definitions> {
     for row in rows {
         let (kind, name, text): (String, Option<String>, Option<String>) =
             (row.get(0), row.get(1), row.get(2));
-        // What was dropped while we looked has no name.
+        // What was dropped in the meantime has no name.
         let Some(name) = name else { continue };
         let text = text.unwrap_or_default();
         let text = if VERBATIM.contains(&kind.as_str()) { text } else { normal(&text) };
@@ -90,17 +90,17 @@ fn select(kind: &'static str, name: &str, text: &str, from: String) -> Select {
     Select { kind, name: name.to_owned(), text: text.to_owned(), from }
 }
 
-/// Types whose text holds no expression of the server's making.
+/// Types whose text contains no expression printed by the server.
 const VERBATIM: [&str; 7] = ["columns of", "comment", "function", "owner", "rights", "sequence", "type"];
 
-/// Relations and what hangs on them.
+/// Relations and what belongs to them.
 fn relation_parts(major: u32) -> Vec<Select> {
     let on = |name: &str| {
         format!("quote_ident(n.nspname) || '.' || quote_ident(c.relname) || '.' || quote_ident({name})")
     };
     let no_parent = if major < 13 { "" } else { "AND o.tgparentid = 0" };
     let compression = if major < 14 { "''" } else { "a.attcompression" };
-    // Some distributions' servers keep notes of their own among the options of columns.
+    // The servers of some distributions store data of their own in the options of columns.
     let columns = format!(
         "(SELECT string_agg({PARTS} a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, \
          a.attgenerated, (SELECT l.collname FROM pg_collation l WHERE l.oid = a.attcollation), a.attstorage, {compression}, \
@@ -197,7 +197,7 @@ fn code(major: u32) -> Vec<Select> {
     let routines = |kinds: &str| in_schema("pg_proc", "pronamespace", &format!("o.prokind IN ({kinds})"));
     vec![
         select("function", "o.oid::regprocedure", &function, routines("'f', 'p', 'w'")),
-        // These hold expressions of the server's making.
+        // These contain expressions printed by the server.
         select(
             "arguments and body of",
             "o.oid::regprocedure",
@@ -348,10 +348,10 @@ mod tests {
         assert_eq!(
             differences(&was, &is, true).0,
             [
-                "index public.a is defined otherwise than in the snapshot",
+                "index public.a is defined differently from the snapshot",
                 "index public.b is missing",
                 "rights public.t is missing",
-                "view public.v is there, and was not in the snapshot"
+                "view public.v exists, but was not in the snapshot"
             ]
         );
         let (counted, excused) = differences(&was, &is, false);

@@ -1,20 +1,20 @@
-//! The database that a restore goes into: what is there, making it, marking it.
+//! The database that a restore goes into: what it holds, creating it, marking it.
 
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session, cause};
+use super::database_properties::Database;
 use super::details::{self, Details};
-use super::globals::Database;
 use super::quote::{ident, literal};
 use super::version::Version;
 use crate::engine::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::SnapshotId;
 
-/// Begins the comment of a database whose restore is not complete.
+/// The beginning of the comment of a database whose restore is not complete.
 const MARK: &str = "marbre: INCOMPLETE restore of ";
 
-/// What to write on a database while it is being loaded.
+/// The comment of a database while it is being loaded.
 pub fn mark(snapshot: &SnapshotId) -> String {
     format!("{MARK}{snapshot}; do not use this database, restore it again")
 }
@@ -32,7 +32,7 @@ pub struct Place {
     pub database: Option<Session>,
 }
 
-/// Connects to the database where it exists, and to the server in any case.
+/// Connects to the server, and to the database if it exists.
 pub async fn connect(connector: &Connector, cancel: &CancellationToken) -> Result<Place> {
     let database = match connector.connect(cancel).await {
         Ok(session) => Some(session),
@@ -57,7 +57,7 @@ fn maintenance(connector: &Connector) -> Connector {
     })
 }
 
-/// What is in the database.
+/// What the database holds.
 pub async fn state(database: Option<&Session>) -> Result<Destination> {
     let Some(session) = database else {
         return Ok(Destination::Absent);
@@ -90,7 +90,7 @@ pub async fn state(database: Option<&Session>) -> Result<Destination> {
     )))
 }
 
-/// Refuses what cannot work: an older server, missing extensions.
+/// Fails if a restore cannot work: an older server, missing extensions.
 pub async fn refuse(server: &Session, details: &Details) -> Result<()> {
     let Version { major, .. } = server.version;
     if major < details.server_major {
@@ -115,7 +115,7 @@ pub async fn refuse(server: &Session, details: &Details) -> Result<()> {
         .remedy("Install their packages (such as postgresql-contrib) on the destination server."))
 }
 
-/// Takes away subscriptions, which keep a database from being dropped. The slots at their publishers are left alone:
+/// Drops subscriptions, which keep a database from being dropped. The slots at their publishers are left alone:
 /// a restored subscription names the slot of the database that was backed up.
 pub async fn drop_subscriptions(session: &Session, warnings: &mut Vec<String>) -> Result<()> {
     let rows = session
@@ -153,7 +153,7 @@ pub async fn drop_subscriptions(session: &Session, warnings: &mut Vec<String>) -
     session.batch(&sql, "drop the subscriptions of the old database").await
 }
 
-/// Drops the database, whoever is in it.
+/// Drops the database, even if somebody is connected to it.
 pub async fn drop_database(server: &Session, name: &str) -> Result<()> {
     let operation = format!("drop database {}", name.escape_debug());
     if server.version.major >= 13 {
@@ -194,7 +194,7 @@ pub async fn create(
     Ok(())
 }
 
-/// Takes away what a new database is born with and the source did not have.
+/// Removes what a new database contains and the source did not.
 pub async fn strip(session: &Session, details: &Details) -> Result<()> {
     if !details.public_schema {
         session.batch("DROP SCHEMA IF EXISTS public", "drop the schema public").await?;

@@ -1,4 +1,4 @@
-//! What the manifest says about a PostgreSQL source beyond what all engines say.
+//! What the manifest says about a PostgreSQL source in addition to what it says for all engines.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,7 @@ use super::definitions::Definitions;
 use super::globals::Globals;
 use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
+use crate::model::engine_kind::EngineKind;
 use crate::model::stream::Contents;
 use crate::model::table::TableId;
 
@@ -23,17 +24,17 @@ pub struct Details {
     pub globals: Globals,
     /// Extensions.
     pub extensions: Vec<Extension>,
-    /// It has the schema `public`, with which every new database is born.
+    /// It has the schema `public`, which every new database has.
     pub public_schema: bool,
-    /// Tablespaces that relations of the database lie in, beyond its own.
+    /// Tablespaces that relations of the database are in, other than its default.
     pub tablespaces: Vec<String>,
     /// Where sequences stood.
     pub sequences: Vec<Sequence>,
-    /// Tables of extensions: their streams of rows hold those that a condition says are the user's.
+    /// Tables of extensions: their streams hold the rows that match a condition, which are the user's.
     pub config_tables: Vec<ConfigTable>,
-    /// Partitions whose rows may belong into another one at the destination.
+    /// Partitions whose rows may belong to another partition at the destination.
     pub scattered: Vec<Scattered>,
-    /// How its objects are defined; empty in snapshots of the first releases.
+    /// The definitions of its objects; empty in snapshots of the first releases.
     #[serde(default)]
     pub definitions: Definitions,
     /// Large objects, whose bytes are in `data.dump`.
@@ -56,9 +57,9 @@ impl Details {
         Some(&scattered.root)
     }
 
-    /// Those of a contents.
+    /// The details of a snapshot's contents.
     pub fn of(contents: &Contents) -> Result<Self> {
-        if contents.source.engine != super::NAME {
+        if contents.source.engine != EngineKind::Postgres.name() {
             return Err(Error::preflight(format!(
                 "a snapshot of {} cannot be loaded into postgres",
                 contents.source.engine

@@ -1,8 +1,9 @@
-//! What lies outside the database but belongs to it: roles, their memberships and settings, and the
+//! What is outside the database but belongs to it: roles, their memberships and settings, and the
 //! database's own properties.
 
 use serde::{Deserialize, Serialize};
 
+use super::database_properties::Database;
 use super::quote::{ident_line, literal_line};
 
 /// Roles that this database refers to, and the database itself.
@@ -43,7 +44,7 @@ pub struct Role {
     pub connection_limit: i32,
     /// VALID UNTIL.
     pub valid_until: Option<String>,
-    /// The hash of its password, where we may read it.
+    /// The hash of its password, if we may read it.
     pub password: Option<String>,
     /// COMMENT.
     pub comment: Option<String>,
@@ -77,48 +78,8 @@ pub struct Setting {
     pub value: String,
 }
 
-/// The database's own properties.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Database {
-    /// Name.
-    pub name: String,
-    /// Owner.
-    pub owner: String,
-    /// Encoding, e.g. `UTF8`.
-    pub encoding: String,
-    /// LC_COLLATE.
-    pub collate: String,
-    /// LC_CTYPE.
-    pub ctype: String,
-    /// `libc`, `icu` or `builtin`.
-    pub locale_provider: String,
-    /// The locale of `icu` or `builtin`.
-    pub locale: Option<String>,
-    /// ICU_RULES.
-    pub icu_rules: Option<String>,
-    /// The version of the collation on the source.
-    pub collation_version: Option<String>,
-    /// CONNECTION LIMIT, -1 for none.
-    pub connection_limit: i32,
-    /// COMMENT.
-    pub comment: Option<String>,
-    /// Rights, where they are not the default.
-    pub grants: Option<Vec<DatabaseGrant>>,
-}
-
-/// One right on the database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseGrant {
-    /// To whom; none for PUBLIC.
-    pub grantee: Option<String>,
-    /// Which, e.g. `CONNECT`.
-    pub privilege: String,
-    /// WITH GRANT OPTION.
-    pub grantable: bool,
-}
-
 impl Role {
-    /// `CREATE ROLE` with everything, or with what anybody who may create roles may give.
+    /// `CREATE ROLE` with all attributes, or only with those that anybody who may create roles may give.
     pub fn create(&self, everything: bool) -> String {
         let mut sql = format!("CREATE ROLE {} WITH", ident_line(&self.name));
         let mut option = |on: bool, name: &str| {
@@ -177,7 +138,7 @@ impl Membership {
     }
 }
 
-/// Parameters whose value is a list of names, each of which is quoted for itself.
+/// Parameters whose value is a list of names, each of which is quoted separately.
 const NAME_LISTS: [&str; 6] = [
     "local_preload_libraries",
     "search_path",
@@ -213,7 +174,7 @@ impl Setting {
     }
 }
 
-/// `"$user", public` as its names.
+/// Splits `"$user", public` into its names.
 fn split_names(list: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut chars = list.chars().peekable();
@@ -239,73 +200,8 @@ fn split_names(list: &str) -> Vec<String> {
     names
 }
 
-impl Database {
-    /// Everything but creation and name: rights, owner, comment, limit; for the database of this name.
-    pub fn alter(&self, database: &str) -> Vec<String> {
-        let database = ident_line(database);
-        let mut sql = vec![format!("ALTER DATABASE {database} OWNER TO {}", ident_line(&self.owner))];
-        if self.connection_limit != -1 {
-            sql.push(format!("ALTER DATABASE {database} CONNECTION LIMIT {}", self.connection_limit));
-        }
-        if let Some(grants) = &self.grants {
-            sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {}", ident_line(&self.owner)));
-            sql.extend(grants.iter().map(|grant| {
-                let grantee = grant.grantee.as_deref();
-                format!(
-                    "GRANT {} ON DATABASE {database} TO {}{}",
-                    grant.privilege,
-                    grantee.map_or("PUBLIC".to_owned(), ident_line),
-                    if grant.grantable { " WITH GRANT OPTION" } else { "" }
-                )
-            }));
-        }
-        sql
-    }
-
-    /// `COMMENT ON DATABASE`, which also takes a comment away.
-    pub fn comment_on(database: &str, comment: Option<&str>) -> String {
-        format!(
-            "COMMENT ON DATABASE {} IS {}",
-            ident_line(database),
-            comment.map_or("NULL".to_owned(), literal_line)
-        )
-    }
-
-    /// `CREATE DATABASE` for a server of this major version, with its locale or without.
-    pub fn create(&self, database: &str, major: u32, locale: bool) -> String {
-        let mut sql = format!(
-            "CREATE DATABASE {} TEMPLATE template0 ENCODING {}",
-            ident_line(database),
-            literal_line(&self.encoding)
-        );
-        if !locale {
-            sql.push_str(" LC_COLLATE 'C' LC_CTYPE 'C'");
-            return sql;
-        }
-        sql.push_str(&format!(
-            " LC_COLLATE {} LC_CTYPE {}",
-            literal_line(&self.collate),
-            literal_line(&self.ctype)
-        ));
-        if major >= 15 {
-            sql.push_str(&format!(" LOCALE_PROVIDER {}", self.locale_provider));
-        }
-        if let Some(locale) = &self.locale {
-            let name = match self.locale_provider.as_str() {
-                "builtin" => "BUILTIN_LOCALE",
-                _ => "ICU_LOCALE",
-            };
-            sql.push_str(&format!(" {name} {}", literal_line(locale)));
-        }
-        if let Some(rules) = &self.icu_rules {
-            sql.push_str(&format!(" ICU_RULES {}", literal_line(rules)));
-        }
-        sql
-    }
-}
-
 impl Globals {
-    /// The same as a script for people: one statement a line. marbre itself never runs it.
+    /// All of it as a script for people, one statement per line. marbre itself never runs it.
     pub fn script(&self) -> String {
         let database = &self.database.name;
         let mut lines = vec![
@@ -314,7 +210,7 @@ impl Globals {
         ];
         lines.extend(self.roles.iter().map(|role| role.create(true)));
         lines.extend(self.roles.iter().filter_map(Role::comment_on));
-        // Options of 16 are only known where the source was 16 or newer.
+        // Options of 16 are only known if the source was 16 or newer.
         lines.extend(self.memberships.iter().map(|m| m.grant(16)));
         lines.push(self.database.create(database, self.script_major(), true));
         lines.extend(self.database.alter(database));
@@ -327,7 +223,7 @@ impl Globals {
         script
     }
 
-    /// `LOCALE_PROVIDER` is only written where it says something.
+    /// `LOCALE_PROVIDER` is only written if it is not the default.
     fn script_major(&self) -> u32 {
         match self.database.locale_provider.as_str() {
             "libc" => 14,
@@ -338,6 +234,7 @@ impl Globals {
 
 #[cfg(test)]
 mod tests {
+    use super::super::database_properties::DatabaseGrant;
     use super::*;
 
     #[test]

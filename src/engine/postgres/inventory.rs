@@ -1,4 +1,4 @@
-//! How many objects of each type a database has: those that people made, not those of extensions.
+//! How many objects of each type a database has: those that users made, not those of extensions.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) fn own(catalogue: &str, oid: &str) -> String {
     )
 }
 
-/// Relations in people's schemas, which are not members of extensions.
+/// Relations in users' schemas that are not members of extensions.
 pub(super) fn relations(condition: &str) -> String {
     format!(
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relpersistence <> 't' \
@@ -23,7 +23,7 @@ pub(super) fn relations(condition: &str) -> String {
     )
 }
 
-/// Something that hangs on a relation: its `catalogue` row is `o`, whose `column` names the relation.
+/// Something that belongs to a relation: its `catalogue` row is `o`, whose `column` names the relation.
 pub(super) fn on_relation(catalogue: &str, column: &str, condition: &str) -> String {
     format!(
         "FROM {catalogue} o JOIN pg_class c ON c.oid = o.{column} \
@@ -42,7 +42,7 @@ pub(super) fn in_schema(catalogue: &str, namespace: &str, condition: &str) -> St
     )
 }
 
-/// Something without a schema that people made: the server's own objects have small identifiers.
+/// Something without a schema that users made: the server's own objects have small identifiers.
 fn global(catalogue: &str) -> String {
     format!("FROM {catalogue} o WHERE o.oid >= 16384 AND {}", own(catalogue, "o.oid"))
 }
@@ -105,7 +105,7 @@ fn trigger(condition: &str) -> String {
     on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {condition}"))
 }
 
-/// An index that `pg_dump` writes: one that was never finished (`CREATE INDEX CONCURRENTLY` that failed) stays behind.
+/// An index that `pg_dump` writes: unfinished ones (of a failed `CREATE INDEX CONCURRENTLY`) are not dumped.
 pub(super) const DUMPED_INDEX: &str =
     "c.relkind IN ('r', 'p', 'm') AND o.indisready AND (o.indisvalid OR c.relkind = 'p')";
 
@@ -167,7 +167,7 @@ fn first_half() -> Vec<(&'static str, String)> {
 /// What to count, I to W.
 fn second_half() -> Vec<(&'static str, String)> {
     vec![
-        // Since 17 a partition's column is an identity column too, where its root's is.
+        // Since 17 a partition's column is an identity column too, if its root's is.
         ("identity column", column("o.attidentity <> '' AND NOT c.relispartition")),
         ("index", on_relation("pg_index", "indrelid", DUMPED_INDEX)),
         ("inheritance", on_relation("pg_inherits", "inhrelid", "c.relkind IN ('r', 'p', 'f')")),
@@ -207,7 +207,7 @@ fn second_half() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Counts everything; types of which there is none are left out.
+/// Counts everything; types without objects are left out.
 pub async fn count(session: &Session) -> Result<BTreeMap<String, u64>> {
     // Before 13, a partition's copy of a trigger was an internal one.
     let no_parent = match session.version.major {

@@ -10,7 +10,7 @@
 //! | `sequences.sql` | where sequences stand, for people; marbre takes them from the manifest's details |
 //! | `rows/NNNN` | one table's or leaf partition's own rows in COPY's text form, in the order of its key |
 //!
-//! A restore gives the archives to `pg_restore` and the rows to COPY. Nothing of an archive ever goes
+//! A restore gives the archives to `pg_restore` and the rows to COPY. No part of an archive ever goes
 //! through `psql`.
 
 mod archive;
@@ -19,12 +19,13 @@ mod check;
 mod compare;
 mod complaints;
 mod connect;
+mod database_properties;
 mod definitions;
 mod destination;
 mod details;
 mod globals;
 mod inventory;
-mod load;
+mod loader;
 mod neighbours;
 mod normal;
 mod password;
@@ -47,7 +48,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use connect::PostgresConfig;
-pub use load::PostgresLoader;
+pub use loader::PostgresLoader;
 pub use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
 use self::connect::{Connector, interruptible};
@@ -57,9 +58,6 @@ use super::{Engine, Neighbours, Place, View};
 use crate::error::Result;
 use crate::model::check::Check;
 
-/// The engine's name in receipts and manifests.
-pub const NAME: &str = "postgres";
-
 /// Reads one PostgreSQL database.
 pub struct PostgresEngine {
     connector: Connector,
@@ -68,7 +66,7 @@ pub struct PostgresEngine {
 }
 
 impl PostgresEngine {
-    /// Reads the configuration; connects to nothing. Fails where the URL or the password file is wrong.
+    /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
     pub fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self { connector: Connector::new(&config)?, bin_dir: config.bin_dir, jobs: config.jobs.max(1) })
     }

@@ -11,7 +11,7 @@ use crate::error::Result;
 pub async fn ask(connector: &Connector, cancel: &CancellationToken) -> Result<Neighbours> {
     let session = connector.connect(cancel).await?;
     let mut place = connector.place();
-    // A pooler may know it by another name.
+    // A connection pooler may use another name for it.
     let own = session.query("SELECT current_database()::text", &[]).await?;
     place.database = own.first().map_or(place.database, |row| row.get(0));
     // A database that was being dropped when the server died has the limit -2: nobody can connect to it.
@@ -24,7 +24,7 @@ pub async fn ask(connector: &Connector, cancel: &CancellationToken) -> Result<Ne
         .await?;
     let names = rows.iter().map(|row| row.get::<_, String>(0));
     let databases = names.filter(|name| !is_of_a_drill(name)).collect();
-    // Some providers do not let everybody read it: then the address must do.
+    // Some providers do not allow this: then the address is used instead.
     let control = session.query("SELECT system_identifier::text FROM pg_control_system()", &[]).await;
     let identity = match control.ok().as_deref() {
         Some([row, ..]) => row.get(0),
@@ -33,7 +33,7 @@ pub async fn ask(connector: &Connector, cancel: &CancellationToken) -> Result<Ne
     Ok(Neighbours { identity, place, databases })
 }
 
-/// Whether a drill has made this database: it has a random name, and is gone when the drill is over.
+/// Whether a drill made this database: it has a random name, and is removed after the drill.
 fn is_of_a_drill(name: &str) -> bool {
     let random = name.strip_prefix(DATABASE_PREFIX).and_then(|rest| rest.strip_prefix('_'));
     random.is_some_and(|r| r.len() == 12 && r.bytes().all(|b| b.is_ascii_hexdigit()))

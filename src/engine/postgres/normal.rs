@@ -1,6 +1,6 @@
-//! The part of a definition that does not change when a server has written it, and read it, and writes it again.
+//! The part of a definition that does not change when a server prints it, parses it, and prints it again.
 
-/// A definition without what a server writes otherwise after it has read it back: white space, brackets and casts.
+/// A definition without what a server prints differently after parsing it again: white space, brackets and casts.
 /// `((status)::text = ANY ((ARRAY['a'::character varying])::text[]))` comes back as
 /// `((status)::text = ANY (ARRAY[('a'::character varying)::text]))`. Texts and quoted names stay as they are.
 pub fn normal(text: &str) -> String {

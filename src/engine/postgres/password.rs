@@ -35,7 +35,7 @@ pub fn from_environment(place: Place<'_>) -> Result<Option<SecretString>> {
     from_file(&path, place)
 }
 
-/// The password for this place from this file. A file that is not there holds none.
+/// The password for this place from this file. A missing file holds none.
 pub fn from_file(path: &Path, place: Place<'_>) -> Result<Option<SecretString>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -60,7 +60,7 @@ fn reading(path: &Path) -> String {
     format!("read password file {}", path.display())
 }
 
-/// The first line that matches counts.
+/// The password of the first matching line.
 fn find(text: &str, place: Place<'_>) -> Option<String> {
     let port = place.port.to_string();
     let wanted = [place.host, &port, place.database, place.user];
@@ -80,7 +80,7 @@ struct Field {
     text: String,
 }
 
-/// Four fields and the password. A backslash takes the next character for itself.
+/// Four fields and the password. A backslash escapes the next character.
 fn split(line: &str) -> Option<([Field; 4], String)> {
     let mut fields: [Field; 4] = Default::default();
     let mut chars = line.chars();

@@ -22,14 +22,14 @@ pub struct Table {
     pub key: Vec<String>,
     /// Bytes on disk.
     pub size: u64,
-    /// Not in the write-ahead log, so empty after a crash.
+    /// Not in the write-ahead log, and so empty after a crash.
     pub unlogged: bool,
     /// Its access method, e.g. `heap`.
     pub method: String,
-    /// It belongs to an extension, which says which rows are the user's: those of this condition.
+    /// For a table of an extension: the condition that selects the user's rows.
     pub condition: Option<String>,
-    /// The root of its partitions, where these are chosen by the hash of an enum. Such hashes are not the
-    /// same in another database, so that its rows may belong into another partition there.
+    /// The root of its partitions, where these are chosen by the hash of an enum. Such hashes differ
+    /// between databases, so its rows may belong to another partition there.
     pub scattered: Option<TableId>,
     /// We may read it.
     pub readable: bool,
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-/// A configuration table of an extension: those of its rows are kept that the extension did not bring.
+/// A configuration table of an extension: the rows that the extension did not create itself are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigTable {
     /// Which.
@@ -65,7 +65,7 @@ pub struct Scattered {
     pub root: TableId,
 }
 
-/// A sequence and where it stands.
+/// A sequence and its position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// Schema.
@@ -74,7 +74,7 @@ pub struct Sequence {
     pub name: String,
     /// Its last value.
     pub last_value: i64,
-    /// Whether the last value was handed out.
+    /// Whether the last value was already used.
     pub is_called: bool,
 }
 
@@ -83,11 +83,11 @@ pub struct Sequence {
 pub struct LargeObjects {
     /// How many.
     pub count: i64,
-    /// Bytes in all and a sum of page hashes; none where we may not read all of them together.
+    /// Total bytes and a sum of page hashes; `None` if we may not read `pg_largeobject`.
     pub digest: Option<String>,
 }
 
-/// Every schema that people make.
+/// Every schema that users make.
 pub const OWN_SCHEMA: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 const TABLES: &str = "
@@ -109,7 +109,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r',
   {size},
   c.relpersistence = 'u', COALESCE(am.amname::text, ''),
   x.oid IS NOT NULL, x.extcondition[array_position(x.extconfig, c.oid)],
-  -- NULL where it was dropped while we looked: the lock will tell.
+  -- NULL if it was dropped in the meantime: the lock will tell.
   COALESCE(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), true),
   COALESCE(row_security_active(c.oid), false),
   root.nspname, root.relname
@@ -130,7 +130,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
   AND (x.oid IS NULL OR c.oid = ANY (x.extconfig)) AND {own_schema}
 ORDER BY n.nspname, c.relname";
 
-/// All tables that hold people's data, by name. Waits for no lock; so sizes are only as good as the
+/// All tables that hold users' data, by name. Waits for no lock, so sizes are only as recent as the
 /// last VACUUM or ANALYZE.
 pub async fn tables(session: &Session) -> Result<Vec<Table>> {
     list(session, "c.relpages::int8 * 8192").await
@@ -215,7 +215,7 @@ pub async fn missing_rights(session: &Session, tables: &[Table], user: &str) -> 
     Ok(missing)
 }
 
-/// The failure for missing rights: the first few, with what would mend them.
+/// The error for missing rights: the first few of the statements that would grant them.
 pub fn rights_error(missing: &[String], user: &str) -> Error {
     let shown: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
     let more = match missing.len() - shown.len() {
@@ -233,7 +233,7 @@ pub fn rights_error(missing: &[String], user: &str) -> Error {
 /// How many sequences one statement reads.
 const SEQUENCES_AT_A_TIME: usize = 200;
 
-/// Where every sequence stands.
+/// The position of every sequence.
 pub async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
     let rows = session
         .query(

@@ -1,4 +1,4 @@
-//! Roles and the database's own properties at a destination. What may not be set becomes a warning.
+//! Roles and the database's own properties at a destination. What cannot be set becomes a warning.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,7 @@ use super::connect::{Session, cause};
 use super::globals::{Globals, Role};
 use crate::error::Result;
 
-/// Creates the roles that are missing, and memberships in which one of them takes part. Roles that are
-/// there are left as they are.
+/// Creates the missing roles, and memberships that involve them. Existing roles are left as they are.
 pub async fn create(session: &Session, globals: &Globals) -> Result<Vec<String>> {
     let rows = session.query("SELECT rolname::text FROM pg_roles", &[]).await?;
     let there: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();

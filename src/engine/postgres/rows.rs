@@ -89,7 +89,7 @@ impl CopyOut {
         })
     }
 
-    /// The next batch; `None` when the server has said that this was all.
+    /// The next batch; `None` when the server has reported the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, tokio_postgres::Error> {
         loop {
             if !self.large.is_empty() {

@@ -1,4 +1,4 @@
-//! What must be known about a source beyond its catalogue.
+//! What must be known about a source besides its catalogue.
 
 use jiff::Timestamp;
 
@@ -8,8 +8,8 @@ use super::version::Version;
 use crate::engine::postgres::relations::Table;
 use crate::error::{Error, Result, ResultExt};
 
-/// Some distributions' servers keep notes of their own in the options of columns. Only their own `pg_dump` leaves
-/// them out; any other writes an archive that no other server takes.
+/// The servers of some distributions store data of their own in the options of columns. Only their own `pg_dump` leaves
+/// them out; any other writes an archive that no other server accepts.
 pub async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<()> {
     let server = session.version;
     if tool.major == server.major && tool.minor >= server.minor {
@@ -33,7 +33,7 @@ pub async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<
     .remedy(format!("Install the client tools {server} of the server's own distribution.")))
 }
 
-/// Where in time a snapshot is.
+/// The position of a snapshot in time.
 pub struct Point {
     /// The server's clock.
     pub at: Timestamp,
@@ -43,11 +43,11 @@ pub struct Point {
     pub standby: bool,
     /// Its own version text.
     pub version: String,
-    /// Which transactions are seen.
+    /// Which transactions are visible.
     pub visible: String,
 }
 
-/// Where the session's snapshot is.
+/// The position of the session's snapshot.
 pub async fn point(session: &Session) -> Result<Point> {
     let rows = session
         .query(
@@ -59,7 +59,7 @@ pub async fn point(session: &Session) -> Result<Point> {
         )
         .await?;
     let Some(row) = rows.first() else {
-        return Err(Error::internal("the server did not say when it is"));
+        return Err(Error::internal("the server did not report its clock and position"));
     };
     Ok(Point {
         at: Timestamp::from_microsecond(row.get(0)).or_internal("read the server's clock")?,
@@ -76,7 +76,7 @@ pub async fn visible(session: &Session) -> Result<String> {
     Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
-/// What people should know about this source; an error where it cannot be read as it is.
+/// What people should know about this source; an error if it cannot be read.
 pub async fn warnings(
     session: &Session,
     tables: &[Table],
@@ -92,7 +92,7 @@ pub async fn warnings(
     }
     if unlogged > 0 {
         warnings.push(format!(
-            "{unlogged} unlogged tables were read; after a crash of the server they are empty"
+            "{unlogged} unlogged tables were read; they are empty after a crash of the server"
         ));
     }
     let other = count(|t| t.method != "heap");
@@ -115,7 +115,7 @@ pub async fn warnings(
         let (foreign, subscriptions): (i64, i64) = (row.get(0), row.get(1));
         if foreign > 0 {
             warnings.push(format!(
-                "{foreign} foreign tables: their definition is kept, their rows lie elsewhere"
+                "{foreign} foreign tables: their definitions are kept, their rows are stored elsewhere"
             ));
         }
         if subscriptions > 0 {

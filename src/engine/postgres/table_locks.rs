@@ -1,4 +1,4 @@
-//! Holding all tables still, and saying who is in the way when they cannot be held.
+//! Locks all tables, and says who is in the way if that fails.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::Table;
 use crate::error::{Error, Result};
 
-/// A transaction that holds all tables and has exported its snapshot.
+/// A transaction that has locked all tables and exported its snapshot.
 pub struct Held {
     /// The exported snapshot's name.
     pub snapshot: String,
@@ -25,8 +25,8 @@ const TABLES_AT_A_TIME: usize = 100;
 /// How often the list of tables may change while they are being locked.
 const ATTEMPTS: usize = 5;
 
-/// Locks all tables, and only then takes the snapshot: a table that changes between the two would be read
-/// empty or not at all. A table that appears in between makes it start again.
+/// Locks all tables, and only then takes the snapshot: a table that changes in between would be read empty
+/// or not at all. If a table appears in between, it starts again.
 pub async fn hold(connector: &Connector, session: &Session, cancel: &CancellationToken) -> Result<Held> {
     for _ in 0..ATTEMPTS {
         let wanted = relations::tables(session).await?;
@@ -51,7 +51,7 @@ pub async fn hold(connector: &Connector, session: &Session, cancel: &Cancellatio
         .remedy("Take the snapshot while no job creates and drops tables."))
 }
 
-/// Whether all of them are locked; not, where one has gone in the meantime.
+/// Whether all of them could be locked; `false` if one was dropped in the meantime.
 async fn lock(
     connector: &Connector,
     session: &Session,
@@ -81,7 +81,7 @@ async fn lock(
     Ok(true)
 }
 
-/// The failure to get a lock in time: which table, and who holds it or waits for it before us.
+/// The error for a lock timeout: which table, and who holds it or waits for it before us.
 pub async fn blocked(connector: &Connector, oids: &[u32], cancel: &CancellationToken) -> Error {
     let seconds = connector.lock_timeout().as_secs_f64();
     let holder = holder(connector, oids, cancel).await.ok().flatten();
@@ -121,7 +121,7 @@ async fn holder(
     }))
 }
 
-/// Lets another session see the exported snapshot.
+/// Lets another session use the exported snapshot.
 pub async fn join(session: &Session, snapshot: &str) -> Result<()> {
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",

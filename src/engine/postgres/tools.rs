@@ -25,9 +25,9 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// The tools to use with a server of this major version: those of `bin_dir`, else of `$PATH` and of
-    /// the places where distributions keep them the ones nearest to the server: an archive can only be
-    /// loaded by tools as new as those that wrote it, and these can be too new for the server.
+    /// The tools to use with a server of this major version: those in `bin_dir`; else those closest to the
+    /// server's version in `$PATH` and the folders of distributions. An archive can only be loaded by tools
+    /// that are at least as new as those that wrote it, and these can be too new for the server.
     pub async fn find(bin_dir: Option<&Path>, server_major: u32) -> Result<Self> {
         let mut found: Vec<Self> = Vec::new();
         let mut refused: Vec<String> = Vec::new();
@@ -72,7 +72,7 @@ impl Tools {
         (dump == restore).then(|| Self { directory: directory.to_owned(), version: dump })
     }
 
-    /// Starts one of the tools, in a process group of its own. The kernel kills it when this process
+    /// Starts one of the tools in its own process group. The kernel kills it when this process
     /// dies, and dropping the [`Tool`] kills it with its group.
     pub async fn start(
         &self,
@@ -131,7 +131,7 @@ fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path)
-        // Debian's wrapper chooses a version by rules of its own.
+        // Debian's wrapper chooses a version by its own rules.
         .filter(|dir| {
             dir.join("pg_dump")
                 .canonicalize()
@@ -145,7 +145,7 @@ fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
     directories
 }
 
-/// What a program of PostgreSQL says of itself.
+/// The version that a program of PostgreSQL reports.
 pub async fn tool_version(path: &Path) -> Option<Version> {
     if !path.is_file() {
         return None;
@@ -155,8 +155,8 @@ pub async fn tool_version(path: &Path) -> Option<Version> {
     Version::from_tool(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Where it is
-/// missing, an orphan ends when it next writes to us, or finds its snapshot gone.
+/// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Without it, an
+/// orphan ends when it next writes to us, or notices that its snapshot is gone.
 pub static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     ["/usr/bin/setpriv", "/bin/setpriv"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 });
@@ -164,7 +164,7 @@ pub static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The kernel's "parent" is the thread that started the child. The runtime's threads may end before
-/// the process does, so that all children are started by one thread that never ends.
+/// the process does, so all children are started by one thread that never ends.
 pub fn spawn_on_lasting_thread(
     mut command: Command,
 ) -> impl Future<Output = Result<std::io::Result<tokio::process::Child>>> {
@@ -177,7 +177,7 @@ pub fn spawn_on_lasting_thread(
     let runtime = tokio::runtime::Handle::current();
     let job: Job = Box::new(move || {
         let _runtime = runtime.enter();
-        // Nobody waits any more where the run was cancelled; the child is then killed on drop.
+        // If the run was cancelled nobody waits any more; the child is then killed on drop.
         drop(answer.send(command.spawn()));
     });
     let sent = SPAWNER.lock().is_ok_and(|spawner| spawner.send(job).is_ok());
@@ -202,7 +202,7 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// Waits for the end. Exit status 0 is success; what it complained about is returned in any case.
+    /// Waits for the end. Exit status 0 is success; its complaints are returned in any case.
     pub async fn wait(mut self, cancel: &CancellationToken) -> Result<(bool, String, Complaints)> {
         drop(self.stdin.take());
         let status = tokio::select! {
@@ -228,7 +228,7 @@ impl Tool {
 impl Drop for Tool {
     fn drop(&mut self) {
         if let Some(group) = self.group.take() {
-            // It may have ended already: then there is nothing to kill.
+            // It may have ended already.
             let _gone = kill_process_group(group, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! Connection strings: what libpq knows and `tokio-postgres` does not is taken out first.
+//! Connection strings: what libpq supports and `tokio-postgres` does not is taken out first.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub struct Place {
 }
 
 const ACCEPTED: &str = "Write it like postgres://user@host:5432/database or \
-     postgres:///database?host=/run/postgresql&user=backup, with the password elsewhere.";
+     postgres:///database?host=/run/postgresql&user=backup, without the password.";
 
 fn invalid(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, what).remedy(ACCEPTED)
@@ -39,17 +39,17 @@ impl Place {
     pub fn parse(text: &str) -> Result<Self> {
         let (rest, extra) = take_ssl(text)?;
         let mut config: Config = rest.parse().map_err(|e: tokio_postgres::Error| {
-            // The text itself may hold a password by mistake, so it is not shown.
+            // The text itself may contain a password by mistake, so it is not shown.
             let cause = std::error::Error::source(&e).map(ToString::to_string);
             invalid("the database's url is not valid").cause(cause.unwrap_or_default())
         })?;
         if config.get_password().is_some() {
-            return Err(invalid("the database's url holds a password")
+            return Err(invalid("the database's url contains a password")
                 .remedy("Put the password into a file and name it with password_file, or use ~/.pgpass."));
         }
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         if config.get_user().is_none() {
-            // As libpq does: $PGUSER, else the name of the user that marbre runs as, whatever $USER says.
+            // Like libpq: $PGUSER, else the name of the user that marbre runs as, whatever $USER says.
             let user = variable("PGUSER").or_else(|| whoami::username().ok());
             config.user(user.ok_or_else(|| invalid("the database's url names no user"))?);
         }

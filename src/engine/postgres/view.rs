@@ -22,9 +22,10 @@ use crate::engine::postgres::relations::{ConfigTable, Scattered, Sequence, Table
 use crate::engine::postgres::{source_facts, table_locks};
 use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::engine_kind::EngineKind;
 use crate::model::stream::{SourceFacts, StreamKind};
 
-/// How long the session that holds the snapshot may take to show that it is there.
+/// How long the session that holds the snapshot may take to answer a ping.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The schema: everything before and after the data.
@@ -33,7 +34,7 @@ pub const SCHEMA: &str = "schema.dump";
 pub const DATA: &str = "data.dump";
 /// Roles and the database itself, as SQL for people.
 pub const GLOBALS: &str = "globals.sql";
-/// Where sequences stand, as SQL for people.
+/// The positions of sequences, as SQL for people.
 pub const SEQUENCES: &str = "sequences.sql";
 
 /// An open snapshot of a PostgreSQL database.
@@ -175,7 +176,7 @@ impl PostgresView {
         Ok(())
     }
 
-    /// A session for reading rows: one that has read before, or a new one.
+    /// A session for reading rows: an idle one, or a new one.
     async fn reader(&self, cancel: &CancellationToken) -> Result<Session> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(session) = idle {
@@ -189,7 +190,7 @@ impl PostgresView {
     fn dump_arguments(&self, sections: &[&str]) -> Vec<String> {
         let mut args = vec![
             "--format=custom".to_owned(),
-            // Compressed data would look new every night.
+            // Compressed data would differ every night.
             "--compress=0".to_owned(),
             "--no-password".to_owned(),
             format!("--snapshot={}", self.snapshot),
@@ -197,7 +198,7 @@ impl PostgresView {
             format!("--dbname={}", Connector::keepalives()),
         ];
         if let Some(encoding) = self.settings.get("client_encoding") {
-            // It is also the encoding of the patterns below.
+            // This is also the encoding of the patterns below.
             args.push(format!("--encoding={encoding}"));
         }
         args.extend(sections.iter().map(|section| format!("--section={section}")));
@@ -231,7 +232,7 @@ impl PostgresView {
                 }
             }
             if n == 0 {
-                // The end of its output is not the end of its work: only the exit status is.
+                // The end of its output is no proof of success: only its exit status is.
                 return tool.succeed(cancel).await;
             }
         }
@@ -239,8 +240,8 @@ impl PostgresView {
 
     fn data_arguments(&self) -> Vec<String> {
         let mut args = self.dump_arguments(&["data"]);
-        // No table's rows, and no sequence: those are streams of their own. Naming the tables one by one would
-        // cost pg_dump a search of the whole catalogue for each.
+        // No table's rows, and no sequence: those are separate streams. Naming the tables one by one would make
+        // pg_dump search the whole catalogue for each.
         args.push("--exclude-table-data=*.*".to_owned());
         args
     }
@@ -269,16 +270,16 @@ impl PostgresView {
             large_objects: relations::large_objects(&self.coordinator).await?,
         };
         let inventory = inventory::count(&self.coordinator).await?;
-        // Last of all: the transaction that held everything still is alive, and sees what it saw.
+        // Last of all: the transaction that holds the snapshot is still alive, and sees what it saw at first.
         let visible = source_facts::visible(&self.coordinator).await?;
         if visible != self.visible {
-            return Err(Error::database("the snapshot was lost before all was read")
+            return Err(Error::database("the snapshot was lost before everything was read")
                 .remedy("Take the snapshot again."));
         }
         self.coordinator.batch("COMMIT", "end the snapshot's transaction").await?;
         Ok(ViewFacts {
             source: SourceFacts {
-                engine: super::NAME.to_owned(),
+                engine: EngineKind::Postgres.name().to_owned(),
                 version: self.server_version.clone(),
                 consistent_at: self.consistent_at,
                 consistency_point: self.consistency_point.clone(),
@@ -329,8 +330,8 @@ impl View for PostgresView {
 }
 
 impl PostgresView {
-    /// Whether the session that holds the snapshot is gone. It is asked, because its end may have come at the same
-    /// moment as that of a reader, and not have been noticed. One that is slow to answer is there.
+    /// Whether the session that holds the snapshot is gone. It is pinged, because it may have ended together with a
+    /// reader without being noticed. A session that is slow to answer is still there.
     async fn is_lost(&self) -> bool {
         let asked = self.coordinator.client.simple_query("");
         matches!(tokio::time::timeout(ANSWER, asked).await, Ok(Err(_)))
@@ -352,7 +353,7 @@ impl PostgresView {
             SEQUENCES => out.send(Bytes::from(self.sequences_script())).await,
             name => match self.tables.get(name) {
                 Some(table) => self.read_rows(table, out, cancel).await,
-                None => Err(Error::internal(format!("stream {name:?} is not of this view"))),
+                None => Err(Error::internal(format!("stream {name:?} does not belong to this view"))),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! What `doctor` looks at.
+//! What `doctor` checks before a snapshot.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::model::check::{Check, CheckState};
 use crate::model::human;
 
-/// A check should not wait for long: a lock that is held is what it is to find.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A check should not wait for long: it is meant to detect locks.
+const CHECK_LOCK_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn check(path: PathBuf, cancel: &CancellationToken) -> Vec<Check> {
     let mut checks = vec![library()];
@@ -52,7 +52,7 @@ async fn examine(path: PathBuf, cancel: &CancellationToken) -> Result<(Facts, u6
     let reader = Reader::new(open_shared(&path)?);
     reader
         .run(cancel, move |connection, cancel| {
-            begin(connection, &path, PATIENCE, cancel)?;
+            begin(connection, &path, CHECK_LOCK_WAIT, cancel)?;
             let facts = Facts::read(connection).map_err(|e| failed(&path, "read", e))?;
             let inventory = inventory(connection).map_err(|e| failed(&path, "read", e))?;
             Ok((facts, inventory.get("table").copied().unwrap_or(0)))
@@ -64,7 +64,7 @@ fn ok(name: &str, found: String) -> Check {
     Check { name: name.to_owned(), state: CheckState::Ok, found, remedy: None }
 }
 
-/// The SQLite library that is built in.
+/// The built-in SQLite library.
 pub(super) fn library() -> Check {
     let found = rusqlite::version().to_owned();
     if rusqlite::version_number() >= OLDEST_LIBRARY {
@@ -106,8 +106,8 @@ fn journal_mode(facts: &Facts) -> Check {
     check
 }
 
-/// In WAL mode a reader may create `-wal` and `-shm`. SQLite gives them to the owner of the database only where
-/// the reader is root; made by another user they can shut the application out.
+/// In WAL mode a reader may create `-wal` and `-shm`. SQLite gives them to the owner of the database only if the
+/// reader is root; if another user creates them, they can lock the application out.
 fn owner(path: &Path, facts: &Facts) -> Check {
     let user = rustix::process::geteuid().as_raw();
     let owner = std::fs::metadata(path).map_or(user, |m| m.uid());

@@ -1,7 +1,7 @@
-//! Holding a loaded database against its contents.
+//! Compares a loaded database with its contents.
 //!
-//! What the source was like is not judged here: pages that are those of a damaged index are equal to their source, and on
-//! the worst day must not be refused for it. Drills look for such damage (see `examine`).
+//! The source itself is not judged here: the pages of a damaged index are equal to their source, and must not be refused
+//! in an emergency. Drills look for such damage (see `integrity`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::model::stream::SourceFacts;
 use crate::model::stream::{Contents, StreamFacts};
 use crate::model::table::{RowDigest, TableProof};
 
-/// Compares the database in `path`. `still` says that nobody else uses it: then no file is made beside it.
+/// Compares the database in `path`. `still` means that nobody else uses it: then no file is created next to it.
 pub(super) async fn compare(
     path: PathBuf,
     still: bool,
@@ -28,7 +28,7 @@ pub(super) async fn compare(
     entry: &StreamFacts,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
-    // Where nobody writes, all connections see the same state.
+    // If nobody writes, all connections see the same state.
     let open = || if still { open_still(&path) } else { open_shared(&path) };
     let connections = if still { readers() } else { 1 };
     let readers: Vec<Arc<Reader>> =

@@ -1,7 +1,6 @@
-//! Opening SQLite files for reading, working on them away from the async threads, and saying what went
-//! wrong in words that help.
+//! Opens SQLite files for reading, works on them outside the async threads, and explains errors helpfully.
 //!
-//! Nothing here opens a database file other than through SQLite: closing any other descriptor of the
+//! Nothing here opens a database file except through SQLite: closing any other descriptor of the
 //! file would drop the POSIX locks of every SQLite connection of this process.
 //! Source: <https://www.sqlite.org/howtocorrupt.html>, 2.2.
 
@@ -16,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a locked database is waited for.
+/// How long to wait for a locked database.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// How long SQLite itself waits for a lock before this code looks whether it was cancelled.
+/// How long SQLite itself waits for a lock before this code checks for cancellation.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// How often it is tried to begin several transactions in the same state.
+/// How often to try to begin several transactions in the same state.
 const ATTEMPTS: usize = 10;
 
 /// Opens a database that others may be using, for reading only.
@@ -35,12 +34,12 @@ pub(super) fn open_shared(path: &Path) -> Result<Connection> {
     let has_log = side_file(path, "-wal").exists() || side_file(path, "-journal").exists();
     if metadata.len() == 0 && !has_log {
         return Err(Error::preflight(format!("{} is an empty file", path.display()))
-            .remedy("Check the path: a database that holds anything is not empty."));
+            .remedy("Check the path: a database with any content is not empty."));
     }
     Connection::open_with_flags(path, flags()).and_then(harden).map_err(|e| failed(path, "open", e))
 }
 
-/// Opens a database file that nobody writes: no lock is taken and no file is made beside it.
+/// Opens a database file that nobody writes: no lock is taken and no file is created next to it.
 pub(super) fn open_still(path: &Path) -> Result<Connection> {
     let mut uri = b"file:".to_vec();
     for &byte in path.as_os_str().as_bytes() {
@@ -71,14 +70,14 @@ fn harden(connection: Connection) -> rusqlite::Result<Connection> {
 }
 
 /// Starts the read transaction and reads the schema in it: from here on the state does not change.
-/// Waits for locks for as long as `patience`.
+/// Waits for locks for up to `lock_wait`.
 pub(super) fn begin(
     connection: &Connection,
     path: &Path,
-    patience: Duration,
+    lock_wait: Duration,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + lock_wait;
     loop {
         if cancel.is_cancelled() {
             return Err(Error::interrupted());
@@ -89,7 +88,7 @@ pub(super) fn begin(
         match begun {
             Ok(()) => return Ok(()),
             Err(e) => {
-                // Where BEGIN itself failed there is nothing to roll back, and that error says nothing.
+                // If BEGIN itself failed there is nothing to roll back, and this error is meaningless.
                 let _ = connection.execute_batch("ROLLBACK");
                 if !is_locked(&e) || Instant::now() >= deadline {
                     return Err(failed(path, "read", e));
@@ -99,16 +98,16 @@ pub(super) fn begin(
     }
 }
 
-/// Starts read transactions on several connections so that all see the same state; the first one's is to be kept
-/// anyhow. Where a writer does not allow that, only the first is returned.
+/// Starts read transactions on several connections so that all see the same state. If a writer prevents that, only the
+/// first connection is returned.
 ///
-/// A connection's `data_version` changes when another one commits. None has changed between a look before the
-/// first transaction starts and a look in the transactions of the others: so nothing was committed in between, and
-/// all see what there was then. Source: <https://www.sqlite.org/pragma.html#pragma_data_version>.
+/// A connection's `data_version` changes when another one commits. If none has changed between a check before the
+/// first transaction starts and a check in the transactions of the others, nothing was committed in between, and
+/// all see the same state. Source: <https://www.sqlite.org/pragma.html#pragma_data_version>.
 pub(super) fn begin_together(
     mut connections: Vec<Connection>,
     path: &Path,
-    patience: Duration,
+    lock_wait: Duration,
     cancel: &CancellationToken,
 ) -> Result<Vec<Connection>> {
     let version = |connection: &Connection| {
@@ -119,9 +118,9 @@ pub(super) fn begin_together(
             Some((first, others)) if !others.is_empty() => (first, others),
             _ => break,
         };
-        // Readers that are kept out now (by a writer that is about to commit) are not waited for.
+        // Do not wait for readers that are blocked now (by a writer that is about to commit).
         let Ok(before) = others.iter().map(version).collect::<rusqlite::Result<Vec<_>>>() else { break };
-        begin(first, path, patience, cancel)?;
+        begin(first, path, lock_wait, cancel)?;
         let same = others.iter().zip(before).all(|(connection, before)| {
             let begun = connection.execute_batch("BEGIN").and_then(|()| version(connection));
             begun.is_ok_and(|now| now == before)
@@ -130,13 +129,13 @@ pub(super) fn begin_together(
             return Ok(connections);
         }
         for connection in &connections {
-            // Not every one had begun.
+            // Not all of them had begun.
             let _ = connection.execute_batch("ROLLBACK");
         }
     }
     connections.truncate(1);
     for connection in &connections {
-        begin(connection, path, patience, cancel)?;
+        begin(connection, path, lock_wait, cancel)?;
     }
     Ok(connections)
 }
@@ -153,7 +152,7 @@ impl Reader {
         Arc::new(Self { interrupt: connection.get_interrupt_handle(), connection: Mutex::new(connection) })
     }
 
-    /// Runs `work` on a thread of its own. When `cancel` fires, or the returned future is dropped, the
+    /// Runs `work` on its own thread. When `cancel` fires, or the returned future is dropped, the
     /// token given to `work` fires and running statements are interrupted.
     pub(super) async fn run<T, F>(self: &Arc<Self>, cancel: &CancellationToken, work: F) -> Result<T>
     where
@@ -209,13 +208,13 @@ pub(super) fn code_and_message(error: &rusqlite::Error) -> (Option<ffi::Error>, 
             (Some(*code), message.clone().unwrap_or_else(|| code.to_string()))
         }
         rusqlite::Error::SqlInputError { error, msg, .. } => (Some(*error), msg.clone()),
-        // The others are of rusqlite's own making and name types and columns.
+        // The others come from rusqlite itself and name types and columns.
         other => (None, other.to_string()),
     }
 }
 
-/// Compiling failed because the schema asks for something that is not there, e.g. a collation or a function
-/// that only the application has.
+/// Compiling failed because the schema uses something unknown, e.g. a collation or a function that only the
+/// application has.
 pub(super) fn asks_for_unknown(code: ffi::Error) -> bool {
     matches!(code.extended_code, ffi::SQLITE_ERROR | ffi::SQLITE_ERROR_MISSING_COLLSEQ)
 }
@@ -267,7 +266,7 @@ pub(super) fn failed(path: &Path, doing: &str, error: rusqlite::Error) -> Error 
             )
         }
         (_, ffi::SQLITE_READONLY_ROLLBACK) => {
-            Error::preflight(format!("{name} has a journal of a transaction that was cut off")).remedy(
+            Error::preflight(format!("{name} has a journal of an interrupted transaction")).remedy(
                 "Open the database once with its application, or sqlite3 as its owner, so that SQLite rolls it back.",
             )
         }
@@ -288,7 +287,7 @@ pub(super) fn failed(path: &Path, doing: &str, error: rusqlite::Error) -> Error 
     explained.cause(message)
 }
 
-/// SQLite says no more than "unable to open database file": looks for the reason.
+/// SQLite only says "unable to open database file"; this finds the reason.
 fn cannot_open(path: &Path) -> Error {
     if rustix::fs::access(path, rustix::fs::Access::READ_OK).is_err() {
         no_access(path)
@@ -303,5 +302,5 @@ fn needs_shared_memory(path: &Path) -> Error {
         path.display(),
         side_file(Path::new(path.file_name().unwrap_or_default()), "-shm").display()
     ))
-    .remedy("Readers of a database in WAL mode share that file: let marbre's user write to it and to the folder, or run marbre as the owner of the database.")
+    .remedy("Readers of a database in WAL mode share that file: give marbre's user write access to it and to the folder, or run marbre as the owner of the database.")
 }

@@ -1,4 +1,4 @@
-//! The digest of rows, as an aggregate function of SQLite: a row is not passed through this code column by column.
+//! The digest of rows, as an aggregate function of SQLite, which avoids passing every row through Rust column by column.
 
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::ValueRef;
@@ -13,16 +13,16 @@ pub(super) const FUNCTION: &str = "marbre_digest";
 /// Source: `SQLITE_MAX_FUNCTION_ARG` of the bundled library.
 pub(super) const MOST_ARGUMENTS: usize = 1000;
 
-/// The buffer of a row is given back when a row has made it bigger than this.
+/// The buffer of a row is shrunk when a row has made it larger than this.
 const ROW_BUFFER: usize = 1 << 20;
 
-/// Makes the function known to a connection. Its answer is 24 bytes, see [`total`].
+/// Registers the function with a connection. Its result is 24 bytes, see [`total`].
 pub(super) fn register(connection: &Connection, row_key: [u8; 32]) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_aggregate_function(FUNCTION, -1, flags, Digest { row_key })
 }
 
-/// Rows and sum of hashes out of the function's answer.
+/// Number of rows and sum of hashes from the function's result.
 pub(super) fn total(answer: &[u8]) -> Option<(u64, u128)> {
     let (rows, sum) = answer.split_first_chunk()?;
     Some((u64::from_le_bytes(*rows), u128::from_le_bytes(sum.try_into().ok()?)))

@@ -62,7 +62,7 @@ impl Facts {
         })
     }
 
-    /// Their form in the contents.
+    /// The facts as they are written to the contents.
     pub(super) fn details(&self) -> Value {
         let mut details = json!({
             "encoding": self.encoding,
@@ -87,8 +87,8 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> r
     connection.pragma_query_value(Some("main"), name, |row| row.get(0))
 }
 
-/// How many objects of each type there are. `table` counts what is stored as a table, so also what a virtual
-/// table keeps its content in; SQLite's own statistics and sequences are left out.
+/// How many objects of each type there are. `table` counts what is stored as a table, including those in
+/// which a virtual table keeps its content; SQLite's own statistics and sequences are left out.
 pub(super) fn inventory(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
     let mut counted = connection.prepare(
         "SELECT CASE WHEN type = 'table' AND rootpage = 0 THEN 'virtual table' ELSE type END, count(*)
@@ -106,8 +106,8 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-/// Why SQLite's integrity check cannot run here, where it cannot: the schema uses a collation or a function
-/// that only the application has. Compiles the check without running it.
+/// Why SQLite's integrity check cannot run here, if so: the schema uses a collation or a function that only the
+/// application has. Compiles the check without running it.
 pub(super) fn uncheckable(connection: &Connection) -> Option<String> {
     connection.prepare("PRAGMA main.integrity_check").err().map(|e| super::connection::code_and_message(&e).1)
 }

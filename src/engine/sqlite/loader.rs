@@ -1,4 +1,4 @@
-//! Loading a SQLite snapshot: the pages are written beside the destination, checked, and then take its place.
+//! Loads a SQLite snapshot: the pages are written next to the destination, checked, and then put in its place.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{open_still, side_file};
 use super::place::{cannot_write, claim, remove, rename_new};
-use super::{ENGINE, STREAM, absolute, compare, facts};
+use super::{STREAM, absolute, compare, facts};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::engine_kind::EngineKind;
 use crate::model::human;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
@@ -38,7 +39,7 @@ pub struct SqliteLoader {
 /// A load that was begun by this loader.
 #[derive(Debug)]
 struct Loading {
-    /// The incomplete file: its lock keeps other restores away.
+    /// The incomplete file: its lock excludes other restores.
     _lock: File,
     overwrite: bool,
     loaded: bool,
@@ -63,7 +64,7 @@ impl SqliteLoader {
         self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The `-wal` and `-journal` beside the destination that hold something: SQLite would apply them to
+    /// The `-wal` and `-journal` next to the destination that are not empty: SQLite would apply them to
     /// whatever database it finds under the destination's name.
     fn leftovers(&self) -> Vec<PathBuf> {
         ["-wal", "-journal"]
@@ -80,12 +81,12 @@ impl SqliteLoader {
                 .remedy("Create it, or name another destination."));
         }
         let free = disk::free(folder).or_internal(format!("look at the space in {}", folder.display()))?;
-        // What an interrupted restore left makes room for the new one.
+        // What an interrupted restore left will be overwritten.
         let left = fs::symlink_metadata(self.incomplete()).map_or(0, |m| m.blocks() * 512);
         let free = free.saturating_add(left);
         if free < entry.length {
             return Err(Error::preflight(format!(
-                "{} has {} free, and the database needs {}",
+                "{} has {} free, but the database needs {}",
                 folder.display(),
                 human::bytes(free),
                 human::bytes(entry.length)
@@ -140,14 +141,14 @@ impl Loader for SqliteLoader {
         let (entry, page_size) = database_stream(contents)?;
         observer.stage(Stage::Pages);
         let path = self.incomplete();
-        // An earlier attempt of this loader gives up its lock.
+        // An earlier attempt of this loader releases its lock.
         *self.loading() = None;
         let lock = claim(&path)?;
         let file = lock.try_clone().or_internal(format!("write {}", path.display()))?;
         *self.loading() = Some(Loading { _lock: lock, overwrite: options.overwrite, loaded: false });
         let mut file = tokio::fs::File::from_std(file);
         let received = with(cancel, receive(&mut file, &path, streams, observer)).await;
-        // Also after a failure: a write that is still under way would hold the lock.
+        // Also after a failure: a pending write would hold the lock.
         let flushed = file.flush().await;
         let (written, head) = received?;
         flushed.map_err(|e| cannot_write(&path, e))?;
@@ -185,23 +186,22 @@ impl SqliteLoader {
         let existing = fs::symlink_metadata(to).ok();
         let empty = existing.as_ref().is_some_and(|m| m.is_file() && m.len() == 0);
         let in_the_way = || {
-            Error::new(ErrorKind::Conflict, format!("{} came to be during the restore", to.display())).remedy(
-                format!(
-                    "The restored database is whole and stays in {}: move it where you want it.",
+            Error::new(ErrorKind::Conflict, format!("{} was created during the restore", to.display()))
+                .remedy(format!(
+                    "The restored database is complete and stays in {}: move it where you want it.",
                     from.display()
-                ),
-            )
+                ))
         };
         if !overwrite && !self.leftovers().is_empty() {
             return Err(in_the_way());
         }
         if let Some(existing) = &existing {
-            // Who could read the old file can read the new one; where that is not allowed, it stays ours.
+            // Whoever could read the old file can read the new one; if that is not allowed, it stays ours.
             let _ = chown(&from, Some(existing.uid()), Some(existing.gid()));
             fs::set_permissions(&from, fs::Permissions::from_mode(existing.mode() & 0o777))
                 .or_internal(format!("set the mode of {}", from.display()))?;
         }
-        // First the old logs: beside the new database they would be applied to it.
+        // First the old logs: SQLite would apply them to the new database.
         for suffix in ["-wal", "-shm", "-journal"] {
             remove(&side_file(to, suffix))?;
         }
@@ -249,9 +249,9 @@ async fn with<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T
     }
 }
 
-/// The one stream of a SQLite contents, and its page size.
+/// The only stream of a SQLite snapshot, and its page size.
 fn database_stream(contents: &Contents) -> Result<(&StreamFacts, u32)> {
-    if contents.source.engine != ENGINE {
+    if contents.source.engine != EngineKind::Sqlite.name() {
         return Err(Error::preflight(format!(
             "snapshot {} is of a {} database, not of SQLite",
             contents.snapshot, contents.source.engine
@@ -269,7 +269,7 @@ fn database_stream(contents: &Contents) -> Result<(&StreamFacts, u32)> {
 
 fn unexpected(contents: &Contents) -> Error {
     Error::verification(format!(
-        "snapshot {} does not hold the pages of one SQLite database",
+        "snapshot {} does not contain the pages of one SQLite database",
         contents.snapshot
     ))
     .remedy("Restore it with the version of marbre that made it.")
@@ -308,6 +308,6 @@ fn describe(path: &Path, size: u64) -> String {
             if tables == 1 { "table" } else { "tables" },
             human::bytes(size)
         ),
-        None => format!("a file of {} that is no readable SQLite database", human::bytes(size)),
+        None => format!("a file of {} that is not a readable SQLite database", human::bytes(size)),
     }
 }

@@ -1,24 +1,24 @@
 //! SQLite: a database file is read page by page, and loaded as one.
 //!
 //! The pages come out of the virtual table `sqlite_dbpage` inside one read transaction, as SQLite's own
-//! `sqlite3_rsync` does it: a database in WAL mode is written on meanwhile, nothing but one batch of pages is
-//! in memory, and no copy of the file touches the disk. (The online backup API would need such a copy, or
+//! `sqlite3_rsync` does it: a database in WAL mode can still be written, only one batch of pages is in
+//! memory, and no copy of the file touches the disk. (The online backup API would need such a copy, or
 //! memory for the whole database.) What is read is a complete database file: no `-wal` belongs to it.
 //!
-//! The rows of all tables are counted and hashed by several connections, whose transactions see the same state: the digest
-//! is a sum, and parts of a table add up.
+//! The rows of all tables are counted and hashed over several connections, whose transactions see the same state: the
+//! digest is a sum, so parts of a table add up.
 //!
-//! While the transactions last, the write-ahead log cannot be reset and grows by what is written. A reader of a database
-//! in WAL mode that nobody else has open leaves an empty `-wal` and a `-shm` behind; they are harmless, and belong to
-//! the owner of the database where the reader is its owner or root.
+//! During the transactions the write-ahead log cannot be reset and grows with every write. If nobody else has a database
+//! in WAL mode open, a reader leaves an empty `-wal` and a `-shm` behind; they are harmless, and belong to the owner of
+//! the database if the reader is its owner or root.
 
 mod check;
 mod compare;
 mod connection;
 mod damage;
 mod digest;
-mod examine;
 mod facts;
+mod integrity;
 mod loader;
 mod place;
 mod proving;
@@ -41,9 +41,6 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, Neighbours, Place, View};
 use crate::error::{Error, Result};
 use crate::model::check::Check;
-
-/// The name of the engine in manifests and receipts.
-pub const ENGINE: &str = "sqlite";
 
 /// The name of the one stream of a SQLite snapshot: the database file.
 pub const STREAM: &str = "database.sqlite";

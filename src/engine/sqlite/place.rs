@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Opens, locks and empties the incomplete file. It is readable to its owner only from the first moment.
+/// Opens, locks and empties the incomplete file. From the start, only its owner can read it.
 pub(super) fn claim(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
         .write(true)
@@ -19,7 +19,7 @@ pub(super) fn claim(path: &Path) -> Result<File> {
         .open(path)
         .map_err(|e| cannot_write(path, e))?;
     let taken = || {
-        Error::new(ErrorKind::Conflict, format!("another restore writes {}", path.display()))
+        Error::new(ErrorKind::Conflict, format!("another restore is writing {}", path.display()))
             .remedy("Wait for it, or name another destination.")
     };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| taken())?;
@@ -35,7 +35,7 @@ pub(super) fn claim(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Renames where nothing has that name; on file systems that cannot do this at once, by a second link.
+/// Renames without replacing anything; on file systems that cannot do this atomically, by a second link.
 pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
@@ -46,7 +46,7 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes a file that may not be there.
+/// Removes a file that may not exist.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cannot_write(path, e)),

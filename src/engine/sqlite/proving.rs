@@ -1,5 +1,5 @@
-//! Counting and hashing the rows of all tables, on as many connections as there are: the digest is a sum, so the
-//! parts of a table add up.
+//! Counts and hashes the rows of all tables on several connections: the digest is a sum, so the parts of a table
+//! add up.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +18,10 @@ use crate::model::table::{RowDigest, TableId, TableProof};
 /// The most connections that read one database.
 const MOST_READERS: usize = 4;
 
-/// Rows between two looks at the cancellation token, where rows are taken one by one.
-const ROWS_PER_LOOK: u64 = 4096;
+/// Rows between two checks of the cancellation token, if rows are read one by one.
+const ROWS_PER_CHECK: u64 = 4096;
 
-/// Rowids in one part of a table, where that does not make too many.
+/// Rowids in one part of a table, unless that makes too many parts.
 const PART: i128 = 1 << 16;
 
 /// The most parts of one table.
@@ -32,11 +32,11 @@ pub(super) fn readers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_READERS))
 }
 
-/// What came of looking at a table.
+/// The result of reading a table.
 pub(super) enum Proof {
     /// Every row was read.
     Read(TableProof),
-    /// The table cannot be read without what only its application has (a collation): why.
+    /// The table cannot be read without something that only its application has (a collation), with the reason.
     Unreadable(String),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Proving {
     row_key: [u8; 32],
     tables: Vec<Table>,
     parts: Vec<Part>,
-    /// The first part that nobody has taken.
+    /// The next part to read.
     next: AtomicUsize,
     found: Mutex<Found>,
 }
@@ -54,13 +54,13 @@ pub(super) struct Proving {
 /// A part of a table.
 struct Part {
     table: usize,
-    /// The condition that rows of this part meet, or nothing.
+    /// The condition that selects the rows of this part, or nothing.
     condition: String,
 }
 
 #[derive(Default)]
 struct Found {
-    /// Parts that were read to their end.
+    /// Parts that were read completely.
     parts: usize,
     /// Rows and sum of hashes by table; or why it cannot be read.
     tables: Vec<Result<(u64, u128), String>>,
@@ -103,7 +103,7 @@ impl Proving {
             done
         });
         let mut done = join_all(runs).await;
-        // An interruption may be no more than the consequence of what another reader met.
+        // An interruption may just be the consequence of another reader's error.
         done.sort_by_key(|done| match done {
             Err(e) if e.kind() != ErrorKind::Interrupted => 0,
             Err(_) => 1,
@@ -153,7 +153,7 @@ impl Proving {
         let wide = table.columns.len() > MOST_ARGUMENTS;
         let columns = table.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let what = if wide { columns } else { format!("{FUNCTION}({columns})") };
-        // NOT INDEXED: the table itself is read, and indexes with unknown collations are not looked at.
+        // NOT INDEXED: the table itself is read, and indexes with unknown collations are ignored.
         let sql = format!("SELECT {what} FROM main.{} NOT INDEXED{}", quoted(&table.name), part.condition);
         let mut statement = match connection.prepare(&sql) {
             Ok(statement) => statement,
@@ -168,13 +168,13 @@ impl Proving {
         if !wide {
             let total = statement.query_row([], |row| Ok(digest::total(row.get_ref(0)?.as_blob()?)));
             let total = total.map_err(sqlite)?;
-            return total.map(Ok).ok_or_else(|| Error::internal("a digest has another length"));
+            return total.map(Ok).ok_or_else(|| Error::internal("a digest has the wrong length"));
         }
         let mut rows = statement.query([]).map_err(sqlite)?;
         let mut hasher = Hasher::new(self.row_key);
         while let Some(row) = rows.next().map_err(sqlite)? {
             hasher.row(row, table.columns.len()).map_err(sqlite)?;
-            if hasher.total().0.is_multiple_of(ROWS_PER_LOOK) && cancel.is_cancelled() {
+            if hasher.total().0.is_multiple_of(ROWS_PER_CHECK) && cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
         }
@@ -206,8 +206,8 @@ impl Proving {
     }
 }
 
-/// Cuts a table into ranges of rowids that lie side by side, the outer ones without an end: whatever its rowids are,
-/// each is in exactly one. A table without rowids, or of which that cannot be told, is one part.
+/// Cuts a table into adjacent ranges of rowids, the outer ones open-ended, so that each rowid is in exactly one. A table
+/// without rowids, or for which this is unknown, is one part.
 fn conditions(connection: &Connection, table: &Table) -> Vec<String> {
     let whole = vec![String::new()];
     let Some(rowid) = rowid(connection, &table.name) else { return whole };
@@ -218,11 +218,11 @@ fn conditions(connection: &Connection, table: &Table) -> Vec<String> {
         [],
         |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
     );
-    // An empty table has no ends; what else fails here will fail again, and be told, when the table is read.
+    // An empty table has no ends; any other error will recur and be reported when the table is read.
     let Ok((first, last)) = ends else { return whole };
     let span = i128::from(last) - i128::from(first);
     let parts = (span / PART + 1).min(MOST_PARTS);
-    // Between the two ends, so it is a rowid as they are.
+    // Between the two ends, so it is within the range of rowids.
     let bound = |part: i128| i128::from(first) + span * part / parts;
     (0..parts)
         .map(|part| {

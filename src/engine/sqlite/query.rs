@@ -1,4 +1,4 @@
-//! Questions of a database's owner to a restored copy of it.
+//! Runs the owner's queries on a restored copy of a database.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::connection::{Reader, code_and_message, failed, open_still};
 use crate::error::{Error, Result};
 use crate::model::human;
 
-/// Pragmas that look at something that may be named. Queries reach them as functions, e.g. `pragma_table_info('t')`.
-const LOOKING_AT: [&str; 10] = [
+/// Read-only pragmas with an argument. Queries use them as functions, e.g. `pragma_table_info('t')`.
+const READ_ONLY_WITH_ARGUMENT: [&str; 10] = [
     "foreign_key_check",
     "foreign_key_list",
     "index_info",
@@ -26,8 +26,8 @@ const LOOKING_AT: [&str; 10] = [
     "table_xinfo",
 ];
 
-/// Pragmas that only look as long as no value is given. Full-text indexes ask for the `data_version`.
-const LOOKING: [&str; 8] = [
+/// Pragmas that are read-only as long as no value is given. Full-text indexes need `data_version`.
+const READ_ONLY_WITHOUT_VALUE: [&str; 8] = [
     "application_id",
     "data_version",
     "encoding",
@@ -38,7 +38,7 @@ const LOOKING: [&str; 8] = [
     "user_version",
 ];
 
-/// Asks one query of a database that nobody else uses. See [`crate::engine::scratch::Scratch::query`].
+/// Runs one query on a database that nobody else uses. See [`crate::engine::scratch::Scratch::query`].
 pub(super) async fn ask(
     path: &Path,
     sql: &str,
@@ -55,7 +55,7 @@ pub(super) async fn ask(
         answer = &mut asked => answer,
         () = tokio::time::sleep(timeout) => {
             stop.cancel();
-            // The statement is interrupted; what it says now does not matter.
+            // The statement is interrupted; its error does not matter.
             let _ = asked.await;
             if cancel.is_cancelled() {
                 return Err(Error::interrupted());
@@ -85,7 +85,7 @@ fn answer(connection: &Connection, sql: &str) -> Result<Option<String>> {
     Ok(answer)
 }
 
-/// A value in the form in which SQLite prints it.
+/// A value as SQLite prints it.
 fn text(connection: &Connection, value: ValueRef<'_>) -> Result<Option<String>> {
     match value {
         ValueRef::Null => Ok(None),
@@ -96,16 +96,14 @@ fn text(connection: &Connection, value: ValueRef<'_>) -> Result<Option<String>> 
         }
         ValueRef::Text(text) => match std::str::from_utf8(text) {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(not_one("its answer is no valid text")),
+            Err(_) => Err(not_one("its answer is not valid text")),
         },
-        ValueRef::Blob(_) => {
-            Err(not_one("its answer is a blob").remedy("Ask for hex(…) or length(…) of it."))
-        }
+        ValueRef::Blob(_) => Err(not_one("its answer is a blob").remedy("Select hex(…) or length(…) of it.")),
     }
 }
 
-/// What queries may do. Statements that write are known by themselves, cannot be run, and would meet a file that
-/// is open for reading only: the modules of virtual tables prepare some although they are only to read.
+/// What queries may do. Writing is allowed here, because the modules of virtual tables prepare such statements even for
+/// reading; queries that write are refused before they run, and the file is open read-only.
 fn authorize(asked: AuthContext<'_>) -> Authorization {
     let allowed = match asked.action {
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => true,
@@ -113,7 +111,7 @@ fn authorize(asked: AuthContext<'_>) -> Authorization {
         AuthAction::Insert { .. } | AuthAction::Update { .. } | AuthAction::Delete { .. } => true,
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let among = |names: &[&str]| names.iter().any(|name| pragma_name.eq_ignore_ascii_case(name));
-            among(&LOOKING_AT) || among(&LOOKING) && pragma_value.is_none()
+            among(&READ_ONLY_WITH_ARGUMENT) || among(&READ_ONLY_WITHOUT_VALUE) && pragma_value.is_none()
         }
         _ => false,
     };

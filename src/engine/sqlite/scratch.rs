@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{STREAM, SqliteLoader, check, damage, examine, query};
+use super::{STREAM, SqliteLoader, check, damage, integrity, query};
 use crate::engine::Loader;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
 use crate::error::{BoxError, Error, Result, ResultExt};
@@ -45,7 +45,7 @@ impl ScratchHost for SqliteScratchHost {
             .create(folder)
             .or_internal(format!("make the folder {}", folder.display()))?;
         let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)));
-        // Says that the snapshot is one of SQLite, and that there is room for it.
+        // Checks that the snapshot is one of SQLite, and that there is room for it.
         loader.inspect(contents, cancel).await?;
         Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader }))
     }
@@ -90,7 +90,7 @@ impl Scratch for SqliteScratch {
     }
 
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
-        examine::examine(self.loader.current(), |name| !skip.iter().any(|skipped| skipped == name), cancel)
+        integrity::examine(self.loader.current(), |name| !skip.iter().any(|skipped| skipped == name), cancel)
             .await
     }
 
@@ -109,12 +109,12 @@ impl Scratch for SqliteScratch {
             true => {
                 let quoted = path.display().to_string().replace('\'', r"'\''");
                 format!(
-                    "The restored database lies readable in {}. Look at it with: sqlite3 '{quoted}'",
+                    "The restored database is in {}, unencrypted. Look at it with: sqlite3 '{quoted}'",
                     path.display()
                 )
             }
             false => {
-                format!("No database was restored; what there is lies in {}.", self.folder.display())
+                format!("No database was restored; what there is can be found in {}.", self.folder.display())
             }
         })
     }
@@ -124,13 +124,13 @@ impl Scratch for SqliteScratch {
     }
 }
 
-/// Removes a folder with all that is in it, and looks whether it is gone.
+/// Removes a folder with everything in it, and verifies that it is gone.
 async fn clear(folder: PathBuf) -> Result<()> {
     let removal = tokio::task::spawn_blocking(move || {
         let failed = |cause: BoxError| {
             Error::internal(format!("failed to remove {}", folder.display()))
                 .cause(cause)
-                .remedy("Remove it by hand: it holds a readable copy of the database.")
+                .remedy("Remove it by hand: it holds an unencrypted copy of the database.")
         };
         match fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != IoErrorKind::NotFound => return Err(failed(e.into())),

@@ -8,7 +8,7 @@ use crate::model::table::TableProof;
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub name: String,
-    /// The columns, generated ones left out.
+    /// The columns, without generated ones.
     pub columns: Vec<String>,
     /// The columns of the declared primary key, in its order.
     pub key: Vec<String>,
@@ -48,8 +48,8 @@ pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// A name for the rowid of a table that none of its columns has, generated ones included; `None` for a table
-/// without rowids, or of which that cannot be told.
+/// A name for the rowid of a table that none of its columns has, including generated ones; `None` for a table
+/// without rowids, or if that is unknown.
 pub(super) fn rowid(connection: &Connection, table: &str) -> Option<&'static str> {
     let mut named = connection
         .prepare("SELECT count(*) FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE")
@@ -60,7 +60,7 @@ pub(super) fn rowid(connection: &Connection, table: &str) -> Option<&'static str
     connection.prepare(&sql).is_ok().then_some(word)
 }
 
-/// A name as it stands in SQL.
+/// A quoted name for SQL.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

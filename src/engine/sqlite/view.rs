@@ -13,19 +13,20 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::STREAM;
 use super::connection::{LOCK_WAIT, Reader, begin_together, failed, open_shared};
 use super::facts::{self, Facts};
 use super::proving::{Proof, Proving, readers};
 use super::tables;
-use super::{ENGINE, STREAM};
 use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
 use crate::error::{Error, Result, ResultExt};
+use crate::model::engine_kind::EngineKind;
 use crate::model::stream::{SourceFacts, StreamKind};
 
 /// Bytes sent at a time, rounded to whole pages.
 const BATCH: usize = 1 << 20;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct SqliteView {
     path: PathBuf,
     /// In transactions that see the same state. The first one reads the pages.
@@ -43,7 +44,7 @@ impl SqliteView {
         let connections: Vec<Connection> =
             (0..readers()).map(|_| open_shared(&path)).collect::<Result<_>>()?;
         let (place, cancelled) = (path.clone(), cancel.clone());
-        // Cancelled while it waits for a lock, it ends at its next look at the token.
+        // If it is cancelled while it waits for a lock, it ends at its next check of the token.
         let begun = tokio::task::spawn_blocking(move || {
             let connections = begin_together(connections, &place, LOCK_WAIT, &cancelled)?;
             let consistent_at = Timestamp::now();
@@ -53,7 +54,7 @@ impl SqliteView {
         let (connections, facts, consistent_at) = begun.await.or_internal("run a worker thread")??;
         let readers: Vec<Arc<Reader>> = connections.into_iter().map(Reader::new).collect();
         if facts.page_count == 0 {
-            return Err(Error::preflight(format!("{} holds nothing yet", path.display()))
+            return Err(Error::preflight(format!("{} has no content yet", path.display()))
                 .remedy("Check the path: a database with a table has at least one page."));
         }
         let streams = [StreamPlan {
@@ -115,7 +116,7 @@ impl View for SqliteView {
     }
 }
 
-/// What there is to say of the database but for its tables' rows.
+/// The facts about the database except its tables' rows.
 fn describe(connection: &Connection, facts: &Facts, consistent_at: Timestamp) -> rusqlite::Result<ViewFacts> {
     let mut details = facts.details();
     let mut warnings = Vec::new();
@@ -124,7 +125,7 @@ fn describe(connection: &Connection, facts: &Facts, consistent_at: Timestamp) ->
         details["uncheckable"] = json!(why);
     }
     let source = SourceFacts {
-        engine: ENGINE.to_owned(),
+        engine: EngineKind::Sqlite.name().to_owned(),
         version: rusqlite::version().to_owned(),
         consistent_at,
         consistency_point: format!("change counter {}", facts.change_counter),
@@ -145,7 +146,7 @@ fn send_pages(
     let sqlite = |e| failed(path, "read", e);
     let page_size = facts.page_size as usize;
     let capacity = BATCH.max(page_size);
-    // No ORDER BY: should SQLite ever sort here, it would hold the whole database. The order is checked.
+    // No ORDER BY: if SQLite ever sorted here, it would hold the whole database in memory. The order is checked.
     let mut pages = connection.prepare("SELECT pgno, data FROM sqlite_dbpage('main')").map_err(sqlite)?;
     let mut rows = pages.query([]).map_err(sqlite)?;
     let mut batch = Vec::with_capacity(capacity);
@@ -157,7 +158,7 @@ fn send_pages(
         let page = value.as_blob().unwrap_or_default();
         if number.unsigned_abs() != count || page.len() != page_size {
             return Err(Error::internal(format!(
-                "SQLite gave page {number} of {} bytes where page {count} of {page_size} bytes was due",
+                "SQLite returned page {number} of {} bytes instead of page {count} of {page_size} bytes",
                 page.len()
             )));
         }

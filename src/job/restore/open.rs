@@ -11,7 +11,7 @@ use crate::keys::{EpochKey, RestoreKey};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::observer::Observer;
 use crate::model::stream::Contents;
-use crate::pack::reader::open_small;
+use crate::pack::pack_reader::open_small;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::layout;
 use crate::repository::manifest::{FORMAT, Manifest};

@@ -17,7 +17,7 @@ use crate::job::restore::open::{Fetcher, OpenSnapshot};
 use crate::keys::EpochKey;
 use crate::model::id::Sha256;
 use crate::model::observer::Observer;
-use crate::pack::reader::PackReader;
+use crate::pack::pack_reader::PackReader;
 use crate::repository::layout;
 use crate::repository::manifest::{Extent, Manifest, StreamEntry};
 use crate::repository::receipt::ObjectRef;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::report::explain;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::key_policy;
@@ -43,7 +44,6 @@ use crate::state::State;
 use crate::targets::NamedTarget;
 use epoch::Epoch;
 use packer::Packer;
-use report::explain;
 use uploader::{UploadContext, Uploaders};
 
 /// Everything a snapshot needs.

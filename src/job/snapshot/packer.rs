@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result, ResultExt};
 use crate::job::snapshot::uploader::Uploaders;
 use crate::job::spool::{Spool, SpooledPack};
+use crate::pack::pack_writer::PackWriter;
 use crate::pack::stream::FrameSink;
-use crate::pack::writer::PackWriter;
 use crate::repository::manifest::PackRef;
 
 /// Collects frames into packs. Used from blocking threads only: it waits while the spool is full.

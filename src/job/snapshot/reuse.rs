@@ -10,7 +10,7 @@ use crate::job::snapshot::SnapshotJob;
 use crate::job::snapshot::epoch::Epoch;
 use crate::job::snapshot::stream_cache::StreamCache;
 use crate::model::id::{DatabaseId, Sha256, TargetName};
-use crate::pack::stream::Previous;
+use crate::pack::history::Previous;
 use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
 use crate::repository::remembered::Remembered as _;

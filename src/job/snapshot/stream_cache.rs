@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ResultExt};
 use crate::model::id::{EpochId, Sha256, SnapshotId};
-use crate::pack::stream::{Previous, StoredRun};
+use crate::pack::history::{Previous, StoredRun};
 use crate::state::make_private_folder;
 
 const INDEX: &str = "index.json";

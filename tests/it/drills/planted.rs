@@ -32,38 +32,38 @@ const PLANTED: [(&str, &str); 22] = [
     ),
     ("INSERT INTO events SELECT * FROM events LIMIT 1", "public.events has 151 rows, not 150"),
     ("DROP TABLE deliveries", "table public.deliveries is missing"),
-    ("CREATE TABLE surplus ()", "relation public.surplus is there, and was not in the snapshot"),
+    ("CREATE TABLE surplus ()", "relation public.surplus exists, but was not in the snapshot"),
     ("ALTER TABLE addresses ALTER country DROP DEFAULT", "default of public.addresses.country is missing"),
     (
         "ALTER TABLE addresses ALTER country SET DEFAULT 'BE'",
-        "default of public.addresses.country is defined otherwise",
+        "default of public.addresses.country is defined differently",
     ),
     ("DROP INDEX addresses_subscriber_id_idx", "index public.addresses_subscriber_id_idx is missing"),
     (
         "DROP INDEX addresses_subscriber_id_idx; CREATE INDEX addresses_subscriber_id_idx ON addresses (city)",
-        "index public.addresses_subscriber_id_idx is defined otherwise",
+        "index public.addresses_subscriber_id_idx is defined differently",
     ),
     ("DROP TRIGGER stamp ON subscribers", "trigger public.subscribers.stamp is missing"),
     (
         "ALTER TABLE subscribers DISABLE TRIGGER stamp",
-        "trigger public.subscribers.stamp is defined otherwise",
+        "trigger public.subscribers.stamp is defined differently",
     ),
     ("DROP FUNCTION stamp() CASCADE", "function public.stamp() is missing"),
     (
         "CREATE OR REPLACE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
-        "function public.stamp() is defined otherwise",
+        "function public.stamp() is defined differently",
     ),
-    ("REVOKE SELECT ON subscribers FROM lecteur", "rights public.subscribers is defined otherwise"),
+    ("REVOKE SELECT ON subscribers FROM lecteur", "rights public.subscribers is defined differently"),
     (
         "ALTER TABLE titles DROP CONSTRAINT price_is_right",
         "constraint public.titles.price_is_right is missing",
     ),
-    ("ALTER TABLE events DISABLE ROW LEVEL SECURITY", "relation public.events is defined otherwise"),
+    ("ALTER TABLE events DISABLE ROW LEVEL SECURITY", "relation public.events is defined differently"),
     ("DROP POLICY everybody ON events", "policy public.events.everybody is missing"),
-    ("COMMENT ON TABLE titles IS 'Other'", "comment public.titles is defined otherwise"),
+    ("COMMENT ON TABLE titles IS 'Other'", "comment public.titles is defined differently"),
     (
         "CREATE OR REPLACE VIEW active_subscribers AS SELECT 'x'::text AS name, 1::bigint AS subscribers, 1::numeric AS revenue",
-        "view public.active_subscribers is defined otherwise",
+        "view public.active_subscribers is defined differently",
     ),
     ("SELECT setval('invoice_number', 999999)", "sequence public.invoice_number stands at 999999"),
     ("SELECT setval('subscribers_id_seq', 1)", "sequence public.subscribers_id_seq stands at 1"),
@@ -133,7 +133,10 @@ fn definitions_may_be_left_out_of_the_proof_and_are_then_only_said() {
     let scratch = cluster.database("postgres").url();
     provider.set_drills(&format!("scratch = {scratch:?}\nbin_dir = {tools:?}\nskip = [\"definitions\"]"));
     let report = provider.drill().success().json();
-    assert!(report["warnings"].to_string().contains("addresses.country is defined otherwise"), "{report:#}");
+    assert!(
+        report["warnings"].to_string().contains("addresses.country is defined differently"),
+        "{report:#}"
+    );
     let off = report["checks"].as_array().unwrap().iter().find(|c| c["name"] == "definitions").unwrap();
     assert_eq!(off["result"], "off");
 }

@@ -1,4 +1,4 @@
-//! A throwaway server: made for one drill, on a socket in a private folder, and gone after it.
+//! A throwaway server: made for one drill, on a socket in a private folder, and removed after it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, PostgresConfig, interruptible};
 use super::super::version::Version;
-use super::processes::{self, Segment, cluster_name, last_words, remove_folder, tail};
+use super::processes::{self, Segment, cluster_name, last_message, remove_folder, tail};
 use super::programs::{Programs, Runner, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
 use crate::error::{Error, Result, ResultExt};
 
-/// What lies in the folder of a place.
+/// The files in the folder of a throwaway server.
 #[derive(Debug, Clone)]
 struct Layout {
     folder: PathBuf,
@@ -37,12 +37,12 @@ impl Layout {
         self.folder.join("log")
     }
 
-    /// The settings that a drill runs with.
+    /// The settings during a drill.
     fn settings(&self) -> PathBuf {
         self.folder.join("server.conf")
     }
 
-    /// The settings for people who look at what was kept: they need no password.
+    /// The settings for people who look at a kept database: they need no password.
     fn look(&self) -> PathBuf {
         self.folder.join("look.conf")
     }
@@ -51,34 +51,34 @@ impl Layout {
 /// The longest path that a socket can have, in bytes.
 const LONGEST_SOCKET: usize = 107;
 
-/// Fails where a socket below this folder would have too long a path.
+/// Fails if the path of a socket below this folder would be too long.
 pub fn refuse_long(folder: &Path) -> Result<()> {
     let length = Layout { folder: folder.to_owned() }.sockets().join(".s.PGSQL.5432").as_os_str().len();
     if length <= LONGEST_SOCKET {
         return Ok(());
     }
     Err(Error::preflight("the path of the throwaway server's socket would be too long")
-        .cause(format!("{length} bytes below {}, and {LONGEST_SOCKET} are possible", folder.display()))
+        .cause(format!("{length} bytes below {}, but {LONGEST_SOCKET} is the maximum", folder.display()))
         .remedy("Set `scratch_dir` to a folder with a shorter path."))
 }
 
 /// How large the server must be.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Connections at a time that do the work.
+    /// Connections at the same time that load data.
     pub jobs: usize,
     /// Tables of the snapshot.
     pub tables: usize,
 }
 
-/// How long the server may take to be there.
+/// How long the server may take to start.
 const START: Duration = Duration::from_secs(120);
-/// How long it may take to end at once, and to end well.
+/// How long an immediate and a clean shutdown may take.
 const QUIT: Duration = Duration::from_secs(10);
 const SHUTDOWN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     layout: Layout,
     programs: Programs,
@@ -117,9 +117,9 @@ impl Server {
         self.version
     }
 
-    /// Why it is not well, if its log says so.
+    /// A serious problem of the server, if its log reports one.
     pub fn trouble(&self) -> Option<String> {
-        let words = last_words(&tail(&self.layout.log()))?;
+        let words = last_message(&tail(&self.layout.log()))?;
         ["PANIC:", "FATAL:", "No space left"].iter().any(|sign| words.contains(sign)).then_some(words)
     }
 
@@ -128,7 +128,7 @@ impl Server {
         &self.connector
     }
 
-    /// Ends the server at once, and removes everything of it.
+    /// Ends the server immediately, and removes everything it made.
     pub async fn remove(mut self) -> Result<()> {
         let segment = Segment::of(&self.layout.folder);
         self.running.signal(Signal::QUIT);
@@ -139,12 +139,12 @@ impl Server {
         clear(&self.layout.folder, segment).await
     }
 
-    /// Ends the server well, leaves its files, and says how to look at them.
+    /// Shuts the server down cleanly, keeps its files, and says how to look at them.
     pub async fn keep(mut self) -> Result<String> {
         let segment = Segment::of(&self.layout.folder);
         self.running.signal(Signal::INT);
         if tokio::time::timeout(SHUTDOWN, self.running.wait()).await.is_err() {
-            // It recovers when it is started again.
+            // It will recover when it is started again.
             self.running.signal(Signal::KILL);
             self.running.wait().await?;
         }
@@ -154,7 +154,7 @@ impl Server {
         }
         let (bin, prefix) = (&self.programs.directory, self.runner.prefix());
         Ok(format!(
-            "The restored database lies readable in {}. Start its server with `{prefix}{} -D {} --config_file={}`, where \
+            "The restored database is in {}, unencrypted. Start its server with `{prefix}{} -D {} --config_file={}`, where \
              Ctrl-C ends it. It asks for no password: look at it with `{prefix}{} -h {} -U {} {DATABASE}`.",
             self.layout.folder.display(),
             word(&bin.join("postgres")),
@@ -167,7 +167,7 @@ impl Server {
     }
 }
 
-/// Takes away what a server left in this folder, and the folder.
+/// Removes what a server left in this folder, and the folder itself.
 pub async fn sweep(folder: &Path) -> Result<()> {
     let segment = Segment::of(folder);
     clear(folder, segment).await
@@ -181,7 +181,8 @@ async fn clear(folder: &Path, segment: Option<Segment>) -> Result<()> {
     remove_folder(folder).await
 }
 
-/// Folders and settings. Everything is written before the folder is given away: nobody can put a link in our way.
+/// Makes folders and settings. Everything is written before the folder is given to another user, so that nobody can
+/// place links in it.
 fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
     let operation = format!("make the folder {}", layout.folder.display());
     let folder = |path: &Path| DirBuilder::new().mode(0o700).create(path).or_internal(&operation);
@@ -196,7 +197,7 @@ fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
         (&layout.settings(), settings.as_str()),
         (&layout.look(), look.as_str()),
         (&hba, "local all all scram-sha-256\n"),
-        // The folder of the socket is closed to everybody else.
+        // Nobody else can enter the folder of the socket.
         (&trust, "local all all trust\n"),
     ] {
         create(path, content, runner)?;
@@ -216,7 +217,7 @@ fn create(path: &Path, content: &str, runner: &Runner) -> Result<File> {
     Ok(file)
 }
 
-/// What the server runs with: fast rather than safe, for it never outlives a crash; small; and silent about data.
+/// The server's settings: fast rather than safe, because it need not survive a crash; small; and without data in its log.
 fn settings(layout: &Layout, size: Size) -> Result<String> {
     let sockets = layout.sockets();
     let connections = (size.jobs * 2 + 12).max(24).to_string();
@@ -269,7 +270,7 @@ fn quoted(value: &str) -> String {
 fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::preflight(format!("the path {} is not UTF-8", path.display()))
-            .remedy("Set `scratch_dir` to a folder with a plainer path.")
+            .remedy("Set `scratch_dir` to a folder with a simpler path.")
     })
 }
 
@@ -277,7 +278,7 @@ fn option(name: &str, path: &Path) -> Result<String> {
     Ok(format!("--{name}={}", text(path)?))
 }
 
-/// A path as one word for a shell.
+/// A path, quoted for a shell if necessary.
 fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
@@ -327,11 +328,11 @@ async fn initialise(
     }
 }
 
-/// A program's failure, with the last thing that it said.
+/// A program's failure, with its last message.
 fn failed(what: &str, layout: &Layout) -> Error {
     let failed = Error::database(format!("failed to make a throwaway server: {what}"))
-        .remedy("Make good what the cause names, and run the command again.");
-    match last_words(&tail(&layout.log())) {
+        .remedy("Fix what the cause names, and run the command again.");
+    match last_message(&tail(&layout.log())) {
         Some(words) => failed.cause(words),
         None => failed,
     }

@@ -1,4 +1,4 @@
-//! Damage to a restored database, to see whether it is noticed.
+//! Damages a restored database, to see whether it is noticed.
 
 use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::stream::Contents;
 use crate::model::table::TableId;
 
-/// Does it, to something chosen at random, and says to what.
+/// Damages something chosen at random, and says what.
 pub async fn damage(
     connector: &Connector,
     damage: Damage,
@@ -21,7 +21,7 @@ pub async fn damage(
 ) -> Result<String> {
     let details = Details::of(contents)?;
     let session = connector.connect(cancel).await?;
-    // No trigger, rule or foreign key may undo it or refuse it. Only a superuser may say so.
+    // No trigger, rule or foreign key may undo or refuse it. Only a superuser may set this.
     let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
     let doing = async {
         match damage {
@@ -39,7 +39,7 @@ fn nothing(what: &str) -> Error {
         .remedy("Choose another sabotage, or another database.")
 }
 
-/// The tables of the manifest in any order. Those of extensions are left out: not all of their rows are the user's, and
+/// The tables of the manifest in random order, without those of extensions: not all of their rows are the user's, and
 /// they cannot be dropped.
 fn tables<'a>(contents: &'a Contents, details: &Details, with_rows: bool) -> Vec<&'a TableId> {
     let proofs = contents.streams.iter().flat_map(|stream| &stream.tables);
@@ -132,15 +132,15 @@ async fn sequence(session: &Session, details: &Details) -> Result<String> {
         .query(&format!("SELECT seqmin, seqmax FROM pg_sequence WHERE seqrelid = {name}::regclass"), &[])
         .await?;
     let (lowest, highest) = rows.first().map_or((1, 1), |row| (row.get(0), row.get(1)));
-    let (value, called) = elsewhere(sequence, lowest, highest);
+    let (value, called) = moved(sequence, lowest, highest);
     let shown = format!("{}.{}", ident_line(&sequence.schema), ident_line(&sequence.name));
     let sql = format!("SELECT setval({name}::regclass, {value}, {called})");
     session.batch(&sql, &format!("set sequence {shown}")).await?;
     Ok(format!("sequence {shown} was set to another value"))
 }
 
-/// A place where the sequence may stand, and does not: one back, as after the loss of the last rows, if that can be.
-fn elsewhere(sequence: &Sequence, lowest: i64, highest: i64) -> (i64, bool) {
+/// Another valid position of the sequence: one back, as after the loss of the last rows, if possible.
+fn moved(sequence: &Sequence, lowest: i64, highest: i64) -> (i64, bool) {
     match sequence.last_value {
         value if value > lowest => (value - 1, sequence.is_called),
         value if value < highest => (value + 1, sequence.is_called),
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn sequences_move_within_their_bounds() {
         let at = |last_value| Sequence { schema: "s".into(), name: "q".into(), last_value, is_called: true };
-        assert_eq!(elsewhere(&at(7), 1, 9), (6, true));
-        assert_eq!(elsewhere(&at(1), 1, 9), (2, true));
-        assert_eq!(elsewhere(&at(1), 1, 1), (1, false));
-        assert_eq!(elsewhere(&at(i64::MIN), i64::MIN, i64::MAX), (i64::MIN + 1, true));
+        assert_eq!(moved(&at(7), 1, 9), (6, true));
+        assert_eq!(moved(&at(1), 1, 9), (2, true));
+        assert_eq!(moved(&at(1), 1, 1), (1, false));
+        assert_eq!(moved(&at(i64::MIN), i64::MIN, i64::MAX), (i64::MIN + 1, true));
     }
 }

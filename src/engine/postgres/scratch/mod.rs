@@ -1,4 +1,4 @@
-//! Throwaway PostgreSQL places for drills: a server of its own, or a database on a server elsewhere.
+//! Throwaway PostgreSQL databases for drills: on a throwaway server, or on a remote server.
 //!
 //! A throwaway server has in its folder, which is private to the user that it runs as:
 //!
@@ -7,15 +7,16 @@
 //! | `data` | its data |
 //! | `s` | its socket: nothing listens on the network |
 //! | `server.conf`, `hba.conf` | its settings |
-//! | `look.conf`, `look_hba.conf` | the settings for people who look at what was kept |
-//! | `log` | what `initdb` and the server say |
+//! | `look.conf`, `look_hba.conf` | the settings for people who look at a kept database |
+//! | `log` | the output of `initdb` and the server |
 //!
-//! For a database elsewhere there is `elsewhere.json`, which says what is to be dropped there.
+//! For a remote database there is `elsewhere.json`, which says what is to be dropped there.
 
 mod cluster;
 mod damage;
-mod doctor;
-mod examine;
+
+mod amcheck;
+mod prerequisites;
 mod processes;
 mod programs;
 mod read_role;
@@ -35,12 +36,12 @@ use self::processes::real_path;
 use self::programs::{Programs, Runner};
 use super::connect::{Connector, PostgresConfig};
 use super::details::Details;
-use super::load::PostgresLoader;
+use super::loader::PostgresLoader;
 use super::tools::Tools;
 use crate::engine::Loader;
 use crate::engine::postgres::scratch::cluster::{Server, Size};
 use crate::engine::postgres::scratch::read_role::Reader;
-use crate::engine::postgres::scratch::remote::Elsewhere;
+use crate::engine::postgres::scratch::remote::RemoteDatabase;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
 use crate::error::Result;
 use crate::model::check::Check;
@@ -52,7 +53,7 @@ const DATABASE: &str = "marbre_scratch";
 /// How long to wait for a lock, in a place where nobody else should hold one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How the names of databases begin that drills make on a server elsewhere.
+/// The prefix of the databases that drills make on a remote server.
 pub(super) const DATABASE_PREFIX: &str = "marbre_scratch";
 
 fn random_name(start: &str) -> String {
@@ -66,27 +67,27 @@ fn random_password() -> SecretString {
 /// Where throwaway places are made.
 #[derive(Debug, Clone)]
 pub struct PostgresScratchConfig {
-    /// A server elsewhere, by its URL, in which a database of a random name is made; else a throwaway server.
+    /// The URL of a remote server, on which a database with a random name is made; without it a throwaway server is used.
     pub scratch: Option<String>,
     /// The password for that server.
     pub password: Option<SecretString>,
-    /// The folder of `initdb`, `postgres`, `pg_restore`; else those that fit are looked for.
+    /// The folder of `initdb`, `postgres`, `pg_restore`; by default matching ones are searched.
     pub bin_dir: Option<PathBuf>,
-    /// The user that a throwaway server runs as, where marbre is root.
+    /// The user that a throwaway server runs as, if marbre is root.
     pub user: Option<String>,
-    /// How many connections at a time.
+    /// How many connections at the same time.
     pub jobs: usize,
 }
 
 /// Makes throwaway places.
 pub struct PostgresScratchHost {
     config: PostgresScratchConfig,
-    /// The server elsewhere.
+    /// The remote server.
     admin: Option<Connector>,
 }
 
 impl PostgresScratchHost {
-    /// Reads the configuration; connects to nothing, starts nothing. Fails where the URL is wrong.
+    /// Reads the configuration; connects to nothing, starts nothing. Fails if the URL is wrong.
     pub fn new(config: PostgresScratchConfig) -> Result<Self> {
         let connector = |url: &String| {
             Connector::new(&PostgresConfig {
@@ -101,10 +102,10 @@ impl PostgresScratchHost {
         Ok(Self { config, admin })
     }
 
-    fn place(&self, home: Home, connector: Connector, reader: Reader) -> Box<dyn Scratch> {
+    fn place(&self, location: Location, connector: Connector, reader: Reader) -> Box<dyn Scratch> {
         let PostgresScratchConfig { bin_dir, jobs, .. } = self.config.clone();
         let loader = Arc::new(PostgresLoader::into_database(connector.clone(), bin_dir, jobs));
-        Box::new(PostgresScratch { home, connector, reader, loader })
+        Box::new(PostgresScratch { location, connector, reader, loader })
     }
 }
 
@@ -112,8 +113,8 @@ impl PostgresScratchHost {
 impl ScratchHost for PostgresScratchHost {
     async fn check(&self, folder: &Path, cancel: &CancellationToken) -> Vec<Check> {
         match &self.admin {
-            Some(admin) => doctor::elsewhere(admin, cancel).await,
-            None => doctor::throwaway(&self.config, &real_path(folder)).await,
+            Some(admin) => prerequisites::remote(admin, cancel).await,
+            None => prerequisites::local(&self.config, &real_path(folder)).await,
         }
     }
 
@@ -127,15 +128,16 @@ impl ScratchHost for PostgresScratchHost {
         let folder = real_path(folder);
         let bin_dir = self.config.bin_dir.as_deref();
         if let Some(admin) = &self.admin {
-            let database = Elsewhere::name();
+            let database = RemoteDatabase::name();
             let connector = admin.with_database(&database);
             let reader = Reader::new(connector.clone());
-            let elsewhere =
-                Elsewhere::start(admin.clone(), &details, database, reader.name(), &folder, cancel).await?;
-            return Ok(self.place(Home::Elsewhere(Box::new(elsewhere)), connector, reader));
+            let remote =
+                RemoteDatabase::start(admin.clone(), &details, database, reader.name(), &folder, cancel)
+                    .await?;
+            return Ok(self.place(Location::Remote(Box::new(remote)), connector, reader));
         }
         let programs = Programs::find(bin_dir, details.server_major).await?;
-        // The loader will need them, and would say so only when the server runs.
+        // The loader needs them, and would only find out once the server runs.
         Tools::find(bin_dir, details.server_major).await?;
         let runner = Runner::new(self.config.user.as_deref()).await?;
         let tables = contents.streams.iter().map(|stream| stream.tables.len()).sum();
@@ -143,12 +145,12 @@ impl ScratchHost for PostgresScratchHost {
         let server = Server::start(programs, runner, &folder, size, cancel).await?;
         let connector = server.connector().clone();
         let reader = Reader::new(connector.clone());
-        Ok(self.place(Home::Server(Box::new(server)), connector, reader))
+        Ok(self.place(Location::Local(Box::new(server)), connector, reader))
     }
 
     async fn sweep(&self, folder: &Path) -> Result<()> {
         let folder = real_path(folder);
-        match remote::is_elsewhere(&folder)? {
+        match remote::is_remote(&folder)? {
             true => remote::sweep(self.admin.as_ref(), &folder).await,
             false => cluster::sweep(&folder).await,
         }
@@ -156,43 +158,43 @@ impl ScratchHost for PostgresScratchHost {
 }
 
 /// Where the database is.
-enum Home {
-    Server(Box<Server>),
-    Elsewhere(Box<Elsewhere>),
+enum Location {
+    Local(Box<Server>),
+    Remote(Box<RemoteDatabase>),
 }
 
 /// A throwaway place.
 struct PostgresScratch {
-    home: Home,
-    /// The database, as somebody who may do everything with it.
+    location: Location,
+    /// The database, as a user who may do everything with it.
     connector: Connector,
     reader: Reader,
-    /// One for all: it knows what it has loaded.
+    /// Shared by all users of the place, because it remembers what it has loaded.
     loader: Arc<PostgresLoader>,
 }
 
 #[async_trait]
 impl Scratch for PostgresScratch {
     fn describe(&self) -> String {
-        match &self.home {
-            Home::Server(server) => format!("a throwaway server, PostgreSQL {}", server.version()),
-            Home::Elsewhere(elsewhere) => {
-                format!("{}, PostgreSQL {}", self.connector.describe(), elsewhere.version())
+        match &self.location {
+            Location::Local(server) => format!("a throwaway server, PostgreSQL {}", server.version()),
+            Location::Remote(remote) => {
+                format!("{}, PostgreSQL {}", self.connector.describe(), remote.version())
             }
         }
     }
 
     fn version(&self) -> String {
-        match &self.home {
-            Home::Server(server) => server.version().to_string(),
-            Home::Elsewhere(elsewhere) => elsewhere.version().to_string(),
+        match &self.location {
+            Location::Local(server) => server.version().to_string(),
+            Location::Remote(remote) => remote.version().to_string(),
         }
     }
 
     fn trouble(&self) -> Option<String> {
-        match &self.home {
-            Home::Server(server) => server.trouble(),
-            Home::Elsewhere(_) => None,
+        match &self.location {
+            Location::Local(server) => server.trouble(),
+            Location::Remote(_) => None,
         }
     }
 
@@ -210,9 +212,9 @@ impl Scratch for PostgresScratch {
     }
 
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
-        match skip.iter().any(|skipped| skipped == examine::AMCHECK) {
+        match skip.iter().any(|skipped| skipped == amcheck::AMCHECK) {
             true => Ok(Vec::new()),
-            false => Ok(vec![examine::indexes(&self.connector, cancel).await?]),
+            false => Ok(vec![amcheck::indexes(&self.connector, cancel).await?]),
         }
     }
 
@@ -226,16 +228,16 @@ impl Scratch for PostgresScratch {
     }
 
     async fn keep(self: Box<Self>) -> Result<String> {
-        match self.home {
-            Home::Server(server) => server.keep().await,
-            Home::Elsewhere(elsewhere) => elsewhere.keep(),
+        match self.location {
+            Location::Local(server) => server.keep().await,
+            Location::Remote(remote) => remote.keep(),
         }
     }
 
     async fn remove(self: Box<Self>) -> Result<()> {
-        match self.home {
-            Home::Server(server) => server.remove().await,
-            Home::Elsewhere(elsewhere) => elsewhere.remove().await,
+        match self.location {
+            Location::Local(server) => server.remove().await,
+            Location::Remote(remote) => remote.remove().await,
         }
     }
 }

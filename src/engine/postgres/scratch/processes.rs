@@ -14,17 +14,17 @@ use tokio::process::Command;
 use super::programs::program;
 use crate::error::{Error, Result, ResultExt};
 
-/// What the server calls itself in the titles of its processes: by the folder, so that a later run knows it too.
+/// The server's name in the titles of its processes, derived from the folder, so that a later run recognizes it too.
 pub fn cluster_name(folder: &Path) -> String {
     let hash = blake3::hash(folder.as_os_str().as_bytes());
     format!("marbre_{}", &hash.to_hex()[..16])
 }
 
-/// A process, as far as it matters here.
+/// The relevant facts about a process.
 struct Process {
-    /// Its working folder, where we may see it.
+    /// Its working folder, if we may see it.
     cwd: Option<PathBuf>,
-    /// Its arguments, or the title it gave itself.
+    /// Its arguments, or its title.
     arguments: Vec<u8>,
     uid: u32,
 }
@@ -38,8 +38,8 @@ impl Process {
         Some(Self { cwd, arguments, uid })
     }
 
-    /// Whether it belongs to the server in this folder: the server's own processes work in its data folder, and so does
-    /// everything that they start. Where we may not see that (root in a container), the name tells.
+    /// Whether it belongs to the server in this folder: the server's own processes, and everything that they start, have
+    /// its data folder as their working folder. If we may not see that (root in a container), the name tells.
     fn belongs(&self, folder: &Path) -> bool {
         if self.cwd.as_ref().is_some_and(|cwd| cwd.starts_with(folder)) {
             return true;
@@ -57,7 +57,7 @@ impl Process {
     }
 }
 
-/// The processes of the server in this folder. Those of other users (somebody who looks at the folder) are not its.
+/// The processes of the server in this folder. Those of other users (somebody who looks at the folder) are not.
 fn of_server(folder: &Path) -> Vec<u32> {
     let owner = owner(folder);
     let ours = std::process::id();
@@ -79,7 +79,7 @@ fn is_of(pid: u32, folder: &Path, owner: Option<u32>) -> bool {
 
 fn kill(pid: u32, folder: &Path) {
     let Some(process) = Pid::from_raw(pid.cast_signed()) else { return };
-    // The process that is held cannot become another one between the look and the signal. That it is gone is no failure.
+    // With a pidfd, the process cannot be confused with a new one between check and signal. It may already be gone.
     match pidfd_open(process, PidfdFlags::empty()) {
         Ok(held) if is_of(pid, folder, owner(folder)) => drop(pidfd_send_signal(&held, Signal::KILL)),
         Ok(_) | Err(rustix::io::Errno::SRCH) => {}
@@ -87,10 +87,10 @@ fn kill(pid: u32, folder: &Path) {
     }
 }
 
-/// How often, and how long in all, processes are looked for that should be gone.
+/// The pause between checks for processes that should be gone, and the number of checks.
 const LOOK: (Duration, u32) = (Duration::from_millis(50), 400);
 
-/// Ends every process of the server in this folder, and looks whether they are gone.
+/// Ends every process of the server in this folder, and verifies that they are gone.
 pub async fn end(folder: &Path) -> Result<()> {
     let (pause, looks) = LOOK;
     let mut left = of_server(folder);
@@ -105,23 +105,23 @@ pub async fn end(folder: &Path) -> Result<()> {
     let pids: Vec<String> = left.iter().map(ToString::to_string).collect();
     Err(Error::internal(format!("the throwaway server in {} does not end", folder.display()))
         .cause(format!("these processes are still there: {}", pids.join(", ")))
-        .remedy("End them by hand, then remove the folder: it holds readable data."))
+        .remedy("End them by hand, then remove the folder: it holds unencrypted data."))
 }
 
-/// The small segment of System V shared memory by which servers exclude each other. A server that is killed leaves it.
+/// The small segment of System V shared memory by which servers exclude each other. A killed server leaves it behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     key: u32,
     id: u32,
     creator: u32,
-    /// Who owns the server's folder: what code in the server may write into its lock file is worth no more than that.
+    /// The owner of the server's folder: code in the server may write to its lock file, so only this user's segments count.
     owner: u32,
 }
 
 impl Segment {
-    /// That of the server in this folder, by its lock file, if there is one.
+    /// The segment of the server in this folder, according to its lock file, if there is one.
     pub fn of(folder: &Path) -> Option<Self> {
-        let file = open_theirs(&folder.join("data/postmaster.pid")).ok()?;
+        let file = open_regular(&folder.join("data/postmaster.pid")).ok()?;
         let mut text = String::new();
         file.take(4096).read_to_string(&mut text).ok()?;
         Self::parse(&text, fs::symlink_metadata(folder).ok()?.uid())
@@ -171,7 +171,7 @@ impl Segment {
     }
 }
 
-/// The path as the kernel shows it in `/proc`, though its last part may not exist (any more).
+/// The path as the kernel shows it in `/proc`, even if its last part does not exist (any more).
 pub fn real_path(folder: &Path) -> PathBuf {
     if let Ok(real) = folder.canonicalize() {
         return real;
@@ -183,12 +183,12 @@ pub fn real_path(folder: &Path) -> PathBuf {
     }
 }
 
-/// The last thing that the log says about a failure.
-pub fn last_words(log: &[u8]) -> Option<String> {
+/// The last message of the log about a failure.
+pub fn last_message(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let fatal = |line: &&&str| ["FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word));
-    // initdb says at last only that it removes what it made.
+    // The last line of initdb only says that it removes what it made.
     let last = lines.iter().rfind(fatal).or(lines.last())?;
     let last = match (last.find("FATAL:"), last.find("PANIC:")) {
         (Some(at), _) | (None, Some(at)) => &last[at..],
@@ -197,8 +197,8 @@ pub fn last_words(log: &[u8]) -> Option<String> {
     Some(last.chars().filter(|c| !c.is_control()).take(400).collect())
 }
 
-/// Opens a file that lies where the server's user may write: neither a link nor a pipe may fool us.
-fn open_theirs(path: &Path) -> std::io::Result<fs::File> {
+/// Opens a file in a folder where the server's user may write: it must be neither a link nor a pipe.
+fn open_regular(path: &Path) -> std::io::Result<fs::File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     match file.metadata()?.is_file() {
@@ -207,11 +207,11 @@ fn open_theirs(path: &Path) -> std::io::Result<fs::File> {
     }
 }
 
-/// The end of a file: all of what matters of a log, and no more memory than that.
+/// The end of a file, of limited size: the relevant part of a log.
 pub fn tail(path: &Path) -> Vec<u8> {
     use std::io::{Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = open_theirs(path)?;
+        let mut file = open_regular(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))?;
         let mut bytes = Vec::new();
@@ -221,7 +221,7 @@ pub fn tail(path: &Path) -> Vec<u8> {
     read().unwrap_or_default()
 }
 
-/// Removes a folder with everything in it, and looks whether it is gone.
+/// Removes a folder with everything in it, and verifies that it is gone.
 pub async fn remove_folder(folder: &Path) -> Result<()> {
     let path = folder.to_owned();
     let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await;
@@ -232,7 +232,7 @@ pub async fn remove_folder(folder: &Path) -> Result<()> {
     };
     Err(Error::internal(format!("failed to remove {}", folder.display()))
         .cause(cause)
-        .remedy("Remove it by hand: it holds readable data."))
+        .remedy("Remove it by hand: it holds unencrypted data."))
 }
 
 #[cfg(test)]
@@ -289,9 +289,9 @@ mod tests {
     fn logs_end_with_a_reason() {
         let log = "creating\n2026-01-01 UTC [1] LOG:  could not bind\n2026-01-01 UTC [1] FATAL:  no sockets\n\
             child process exited with exit code 1\ninitdb: removing data directory\n";
-        assert_eq!(last_words(log.as_bytes()).unwrap(), "FATAL:  no sockets");
-        assert_eq!(last_words(b"a\nb\n\n").unwrap(), "b");
-        assert_eq!(last_words(b""), None);
+        assert_eq!(last_message(log.as_bytes()).unwrap(), "FATAL:  no sockets");
+        assert_eq!(last_message(b"a\nb\n\n").unwrap(), "b");
+        assert_eq!(last_message(b""), None);
     }
 
     #[tokio::test]

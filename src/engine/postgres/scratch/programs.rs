@@ -23,7 +23,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// All that are found: in `bin_dir`, else in `$PATH` and where distributions keep them. Oldest first.
+    /// All that can be found: in `bin_dir`, else in `$PATH` and the folders of distributions. Oldest first.
     pub async fn all(bin_dir: Option<&Path>) -> Vec<Self> {
         let mut found = Vec::new();
         for directory in candidates(bin_dir) {
@@ -39,8 +39,8 @@ impl Programs {
         found
     }
 
-    /// The newest of exactly this major version: another one could neither prove that the snapshot comes back as it
-    /// was, nor what the publisher would meet in a disaster.
+    /// The newest of exactly this major version: another one could prove neither that the snapshot is restored as it
+    /// was, nor what would happen to the publisher in a disaster.
     pub async fn find(bin_dir: Option<&Path>, major: u32) -> Result<Self> {
         let mut found = Self::all(bin_dir).await;
         match found.iter().rposition(|programs| programs.version.major == major) {
@@ -59,15 +59,15 @@ impl Programs {
         );
         if found.is_empty() {
             return Error::preflight(format!("a throwaway server of PostgreSQL {major} cannot be started"))
-                .cause(format!("there are no initdb and postgres in {places}"))
+                .cause(format!("initdb and postgres were not found in {places}"))
                 .remedy(format!("{install}, or name their folder with bin_dir."));
         }
         Error::preflight(format!(
             "a throwaway server of PostgreSQL {major} cannot be started: wrong major version"
         ))
-        .cause(format!("the snapshot's server was {major}, and what was found is {}", list(found)))
+        .cause(format!("the snapshot's server was {major}, but only these were found: {}", list(found)))
         .remedy(match bin_dir {
-            Some(_) => format!("{install}, and let bin_dir name their folder."),
+            Some(_) => format!("{install}, and set bin_dir to their folder."),
             None => format!("{install}, or name their folder with bin_dir."),
         })
     }
@@ -103,16 +103,16 @@ pub struct User {
     gid: u32,
 }
 
-/// Starts programs as the right user, with low priority, and so that they dump no core.
+/// Starts programs as the right user, with low priority, and without core dumps.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// Another user than we are.
+    /// The user to switch to, if it is not our own.
     pub user: Option<User>,
     wrappers: Vec<OsString>,
 }
 
 impl Runner {
-    /// As root the user of this name, else `postgres`; as anybody else ourselves.
+    /// For root: the user of this name, by default `postgres`; for anybody else: the current user.
     pub async fn new(name: Option<&str>) -> Result<Self> {
         let user = match rustix::process::geteuid().is_root() {
             true => Some(look_up(name.unwrap_or("postgres")).await?),
@@ -130,20 +130,20 @@ impl Runner {
             }
             (Some(setpriv), None) => wrap(setpriv, &["--nnp", "--pdeathsig", "KILL", "--"]),
             (None, Some(_)) => return Err(lacks("setpriv")),
-            // Without it, an orphan is only swept away by the next drill.
+            // Without it, an orphan is only removed by the next drill.
             (None, None) => {}
         }
         wrap(&program("nice")?, &["-n", "10"]);
         if let Ok(ionice) = program("ionice") {
-            // -t: not where the kernel does not let us.
+            // -t: ignore it if the kernel does not allow it.
             wrap(&ionice, &["-t", "-c", "3"]);
         }
-        // A core would hold what the database holds.
+        // A core dump would contain data of the database.
         wrap(&program("prlimit")?, &["--core=0"]);
         Ok(Self { user, wrappers })
     }
 
-    /// A command that runs the program so. It gets nothing of our environment, in which there may be passwords.
+    /// A command that runs the program this way. It does not inherit our environment, which may contain passwords.
     pub fn command(&self, program: &Path) -> Command {
         let mut words = self.wrappers.iter();
         let mut command = match words.next() {
@@ -177,8 +177,8 @@ impl Runner {
         ))
     }
 
-    /// Lets the user through to what lies in `parent`, the folder of drills; what lies in it stays private. Where a
-    /// folder above it is closed, that is not ours to change.
+    /// Lets the user pass through `parent`, the folder of drills, whose contents stay private. Folders above it are not
+    /// ours to open.
     pub async fn open_way(&self, parent: &Path) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         let what = format!("let user {} through {}", user.name, parent.display());
@@ -189,20 +189,20 @@ impl Runner {
         self.refuse_closed(parent).await
     }
 
-    /// Fails where the user cannot get to this folder, and names what is closed.
+    /// Fails if the user cannot reach this folder, and names the folder that is closed.
     pub async fn refuse_closed(&self, folder: &Path) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
         let test = program("test")?;
         for step in way {
-            // Asking the kernel as that user knows about groups, access control lists and mounts.
+            // Testing it as that user takes groups, access control lists and mounts into account.
             let mut command = self.command(&test);
             command.arg("-x").arg(step).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let status = command.kill_on_drop(true).status().await;
             if !status.or_internal(format!("run {}", test.display()))?.success() {
                 return Err(Error::preflight(format!(
-                    "user {} cannot get to {}, where drills restore",
+                    "user {} cannot reach {}, where drills restore",
                     user.name,
                     folder.display()
                 ))
@@ -219,11 +219,13 @@ impl Runner {
 }
 
 fn lacks(name: &str) -> Error {
-    Error::preflight(format!("the program {name} is not on this host, and a throwaway server needs it"))
-        .remedy("Install util-linux and coreutils.")
+    Error::preflight(format!(
+        "the program {name}, which a throwaway server needs, is not installed on this host"
+    ))
+    .remedy("Install util-linux and coreutils.")
 }
 
-/// A program of the system, in `$PATH` or where systems keep them.
+/// A program of the system, in `$PATH` or the usual folders.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -235,7 +237,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| lacks(name))
 }
 
-/// Asks `id`, which knows every directory of users.
+/// Asks `id`, which knows all sources of users.
 async fn look_up(name: &str) -> Result<User> {
     let id = program("id")?;
     let ask = async |flag: &str| -> Result<Option<u32>> {
@@ -251,22 +253,22 @@ async fn look_up(name: &str) -> Result<User> {
         }
         (Some(uid), Some(gid)) => Ok(User { name: name.to_owned(), uid, gid }),
         _ => Err(Error::preflight(format!(
-            "there is no user {} on this host, as whom the throwaway server is to run",
+            "there is no user {} on this host to run the throwaway server",
             name.escape_debug()
         ))
         .remedy(remedy)),
     }
 }
 
-/// A program that runs. Dropping it kills it, with its process group.
+/// A running program. Dropping it kills it, with its process group.
 pub struct Running {
     child: Child,
     process: Option<Pid>,
 }
 
 impl Running {
-    /// Starts it in a process group of its own, so that the terminal's Ctrl-C is for us alone. What it says goes
-    /// to the log. The kernel kills it when we die.
+    /// Starts it in its own process group, so that only we receive the terminal's Ctrl-C. Its output goes to the
+    /// log. The kernel kills it when we die.
     pub async fn start(mut command: Command, log: &File) -> Result<Self> {
         let share = || log.try_clone().or_internal("share the log");
         command.stdin(Stdio::null()).stdout(share()?).stderr(share()?).process_group(0).kill_on_drop(true);
@@ -294,7 +296,7 @@ impl Running {
     /// Sends it a signal, if it still runs.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = self.process {
-            // It may have ended a moment ago: then there is nothing to stop.
+            // It may have ended a moment ago.
             let _gone = kill_process(process, signal);
         }
     }

@@ -1,4 +1,4 @@
-//! The owner's queries, asked by somebody who may read and nothing else.
+//! Runs the owner's queries as a role that may only read.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::human;
 
-/// How much longer we wait for an answer than the server may take: it says more than we can.
+/// How much longer we wait than the server may take, because its own error says more than ours.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The longest answer, in bytes: answers are kept in records.
+/// The longest answer, in bytes: answers are stored in records.
 const LONGEST_ANSWER: usize = 10_000;
 
-/// A role of its own in the restored database, made when it is first needed.
+/// A separate role in the restored database, created when it is first needed.
 pub struct Reader {
     name: String,
     password: SecretString,
@@ -31,7 +31,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of the database that `admin` names and may do everything with.
+    /// A reader of `admin`'s database, in which `admin` may do everything.
     pub fn new(admin: Connector) -> Self {
         let (name, password) = (random_name("marbre_reader"), random_password());
         Self { name, password, admin, made: OnceCell::new() }
@@ -42,7 +42,7 @@ impl Reader {
         &self.name
     }
 
-    /// Asks one statement, which must give one row of one column.
+    /// Runs one statement, which must return one row of one column.
     pub async fn query(
         &self,
         sql: &str,
@@ -52,7 +52,7 @@ impl Reader {
         let connector = self.made.get_or_try_init(|| interruptible(cancel, self.make())).await?;
         let session = connector.connect(cancel).await.map_err(|e| match e.kind() {
             ErrorKind::Interrupted => e,
-            _ => e.with_kind(ErrorKind::Database).context("the role that asks queries"),
+            _ => e.with_kind(ErrorKind::Database).context("the role for queries"),
         })?;
         let asking = interruptible(cancel, ask(&session, sql, timeout));
         match tokio::time::timeout(timeout.saturating_add(GRACE), asking).await {
@@ -64,13 +64,15 @@ impl Reader {
     async fn make(&self) -> Result<Connector> {
         let session = self.admin.connect(&CancellationToken::new()).await?;
         let try_to = async |sql: String| session.client.batch_execute(&sql).await.is_ok();
-        // The database's own event triggers have no say in this.
+        // The database's own event triggers must not interfere.
         try_to("SET session_replication_role = replica".to_owned()).await;
         let (name, database) = (ident(&self.name), ident(self.admin.database()));
         let create = format!("CREATE ROLE {name} LOGIN PASSWORD {}", literal(self.password.expose_secret()));
         if !try_to(format!("{create} BYPASSRLS")).await {
             session.batch(&create, "create a role that may only read").await.map_err(|e| {
-                e.remedy("Give the user of the server for drills CREATEROLE: queries are asked by a role of their own.")
+                e.remedy(
+                    "Give the user of the server for drills CREATEROLE: queries are run by a separate role.",
+                )
             })?;
         }
         try_to(format!("ALTER DATABASE {database} CONNECTION LIMIT -1")).await;
@@ -93,21 +95,21 @@ fn too_long(timeout: Duration) -> Error {
 }
 
 fn not_one(what: &str) -> Error {
-    Error::database(format!("the query gives {what}, not one row of one column"))
-        .remedy("Write it so that it gives one value, e.g. with count(*), max(…) or LIMIT 1.")
+    Error::database(format!("the query returns {what}, not one row of one column"))
+        .remedy("Write it so that it returns one value, e.g. with count(*), max(…) or LIMIT 1.")
 }
 
 async fn ask(session: &Session, sql: &str, timeout: Duration) -> Result<Option<String>> {
     let error = |e: tokio_postgres::Error| match e.code() {
         Some(&SqlState::QUERY_CANCELED) => too_long(timeout),
-        _ => failed("ask the query", &e),
+        _ => failed("run the query", &e),
     };
-    // People write names as they do elsewhere in this database: with its own search path.
+    // People write names as usual in this database, that is with its own search path.
     let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128);
     let begin = format!("RESET search_path; SET statement_timeout = {milliseconds}; BEGIN READ ONLY");
-    session.batch(&begin, "begin to ask a query").await?;
-    // A statement that can be prepared is one alone; so the same text, asked as it is, is one alone too. Asked so, the
-    // server writes the answer as text, whatever its type is.
+    session.batch(&begin, "prepare to run a query").await?;
+    // A text that can be prepared is a single statement, so it is safe as a simple query, for which the server
+    // writes the answer as text, whatever its type is.
     let statement = session.client.prepare(sql).await.map_err(error)?;
     if !statement.params().is_empty() {
         return Err(Error::database("the query has parameters").remedy("Write the values into it."));
@@ -131,7 +133,7 @@ async fn ask(session: &Session, sql: &str, timeout: Duration) -> Result<Option<S
         None => Err(not_one("no row")),
         Some(Some(text)) if text.len() > LONGEST_ANSWER => {
             Err(Error::database(format!("the answer is longer than {LONGEST_ANSWER} bytes"))
-                .remedy("Ask for something short: a number, a moment, a word."))
+                .remedy("Query something short: a number, a time, a word."))
         }
         Some(answer) => Ok(answer),
     }

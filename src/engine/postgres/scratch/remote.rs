@@ -1,4 +1,4 @@
-//! A database of its own on a server that the owner names, and everything that a drill makes there.
+//! A throwaway database on a server that the owner names, and everything else that a drill makes there.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -20,19 +20,19 @@ use super::processes::remove_folder;
 use super::random_name;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
-/// Written before anything is made on the server, so that whoever comes later can remove it.
+/// Written before anything is made on the server, so that a later run can remove it.
 const JOURNAL: &str = "elsewhere.json";
 
 /// What a drill makes on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Journal {
-    /// The server, for people, and to know it again.
+    /// The server, for people and to recognize it.
     server: String,
     /// The database.
     database: String,
-    /// Roles that were not there: the snapshot's, and the one that asks queries. They are made after the database.
+    /// Roles that did not exist: the snapshot's, and the one for queries. They are made after the database.
     roles: Vec<String>,
-    /// The database is being dropped: from here on roles may be there without it.
+    /// The database is being dropped: from here on roles may exist without it.
     dropping: bool,
 }
 
@@ -52,7 +52,7 @@ impl Journal {
         }
     }
 
-    /// Writes it whole or not at all.
+    /// Writes it atomically.
     fn write(&self, folder: &Path) -> Result<()> {
         let (path, new) = (Self::path(folder), folder.join("elsewhere.new"));
         let write = || -> std::io::Result<()> {
@@ -67,16 +67,16 @@ impl Journal {
     }
 }
 
-/// How long a drill waits until another one is done with the server.
+/// How long a drill waits for another one that uses the server.
 const TURN: &str = "30min";
-/// How long it may take to find out that the server is in use, where that can be tried again later.
+/// How long to wait for the server if it is in use and the operation can be retried later.
 const LOOK: &str = "3s";
 
-/// Drills take turns on a server. Otherwise one could not tell whose roles are whose: a role that one drill made is
-/// there for the next, which would then need it.
-async fn take_turn(admin: &Connector, patience: &str, cancel: &CancellationToken) -> Result<Session> {
+/// Only one drill uses a server at a time. Otherwise it would be unclear which drill made a role: one drill's role would
+/// exist for the next, which would then depend on it.
+async fn take_turn(admin: &Connector, lock_timeout: &str, cancel: &CancellationToken) -> Result<Session> {
     let session = admin.connect(cancel).await?;
-    session.batch(&format!("SET lock_timeout = '{patience}'"), "set up the session").await?;
+    session.batch(&format!("SET lock_timeout = '{lock_timeout}'"), "set up the session").await?;
     let taking = async {
         let sql = "SELECT pg_advisory_lock(hashtextextended('marbre drill', 0))";
         session.client.batch_execute(sql).await.map_err(|e| match e.code() {
@@ -104,7 +104,7 @@ pub struct Rights {
     pub superuser: bool,
 }
 
-/// Looks at what the user may do.
+/// Reads what the user may do.
 pub async fn rights(session: &Session) -> Result<Rights> {
     let rows = session
         .query(
@@ -132,8 +132,8 @@ impl Rights {
     }
 }
 
-/// A database of a random name.
-pub struct Elsewhere {
+/// A database with a random name.
+pub struct RemoteDatabase {
     admin: Connector,
     folder: PathBuf,
     database: String,
@@ -142,9 +142,9 @@ pub struct Elsewhere {
     turn: Session,
 }
 
-impl Elsewhere {
-    /// Looks whether the server fits, and writes down what will be made there; the loader makes the database itself.
-    /// `reader` is the role that will ask queries.
+impl RemoteDatabase {
+    /// Checks that the server fits, and records what will be made there; the loader makes the database itself.
+    /// `reader` is the role that will run queries.
     pub async fn start(
         admin: Connector,
         details: &Details,
@@ -191,7 +191,7 @@ impl Elsewhere {
 
     /// Drops everything that was made.
     pub async fn remove(self) -> Result<()> {
-        // Kept until the end. Where the connection was lost meanwhile, another one is as good.
+        // Held until the end, unless the connection has been lost in the meantime.
         let _turn = self.turn;
         clear(&self.admin, &self.folder).await
     }
@@ -204,7 +204,7 @@ impl Elsewhere {
             false => format!(" DROP ROLE IF EXISTS {};", idents(&roles)),
         };
         Ok(format!(
-            "The restored database is {} on the server of {}. When you have seen enough, run there: DROP DATABASE {} \
+            "The restored database is {} on the server of {}. When you are done with it, run there: DROP DATABASE {} \
              WITH (FORCE);{roles}",
             self.database,
             self.admin.describe(),
@@ -213,17 +213,17 @@ impl Elsewhere {
     }
 }
 
-/// Whether this folder belongs to a database elsewhere.
-pub fn is_elsewhere(folder: &Path) -> Result<bool> {
+/// Whether this folder belongs to a remote database.
+pub fn is_remote(folder: &Path) -> Result<bool> {
     Ok(Journal::read(folder)?.is_some())
 }
 
-/// Takes away what a drill left on a server elsewhere, and its folder.
+/// Removes what a drill left on a remote server, and its folder.
 pub async fn sweep(admin: Option<&Connector>, folder: &Path) -> Result<()> {
     let Some(journal) = Journal::read(folder)? else { return Ok(()) };
     match admin {
         Some(admin) if admin.describe() == journal.server => {
-            // A drill that works must not lose the roles that both use.
+            // A running drill must not lose roles that both use.
             let _turn = take_turn(admin, LOOK, &CancellationToken::new()).await?;
             clear(admin, folder).await
         }
@@ -235,7 +235,7 @@ pub async fn sweep(admin: Option<&Connector>, folder: &Path) -> Result<()> {
     }
 }
 
-/// Drops the database, then the roles, and looks whether they are gone; at last the folder.
+/// Drops the database, then the roles, and verifies that they are gone; finally removes the folder.
 async fn clear(admin: &Connector, folder: &Path) -> Result<()> {
     let Some(mut journal) = Journal::read(folder)? else { return remove_folder(folder).await };
     let server = admin.connect(&CancellationToken::new()).await?;
@@ -244,7 +244,7 @@ async fn clear(admin: &Connector, folder: &Path) -> Result<()> {
         journal.write(folder)?;
         drop_database(admin, &server, &journal.database).await?;
     }
-    // Without the database the drill had made no role: one of these names is somebody else's.
+    // Without its database the drill made no role: a role of this name belongs to somebody else.
     if journal.dropping {
         drop_roles(&server, &journal.roles).await?;
     }
@@ -256,12 +256,12 @@ async fn exists(server: &Session, catalogue: &str, column: &str, name: &str) -> 
     Ok(server.query(&sql, &[]).await?.first().is_some_and(|row| row.get(0)))
 }
 
-/// How often it is tried: a session that has just been closed may still be there.
+/// How often to try: a session that has just been closed may linger.
 const TRIES: u32 = 10;
 
 async fn drop_database(admin: &Connector, server: &Session, name: &str) -> Result<()> {
     if let Ok(inside) = admin.with_database(name).connect(&CancellationToken::new()).await {
-        // Where they cannot be dropped, the database says so.
+        // If this fails, dropping the database fails too and says why.
         let _refused = destination::drop_subscriptions(&inside, &mut Vec::new()).await;
     }
     let mut tries = 0;
@@ -293,7 +293,7 @@ async fn drop_roles(server: &Session, roles: &[String]) -> Result<()> {
         return Ok(());
     }
     let shown = there.iter().map(|role| role.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-    // All at once: they may depend on each other.
+    // All at once, because they may depend on each other.
     let sql = format!("DROP ROLE {}", idents(&there));
     server
         .batch(&sql, &format!("drop the roles that the drill made ({shown})"))
@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_made_elsewhere_is_never_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(!is_elsewhere(folder.path()).unwrap());
+        assert!(!is_remote(folder.path()).unwrap());
         let journal = Journal {
             server: "postgres database postgres on db.example".into(),
             database: "marbre_scratch_1".into(),
@@ -320,6 +320,6 @@ mod tests {
         let error = sweep(None, folder.path()).await.unwrap_err().to_string();
         assert!(error.contains("marbre_scratch_1") && error.contains("db.example"), "{error}");
         fs::write(Journal::path(folder.path()), "{").unwrap();
-        assert!(is_elsewhere(folder.path()).is_err());
+        assert!(is_remote(folder.path()).is_err());
     }
 }

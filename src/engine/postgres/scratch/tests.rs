@@ -2,10 +2,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::super::connect::Session;
-use super::super::globals::{Database, Globals, Role};
+use super::super::database_properties::Database;
+use super::super::globals::{Globals, Role};
 use super::*;
 use crate::engine::scratch::ExaminationResult;
 use crate::error::ErrorKind;
+use crate::model::engine_kind::EngineKind;
 use crate::model::stream::StreamFacts;
 use crate::model::stream::{SourceFacts, StreamKind};
 use crate::model::table::{RowDigest, TableId, TableProof};
@@ -63,7 +65,7 @@ fn contents(major: u32) -> Contents {
     Contents {
         snapshot: "20261122T020000Z-1f3a9c4e".parse().unwrap(),
         source: SourceFacts {
-            engine: super::super::NAME.into(),
+            engine: EngineKind::Postgres.name().into(),
             version: format!("{major}.20"),
             consistent_at: "2026-11-22T02:00:00Z".parse().unwrap(),
             consistency_point: String::new(),
@@ -137,7 +139,7 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
     assert!(refused.to_string().contains("28P01"), "{refused}");
 
     fill(&connector).await;
-    let scratch = host.place(Home::Server(Box::new(server)), connector.clone(), Reader::new(connector));
+    let scratch = host.place(Location::Local(Box::new(server)), connector.clone(), Reader::new(connector));
     assert!(scratch.describe().starts_with("a throwaway server, PostgreSQL 15."));
     questions(&*scratch).await;
     let found = scratch.examine(&[], &go()).await.unwrap();

@@ -24,7 +24,7 @@ pub async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Resul
 }
 
 async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
-    // Only a superuser may; whoever is none needs it not either.
+    // Only a superuser may do this, and only a superuser needs it.
     let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
     let schema = match install(session).await? {
         Ok(schema) => schema,
@@ -56,7 +56,7 @@ async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
         let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
         let index = format!("{}.{}", ident_line(&schema), ident_line(&name));
         if let Err(e) = session.client.execute(&check, &[&oid]).await {
-            // Corruption has a class of its own. Anything else says nothing of the index.
+            // Corruption has its own error class. Other errors say nothing about the index.
             match e.code().is_some_and(|code| code.code().starts_with("XX")) {
                 true => bad.push(format!("{index}: {}", cause(&e))),
                 false => return Err(failed(&format!("check index {index}"), &e)),
@@ -76,7 +76,7 @@ async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
     Ok((ExaminationResult::Failed, format!("{} of {all} indexes are bad: {named}{more}", bad.len())))
 }
 
-/// The schema in which amcheck is, or why it is not there. The snapshot may have had it itself.
+/// The schema of amcheck, or why it is unavailable. The snapshot itself may have had it.
 async fn install(session: &Session) -> Result<std::result::Result<String, String>> {
     let rows = session
         .query(
@@ -91,7 +91,7 @@ async fn install(session: &Session) -> Result<std::result::Result<String, String
         rows.first().map_or((None, false, false), |row| (row.get(0), row.get(1), row.get(2)));
     if !superuser {
         return Ok(Err(
-            "only a superuser may check indexes, and the user of the server for drills is none".to_owned()
+            "only a superuser may check indexes, and the user of the server for drills is not one".to_owned(),
         ));
     }
     if let Some(schema) = there {

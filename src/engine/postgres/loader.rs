@@ -8,8 +8,8 @@ use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
+use super::database_properties::Database;
 use super::details::Details;
-use super::globals::Database;
 use super::quote::{literal, qualified};
 use super::tools::Tools;
 use super::version::Version;
@@ -33,7 +33,7 @@ pub struct PostgresLoader {
 }
 
 impl PostgresLoader {
-    /// Reads the configuration; connects to nothing. Fails where the URL or the password file is wrong.
+    /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
     pub fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self::into_database(Connector::new(&config)?, config.bin_dir, config.jobs))
     }
@@ -50,7 +50,7 @@ impl PostgresLoader {
         Tools::find(self.bin_dir.as_deref(), server.major.max(wrote)).await
     }
 
-    /// Makes the destination an empty database that is marked.
+    /// Makes the destination an empty database with the mark.
     async fn prepare(
         &self,
         contents: &Contents,

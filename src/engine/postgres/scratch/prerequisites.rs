@@ -1,4 +1,4 @@
-//! What `doctor` looks at before a drill.
+//! What `doctor` checks before a drill.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ const RIGHTS: &str = "scratch rights";
 const USER: &str = "scratch user";
 const FOLDER: &str = "scratch folder";
 
-/// Looks at a server elsewhere.
-pub async fn elsewhere(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
+/// Checks a remote server.
+pub async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
     let look = async {
         let session = admin.connect(cancel).await?;
         rights(&session).await
@@ -27,7 +27,7 @@ pub async fn elsewhere(admin: &Connector, cancel: &CancellationToken) -> Vec<Che
     let rights = match look.await {
         Ok(rights) => rights,
         Err(e) => {
-            let remedy = Some("Mend the connection first.".to_owned());
+            let remedy = Some("Fix the connection first.".to_owned());
             return vec![fail(SERVER, &e), check(RIGHTS, CheckState::Skipped, "no connection", remedy)];
         }
     };
@@ -41,7 +41,7 @@ pub async fn elsewhere(admin: &Connector, cancel: &CancellationToken) -> Vec<Che
         ),
         (Ok(()), true, false) => warn(
             RIGHTS,
-            "the user may create databases and roles, but is no superuser: not everything may come back, and indexes are \
+            "the user may create databases and roles, but is not a superuser: not everything may come back, and indexes are \
              not checked",
             "Use a throwaway server, or a superuser of a server that serves nothing else.",
         ),
@@ -50,10 +50,10 @@ pub async fn elsewhere(admin: &Connector, cancel: &CancellationToken) -> Vec<Che
     vec![server, may]
 }
 
-/// Looks at what a throwaway server needs.
-pub async fn throwaway(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
+/// Checks what a throwaway server needs.
+pub async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
     let mut checks = vec![programs(config).await];
-    let remedy = Some("Mend the user for drills first.".to_owned());
+    let remedy = Some("Fix the user for drills first.".to_owned());
     match Runner::new(config.user.as_deref()).await {
         Err(e) => {
             checks.push(fail(USER, &e));
@@ -78,14 +78,14 @@ async fn programs(config: &PostgresScratchConfig) -> Check {
             .bin_dir
             .as_ref()
             .map_or("PATH and /usr/lib/postgresql".to_owned(), |d| d.display().to_string());
-        let error = Error::preflight(format!("there are no initdb and postgres in {place}"))
+        let error = Error::preflight(format!("initdb and postgres were not found in {place}"))
             .remedy("Install the server programs of PostgreSQL in the source's major version, or name their folder with bin_dir.");
         return fail(SERVER, &error);
     }
     ok(SERVER, format!("can be started: PostgreSQL {}", list(&found)))
 }
 
-/// The folder of drills itself is opened by a drill where that is needed; what lies above it must be open now.
+/// A drill opens the folder of drills itself if necessary; the folders above it must be open now.
 async fn reachable(runner: &Runner, folder: &Path) -> Result<String> {
     refuse_long(folder)?;
     let scratch = folder.parent().unwrap_or(folder);

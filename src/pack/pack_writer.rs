@@ -1,4 +1,4 @@
-//! Writing packs: compressed frames in, encrypted spool files out.
+//! Writes packs: compressed frames in, encrypted spool files out.
 //!
 //! A pack's plaintext is in the Zstandard seekable format, so stock `zstd -d` reads it and a reader can
 //! jump to any frame. Source: `contrib/seekable_format/zstd_seekable_compression_format.md` of zstd.
@@ -14,7 +14,7 @@ use sha2::Digest;
 use crate::model::id::Sha256;
 use crate::pack::padme;
 
-/// Decompressed bytes in a frame, at most.
+/// The most decompressed bytes in a frame.
 pub const FRAME: usize = 1 << 20;
 /// A pack is closed when its plaintext reaches this size.
 pub const PACK: u64 = 32 << 20;
@@ -25,10 +25,10 @@ pub(super) const PADDING_MAGIC: u32 = 0x184D_2A50;
 pub(super) const TABLE_MAGIC: u32 = 0x184D_2A5E;
 pub(super) const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 
-/// A pack that is complete in the spool.
+/// A complete pack in the spool.
 #[derive(Debug)]
 pub struct Sealed {
-    /// Where the ciphertext lies.
+    /// The file of the ciphertext.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
@@ -68,7 +68,7 @@ impl PackWriter {
         self.ordinal
     }
 
-    /// Whether the pack is big enough to be closed.
+    /// Whether the pack is large enough to be closed.
     pub fn is_full(&self) -> bool {
         self.plaintext >= PACK
     }
@@ -113,7 +113,7 @@ impl PackWriter {
 impl Drop for PackWriter {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            // Ciphertext of a run that was given up; if it cannot be removed, the next run does it.
+            // Ciphertext of an aborted run; if it cannot be removed, the next run does it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -156,7 +156,7 @@ fn encrypt<W: Write>(recipient: &age::x25519::Recipient, out: W) -> io::Result<S
         .wrap_output(out)
 }
 
-/// Compresses, pads and encrypts something small (a manifest) in memory.
+/// Compresses, pads and encrypts a small object (a manifest) in memory.
 pub fn seal_small(recipient: &age::x25519::Recipient, content: &[u8]) -> io::Result<Vec<u8>> {
     let mut plaintext = compress(content)?;
     let bare = plaintext.len() as u64 + SKIPPABLE_HEADER;

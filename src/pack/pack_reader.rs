@@ -6,16 +6,16 @@ use std::path::Path;
 
 use age::stream::StreamReader;
 
-use crate::pack::writer::{FRAME, SEEKABLE_MAGIC, TABLE_MAGIC};
+use crate::pack::pack_writer::{FRAME, SEEKABLE_MAGIC, TABLE_MAGIC};
 
-/// Frames in a pack, at most: a bound on what a reader allocates for the seek table.
+/// The most frames in a pack: a bound on what a reader allocates for the seek table.
 const MOST_FRAMES: u32 = 1 << 20;
 
 /// A pack, opened with its epoch's key.
 pub struct PackReader {
     input: StreamReader<BufReader<File>>,
     frames: Vec<Frame>,
-    /// The frame that `content` holds.
+    /// The frame in `content`.
     current: Option<usize>,
     content: Vec<u8>,
     compressed: Vec<u8>,
@@ -56,7 +56,7 @@ impl PackReader {
         mut out: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         while length > 0 {
-            let index = self.frame_at(offset).ok_or_else(|| invalid("an extent lies outside its pack"))?;
+            let index = self.frame_at(offset).ok_or_else(|| invalid("an extent is outside its pack"))?;
             self.load(index)?;
             let frame = self.frames[index];
             let start = (offset - frame.content_at) as usize;
@@ -105,7 +105,7 @@ fn read_table(input: &mut StreamReader<BufReader<File>>) -> io::Result<Vec<Frame
         return Err(invalid("the pack has no seek table"));
     }
     let length = u64::from(count) * 8 + 9;
-    let table_at = end.checked_sub(length + 8).ok_or_else(|| invalid("the seek table is cut"))?;
+    let table_at = end.checked_sub(length + 8).ok_or_else(|| invalid("the seek table is truncated"))?;
     let mut table = vec![0; (length + 8) as usize];
     input.seek(SeekFrom::Start(table_at))?;
     input.read_exact(&mut table)?;
@@ -136,7 +136,7 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Opens something small made by [`crate::pack::writer::seal_small`], refusing more than `limit` bytes.
+/// Opens a small object made by [`crate::pack::pack_writer::seal_small`], refusing more than `limit` bytes.
 pub fn open_small(sealed: &[u8], identity: &age::x25519::Identity, limit: usize) -> io::Result<Vec<u8>> {
     let plaintext = age::decrypt(identity, sealed).map_err(io::Error::other)?;
     let mut content = Vec::new();
@@ -149,7 +149,7 @@ pub fn open_small(sealed: &[u8], identity: &age::x25519::Identity, limit: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::writer::{PackWriter, compress, seal_small};
+    use crate::pack::pack_writer::{PackWriter, compress, seal_small};
 
     #[test]
     fn ranges_come_back_and_stock_tools_agree() {

@@ -12,20 +12,20 @@ use crate::engine::scratch::{Examination, ExaminationResult};
 use crate::error::Result;
 use crate::model::human::count;
 
-/// How many complaints of SQLite are passed on.
+/// How many complaints of SQLite are reported.
 const COMPLAINTS: usize = 10;
 
-/// How a check came out, and what it found.
+/// The result of a check, and what it found.
 type Found = (ExaminationResult, String);
 
 /// A check of the database in this file.
-type Look = fn(&Connection, &Path) -> Result<Found>;
+type Run = fn(&Connection, &Path) -> Result<Found>;
 
 /// All checks by name. Foreign keys are checked although SQLite does not enforce them unless an application asks
 /// for it: the restored copy holds no other violations than its source, whose owner should know of them.
-const CHECKS: [(&str, Look); 2] = [("integrity", integrity), ("foreign-keys", foreign_keys)];
+const CHECKS: [(&str, Run); 2] = [("integrity", integrity), ("foreign-keys", foreign_keys)];
 
-/// Makes those checks that are wanted of a database that nobody else uses.
+/// Runs the wanted checks on a database that nobody else uses.
 pub(super) async fn examine(
     path: PathBuf,
     wanted: impl Fn(&'static str) -> bool + Send,
@@ -35,11 +35,11 @@ pub(super) async fn examine(
     let reader = Reader::new(open_still(&path)?);
     reader
         .run(cancel, move |connection, _| {
-            let look = |(name, look): (&'static str, Look)| {
-                let (result, found) = look(connection, &path)?;
+            let run = |(name, run): (&'static str, Run)| {
+                let (result, found) = run(connection, &path)?;
                 Ok(Examination { name, result, found })
             };
-            checks.into_iter().map(look).collect()
+            checks.into_iter().map(run).collect()
         })
         .await
 }
