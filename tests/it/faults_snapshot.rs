@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::marbre::Outcome;
 use crate::support::postgres::{Cluster, Database, Version};
+use crate::support::short_or_long;
 use crate::support::sqlite_setup::{SECRET, Setup, files, objects, sound};
 
 /// Processes other than marbre itself that have this text in their arguments or environment.
@@ -83,6 +84,7 @@ fn kill_spread(wanted: u32, mut normal: f64, mut run: impl FnMut(u32, Duration) 
     panic!("only {killed} runs were killed: {normal} s is too short to measure");
 }
 
+/// At 25 moments in a long run.
 #[test]
 fn kill_9_at_25_moments_of_a_postgres_snapshot() {
     let cluster = Cluster::start(Version::V15);
@@ -94,7 +96,7 @@ fn kill_9_at_25_moments_of_a_postgres_snapshot() {
     database.sql(DAY);
     let normal = setup.snapshot().success().seconds;
     let socket = cluster.socket_dir().display().to_string();
-    kill_spread(25, normal, |moment, after| {
+    kill_spread(short_or_long(6, 25), normal, |moment, after| {
         database.sql(DAY);
         let outcome = setup.snapshot().kill_after(after).run();
         no_orphans(&socket);
@@ -119,6 +121,7 @@ fn kill_9_at_25_moments_of_a_postgres_snapshot() {
     }
 }
 
+/// At 20 moments in a long run.
 #[test]
 fn kill_9_at_20_moments_of_a_sqlite_snapshot() {
     let setup = Setup::new(4_000, 3_000);
@@ -126,7 +129,7 @@ fn kill_9_at_20_moments_of_a_sqlite_snapshot() {
     setup.snapshot().success();
     setup.change(1);
     let normal = setup.snapshot().success().seconds;
-    kill_spread(20, normal, |_, after| {
+    kill_spread(short_or_long(6, 20), normal, |_, after| {
         setup.change(2);
         let outcome = setup.snapshot().kill_after(after).run();
         setup.no_plaintext(&[SECRET, "AGE-SECRET-KEY-"]);

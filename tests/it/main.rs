@@ -2,6 +2,7 @@
 
 mod alerts;
 mod daemon;
+mod demo;
 mod drills;
 mod facts;
 mod faults_snapshot;

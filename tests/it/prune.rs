@@ -14,6 +14,7 @@ use sha2::Digest;
 use crate::support::marbre::{Marbre, marbre};
 use crate::support::postgres::output_with_input;
 use crate::support::s3::{ADMIN, LIMITED, SeaweedFs};
+use crate::support::short_or_long;
 use crate::support::sqlite_setup::{Setup, files, objects, rows, sound_receipts};
 use crate::sync::{content, degraded, of_target, sync, without};
 
@@ -132,8 +133,9 @@ fn killed_at(setup: &Setup, changes: usize) -> bool {
 fn a_prune_that_is_killed_at_any_point_is_finished_by_the_next() {
     let setup = Setup::new(300, 400);
     setup.configure_directories(RULES);
+    let moments: Vec<usize> = (0..16).step_by(short_or_long(3, 1)).collect();
     let mut killed = 0;
-    for changes in 0..16 {
+    for &changes in &moments {
         snapshots(&setup, 4);
         killed += usize::from(killed_at(&setup, changes));
         // Whatever is still listed is whole at either target, and nothing is missed.
@@ -155,7 +157,8 @@ fn a_prune_that_is_killed_at_any_point_is_finished_by_the_next() {
             assert_eq!(left.keys().filter(|k| k.contains("/manifests/")).count(), 3, "{left:?}");
         }
     }
-    assert!(killed >= 16, "only {killed} were killed before their end");
+    // Half of them: each moment is tried twice.
+    assert!(killed >= moments.len(), "only {killed} were killed before their end");
     both_sound(&setup);
 }
 

@@ -9,9 +9,7 @@ use crate::support::equality::assert_equal;
 use crate::support::postgres::{Cluster, Database, Version, output_with_input};
 use crate::support::s3::SeaweedFs;
 use crate::support::setup::Provider;
-
-/// 250,000 subscribers make 1.8 million rows; without optimisation, fewer are enough.
-const SUBSCRIBERS: u64 = if cfg!(debug_assertions) { 8_000 } else { 250_000 };
+use crate::support::short_or_long;
 
 const PATIENCE: Duration = Duration::from_secs(560);
 
@@ -48,7 +46,8 @@ async fn nights(version: Version) {
     let weed = SeaweedFs::shared().await;
     let (source, destination) = (Cluster::start(version), Cluster::start(version));
     let database = source.create_db("abonnes");
-    database.load_subscriptions(SUBSCRIBERS);
+    // 250,000 subscribers make 1.8 million rows.
+    database.load_subscriptions(short_or_long(20_000, 250_000));
     database.sql(COUNTERS);
     let provider = Provider::of(&database).with_s3(&weed).await;
     let restored = destination.database("abonnes");

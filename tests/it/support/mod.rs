@@ -15,6 +15,12 @@ pub mod sqlite_setup;
 
 use std::net::TcpListener;
 
+/// How often a test repeats something, or how large its data is: less in everyday runs, all of it where
+/// `tests/run --long` asks for that.
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if std::env::var("MARBRE_TEST_LONG").is_ok_and(|value| value == "1") { long } else { short }
+}
+
 /// Ports of the loopback interface that nobody uses now.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     // All are held at the same time, so that they differ.
