@@ -22,8 +22,11 @@ const READING: &str = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'C
 
 /// A snapshot that was stopped (SIGSTOP) while it reads the big table.
 fn stopped_in_the_middle(provider: &Provider, database: &Database<'_>) -> Running {
-    let running = provider.snapshot().start();
-    wait_for(database, READING);
+    let mut running = provider.snapshot().start();
+    while database.sql(READING) == "0" {
+        let ended = running.ended();
+        assert!(ended.is_none(), "the table was never seen to be read: {}", ended.unwrap_or_default());
+    }
     running.signal(Signal::STOP);
     // What is on its way to it fills its socket, and then the server waits.
     std::thread::sleep(Duration::from_millis(100));

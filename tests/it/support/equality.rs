@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
+use sha2::{Digest, Sha256};
+
 use super::postgres::{Cluster, Database, Version, output_with_input, quote_text, run};
 
 /// In what respect databases can differ.
@@ -273,33 +275,32 @@ impl Contents {
         let relations: Vec<(String, String)> =
             listing.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let files = tempfile::tempdir().unwrap();
+        let (rows, count) =
+            (|i| files.path().join(format!("{i}.rows")), |i| files.path().join(format!("{i}.count")));
+        // psql writes the files itself: hundreds of relations would be thousands of processes.
         let mut script = String::from(PINNED);
         for (i, (kind, name)) in relations.iter().enumerate() {
-            let file = files.path().join(i.to_string());
-            script += &match kind.as_str() {
-                "S" => format!(
-                    "COPY (SELECT last_value, is_called FROM {name}) TO STDOUT \\g |cat >{}\n",
-                    file.display()
-                ),
-                _ => format!(
-                    "COPY ({}) TO STDOUT \\g |md5sum | cut -c 1-32 >{file}\nSELECT count(*) FROM {only}{name} \\g |cat >>{file}\n",
-                    ordered(kind, name),
-                    file = file.display(),
-                    only = only(kind),
-                ),
+            let query = match kind.as_str() {
+                "S" => format!("SELECT last_value, is_called FROM {name}"),
+                _ => ordered(kind, name),
             };
+            script += &format!("COPY ({query}) TO STDOUT \\g {}\n", rows(i).display());
+            script += &format!("SELECT count(*) FROM {}{name} \\g {}\n", only(kind), count(i).display());
         }
         database.sql(&script);
         let mut contents = Self::default();
         for (i, (kind, name)) in relations.into_iter().enumerate() {
-            let text = fs::read_to_string(files.path().join(i.to_string())).unwrap();
-            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let map = match kind.as_str() {
-                "S" => &mut contents.sequences,
-                "m" => &mut contents.views,
-                _ => &mut contents.tables,
+            let rows = fs::read(rows(i)).unwrap();
+            let hashed = || {
+                let count = fs::read_to_string(count(i)).unwrap();
+                format!("{} {}", hex::encode(Sha256::digest(&rows)), count.trim_end())
             };
-            map.insert(name, words);
+            let (map, found) = match kind.as_str() {
+                "S" => (&mut contents.sequences, String::from_utf8_lossy(&rows).trim_end().to_owned()),
+                "m" => (&mut contents.views, hashed()),
+                _ => (&mut contents.tables, hashed()),
+            };
+            map.insert(name, found);
         }
         contents
     }
