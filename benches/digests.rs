@@ -176,7 +176,7 @@ impl Bench<'_> {
         let to = self.place(run).join("restored.db");
         let make = |_: &str| Ok(Arc::new(SqliteLoader::new(&to)) as Arc<dyn Loader>);
         let report = job.run(&make, Arc::new(Silent), &CancellationToken::new()).await.unwrap();
-        let compare = report.stages.iter().filter(|s| s.name == "compare").map(|s| s.seconds).sum();
+        let compare = report.stages.iter().filter(|s| s.name == Stage::Compare).map(|s| s.seconds).sum();
         (report.seconds, compare)
     }
 }

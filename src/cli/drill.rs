@@ -16,12 +16,14 @@ use crate::health::findings;
 use crate::job::drill;
 use crate::job::drill::DrillJob;
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
+use crate::job::drill::verdict::Verdict;
+use crate::job::restore::open::Wanted;
 use crate::keys::{RestoreKey, SigningKey, keygen};
+use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
 use crate::model::job::JobKind;
 use crate::model::observer::Observer;
-use crate::report::drill::Verdict;
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -97,9 +99,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
         false => agent_job(&args, context, &*observer).await?,
     };
     let (started, database, state) = (Timestamp::now(), job.database.clone(), job.state.clone());
+    let of_newest = job.wanted == Wanted::Latest;
     let report = job.run(started, observer, &cancel).await?;
     // A drill of an old snapshot says nothing of the newest.
-    if let Some(state) = state.filter(|_| args.snapshot == "latest") {
+    if let Some(state) = state.filter(|_| of_newest) {
         let kind = if report.sabotage.is_some() { JobKind::Sabotage } else { JobKind::Drill };
         let run = findings::of_drill(&database, &report);
         state.record_run(&database, kind, (started, Timestamp::now()), &run)?;
@@ -197,7 +200,7 @@ pub fn verdict(report: &DrillReport) -> Option<Error> {
     match (&report.sabotage, report.error.as_ref().map(Error::from)) {
         (Some(sabotage), Some(failure)) if sabotage.caught => {
             let what = sabotage.kind.word();
-            let at = &sabotage.expected_stage;
+            let at = sabotage.expected_stage.word();
             Some(
                 Error::verification(format!(
                     "the drill failed, as it had to: the sabotage `{what}` was noticed ({at})"
@@ -207,7 +210,7 @@ pub fn verdict(report: &DrillReport) -> Option<Error> {
             )
         }
         (_, Some(failure)) => {
-            let stage = report.failed_stage.as_deref().unwrap_or("start");
+            let stage = report.failed_stage.unwrap_or(DrillStage::Start).word();
             Some(failure.context(format!("the drill failed at stage {stage}")))
         }
         (_, None) => not_everywhere(report),
@@ -261,7 +264,7 @@ pub fn print(report: &DrillReport) {
         line("recovery", &format!("{}{}", duration(seconds), promised.unwrap_or_default()));
     }
     let stages: Vec<String> =
-        report.stages.iter().map(|s| format!("{} {}", s.name, duration(s.seconds))).collect();
+        report.stages.iter().map(|s| format!("{} {}", s.name.word(), duration(s.seconds))).collect();
     line("took", &format!("{} ({})", duration(report.seconds), stages.join(", ")));
     for target in report.targets.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))) {
         line("receipt", &format!("NOT at target {}: {}", target.0, target.1));

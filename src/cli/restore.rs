@@ -133,7 +133,7 @@ pub fn print(report: &RestoreReport) {
         output::print(&format!("  table     {}: {} rows, {mark}", table.name, count(table.rows)));
     }
     let stages: Vec<String> =
-        report.stages.iter().map(|s| format!("{} {}", s.name, duration(s.seconds))).collect();
+        report.stages.iter().map(|s| format!("{} {}", s.name.word(), duration(s.seconds))).collect();
     output::print(&format!("  took      {} ({})", duration(report.seconds), stages.join(", ")));
     for warning in &report.warnings {
         output::print(&format!("  warning   {warning}"));

@@ -7,6 +7,7 @@ use super::{output, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::list::{self, ShowReport};
 use crate::job::restore::open::Wanted;
+use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
 use crate::model::level::Levels;
 use crate::model::observer::Observer;
@@ -91,7 +92,7 @@ fn print(report: &ShowReport) {
 /// One drill on a line.
 pub fn drilled(drill: &DrillSummary) -> String {
     let target = drill.target.as_ref().map(|t| format!(" from {t}")).unwrap_or_default();
-    let stage = drill.failed_stage.as_deref().unwrap_or("start");
+    let stage = drill.failed_stage.as_deref().unwrap_or(DrillStage::Start.word());
     let outcome = match (&drill.sabotage, drill.passed) {
         (Some(sabotage), _) => format!("sabotage `{}`, no proof", sabotage.word()),
         (None, true) => "passed".to_owned(),

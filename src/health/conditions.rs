@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
 use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::drill_stage::DrillStage;
 use crate::model::human;
 use crate::model::level::By;
 use crate::repository::catalog::Catalog;
@@ -105,7 +106,7 @@ impl Look<'_> {
     fn last_drill(&self) -> Vec<Condition> {
         let mut found = Vec::new();
         if let Some(drill) = self.status.last_drill.as_ref().filter(|d| !d.passed) {
-            let stage = drill.failed_stage.as_deref().unwrap_or("start");
+            let stage = drill.failed_stage.as_deref().unwrap_or(DrillStage::Start.word());
             let target = drill.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
             let summary = format!("The last drill ({}{target}) FAILED at stage {stage}.", drill.drill);
             let mut condition = self.critical(ConditionKind::DrillFailed, summary);

@@ -4,17 +4,19 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::job::drill::report::{CheckResult, DrillReport};
+use crate::job::drill::verdict::Verdict;
 use crate::job::prune::PruneReport;
 use crate::job::snapshot::SnapshotReport;
 use crate::job::sync::DatabaseSync;
 use crate::job::verify::VerifyReport;
 use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::{DatabaseId, TargetName};
 use crate::model::job::JobKind;
 use crate::model::run::{Ending, Numbers, Run};
+use crate::model::stage::Stage;
 use crate::model::verdict::Word;
-use crate::report::drill::Verdict;
 
 /// Fewer rows than this share of those of the snapshot before is worth an alert, and so is the inverse share more.
 const BAND: f64 = 0.75;
@@ -94,7 +96,7 @@ pub fn of_snapshot(database: &DatabaseId, report: &SnapshotReport, before: Optio
     };
     let stored = report.verdict != Word::Failed;
     if let Some(e) = report.error().filter(|_| !stored) {
-        let mut found = broken(database, JobKind::Snapshot, Some("commit"), &e);
+        let mut found = broken(database, JobKind::Snapshot, Some(Stage::Commit.word()), &e);
         found.targets = verdicts(report);
         conditions.insert(0, found);
     }
@@ -147,29 +149,29 @@ pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     let at = report.target.as_ref().map(|t| format!(" at target {t}")).unwrap_or_default();
     let numbers = Numbers { rows: report.rows, bytes: report.bytes, ..Numbers::default() };
     if let Some(e) = error.as_ref().filter(|e| e.kind() == ErrorKind::Interrupted) {
-        return failed(database, kind, report.failed_stage.as_deref(), e);
+        return failed(database, kind, report.failed_stage.map(DrillStage::word), e);
     }
     let verdict = Verdict::of(report);
     let mut detail = format!("drill {}{at}: {} in {took}", report.drill, verdict.word());
     // A database that has nothing of a kind (no sequence, no index) cannot lose it.
     let nothing_there = error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Preflight)
-        && report.sabotage.as_ref().is_some_and(|s| report.failed_stage.as_ref() == Some(&s.expected_stage));
+        && report.sabotage.as_ref().is_some_and(|s| report.failed_stage == Some(s.expected_stage));
     let condition = match (verdict, error) {
         (Verdict::Passed(_) | Verdict::Noticed, _) => None,
         (Verdict::Untested, _) if nothing_there => None,
         (Verdict::NotNoticed, _) => Some(unnoticed(database, report)),
         (Verdict::Failed | Verdict::Untested, e) => {
             let e = e.unwrap_or_else(|| Error::internal("the drill has not passed"));
-            let mut found = broken(database, kind, report.failed_stage.as_deref(), &e);
+            let mut found = broken(database, kind, report.failed_stage.map(DrillStage::word), &e);
             // In the words of `status`, which knows the drill from its receipt.
             if kind == JobKind::Drill {
-                let stage = report.failed_stage.as_deref().unwrap_or("start");
+                let stage = report.failed_stage.unwrap_or(DrillStage::Start).word();
                 let from = report.target.as_ref().map(|t| format!(" from target {t}")).unwrap_or_default();
                 found.summary = format!("The last drill ({}{from}) FAILED at stage {stage}.", report.drill);
                 found.error = Some(e.to_string());
             }
             // What a check asked for may be somebody's data: the answer stands in the report, and nowhere else.
-            if report.failed_stage.as_deref() == Some("checks") {
+            if report.failed_stage == Some(DrillStage::Checks) {
                 found.summary = found.summary.replace(&format!(": {}", e.message()), "");
                 found.error = Some(failed_checks(report));
             }

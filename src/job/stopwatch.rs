@@ -11,9 +11,9 @@ use crate::model::stage::Stage;
 
 /// A finished stage.
 #[derive(Debug, Clone, Serialize)]
-pub struct StageTime {
-    /// Its name.
-    pub name: &'static str,
+pub struct StageTime<S = Stage> {
+    /// The stage.
+    pub name: S,
     /// How long it took.
     pub seconds: f64,
 }
@@ -42,7 +42,7 @@ impl Stopwatch {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stages = guard.finished.clone();
         if let Some((stage, since)) = guard.running {
-            stages.push(StageTime { name: stage.word(), seconds: seconds(since) });
+            stages.push(StageTime { name: stage, seconds: seconds(since) });
         }
         (stages, seconds(self.started))
     }
@@ -62,7 +62,7 @@ impl LoadObserver for Stopwatch {
     fn stage(&self, stage: Stage) {
         let mut guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((finished, since)) = guard.running.take() {
-            guard.finished.push(StageTime { name: finished.word(), seconds: seconds(since) });
+            guard.finished.push(StageTime { name: finished, seconds: seconds(since) });
         }
         guard.running = Some((stage, Instant::now()));
         drop(guard);

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod condition;
 pub mod drill_check;
+pub mod drill_stage;
 pub mod engine_kind;
 pub mod guarantee;
 pub mod human;

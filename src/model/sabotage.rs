@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::drill_stage::DrillStage;
+
 /// What is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,11 +42,11 @@ impl Sabotage {
     }
 
     /// The stage at which a drill must fail because of it.
-    pub fn stage(self) -> &'static str {
+    pub fn stage(self) -> DrillStage {
         match self {
-            Self::Stale => "receipts",
-            Self::Byte => "fetch",
-            Self::Row | Self::MissingTable | Self::Index | Self::Sequence => "compare",
+            Self::Stale => DrillStage::Receipts,
+            Self::Byte => DrillStage::Fetch,
+            Self::Row | Self::MissingTable | Self::Index | Self::Sequence => DrillStage::Compare,
         }
     }
 }

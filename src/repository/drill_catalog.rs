@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::keys::allowed_signers::principal;
 use crate::keys::{Namespace, Signer, signing};
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
 use crate::model::level::{By, Level, Levels};
 use crate::model::object::ObjectKey;
@@ -27,9 +28,6 @@ use crate::targets::{TargetError, TargetErrorKind};
 
 /// A drill's receipt is smaller than this.
 const RECEIPT_LIMIT: u64 = 1 << 20;
-
-/// The stage of a drill that came to its end, and did not prove what it had to.
-pub const VERDICT: &str = "verdict";
 
 /// One drill.
 #[derive(Debug, Clone)]
@@ -272,7 +270,9 @@ impl DrillCatalog {
 
     /// The newest sabotage, where it was not noticed.
     pub fn unnoticed(&self) -> Option<&DrillId> {
-        let went_past = |d: &DrillReceipt| d.failure.as_ref().is_some_and(|f| f.stage == VERDICT);
+        let went_past = |d: &DrillReceipt| {
+            d.failure.as_ref().is_some_and(|f| f.known_stage() == Some(DrillStage::Verdict))
+        };
         let newest = self.receipts().rev().find(|d| d.sabotage.is_some()).map(|d| (&d.drill, went_past(d)));
         // A drill that failed for another reason, before its damage could be seen, says nothing of this.
         newest.filter(|(_, went_past)| *went_past).map(|(drill, _)| drill)
@@ -321,8 +321,8 @@ impl DrillCatalog {
 /// about the snapshot, and a sabotage neither; nor does a check of data that are equal to the source.
 fn disproves(receipt: &DrillReceipt) -> bool {
     let verification = ErrorKind::Verification.exit_code();
-    let of_snapshot = |stage: &str| ["fetch", "open", "load", "index", "compare"].contains(&stage);
-    let disproved = |f: &Failure| f.exit_code == verification && of_snapshot(&f.stage);
+    let is_about_snapshot = |f: &Failure| f.known_stage().is_some_and(DrillStage::is_about_snapshot);
+    let disproved = |f: &Failure| f.exit_code == verification && is_about_snapshot(f);
     receipt.sabotage.is_none() && receipt.failure.as_ref().is_some_and(disproved)
 }
 

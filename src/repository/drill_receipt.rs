@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::{
     DatabaseId, DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName,
 };
@@ -102,10 +103,17 @@ pub struct SabotageRecord {
 /// Where and how a drill failed. The words are in the report, which only the owner opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The stage.
+    /// The word of the stage; a newer release may have written one that is not known here.
     pub stage: String,
     /// The exit code of this kind of failure (see `docs/EXIT-CODES.md`).
     pub exit_code: u8,
+}
+
+impl Failure {
+    /// The stage, if it is one that this release knows.
+    pub fn known_stage(&self) -> Option<DrillStage> {
+        DrillStage::from_word(&self.stage)
+    }
 }
 
 /// What came back, in numbers.

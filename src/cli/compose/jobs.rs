@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::health::findings;
 use crate::health::status::Promises;
 use crate::job::drill::checks::BuiltIn;
-use crate::job::drill::{DrillJob, Opens, site};
+use crate::job::drill::{DrillJob, Opens, Pages, site};
 use crate::job::key_policy::KeyPolicy;
 use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
@@ -31,7 +31,11 @@ use crate::model::job::JobKind;
 use crate::model::object_lock::LockTerm;
 use crate::model::observer::Observer;
 use crate::model::run::Run;
+use crate::report::drill::{html, markdown};
 use crate::state::State;
+
+/// How drills are reported to people.
+const PAGES: Pages = Pages { html, markdown };
 
 /// The snapshot job of a configured database.
 pub async fn snapshot_job(config: &Config, database: &Database) -> Result<SnapshotJob> {
@@ -111,6 +115,7 @@ pub async fn drill_job(config: &Config, database: &Database) -> Result<DrillJob>
         rto: drills.rto,
         signing_key: signing_key(config)?,
         recipients,
+        pages: PAGES,
         report_dirs: vec![config.report_dir.clone()],
         sabotage: None,
         keep_on_failure: false,
@@ -143,6 +148,7 @@ pub fn owner_drill_job(
         rto: None,
         signing_key,
         recipients: None,
+        pages: PAGES,
         report_dirs: Vec::new(),
         sabotage: None,
         keep_on_failure: false,

@@ -11,6 +11,7 @@ mod fetch;
 mod record;
 pub mod report;
 pub mod site;
+pub mod verdict;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::job::run_lock::Lock;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
 use crate::model::drill_check::Check;
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, TargetName};
 use crate::model::level::By;
 use crate::model::observer::LoadObserver as _;
@@ -49,6 +51,15 @@ use site::Site;
 
 /// Makes the host that fits a snapshot's engine.
 pub type MakeHost = Box<dyn Fn(&str) -> Result<Arc<dyn ScratchHost>> + Send + Sync>;
+
+/// How a report is written for people.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    /// As one HTML document.
+    pub html: fn(&DrillReport) -> String,
+    /// As Markdown.
+    pub markdown: fn(&DrillReport) -> String,
+}
 
 /// What a drill opens a snapshot with.
 pub enum Opens {
@@ -92,6 +103,8 @@ pub struct DrillJob {
     pub signing_key: SigningKey,
     /// To whom the page for people is sealed; without them it is put nowhere.
     pub recipients: Option<Recipients>,
+    /// How the report is written for people.
+    pub pages: Pages,
     /// The folders that the page for people is written to.
     pub report_dirs: Vec<PathBuf>,
     /// The damage to do to its own copy.
@@ -129,7 +142,7 @@ impl DrillJob {
         let mut found = Findings::default();
         let tried = match Site::open(&self.scratch_dir, &drill, &self.database) {
             Ok(site) => self.attempt(site, &drills, &watch, &mut found, cancel).await,
-            Err(e) => Tried { outcome: Err(e), failed_stage: Some("start".to_owned()), kept: None },
+            Err(e) => Tried { outcome: Err(e), failed_stage: Some(DrillStage::Start), kept: None },
         };
         if cancel.is_cancelled() {
             return Err(Error::interrupted());
@@ -163,8 +176,8 @@ impl DrillJob {
     ) -> Tried {
         let attempt = Attempt { job: self, drills, site: &site, watch, cancel };
         let mut outcome = attempt.run(found).await;
-        let failed_stage =
-            outcome.is_err().then(|| report::group(watch.current().map(Stage::word)).to_owned());
+        let stage = watch.current().and_then(DrillStage::of).unwrap_or(DrillStage::Start);
+        let failed_stage = outcome.is_err().then_some(stage);
         watch.stage(Stage::Remove);
         let keep = self.keep_on_failure && outcome.is_err() && !cancel.is_cancelled();
         let kept = self.remove(site, found, keep).await.unwrap_or_else(|e| {
@@ -174,7 +187,7 @@ impl DrillJob {
             }
             None
         });
-        let failed_stage = failed_stage.or_else(|| outcome.is_err().then(|| "remove".to_owned()));
+        let failed_stage = failed_stage.or_else(|| outcome.is_err().then_some(DrillStage::Remove));
         Tried { outcome, failed_stage, kept }
     }
 
@@ -315,7 +328,7 @@ impl DrillJob {
 /// What came of an attempt.
 struct Tried {
     outcome: Result<()>,
-    failed_stage: Option<String>,
+    failed_stage: Option<DrillStage>,
     /// How to look at what was left to people.
     kept: Option<String>,
 }
@@ -324,7 +337,7 @@ struct Tried {
 struct Ended {
     drill: DrillId,
     started_at: Timestamp,
-    failed_stage: Option<String>,
+    failed_stage: Option<DrillStage>,
     kept: Option<String>,
     proof: Result<Proof>,
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Findings;
 use super::report::{
-    CheckResult, DrillError, DrillReport, ObjectReport, ReceiptTarget, SabotageReport, TrendPoint, group,
+    CheckResult, DrillError, DrillReport, ObjectReport, ReceiptTarget, SabotageReport, TrendPoint,
 };
 use super::{DrillJob, Ended};
 use crate::error::{Error, Result, ResultExt};
@@ -17,11 +17,11 @@ use crate::job::restore::recovery::differences;
 use crate::job::restore::tables;
 use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::Namespace;
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::Sha256;
 use crate::model::observer::LoadObserver as _;
 use crate::model::stage::Stage;
-use crate::report::drill::{html, markdown};
-use crate::repository::drill_catalog::{DrillCatalog, KnownDrill, VERDICT};
+use crate::repository::drill_catalog::{DrillCatalog, KnownDrill};
 use crate::repository::drill_receipt::{
     DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
 };
@@ -51,7 +51,7 @@ impl Recorder<'_> {
     /// Signs and stores what was found. The report says where it could not be stored.
     pub async fn record(&self, ended: Ended, found: Findings) -> Result<DrillReport> {
         let mut report = self.report(&ended, &found);
-        let page = html(&report);
+        let page = (self.job.pages.html)(&report);
         let mut objects = Objects::new();
         let sealed = self.seal(&report, page.as_bytes(), &mut objects)?;
         let signed =
@@ -80,8 +80,8 @@ impl Recorder<'_> {
         let sabotage = job.sabotage.map(|kind| SabotageReport {
             kind,
             done: found.damage.clone(),
-            expected_stage: kind.stage().to_owned(),
-            caught: found.caught && ended.failed_stage.as_deref() == Some(kind.stage()),
+            expected_stage: kind.stage(),
+            caught: found.caught && ended.failed_stage == Some(kind.stage()),
         });
         DrillReport {
             drill: ended.drill.clone(),
@@ -95,7 +95,7 @@ impl Recorder<'_> {
             level,
             passed: level.is_some(),
             sabotage,
-            failed_stage: ended.failed_stage.clone().or(error.map(|_| VERDICT.to_owned())),
+            failed_stage: ended.failed_stage.or(error.map(|_| DrillStage::Verdict)),
             error: error.map(DrillError::from),
             tables: comparison.map(tables).unwrap_or_default(),
             objects: comparison.map(|c| c.inventory.iter().map(object).collect()).unwrap_or_default(),
@@ -181,7 +181,7 @@ impl Recorder<'_> {
             level: report.level,
             sabotage: report.sabotage.as_ref().map(|s| SabotageRecord { kind: s.kind, caught: s.caught }),
             failure: report.error.as_ref().map(|e| Failure {
-                stage: report.failed_stage.clone().unwrap_or_default(),
+                stage: report.failed_stage.map_or_else(String::new, |stage| stage.word().to_owned()),
                 exit_code: e.exit_code,
             }),
             found: counted(report),
@@ -191,7 +191,10 @@ impl Recorder<'_> {
             stages: report
                 .stages
                 .iter()
-                .map(|s| StageRecord { name: s.name.to_owned(), milliseconds: milliseconds(s.seconds) })
+                .map(|s| StageRecord {
+                    name: s.name.word().to_owned(),
+                    milliseconds: milliseconds(s.seconds),
+                })
                 .collect(),
             report: Some(page),
         };
@@ -229,7 +232,7 @@ impl Recorder<'_> {
             let file = |suffix: &str| folder.join(format!("{}.{suffix}", report.drill));
             report.reports.push(file("html").display().to_string());
             private_file(&file("html"), page.as_bytes())?;
-            private_file(&file("md"), markdown(report).as_bytes())?;
+            private_file(&file("md"), (self.job.pages.markdown)(report).as_bytes())?;
             for (key, bytes) in objects {
                 let name = Path::new(key).file_name().unwrap_or_default();
                 private_file(&folder.join(name), bytes)?;
@@ -293,10 +296,10 @@ fn object((kind, expected, found): &(String, u64, u64)) -> ObjectReport {
 }
 
 /// The stages as people think of them, each once.
-fn grouped(stages: &[StageTime]) -> Vec<StageTime> {
-    let mut groups: Vec<StageTime> = Vec::new();
+fn grouped(stages: &[StageTime]) -> Vec<StageTime<DrillStage>> {
+    let mut groups: Vec<StageTime<DrillStage>> = Vec::new();
     for stage in stages {
-        let name = group(Some(stage.name));
+        let Some(name) = DrillStage::of(stage.name) else { continue };
         match groups.iter_mut().find(|g| g.name == name) {
             Some(known) => known.seconds = ((known.seconds + stage.seconds) * 1000.0).round() / 1000.0,
             None => groups.push(StageTime { name, seconds: stage.seconds }),

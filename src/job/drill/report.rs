@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind};
 use crate::job::restore::TableReport;
 use crate::job::stopwatch::StageTime;
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
@@ -36,7 +37,7 @@ pub struct DrillReport {
     /// The damage that this drill did to its own copy.
     pub sabotage: Option<SabotageReport>,
     /// The stage at which it failed.
-    pub failed_stage: Option<String>,
+    pub failed_stage: Option<DrillStage>,
     /// Why it failed.
     pub error: Option<DrillError>,
     /// Every table that was compared.
@@ -64,7 +65,7 @@ pub struct DrillReport {
     /// How long a recovery may take, where that is agreed.
     pub rto_promised_seconds: Option<u64>,
     /// How long each stage took.
-    pub stages: Vec<StageTime>,
+    pub stages: Vec<StageTime<DrillStage>>,
     /// Engine.
     pub engine: Option<String>,
     /// Version of the source's server.
@@ -99,7 +100,7 @@ pub struct SabotageReport {
     /// What was done, in words.
     pub done: Option<String>,
     /// Where the drill had to fail.
-    pub expected_stage: String,
+    pub expected_stage: DrillStage,
     /// It failed there: the damage was noticed.
     pub caught: bool,
 }
@@ -206,14 +207,4 @@ pub struct ReceiptTarget {
     pub name: TargetName,
     /// Why it is not there.
     pub error: Option<String>,
-}
-
-/// The stage of a drill that a step of the restore belongs to.
-pub fn group(step: Option<&'static str>) -> &'static str {
-    match step {
-        Some("roles" | "schema" | "data" | "rows" | "pages" | "check") => "load",
-        Some("indexes" | "analyze") => "index",
-        Some(other) => other,
-        None => "start",
-    }
 }

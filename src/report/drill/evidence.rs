@@ -1,9 +1,11 @@
 //! What an auditor looks at: checks, objects, stages, versions, signatures, and how to check all of it.
 
-use super::words::{MANY, counted, engine, is_recovery, shortened, stage, text};
+use super::words::{MANY, counted, doing, engine, shortened, text};
 use super::{Bar, Block, Cell, Column, Section, Table, Tone};
-use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
+use crate::job::drill::report::{CheckReport, CheckResult, DrillReport, ObjectReport};
+use crate::job::stopwatch::StageTime;
 use crate::keys::allowed_signers::principal;
+use crate::model::drill_stage::DrillStage;
 use crate::model::human::{count, duration};
 
 /// Every check, with its answer. What was not made is not green.
@@ -86,7 +88,7 @@ pub fn objects(report: &DrillReport) -> Option<Section> {
     if report.objects.is_empty() {
         return None;
     }
-    let row = |o: &crate::job::drill::report::ObjectReport| {
+    let row = |o: &ObjectReport| {
         let mark = match o.expected == o.found {
             true => Cell::Mark(Tone::Good, "equal".to_owned()),
             false => Cell::Mark(Tone::Bad, "DIFFERENT".to_owned()),
@@ -109,15 +111,14 @@ pub fn objects(report: &DrillReport) -> Option<Section> {
 /// How long each stage took.
 pub fn stages(report: &DrillReport) -> Section {
     let longest = report.stages.iter().map(|s| s.seconds).fold(0.001, f64::max);
-    let failed = report.failed_stage.as_deref();
-    let row = |s: &crate::job::stopwatch::StageTime| {
-        let what = stage(s.name);
-        let doing = match failed == Some(s.name) {
+    let row = |s: &StageTime<DrillStage>| {
+        let what = doing(s.name);
+        let what = match report.failed_stage == Some(s.name) {
             true => Cell::Mark(Tone::Bad, format!("{what} (it failed here)")),
             false => Cell::Text(what.to_owned()),
         };
-        let bar = Bar { share: s.seconds / longest, limit: None, hollow: !is_recovery(s.name) };
-        vec![Cell::Name(s.name.to_owned()), doing, Cell::Text(duration(s.seconds)), Cell::Bar(bar)]
+        let bar = Bar { share: s.seconds / longest, limit: None, hollow: !s.name.is_recovery() };
+        vec![Cell::Name(s.name.word().to_owned()), what, Cell::Text(duration(s.seconds)), Cell::Bar(bar)]
     };
     let table = Table {
         caption: "Stages of the drill and how long they took",

@@ -5,18 +5,17 @@
 
 mod evidence;
 mod html;
+mod lead;
 mod markdown;
 mod results;
 #[cfg(test)]
 mod tests;
-mod verdict;
 mod words;
-
-pub use verdict::Verdict;
 
 use jiff::Timestamp;
 
 use crate::job::drill::report::DrillReport;
+use crate::job::drill::verdict::Verdict;
 
 /// The report as one self-contained HTML page.
 pub fn html(report: &DrillReport) -> String {
@@ -47,10 +46,10 @@ fn page(report: &DrillReport) -> Page {
     ];
     Page {
         title: format!("Drill of {}/{}", report.publisher, report.database),
-        tone: verdict.tone(),
+        tone: Tone::of(verdict),
         verdict: verdict.word(),
         level: report.level.map(|level| level.word()),
-        lead: verdict::lead(report, verdict),
+        lead: lead::lead(report, verdict),
         sections: sections.into_iter().flatten().collect(),
         footer: format!(
             "Written by marbre {} at the end of drill {}. All times are UTC.",
@@ -84,6 +83,15 @@ enum Tone {
 }
 
 impl Tone {
+    /// The colour of a drill. A sabotage is never green: it proves nothing about the snapshot.
+    fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Passed(_) => Self::Good,
+            Verdict::Failed | Verdict::Untested | Verdict::NotNoticed => Self::Bad,
+            Verdict::Noticed => Self::Open,
+        }
+    }
+
     fn sign(self) -> &'static str {
         match self {
             Self::Good => "✓",

@@ -1,9 +1,9 @@
 //! What was tested, what came back, how long it took, and what failed.
 
-use super::verdict::{Verdict, at_stage, meaning};
-use super::words::{MANY, counted, maker, shortened, stage, text, time};
+use super::words::{MANY, at_stage, counted, doing, last_stage, maker, meaning, shortened, text, time};
 use super::{Bar, Block, Cell, Column, Section, Table, Tone};
 use crate::job::drill::report::{DrillReport, TrendPoint};
+use crate::job::drill::verdict::Verdict;
 use crate::job::restore::TableReport;
 use crate::model::human::{bytes, count, duration};
 use crate::model::level::By;
@@ -45,7 +45,7 @@ pub fn tested(report: &DrillReport) -> Section {
 /// The damage that the drill did, and that it proves nothing.
 pub fn sabotage(report: &DrillReport) -> Option<Section> {
     let sabotage = report.sabotage.as_ref()?;
-    let expected = &sabotage.expected_stage;
+    let expected = sabotage.expected_stage;
     let noticed = match Verdict::of(report) {
         Verdict::Noticed => Cell::Mark(Tone::Good, format!("yes, {}", at_stage(report))),
         Verdict::NotNoticed => Cell::Mark(Tone::Bad, "NO".to_owned()),
@@ -61,7 +61,7 @@ pub fn sabotage(report: &DrillReport) -> Option<Section> {
     let facts = vec![
         ("Sabotage", Cell::Name(sabotage.kind.word().to_owned())),
         ("What was done", done),
-        ("Had to be noticed", Cell::Text(format!("at the stage “{expected}”: {}", stage(expected)))),
+        ("Had to be noticed", Cell::Text(format!("at the stage “{}”: {}", expected.word(), doing(expected)))),
         ("Was noticed", noticed),
         ("Counts as proof", Cell::Mark(Tone::Open, "never".to_owned())),
     ];
@@ -266,11 +266,8 @@ fn trend(report: &DrillReport, rto: Option<f64>) -> Vec<Block> {
 /// What failed; of a sabotage, how it was noticed.
 pub fn failure(report: &DrillReport, verdict: Verdict) -> Option<Section> {
     let error = report.error.as_ref()?;
-    let name = report.failed_stage.as_deref().unwrap_or("verdict");
-    let at = match stage(name) {
-        "" => name.to_owned(),
-        doing => format!("{name}: {doing}"),
-    };
+    let stage = last_stage(report);
+    let at = format!("{}: {}", stage.word(), doing(stage));
     let noticed = verdict == Verdict::Noticed;
     let mut facts = vec![("Stage", Cell::Text(at)), ("What", text(&error.message))];
     facts.extend(error.cause.as_deref().map(|cause| ("Why", text(cause))));

@@ -1,10 +1,11 @@
 use std::path::Path;
 
-use super::verdict::Verdict;
 use super::*;
 use crate::job::drill::report::*;
+use crate::job::drill::verdict::Verdict;
 use crate::job::restore::TableReport;
 use crate::job::stopwatch::StageTime;
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::Sha256;
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
@@ -28,18 +29,18 @@ fn earlier(day: u32, passed: bool, rto_seconds: Option<f64>) -> TrendPoint {
     TrendPoint { drill, at: at(&format!("2026-11-{day:02}T10:31:07Z")), passed, rto_seconds }
 }
 
-fn stages() -> Vec<StageTime> {
+fn stages() -> Vec<StageTime<DrillStage>> {
     let stage = |name, seconds| StageTime { name, seconds };
     vec![
-        stage("receipts", 1.204),
-        stage("fetch", 312.5),
-        stage("open", 0.4),
-        stage("server", 2.1),
-        stage("load", 741.0),
-        stage("index", 228.75),
-        stage("compare", 402.2),
-        stage("checks", 31.9),
-        stage("remove", 4.0),
+        stage(DrillStage::Receipts, 1.204),
+        stage(DrillStage::Fetch, 312.5),
+        stage(DrillStage::Open, 0.4),
+        stage(DrillStage::Server, 2.1),
+        stage(DrillStage::Load, 741.0),
+        stage(DrillStage::Index, 228.75),
+        stage(DrillStage::Compare, 402.2),
+        stage(DrillStage::Checks, 31.9),
+        stage(DrillStage::Remove, 4.0),
     ]
 }
 
@@ -134,8 +135,8 @@ fn failed() -> DrillReport {
         remedy: Some("Do not count on this snapshot. Drill it from another target.".into()),
         exit_code: 6,
     });
-    report.failed_stage = Some("compare".into());
-    report.stages.retain(|s| s.name != "checks");
+    report.failed_stage = Some(DrillStage::Compare);
+    report.stages.retain(|s| s.name != DrillStage::Checks);
     report.kept = Some("Look with `psql -h /tmp/x`. Stop it with `pg_ctl stop`.".into());
     report.warnings = vec!["the role\n\"web\" could not be made".into()];
     (report.level, report.passed, report.checks) = (None, false, Vec::new());
@@ -143,11 +144,11 @@ fn failed() -> DrillReport {
     report
 }
 
-fn sabotaged(kind: Sabotage, caught: bool, failed_stage: &str, done: Option<&str>) -> DrillReport {
+fn sabotaged(kind: Sabotage, caught: bool, failed_stage: DrillStage, done: Option<&str>) -> DrillReport {
     let mut report = passed();
-    let expected_stage = kind.stage().to_owned();
+    let expected_stage = kind.stage();
     report.sabotage = Some(SabotageReport { kind, done: done.map(str::to_owned), expected_stage, caught });
-    report.failed_stage = Some(failed_stage.into());
+    report.failed_stage = Some(failed_stage);
     report.error = Some(DrillError {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some("the rows of public.payments differ".into()),
@@ -160,7 +161,7 @@ fn sabotaged(kind: Sabotage, caught: bool, failed_stage: &str, done: Option<&str
 }
 
 fn noticed() -> DrillReport {
-    sabotaged(Sabotage::Row, true, "compare", Some("one row of public.payments was changed"))
+    sabotaged(Sabotage::Row, true, DrillStage::Compare, Some("one row of public.payments was changed"))
 }
 
 /// The pages are in `tests/golden/drill`, to be looked at with a browser.
@@ -177,7 +178,7 @@ fn pages_are_as_they_were_read() {
     (early.snapshot_signer, early.receipt_sha256, early.rto_seconds) = (None, None, None);
     (early.rows, early.bytes, early.fetched_bytes, early.level, early.passed) = (0, 0, 0, None, false);
     early.stages.truncate(1);
-    early.failed_stage = Some("receipts".into());
+    early.failed_stage = Some(DrillStage::Receipts);
     early.error = Some(DrillError {
         message: "failed to read the receipts of gazette/abonnes from any target".into(),
         cause: Some("nas: Input/output error (os error 5)".into()),
@@ -190,7 +191,10 @@ fn pages_are_as_they_were_read() {
         ("failed", failed()),
         ("failed-early", early),
         ("sabotage-noticed", noticed()),
-        ("sabotage-not-noticed", sabotaged(Sabotage::Row, false, "verdict", Some("one row was changed"))),
+        (
+            "sabotage-not-noticed",
+            sabotaged(Sabotage::Row, false, DrillStage::Verdict, Some("one row was changed")),
+        ),
     ];
     for (name, report) in reports {
         golden(&format!("{name}.html"), &html(&report));
@@ -221,21 +225,21 @@ fn the_word_is_honest() {
 
     let done = Some("something was damaged");
     let of = |kind, caught, stage, done| Verdict::of(&sabotaged(kind, caught, stage, done));
-    assert_eq!(of(Sabotage::Row, true, "compare", done), Verdict::Noticed);
+    assert_eq!(of(Sabotage::Row, true, DrillStage::Compare, done), Verdict::Noticed);
     // Noticed too late is not noticed.
-    for late in ["checks", "verdict"] {
+    for late in [DrillStage::Checks, DrillStage::Verdict] {
         assert_eq!(of(Sabotage::Row, false, late, done), Verdict::NotNoticed);
     }
-    assert_eq!(of(Sabotage::Byte, false, "open", done), Verdict::NotNoticed);
-    assert_eq!(of(Sabotage::Stale, false, "fetch", None), Verdict::NotNoticed);
+    assert_eq!(of(Sabotage::Byte, false, DrillStage::Open, done), Verdict::NotNoticed);
+    assert_eq!(of(Sabotage::Stale, false, DrillStage::Fetch, None), Verdict::NotNoticed);
     // What failed before the damage could be noticed says nothing of it.
-    assert_eq!(of(Sabotage::Row, false, "server", None), Verdict::Untested);
-    assert_eq!(of(Sabotage::Row, false, "compare", done), Verdict::Untested);
-    assert_eq!(of(Sabotage::Stale, false, "receipts", None), Verdict::Untested);
+    assert_eq!(of(Sabotage::Row, false, DrillStage::Server, None), Verdict::Untested);
+    assert_eq!(of(Sabotage::Row, false, DrillStage::Compare, done), Verdict::Untested);
+    assert_eq!(of(Sabotage::Stale, false, DrillStage::Receipts, None), Verdict::Untested);
     // Even with a level, which cannot be, a sabotage is no proof.
     let mut report = noticed();
     (report.level, report.passed) = (Some(Level::Restored), true);
-    assert_ne!(Verdict::of(&report).tone(), Tone::Good);
+    assert_ne!(Tone::of(Verdict::of(&report)), Tone::Good);
     assert!(markdown(&report).contains("It never counts as proof"));
 }
 
@@ -300,7 +304,7 @@ fn names_and_messages_are_only_text() {
     for text in [&mut report.engine, &mut report.source_version, &mut report.scratch, &mut report.kept] {
         *text = Some(hostile.into());
     }
-    (report.scratch_version, report.failed_stage) = (Some(hostile.into()), Some(hostile.into()));
+    report.scratch_version = Some(hostile.into());
     report.warnings = vec![hostile.into(), "+ not a list".into()];
 
     let page = html(&report);

@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 
 use super::Cell;
+use crate::job::drill::report::DrillReport;
+use crate::model::drill_stage::DrillStage;
 use crate::model::engine_kind::EngineKind;
 use crate::model::human::count;
 use crate::model::level::By;
+use crate::model::sabotage::Sabotage;
 
 /// Rows of a table that people will look through.
 pub const MANY: usize = 200;
@@ -58,35 +61,43 @@ pub fn engine(engine: &str) -> &str {
     EngineKind::from_name(engine).map_or(engine, |kind| kind.title())
 }
 
-/// The stages in their order.
-const STAGES: [(&str, &str); 11] = [
-    ("start", "beginning"),
-    ("receipts", "reading the signed receipts and choosing the snapshot"),
-    ("fetch", "fetching every object of the snapshot from the target, and checking its hash"),
-    ("open", "decrypting the snapshot's list of contents"),
-    ("server", "starting the throwaway database"),
-    ("load", "decrypting the data and loading it"),
-    ("index", "building the indexes"),
-    ("compare", "comparing what came back with what was saved"),
-    ("checks", "making the checks"),
-    ("remove", "removing the restored copy"),
-    ("verdict", "weighing what was found"),
-];
-
 /// What is done at a stage.
-pub fn stage(name: &str) -> &'static str {
-    STAGES.iter().find(|(stage, _)| *stage == name).map_or("", |(_, doing)| doing)
+pub fn doing(stage: DrillStage) -> &'static str {
+    match stage {
+        DrillStage::Start => "beginning",
+        DrillStage::Receipts => "reading the signed receipts and choosing the snapshot",
+        DrillStage::Fetch => "fetching every object of the snapshot from the target, and checking its hash",
+        DrillStage::Open => "decrypting the snapshot's list of contents",
+        DrillStage::Server => "starting the throwaway database",
+        DrillStage::Load => "decrypting the data and loading it",
+        DrillStage::Index => "building the indexes",
+        DrillStage::Compare => "comparing what came back with what was saved",
+        DrillStage::Checks => "making the checks",
+        DrillStage::Remove => "removing the restored copy",
+        DrillStage::Verdict => "weighing what was found",
+    }
 }
 
-/// Whether one stage comes after another.
-pub fn is_after(stage: &str, other: &str) -> bool {
-    let place = |name: &str| STAGES.iter().position(|(stage, _)| *stage == name);
-    place(stage) > place(other)
+/// The stage at which a drill ended.
+pub fn last_stage(report: &DrillReport) -> DrillStage {
+    report.failed_stage.unwrap_or(DrillStage::Verdict)
 }
 
-/// The stages whose time is the measured recovery.
-pub fn is_recovery(stage: &str) -> bool {
-    is_after(stage, "start") && !is_after(stage, "index")
+/// While it was doing what.
+pub fn at_stage(report: &DrillReport) -> String {
+    format!("while {}", doing(last_stage(report)))
+}
+
+/// What a sabotage does, in words.
+pub fn meaning(sabotage: Sabotage) -> &'static str {
+    match sabotage {
+        Sabotage::Byte => "one bit was changed on its way from the target",
+        Sabotage::Row => "one row of the restored database was changed",
+        Sabotage::MissingTable => "one table of the restored database was dropped",
+        Sabotage::Index => "one index of the restored database was dropped",
+        Sabotage::Sequence => "one sequence of the restored database was set back",
+        Sabotage::Stale => "the newest snapshot was hidden, as if the target showed an old state",
+    }
 }
 
 /// A text with its line breaks as spaces, for a page that breaks lines itself.

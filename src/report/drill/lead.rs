@@ -1,66 +1,10 @@
-//! Did it pass? One honest word, and the sentences that everybody should read.
+//! The sentences that everybody should read.
 
-use super::Tone;
-use super::words::{counted, is_after, maker, sentence, stage, time};
-use crate::job::drill::report::{CheckResult, DrillReport, SabotageReport};
+use super::words::{at_stage, counted, maker, meaning, sentence, time};
+use crate::job::drill::report::{CheckResult, DrillReport};
+use crate::job::drill::verdict::Verdict;
 use crate::model::human::duration;
-use crate::model::level::{By, Level};
-use crate::model::sabotage::Sabotage;
-
-/// How a drill ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It proves a level.
-    Passed(Level),
-    /// It proves nothing.
-    Failed,
-    /// It noticed its own damage, where it had to.
-    Noticed,
-    /// It went past its own damage.
-    NotNoticed,
-    /// It failed before the damage could be noticed, for a reason of its own.
-    Untested,
-}
-
-impl Verdict {
-    /// Of this drill.
-    pub fn of(report: &DrillReport) -> Self {
-        match (&report.sabotage, report.level) {
-            (None, Some(level)) if report.passed && report.error.is_none() => Self::Passed(level),
-            (None, _) => Self::Failed,
-            (Some(sabotage), _) if sabotage.caught => Self::Noticed,
-            (Some(sabotage), _) if went_past(report, sabotage) => Self::NotNoticed,
-            (Some(_), _) => Self::Untested,
-        }
-    }
-
-    /// The word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Passed(_) => "PASSED",
-            Self::Failed | Self::Untested => "FAILED",
-            Self::Noticed => "SABOTAGE NOTICED",
-            Self::NotNoticed => "SABOTAGE NOT NOTICED",
-        }
-    }
-
-    /// Its colour. A sabotage is never green: it proves nothing about the snapshot.
-    pub(super) fn tone(self) -> Tone {
-        match self {
-            Self::Passed(_) => Tone::Good,
-            Self::Failed | Self::Untested | Self::NotNoticed => Tone::Bad,
-            Self::Noticed => Tone::Open,
-        }
-    }
-}
-
-/// The drill came further than its damage should have let it. An old state is shown from the start; any other damage
-/// must have been done first.
-fn went_past(report: &DrillReport, sabotage: &SabotageReport) -> bool {
-    let done = sabotage.done.is_some() || sabotage.kind == Sabotage::Stale;
-    let ended = report.failed_stage.as_deref().unwrap_or("verdict");
-    done && is_after(ended, &sabotage.expected_stage)
-}
+use crate::model::level::By;
 
 /// The sentences under the word.
 pub fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
@@ -149,30 +93,9 @@ fn failed(report: &DrillReport) -> Vec<String> {
     lead
 }
 
-/// While it was doing what.
-pub fn at_stage(report: &DrillReport) -> String {
-    let name = report.failed_stage.as_deref().unwrap_or("verdict");
-    match stage(name) {
-        "" => format!("at the stage “{name}”"),
-        doing => format!("while {doing}"),
-    }
-}
-
 fn damaged(report: &DrillReport) -> String {
     let what = report.sabotage.as_ref().map_or("", |s| meaning(s.kind));
     format!("The drill by {} damaged its own copy on purpose: {what}.", maker(report.by))
-}
-
-/// What a sabotage does, in words.
-pub fn meaning(sabotage: Sabotage) -> &'static str {
-    match sabotage {
-        Sabotage::Byte => "one bit was changed on its way from the target",
-        Sabotage::Row => "one row of the restored database was changed",
-        Sabotage::MissingTable => "one table of the restored database was dropped",
-        Sabotage::Index => "one index of the restored database was dropped",
-        Sabotage::Sequence => "one sequence of the restored database was set back",
-        Sabotage::Stale => "the newest snapshot was hidden, as if the target showed an old state",
-    }
 }
 
 /// What must not be missed at the end of the page.
