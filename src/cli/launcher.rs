@@ -15,10 +15,11 @@ use super::surroundings;
 use crate::config::{Config, Database};
 use crate::daemon::work::{JobSpec, LookReport, Work};
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::doctor::host;
+use crate::health::doctor::folders;
 use crate::health::findings;
+use crate::health::look::database_status;
 use crate::health::score;
-use crate::health::status::{DatabaseStatus, Promises, database_status};
+use crate::health::status::{DatabaseStatus, Promises};
 use crate::health::surroundings::Known;
 use crate::job::drill::report::DrillReport;
 use crate::job::probe::probe;
@@ -232,7 +233,8 @@ impl Work for Launcher {
     }
 
     async fn look(&self, now: Timestamp, cancel: &CancellationToken) -> LookReport {
-        let mut report = LookReport { conditions: host::conditions(&self.config), ..LookReport::default() };
+        let mut report =
+            LookReport { conditions: folders::conditions(&self.config), ..LookReport::default() };
         let looks = self.config.databases.iter().map(|database| async move {
             let status = timeout(LOOK_AT_ONE, self.status(database, now, cancel)).await;
             status.unwrap_or_else(|_| {

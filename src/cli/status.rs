@@ -10,7 +10,8 @@ use super::context::Context;
 use super::source::{Source, SourceArgs};
 use super::{launcher, output, show, signals};
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::status::{DatabaseStatus, Promises, StatusReport, database_status};
+use crate::health::look::database_status;
+use crate::health::status::{DatabaseStatus, Promises, StatusReport};
 use crate::model::condition::ConditionKind;
 use crate::model::human::duration;
 

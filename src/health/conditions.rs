@@ -15,8 +15,8 @@ use crate::repository::reader::BadRecord;
 const KEPT_PROMISE: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
 const TELL: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
 
-/// One look at a database: what was read, and what was agreed.
-pub(crate) struct Look<'a> {
+/// One database: what was read, and what was agreed.
+pub(crate) struct Observation<'a> {
     pub status: &'a DatabaseStatus,
     pub catalog: &'a Catalog,
     pub drills: &'a DrillCatalog,
@@ -25,7 +25,7 @@ pub(crate) struct Look<'a> {
     pub now: Timestamp,
 }
 
-impl Look<'_> {
+impl Observation<'_> {
     /// Everything that is wrong.
     pub fn conditions(&self) -> Vec<Condition> {
         let mut found: Vec<Condition> = self.freshness().into_iter().collect();

@@ -4,6 +4,7 @@ pub mod conditions;
 pub mod doctor;
 pub(crate) mod expiry;
 pub mod findings;
+pub mod look;
 pub mod neighbours;
 pub mod score;
 pub mod status;

@@ -1,11 +1,11 @@
 //! The use cases: what marbre does, whoever asks for it.
 
 pub mod drill;
-pub mod forget;
 pub mod key_policy;
 pub mod list;
 pub mod probe;
 pub mod prune;
+pub mod resend;
 pub mod restore;
 pub mod run_lock;
 pub mod snapshot;

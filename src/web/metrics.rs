@@ -7,11 +7,10 @@ use jiff::Timestamp;
 
 use super::exposition::{Exposition, Labels, Sample};
 use super::published::{Published, PublishedDatabase};
-use crate::health::status::{DatabaseStatus, TargetStatus};
+use crate::health::status::{DatabaseStatus, DrillSummary, TargetStatus};
 use crate::model::condition::Severity;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
-use crate::repository::drill_catalog::DrillSummary;
 
 /// Renders all metrics as they are at `now`.
 pub fn metrics(published: &Published, now: Timestamp) -> String {

@@ -7,18 +7,18 @@
 
 mod exposition;
 mod guard;
-mod health;
-mod jobs;
+mod healthz;
+mod job_figures;
 mod listen;
 mod metrics;
 mod published;
 mod server;
-mod status;
+mod status_json;
 
-pub use health::{Health, Reason, health};
-pub use jobs::JobFigures;
+pub use healthz::{Health, Reason, health};
+pub use job_figures::JobFigures;
 pub use listen::bind;
 pub use metrics::metrics;
 pub use published::{ConfigLoad, Look, OpenIncident, Published, PublishedDatabase};
 pub use server::serve;
-pub use status::status;
+pub use status_json::status;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::jobs::JobFigures;
+use super::job_figures::JobFigures;
 use crate::health::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::id::DatabaseId;

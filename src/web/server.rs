@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::published::Published;
-use super::{exposition, guard, health, metrics, status};
+use super::{exposition, guard, healthz, metrics, status_json};
 use crate::error::{Result, ResultExt};
 
 /// How many connections there are at a time. More wait in the kernel, which refuses them when they are too many.
@@ -125,13 +125,13 @@ async fn metrics_answer(State(source): State<Source>) -> Response {
 }
 
 async fn health_answer(State(source): State<Source>) -> Response {
-    let health = health::health(&newest(&source), Timestamp::now());
+    let health = healthz::health(&newest(&source), Timestamp::now());
     let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(code, &health)
 }
 
 async fn status_answer(State(source): State<Source>) -> Response {
-    json(StatusCode::OK, &status::status(&newest(&source), Timestamp::now()))
+    json(StatusCode::OK, &status_json::status(&newest(&source), Timestamp::now()))
 }
 
 fn json(code: StatusCode, document: &impl Serialize) -> Response {

@@ -1,15 +1,15 @@
 //! Looks at everything that snapshots and drills need, before they need it. Changes nothing, but for small objects of its
 //! own at each target: one that it leaves, and those that it tries to break.
 
-mod alerts;
-mod drills;
-mod guarantees;
-pub mod host;
-mod probe;
-mod schedule;
-mod score;
+mod alerting;
+mod claims;
+mod drill_setup;
+pub mod folders;
+mod next_runs;
+mod round_trip;
 #[cfg(test)]
 mod tests;
+mod three_two_one;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -141,15 +141,15 @@ impl DoctorJob {
         };
         add("configuration", self.configuration());
         add("keys", self.keys().await?);
-        add("host", host::checks(&self.config));
+        add("host", folders::checks(&self.config));
         let (config, attackable) = (&self.config, &self.attackable);
         let targets = join_all(self.targets.iter().map(|(name, target)| async move {
             let mut checks = match target {
-                Ok(target) => probe::checks(&**target, cancel).await,
+                Ok(target) => round_trip::checks(&**target, cancel).await,
                 Err(e) => vec![failed("open", e)],
             };
             if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
-                checks.extend(guarantees::checks(config, name, target, now, cancel).await);
+                checks.extend(claims::checks(config, name, target, now, cancel).await);
             }
             (format!("target {name}"), checks)
         }))
@@ -161,16 +161,16 @@ impl DoctorJob {
         let databases = join_all(job.config.databases.iter().map(|db| async move {
             let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
             let mut reading = job.database(db, cancel).await;
-            reading.extend(schedule::checks(db, now));
-            reading.push(score::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
-            (reading, drills::checks(&job.config, db, host, cancel).await)
+            reading.extend(next_runs::checks(db, now));
+            reading.push(three_two_one::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
+            (reading, drill_setup::checks(&job.config, db, host, cancel).await)
         }))
         .await;
         for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
             add(&format!("database {}", db.id), reading);
             add(&format!("drills of {}", db.id), drills);
         }
-        for (group, found) in alerts::checks(&self.channels, cancel).await {
+        for (group, found) in alerting::checks(&self.channels, cancel).await {
             add(&group, found);
         }
         let mut known = Known::default();
@@ -220,7 +220,7 @@ impl DoctorJob {
                 Ok(n) => ok(&name, format!("{n} recipients")),
                 Err(e) => failed(&name, &e),
             });
-            checks.push(drills::signers(&self.config, publisher));
+            checks.push(drill_setup::signers(&self.config, publisher));
         }
         Ok(checks)
     }
@@ -268,13 +268,13 @@ impl DoctorJob {
         if folders.len() < db.targets.len() {
             return Some(ok("file systems", "a target is on another machine or service"));
         }
-        let devices: Vec<u64> = folders.values().filter_map(|path| host::device(path)).collect();
+        let devices: Vec<u64> = folders.values().filter_map(|path| folders::device(path)).collect();
         if devices.len() < folders.len() {
             let found = "not every target could be looked at";
             return Some(check("file systems", CheckState::Skipped, found, None));
         }
         let source = match &db.source {
-            Source::Sqlite { path } => host::device(path),
+            Source::Sqlite { path } => folders::device(path),
             Source::Postgres { .. } => None,
         };
         let remedy = "Put at least one target on another disk, better in another building.";

@@ -133,9 +133,9 @@ async fn a_sound_host_has_nothing_to_do() {
     let worse: Vec<_> = rest.filter(|(_, c)| c.state != CheckState::Ok).collect();
     assert!(worse.is_empty(), "{worse:#?}");
     // One object, and one only, also after the second time.
-    super::probe::checks(&*a, &CancellationToken::new()).await;
+    super::round_trip::checks(&*a, &CancellationToken::new()).await;
     let objects = a.list(None, &CancellationToken::new()).await.unwrap();
-    assert_eq!(objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), [super::probe::KEY]);
+    assert_eq!(objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), [super::round_trip::KEY]);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["checks"][0]["group"], "configuration");
     assert_eq!(json["checks"][0]["state"], "ok");
@@ -144,7 +144,7 @@ async fn a_sound_host_has_nothing_to_do() {
 #[tokio::test]
 async fn targets_that_cannot_be_relied_on() {
     let tampered = MemoryTarget::new();
-    tampered.tamper(&super::probe::KEY.parse().unwrap(), Some(Bytes::from_static(b"other")));
+    tampered.tamper(&super::round_trip::KEY.parse().unwrap(), Some(Bytes::from_static(b"other")));
     let faulty = |operation, kind| -> Arc<dyn Target> {
         Arc::new(Faulty::new(MemoryTarget::new()).with(operation, 1..=99, Fault::Fail(kind)))
     };

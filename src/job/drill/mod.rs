@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::job::forget;
 use crate::job::key_policy;
 use crate::job::key_policy::KeyPolicy;
+use crate::job::resend;
 use crate::job::restore::open::Wanted;
 use crate::job::run_lock::Lock;
 use crate::job::stopwatch::Stopwatch;
@@ -313,7 +313,7 @@ impl DrillJob {
         if let (Some(receipt), Some(target)) = (&found.receipt, &found.target) {
             state.disprove(&self.database, &receipt.receipt.snapshot, target, Timestamp::now())?;
         }
-        forget::lose(state, &self.database, object)
+        resend::mark(state, &self.database, object)
     }
 
     /// Keys that waited for this drill are not needed any more.

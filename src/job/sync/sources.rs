@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::copy::Failure;
 use super::{Found, Run};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::forget;
+use crate::job::resend;
 use crate::job::verify::Damage;
 use crate::model::id::TargetName;
 use crate::model::object::ObjectKey;
@@ -116,7 +116,7 @@ impl Run<'_> {
         problem: String,
     ) -> Result<()> {
         self.found_damage(&target.name, key.as_str(), problem);
-        forget::lose(&self.job.state, &self.job.database, object)
+        resend::mark(&self.job.state, &self.job.database, object)
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {

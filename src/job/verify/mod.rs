@@ -4,6 +4,7 @@ mod objects;
 mod receipts;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::forget;
+use crate::job::resend;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::TrustStore;
 use crate::model::human;
@@ -252,7 +253,7 @@ impl VerifyJob {
         }
         for number in &broken {
             if let Some(state) = &self.state {
-                forget::lose(state, &self.database, &gathered.objects[*number as usize])?;
+                resend::mark(state, &self.database, &gathered.objects[*number as usize])?;
             }
         }
         let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::objects::{self, Standing};
+use super::versions::{Standing, standing};
 use super::{Damage, VerifyJob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::{Sha256, SnapshotId, TargetName};
@@ -341,7 +341,7 @@ impl Gathered {
             let mut good = true;
             for record in &known.records {
                 let key = layout::key(&job.database, &record.key)?;
-                match objects::standing(&*target.target, &key, record, cancel).await? {
+                match standing(&*target.target, &key, record, cancel).await? {
                     Standing::Newest => {}
                     Standing::Older(_) => older = true,
                     Standing::Nowhere => good = false,

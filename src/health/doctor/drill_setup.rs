@@ -14,7 +14,7 @@ use crate::model::human;
 use crate::repository::remembered::Remembered as _;
 use crate::state::State;
 
-use super::{check, failed, host, ok};
+use super::{check, failed, folders, ok};
 
 /// A place with a name as long as that of a drill: sockets have short paths only.
 const PLACE: &str = "20000101T000000Z-00000000.place";
@@ -115,7 +115,7 @@ fn space(db: &Database, state: &State, scratch_dir: &Path) -> Option<Check> {
         Ok(signed) => signed.receipt.bytes_read,
         Err(e) => return Some(failed(NAME, &e)),
     };
-    let free = match host::free(scratch_dir) {
+    let free = match folders::free(scratch_dir) {
         Ok(free) => free,
         Err(e) => {
             return Some(check(NAME, CheckState::Skipped, format!("{}: {e}", scratch_dir.display()), None));

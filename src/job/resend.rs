@@ -1,4 +1,4 @@
-//! What the agent does about an object that is not what its receipt says.
+//! Sending damaged data again: what the agent does about an object that is not what its receipt says.
 
 use crate::error::Result;
 use crate::model::id::DatabaseId;
@@ -8,7 +8,7 @@ use crate::state::State;
 
 /// Makes the next snapshot upload the object's data again. The next snapshot would trust a pack that has the right size,
 /// so a pack that is bad at one target is given up at all of them, although others may have a good copy.
-pub fn lose(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
+pub fn mark(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
     if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
         return state.lose_pack(database, &object.sha256);
     }

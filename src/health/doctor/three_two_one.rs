@@ -5,8 +5,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Database};
 use crate::error::Result;
+use crate::health::look::database_status;
 use crate::health::score::{guarantees, score};
-use crate::health::status::{DatabaseStatus, Promises, database_status};
+use crate::health::status::{DatabaseStatus, Promises};
 use crate::keys::{Signer, SigningKey, TrustStore};
 use crate::model::check::{Check, CheckState};
 use crate::repository::reader::Reader;
