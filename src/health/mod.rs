@@ -1,11 +1,11 @@
 //! What is wrong, and what to do about it.
 
-pub mod conditions;
-pub mod doctor;
+pub(crate) mod conditions;
+pub(crate) mod doctor;
 pub(crate) mod expiry;
-pub mod findings;
-pub mod look;
-pub mod neighbours;
-pub mod score;
+pub(crate) mod findings;
+pub(crate) mod look;
+pub(crate) mod neighbours;
+pub(crate) mod score;
 pub mod status;
 pub(crate) mod surroundings;

@@ -1,11 +1,11 @@
 //! The use cases: what marbre does, whoever asks for it.
 
-pub mod drill;
+pub(crate) mod drill;
 pub mod key_policy;
 pub mod list;
 pub mod probe;
 pub mod prune;
-pub mod resend;
+pub(crate) mod resend;
 pub mod restore;
 pub mod run_lock;
 pub mod snapshot;
@@ -14,4 +14,4 @@ pub mod stopwatch;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod verify;
+pub(crate) mod verify;
