@@ -1,8 +1,8 @@
 //! `marbre list`
 
 use super::context::Context;
-use super::source::{Source, SourceArgs};
 use super::{output, signals};
+use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::list::{self, ListReport, Listed};
 use crate::model::human::{bytes, count};

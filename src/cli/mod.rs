@@ -17,7 +17,6 @@ mod restore;
 mod show;
 mod signals;
 mod snapshot;
-mod source;
 mod status;
 mod surroundings;
 mod sync;

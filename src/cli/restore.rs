@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use super::source::{Source, SourceArgs};
 use super::{output, signals, usage_error};
+use crate::cli::compose::source::{Source, SourceArgs};
 use crate::engine::LoadOptions;
 use crate::engine::registry;
 use crate::error::Result;

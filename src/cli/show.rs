@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::restore::wanted;
-use super::source::{Source, SourceArgs};
 use super::{output, signals};
+use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::list::{self, ShowReport};
 use crate::job::restore::open::Wanted;

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::source::{Source, SourceArgs};
 use super::{launcher, output, show, signals};
+use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::look::database_status;
 use crate::health::status::{DatabaseStatus, Promises, StatusReport};

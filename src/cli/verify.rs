@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::restore::wanted;
-use super::source::{Source, SourceArgs};
 use super::{output, signals};
+use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, Result};
 use crate::health::findings;
 use crate::job::restore::open::Wanted;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::engines::{drill_host, engine, scratch_options};
 use super::keys::{key_policy, own_trust, signing_key};
 use super::targets::targets;
-use crate::cli::source::Source;
+use crate::cli::compose::source::Source;
 use crate::config::{Config, Database, Retention};
 use crate::engine::registry::{self, ScratchOptions};
 use crate::error::Error;

@@ -4,4 +4,5 @@ pub mod channels;
 pub mod engines;
 pub mod jobs;
 pub mod keys;
+pub mod source;
 pub mod targets;

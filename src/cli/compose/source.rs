@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{keys, targets};
-use super::context::Context;
+use crate::cli::compose::{keys, targets};
+use crate::cli::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::allowed_signers::AGENT;
 use crate::keys::{AllowedSigners, TrustStore, keygen};
