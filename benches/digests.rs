@@ -13,25 +13,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use marbre::engine::sqlite::{SqliteEngine, SqliteLoader};
-use marbre::engine::{
-    Engine, LoadOptions, Loader, Neighbours, Place, StreamPlan, StreamSender, View, ViewFacts,
+use marbre::Result;
+use marbre::internal::{
+    Check, DirectoryTarget, Engine, EngineKind, KeyPolicy, LoadObserver, LoadOptions, Loader, NamedTarget,
+    Neighbours, Observer, Place, Recipients, RestoreJob, RestoreKey, SigningKey, SnapshotJob, SourceFacts,
+    SqliteEngine, SqliteLoader, Stage, State, StreamPlan, StreamSender, TrustStore, View, ViewFacts, Wanted,
 };
-use marbre::error::Result;
-use marbre::job::key_policy::KeyPolicy;
-use marbre::job::restore::RestoreJob;
-use marbre::job::restore::open::Wanted;
-use marbre::job::snapshot::SnapshotJob;
-use marbre::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
-use marbre::model::check::Check;
-use marbre::model::engine_kind::EngineKind;
-use marbre::model::observer::LoadObserver;
-use marbre::model::observer::Observer;
-use marbre::model::stage::Stage;
-use marbre::model::stream::SourceFacts;
-use marbre::state::State;
-use marbre::targets::NamedTarget;
-use marbre::targets::directory::DirectoryTarget;
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;

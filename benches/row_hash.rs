@@ -35,7 +35,7 @@ fn main() {
         let row = vec![b'x'; length];
         let blake3 = nanoseconds(|| {
             for _ in 0..ROWS {
-                black_box(marbre::model::row_hash::row_hash(&KEY, black_box(&row)));
+                black_box(marbre::internal::row_hash(&KEY, black_box(&row)));
             }
         });
         let mut params = Params::new();

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(marbre::cli::run());
+    let code = runtime.block_on(marbre::run());
     runtime.shutdown_timeout(LAST_GRACE);
     ExitCode::from(code)
 }

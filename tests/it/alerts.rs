@@ -8,16 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marbre::alert::Channel;
-use marbre::alert::channels::email::{Email, EmailSettings, Encryption};
-use marbre::alert::channels::webhook::Webhook;
-use marbre::alert::dispatcher::{Dispatcher, DispatcherSettings, RoutedChannel};
-use marbre::alert::http::HttpSettings;
-use marbre::alert::payload::PayloadFormat;
-use marbre::model::condition::{Condition, ConditionKind, Severity};
-use marbre::model::incident::Policy;
-use marbre::model::route::{Audience, Role, Route};
-use marbre::state::State;
+use marbre::internal::{
+    Audience, Channel, Condition, ConditionKind, Dispatcher, DispatcherSettings, Email, EmailSettings,
+    Encryption, HttpSettings, PayloadFormat, Policy, Role, Route, RoutedChannel, Severity, State, Webhook,
+};
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;

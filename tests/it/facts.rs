@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use marbre::system::certificate::{Protocol, Server, Shown};
+use marbre::internal::{Protocol, Server, Shown};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;

@@ -1,18 +1,13 @@
-//! The contract of [`marbre::targets::Target`], held against every adapter.
+//! The contract of [`marbre::internal::Target`], held against every adapter.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use marbre::model::id::Sha256;
-use marbre::model::object::ObjectKey;
-use marbre::targets::directory::DirectoryTarget;
-use marbre::targets::memory::MemoryTarget;
-use marbre::targets::s3::{S3Target, S3Timeouts};
-use marbre::targets::wrapper::retry::{Retry, RetryPolicy};
-use marbre::targets::{
-    Expected, Fetched, PutOutcome, Target, TargetError, TargetErrorKind as Kind, TargetExt, Upload,
+use marbre::internal::{
+    DirectoryTarget, Expected, Fetched, MemoryTarget, ObjectKey, PutOutcome, Retry, RetryPolicy, S3Target,
+    S3Timeouts, Sha256, Target, TargetError, TargetErrorKind as Kind, TargetExt, Upload,
 };
 use tokio_util::sync::CancellationToken;
 

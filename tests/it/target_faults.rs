@@ -7,13 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use futures_util::StreamExt;
-use marbre::model::id::Sha256;
-use marbre::model::object::ObjectKey;
-use marbre::targets::directory::DirectoryTarget;
-use marbre::targets::s3::{S3Target, S3Timeouts};
-use marbre::targets::wrapper::retry::{Retry, RetryPolicy};
-use marbre::targets::{
-    Expected, PutOutcome, S3Location, Target, TargetErrorKind as Kind, TargetExt, TargetUrl, Upload,
+use marbre::internal::{
+    DirectoryTarget, Expected, ObjectKey, PutOutcome, Retry, RetryPolicy, S3Location, S3Target, S3Timeouts,
+    Sha256, Target, TargetErrorKind as Kind, TargetExt, TargetUrl, Upload,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -292,11 +288,11 @@ async fn directory_that_is_missing_is_not_made() {
     assert_eq!(DirectoryTarget::create(&root).await.unwrap_err().kind, Kind::NotFound);
     assert!(!root.exists());
     let url: TargetUrl = root.to_str().unwrap().parse().unwrap();
-    let error = marbre::targets::registry::open(&url).await.map(drop).unwrap_err();
+    let error = marbre::internal::open(&url).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), marbre::ErrorKind::NotFound);
 
     std::fs::create_dir_all(&root).unwrap();
-    let target = marbre::targets::registry::open(&url).await.unwrap();
+    let target = marbre::internal::open(&url).await.unwrap();
     std::fs::rename(&root, dir.path().join("elsewhere")).unwrap();
     let upload = Upload::memory("x");
     let gone = target.put(&key("x"), &upload, &token()).await.unwrap_err();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use marbre::web::{self, Published};
+use marbre::internal::{Published, bind, serve};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,12 +27,12 @@ struct Web {
 
 impl Web {
     async fn start(published: Published) -> Self {
-        let listener = web::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (publish, published) = watch::channel(Arc::new(published));
         let cancel = CancellationToken::new();
         let hosts = vec!["backup.example".to_owned()];
-        let served = tokio::spawn(web::serve(listener, published, hosts, cancel.clone()));
+        let served = tokio::spawn(serve(listener, published, hosts, cancel.clone()));
         Self { address, publish, cancel, served }
     }
 

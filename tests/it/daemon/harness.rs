@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use marbre::model::job::{JobKind, SlotState};
-use marbre::state::{SlotRecord, State};
+use marbre::internal::{JobKind, SlotRecord, SlotState, State};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use marbre::model::job::{JobKind, SlotState};
+use marbre::internal::{JobKind, SlotState};
 
 use super::harness::{ALWAYS, Migration, NEVER, Site, postgres};
 use crate::support::postgres::{Cluster, Version};

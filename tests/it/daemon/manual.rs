@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use marbre::model::job::{JobKind, SlotState};
+use marbre::internal::{JobKind, SlotState};
 use rustix::process::Signal;
 
 use super::harness::{ALWAYS, NEVER, Site};

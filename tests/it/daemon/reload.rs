@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use marbre::model::job::JobKind;
+use marbre::internal::JobKind;
 use rustix::process::Signal;
 
 use super::harness::{ALWAYS, NEVER, Site};

@@ -1,6 +1,6 @@
 //! One daemon for each state, and what is made up for after one that was killed.
 
-use marbre::model::job::{JobKind, SlotState};
+use marbre::internal::{JobKind, SlotState};
 
 use super::harness::{ALWAYS, NEVER, Site};
 

@@ -1,7 +1,7 @@
 //! SIGTERM in each stage: the daemon ends in order and in time, nothing is half-recorded, and the next start makes up
 //! for what was interrupted.
 
-use marbre::model::job::{JobKind, SlotState};
+use marbre::internal::{JobKind, SlotState};
 
 use super::harness::{ALWAYS, Daemon, Migration, NEVER, Site, postgres};
 use crate::support::marbre::Outcome;

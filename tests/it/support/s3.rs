@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use marbre::targets::S3Location;
+use marbre::internal::S3Location;
 use tokio::sync::Mutex;
 
 use super::free_ports;

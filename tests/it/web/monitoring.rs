@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use marbre::web::metrics;
+use marbre::internal::metrics;
 use serde_json::Value;
 
 use super::published::{bad, good};

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use marbre::health::status::{DatabaseStatus, DrillProof, DrillSummary, SnapshotFigures, TargetStatus};
-use marbre::model::condition::{ConditionKind, Severity};
-use marbre::model::id::SnapshotId;
-use marbre::model::job::{JobKind, SlotState};
-use marbre::model::level::{By, Level, Levels};
-use marbre::web::{ConfigLoad, JobFigures, Look, OpenIncident, Published, PublishedDatabase};
+use marbre::internal::{
+    By, ConditionKind, ConfigLoad, DatabaseStatus, DrillProof, DrillSummary, JobFigures, JobKind, Level,
+    Levels, Look, OpenIncident, Published, PublishedDatabase, Severity, SlotState, SnapshotFigures,
+    SnapshotId, TargetStatus,
+};
 
 const RPO: u64 = 26 * 3600;
 
