@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long)]
     keep_on_failure: bool,
 
-    /// Take what is found as the new measure for changes: where the data changed much, and rightly
+    /// Use what is found as the new baseline for changes: for data that changed a lot, and for a good reason
     #[arg(long, conflicts_with = "as_owner")]
     new_baseline: bool,
 
@@ -206,7 +206,7 @@ pub fn verdict(report: &DrillReport) -> Option<Error> {
                     "the drill failed, as it had to: the sabotage `{what}` was noticed ({at})"
                 ))
                 .cause(failure)
-                .remedy("Nothing is to be done: a drill that can fail is worth something when it passes."),
+                .remedy("There is nothing to do: drills that can fail mean something when they pass."),
             )
         }
         (_, Some(failure)) => {
@@ -217,7 +217,7 @@ pub fn verdict(report: &DrillReport) -> Option<Error> {
     }
 }
 
-/// A proof that is not on every target is one that others may not see.
+/// Others may not see a proof that is not at every target.
 fn not_everywhere(report: &DrillReport) -> Option<Error> {
     let failed: Vec<String> =
         report.targets.iter().filter_map(|t| Some(format!("{}: {}", t.name, t.error.as_ref()?))).collect();

@@ -12,8 +12,8 @@ use crate::repository::chain::Break;
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::reader::BadRecord;
 
-const KEPT_PROMISE: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
-const TELL: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
+const LATE_REMEDY: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
+const TELL_PUBLISHER: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
 
 /// One database: what was read, and what was agreed.
 pub(crate) struct Observation<'a> {
@@ -65,7 +65,7 @@ impl Observation<'_> {
             }
             _ => return None,
         };
-        let mut found = self.critical(ConditionKind::SnapshotLate, summary).remedy(KEPT_PROMISE);
+        let mut found = self.critical(ConditionKind::SnapshotLate, summary).remedy(LATE_REMEDY);
         found.targets = self.status.targets.iter().map(|t| (t.name.clone(), newest(t))).collect();
         Some(found)
     }
@@ -125,7 +125,7 @@ impl Observation<'_> {
             let summary = format!(
                 "Drill {drill} damaged its own copy and did NOT notice it: drills prove nothing here."
             );
-            found.push(self.critical(ConditionKind::SabotageUnnoticed, summary).remedy(TELL));
+            found.push(self.critical(ConditionKind::SabotageUnnoticed, summary).remedy(TELL_PUBLISHER));
         }
         found
     }
@@ -152,7 +152,7 @@ impl Observation<'_> {
         bad.iter().map(|bad| {
             let summary = format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error);
             let object = format!("{} {}", bad.target, bad.key);
-            self.critical(ConditionKind::ChainBroken, summary).object(object).remedy(TELL)
+            self.critical(ConditionKind::ChainBroken, summary).object(object).remedy(TELL_PUBLISHER)
         })
     }
 
@@ -161,7 +161,9 @@ impl Observation<'_> {
         Break<I>: std::fmt::Display,
     {
         let summary = format!("The chain of {what} is broken: {b}.");
-        self.critical(ConditionKind::ChainBroken, summary).object(format!("{what}: {b}")).remedy(TELL)
+        self.critical(ConditionKind::ChainBroken, summary)
+            .object(format!("{what}: {b}"))
+            .remedy(TELL_PUBLISHER)
     }
 }
 
@@ -183,7 +185,7 @@ fn span(seconds: u64) -> String {
     human::duration(seconds as f64)
 }
 
-/// Seconds since then; 0 for what is still to come.
+/// Seconds since then; 0 for a moment in the future.
 pub(crate) fn age(at: Timestamp, now: Timestamp) -> u64 {
     now.duration_since(at).as_secs().max(0).unsigned_abs()
 }

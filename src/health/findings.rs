@@ -1,6 +1,6 @@
 //! What a run found wrong: from the report of a job to the conditions that people are told of.
 //!
-//! The same for runs of the daemon and of people, so that what one of them found broken, the other can find mended.
+//! The same for runs of the daemon and of people, so that what one of them found broken, the other can find fixed.
 
 use crate::error::{Error, ErrorKind};
 use crate::job::drill::report::{CheckResult, DrillReport};
@@ -20,7 +20,7 @@ use crate::model::verdict::Word;
 
 /// Fewer rows than this share of those of the snapshot before is worth an alert, and so is the inverse share more.
 const BAND: f64 = 0.75;
-/// Databases smaller than this may change as they like.
+/// Databases smaller than this may change by any factor.
 const SMALL: u64 = 1000;
 
 /// A run of `kind` that ended with an error, before it had anything to report.
@@ -120,7 +120,7 @@ fn verdicts(report: &SnapshotReport) -> Vec<(TargetName, String)> {
     report.targets.iter().map(|target| (target.name.clone(), word(target))).collect()
 }
 
-/// A database that suddenly holds much less, or much more, was perhaps emptied, or filled by mistake.
+/// A database that suddenly holds much less, or much more, may have been emptied or filled by mistake.
 fn out_of_band(database: &DatabaseId, now: &Numbers, before: &Numbers) -> Option<Condition> {
     let outside = |now: u64, before: u64| {
         let (now_f, before_f) = (now as f64, before as f64);
@@ -138,7 +138,7 @@ fn out_of_band(database: &DatabaseId, now: &Numbers, before: &Numbers) -> Option
         "The newest snapshot holds {is} {name}; the last one that was proven, or else the one before, held {was}."
     );
     let found = Condition::new(ConditionKind::SizeOutOfBand, Severity::Warning, summary).of(database);
-    Some(found.remedy("Find out whether the database has really changed so much. Older snapshots still hold what was there before."))
+    Some(found.remedy("Find out whether the database has really changed that much. Older snapshots still hold what was there before."))
 }
 
 /// A drill, with or without sabotage.
@@ -217,7 +217,7 @@ pub fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
     }
 }
 
-/// A prune. What a lock holds fast is as it should be, and no finding.
+/// A prune. That a lock keeps an object is no finding: it does what it is for.
 pub fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
     let detail = format!("{} snapshots kept, {} deleted", report.kept.len(), report.deleted.len());
     let refused = report.targets.iter().any(|t| t.error.is_some()) || !report.warnings.is_empty();
@@ -258,10 +258,10 @@ pub fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
         }
     }
     let damage = report.damaged.first().map(|first| {
-        let what = format!("a sync met {} damaged objects or receipts", report.damaged.len());
+        let what = format!("a sync came across {} damaged objects or receipts", report.damaged.len());
         let e = Error::verification(what)
             .cause(first.to_string())
-            .remedy("Nothing damaged was copied. `marbre verify` looks at all of it, `marbre snapshot` sends lost data again.");
+            .remedy("Nothing damaged was copied. `marbre verify` checks everything, `marbre snapshot` sends lost data again.");
         broken(database, JobKind::Sync, None, &e)
     });
     conditions.extend(damage);

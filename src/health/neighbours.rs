@@ -1,4 +1,4 @@
-//! Databases that nobody protects, beside those that are protected: a pure rule.
+//! Databases that nobody protects, on the servers of those that are protected: a pure rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub struct Undeclared {
 
 /// Every database of the servers that answered, less those that are declared and those that are to be ignored. A server
 /// that answered at several addresses is one. `silent` are declared databases whose server did not answer: it may be one
-/// of those that did, so databases of their names are not told.
+/// of those that did, so databases of their names are not reported.
 pub fn undeclared(answers: &[Neighbours], silent: &[String], ignored: &[String]) -> Vec<Undeclared> {
     let mut servers: BTreeMap<&str, (String, BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
     for answer in answers {

@@ -24,7 +24,7 @@ pub fn guarantees(database: &Database, state: Option<&State>) -> Result<BTreeMap
     Ok(known)
 }
 
-/// The score of a database whose status was just read. `place` is how each target calls itself now.
+/// The score of a database whose status was just read. `place` is how each target describes itself now.
 pub fn score(
     config: &Config,
     status: &DatabaseStatus,
@@ -36,7 +36,7 @@ pub fn score(
         let settings = config.targets.get(&target.name);
         TargetFacts {
             target: target.name.clone(),
-            // What cannot be reached now may hold it, and nobody knows.
+            // A target that cannot be reached may hold it, but nobody knows.
             holds_newest: target.error.is_none()
                 && target.snapshot.is_some()
                 && target.snapshot == status.snapshot,

@@ -1,4 +1,4 @@
-//! How each database stands at a glance: freshness, targets, levels, and what is wrong now.
+//! The status of a database: freshness, targets, levels, and what is wrong now.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct StatusReport {
     pub databases: Vec<DatabaseStatus>,
 }
 
-/// How one database stands.
+/// The status of one database.
 #[derive(Debug, Clone, Serialize)]
 pub struct DatabaseStatus {
     /// Whose data.
@@ -46,7 +46,7 @@ pub struct DatabaseStatus {
     pub last_drill: Option<DrillSummary>,
     /// How old the newest proof by a drill of the agent may become, in seconds, where that is agreed.
     pub drill_every_seconds: Option<u64>,
-    /// How it stands by the 3-2-1-1-0 rule; `null` where the configuration of its targets was not looked at.
+    /// Its score by the 3-2-1-1-0 rule; `null` where the configuration of its targets was not looked at.
     pub score: Option<Score>,
     /// What is wrong now, in full sentences.
     pub incidents: Vec<String>,
@@ -90,7 +90,7 @@ impl DatabaseStatus {
         DatabaseId { publisher: self.publisher.clone(), database: self.database.clone() }
     }
 
-    /// How this target of it stands.
+    /// The status of this target of it.
     pub fn target(&self, name: &str) -> Option<&TargetStatus> {
         self.targets.iter().find(|target| target.name.as_str() == name)
     }
@@ -103,12 +103,12 @@ impl DatabaseStatus {
     }
 }
 
-/// How one target stands.
+/// The status of one target.
 #[derive(Debug, Clone, Serialize)]
 pub struct TargetStatus {
     /// The target.
     pub name: TargetName,
-    /// The newest snapshot that it holds; where it cannot be reached, that it once acknowledged.
+    /// The newest snapshot that it holds; where it cannot be reached, the newest that it has acknowledged.
     pub snapshot: Option<SnapshotId>,
     /// The levels proven for that snapshot there.
     pub levels: Levels,

@@ -6,8 +6,8 @@ use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
 
-/// Makes the next snapshot upload the object's data again. The next snapshot would trust a pack that has the right size,
-/// so a pack that is bad at one target is given up at all of them, although others may have a good copy.
+/// Makes the next snapshot send the object's data again. Snapshots rely on a pack that has the right size, so one that is bad
+/// anywhere is sent again to all targets, although others may have it intact.
 pub fn mark(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
     if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
         return state.lose_pack(database, &object.sha256);

@@ -21,13 +21,13 @@ pub enum DrillStage {
     Load,
     /// Building indexes and constraints.
     Index,
-    /// Comparing what came back with what was saved.
+    /// Comparing what was restored with what was saved.
     Compare,
-    /// Making the checks.
+    /// Running the checks.
     Checks,
     /// Removing the restored copy.
     Remove,
-    /// Weighing the evidence: a drill that fails here ran to its end, and did not prove what it had to.
+    /// Judging the evidence: a drill that fails here ran to its end, and did not prove what it had to.
     Verdict,
 }
 

@@ -18,7 +18,7 @@ pub enum Sabotage {
     MissingTable,
     /// One of its indexes.
     Index,
-    /// The place of one of its sequences.
+    /// The value of one of its sequences.
     Sequence,
     /// The newest receipt is hidden: the target shows an older state.
     Stale,

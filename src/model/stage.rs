@@ -1,11 +1,11 @@
-//! The stages of jobs: one list, for those who announce them, time them, limit them and tell of them.
+//! The stages of jobs: one list, for whoever announces, times, limits or reports them.
 
 use serde::{Serialize, Serializer};
 
 /// What a job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Asking the targets what they hold.
+    /// Listing what the targets hold.
     Targets,
     /// Reading the receipts that lie there.
     Receipts,
@@ -13,7 +13,7 @@ pub enum Stage {
     Open,
     /// Reading the source; what is read goes to the targets meanwhile.
     Read,
-    /// Finishing what is read of it as a whole (digests), letting the source go, and sending the last packs.
+    /// Finishing what is read of it as a whole (digests), closing the source, and sending the last packs.
     Close,
     /// Writing and signing what was done.
     Record,
@@ -27,21 +27,21 @@ pub enum Stage {
     Roles,
     /// Making tables and whatever must be there before their rows.
     Schema,
-    /// Loading what is no table: large objects, sequences.
+    /// Loading what is not a table: large objects, sequences.
     Data,
     /// Loading rows.
     Rows,
     /// Writing the pages of a SQLite file.
     Pages,
-    /// Letting SQLite look at the file.
+    /// Letting SQLite check the file.
     Check,
     /// Building indexes and constraints.
     Indexes,
     /// Gathering statistics for the planner.
     Analyze,
-    /// Comparing what came back with what was saved.
+    /// Comparing what was restored with what was saved.
     Compare,
-    /// Making the checks of a drill.
+    /// Running the checks of a drill.
     Checks,
     /// Removing the restored copy.
     Remove,
@@ -126,7 +126,7 @@ impl Stage {
         }
     }
 
-    /// Whether nothing is seen to move in it: one statement, or one program, may be at work for hours.
+    /// Whether no progress can be seen in it: one statement, or one program, may work for hours.
     pub fn is_silent(self) -> bool {
         match self {
             Self::Close | Self::Check | Self::Indexes | Self::Analyze => true,

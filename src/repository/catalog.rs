@@ -36,7 +36,7 @@ pub struct Entry {
     pub objects: u64,
     /// Fingerprint of its signer.
     pub signer: String,
-    /// The targets that have this receipt, and have had nothing else under its name.
+    /// The targets where this receipt was found, and no other one under its name.
     pub targets: BTreeSet<TargetName>,
 }
 
@@ -101,7 +101,7 @@ impl Reader<'_> {
         Ok(catalog)
     }
 
-    /// The keys of all receipts at one target, whatever they are worth.
+    /// The keys of all receipts at one target, not checked in any way.
     pub async fn list(
         &self,
         target: &NamedTarget,
@@ -128,7 +128,7 @@ impl Reader<'_> {
     }
 
     /// One receipt from one target, its signature checked, whatever was seen before; an older version of it, where
-    /// somebody laid something over that.
+    /// somebody has overwritten or deleted the newest.
     pub async fn fetch(
         &self,
         target: &NamedTarget,

@@ -69,7 +69,7 @@ pub struct DrillProof {
 pub struct DrillSummary {
     /// The drill.
     pub drill: DrillId,
-    /// Who made it.
+    /// Who ran it.
     pub by: By,
     /// When it was over.
     pub at: Timestamp,
@@ -133,7 +133,7 @@ impl Reader<'_> {
             while let Some((drill, key, receipt)) = fetched.next().await {
                 match receipt {
                     Ok(Some(signed)) => catalog.add(target, signed),
-                    // Nobody has said who the owner is: what is signed by them is nothing that we can judge.
+                    // It is not known who the owner is, so their signatures cannot be judged.
                     Ok(None) => {}
                     Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                     Err(e) => catalog.bad.push(BadRecord {
@@ -199,7 +199,7 @@ impl DrillCatalog {
         known.targets.insert(target.name.clone());
     }
 
-    /// Adds the drills that lie in a folder of reports, signed with this key: an owner who may not write to a target keeps
+    /// Adds the drills in a folder of reports that are signed with this key: an owner who may not write to a target keeps
     /// the chain of their drills there. What is not a receipt, or not theirs, is passed over.
     pub fn recall(&mut self, folder: &Path, database: &DatabaseId, own: &Signer) -> Result<()> {
         let what = format!("look for earlier drills in {}", folder.display());
@@ -234,8 +234,8 @@ impl DrillCatalog {
         all.filter(|d| d.snapshot.as_ref() == Some(snapshot)).collect()
     }
 
-    /// Every level that drills proved for a snapshot, oldest first. A later drill that found the same snapshot at the same
-    /// target to be otherwise takes back what earlier ones said.
+    /// Every level that drills proved for a snapshot, oldest first. A later drill that found the same snapshot damaged at
+    /// the same target revokes what earlier ones proved.
     pub fn proofs(&self, snapshot: &SnapshotId) -> Vec<DrillProof> {
         let of_snapshot = |d: &&DrillReceipt| d.subject.as_ref().is_some_and(|s| s.snapshot == *snapshot);
         let mut proofs: Vec<DrillProof> = Vec::new();
@@ -274,7 +274,7 @@ impl DrillCatalog {
             d.failure.as_ref().is_some_and(|f| f.known_stage() == Some(DrillStage::Verdict))
         };
         let newest = self.receipts().rev().find(|d| d.sabotage.is_some()).map(|d| (&d.drill, went_past(d)));
-        // A drill that failed for another reason, before its damage could be seen, says nothing of this.
+        // A drill that failed for another reason, before its damage could be noticed, says nothing about this.
         newest.filter(|(_, went_past)| *went_past).map(|(drill, _)| drill)
     }
 
@@ -282,7 +282,7 @@ impl DrillCatalog {
     pub fn receipts(&self) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
         let mut receipts: Vec<&DrillReceipt> =
             self.drills.values().map(|known| &known.signed.receipt).collect();
-        // Within a second the names say nothing of the order.
+        // Within one second, names do not show the order.
         receipts.sort_by_key(|receipt| (receipt.started_at, receipt.sequence));
         receipts.into_iter()
     }

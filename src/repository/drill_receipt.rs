@@ -26,7 +26,7 @@ pub struct DrillReceipt {
     pub database: DatabaseName,
     /// The drill.
     pub drill: DrillId,
-    /// Who made it: each has a chain of their own.
+    /// Who ran it: each has a chain of their own.
     pub by: By,
     /// Place in that chain, from 1.
     pub sequence: u64,
@@ -48,11 +48,11 @@ pub struct DrillReceipt {
     pub sabotage: Option<SabotageRecord>,
     /// Where and how it failed.
     pub failure: Option<Failure>,
-    /// What came back.
+    /// What was restored.
     pub found: Found,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
-    /// Of these, the recovery; `null` where it did not come so far.
+    /// Of these, the recovery; `null` where it did not get that far.
     pub rto_milliseconds: Option<u64>,
     /// How long a recovery may take, in seconds, where that is agreed.
     pub rto_promised_seconds: Option<u64>,
@@ -116,7 +116,7 @@ impl Failure {
     }
 }
 
-/// What came back, in numbers.
+/// What was restored, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// Tables that were compared.
@@ -133,7 +133,7 @@ pub struct Found {
     pub checks_passed: u64,
     /// Checks that did not, or could not be asked.
     pub checks_failed: u64,
-    /// Checks that were not made: switched off, not possible here, or without an earlier value.
+    /// Checks that were not run: switched off, not possible here, or without an earlier value.
     pub checks_not_made: u64,
 }
 
@@ -177,7 +177,7 @@ impl DrillReceipt {
         Ok(receipt)
     }
 
-    /// A level stands on everything that it says: the writer may be wrong too.
+    /// A level must follow from the rest of the receipt: even who signed it may be wrong.
     fn check(&self) -> Result<()> {
         let wrong = |what: &str| Err(Error::verification(format!("receipt of drill {}: {what}", self.drill)));
         if self.sequence == 0 {

@@ -1,4 +1,4 @@
-//! What is stored, and how it is found again: layout, manifest, receipt, chain.
+//! What is stored, and how it is found again: layout, manifest, receipt, chain, and catalogues of them.
 
 pub mod canonical;
 pub mod catalog;

@@ -40,12 +40,12 @@ pub struct Prunes {
 }
 
 impl Prunes {
-    /// The snapshots that the records name. Where the receipt of one is not there, nobody made away with it.
+    /// The snapshots that the records name. Where the receipt of one is missing, nobody else has deleted it.
     pub fn snapshots(&self) -> BTreeSet<SnapshotId> {
         self.links().map(|link| link.id).collect()
     }
 
-    /// The links that stand in the chain for receipts that were removed.
+    /// The links that take the place of removed receipts in the chain.
     pub fn links(&self) -> impl Iterator<Item = Link> {
         self.records.values().flat_map(|known| known.signed.record.snapshots.iter().map(Pruned::link))
     }

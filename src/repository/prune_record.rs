@@ -1,5 +1,5 @@
 //! The record of a prune: which receipts were removed, in clear and signed, so that anybody can tell a receipt that retention
-//! removed from one that somebody made away with (see `docs/FORMAT.md`).
+//! removed from one that somebody deleted (see `docs/FORMAT.md`).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::model::id::{DatabaseId, DatabaseName, PruneId, PublisherName, Sha256,
 use crate::repository::canonical;
 use crate::repository::chain::Link;
 
-/// What is recorded of a prune, before the first receipt goes.
+/// What is recorded of a prune, before the first receipt is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneRecord {
     /// Format version.
@@ -26,7 +26,7 @@ pub struct PruneRecord {
     pub agent: String,
     /// When it was decided.
     pub decided_at: Timestamp,
-    /// The snapshots whose receipts go, by their place in the chain; at least one.
+    /// The snapshots whose receipts are deleted, by their place in the chain; at least one.
     pub snapshots: Vec<Pruned>,
 }
 
@@ -38,7 +38,7 @@ pub enum PruneKind {
     Prune,
 }
 
-/// A receipt that goes: its link stays in the chain.
+/// A receipt that is deleted: its link stays in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     /// The snapshot.
@@ -49,7 +49,7 @@ pub struct Pruned {
     pub previous: Option<Sha256>,
     /// SHA-256 of its receipt.
     pub receipt: Sha256,
-    /// Why it goes, for people.
+    /// Why it is deleted, for people.
     pub reason: String,
 }
 

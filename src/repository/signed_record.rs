@@ -1,4 +1,4 @@
-//! Reading signed records: what somebody laid over one does not hide it, where the target keeps versions.
+//! Reading signed records: one that was overwritten or deleted is still found, where the target keeps versions.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -19,7 +19,7 @@ const SIGNATURE_LIMIT: u64 = 64 << 10;
 /// Which versions of an object are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The newest only: whatever lies over a record counts.
+    /// The newest only: whatever was written over a record counts.
     Newest,
     /// The oldest ones too, where the newest is missing or not acceptable.
     AnyVersion,
@@ -37,7 +37,7 @@ pub(crate) struct SignedRecord<'a> {
     pub namespace: Namespace,
 }
 
-/// A record whose signature is right.
+/// A record whose signature is valid.
 pub(crate) struct SignedBytes {
     pub bytes: Bytes,
     pub signature: Bytes,
@@ -120,12 +120,12 @@ impl SignedRecord<'_> {
     }
 }
 
-/// Whether something that was laid over a record can be why it could not be read.
+/// Whether a record may have been unreadable because it was overwritten or deleted.
 fn may_hide(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Key | ErrorKind::Verification)
 }
 
-/// The bytes of one version, if they can be had.
+/// The bytes of one version, if they can be read.
 async fn version(
     target: &NamedTarget,
     key: &ObjectKey,

@@ -1,6 +1,6 @@
 //! Prometheus' text format, version 0.0.4.
 //!
-//! It is written here and not by a library of metrics: those keep counters that a program moves, while all that is
+//! It is written here and not by a library of metrics: those keep counters that a program updates, while all that is
 //! shown here follows from one published state, so there is nothing to keep between two scrapes, and nothing that
 //! could stay behind when a database or a target leaves the configuration.
 

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// What every answer carries. Nothing here is a page, and nothing is to be kept or put into one.
+/// What every answer carries. Nothing here is a page, and nothing may be cached or embedded in one.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
@@ -20,7 +20,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Lets through what asks for this server by a name of its own, and only to read.
+/// Lets through only requests to read, and only those that address this server by one of its own names.
 pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
         (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "only GET and HEAD are answered\n")
@@ -39,7 +39,7 @@ pub(super) async fn guard(State(hosts): State<Arc<[String]>>, request: Request, 
 }
 
 /// Whether `Host` is an address, `localhost` or a configured name. A page from elsewhere can make a browser on this
-/// host ask us, by a name of its own that it points here (DNS rebinding), and could then read the answer. It needs
+/// host send us requests, under a name of its own that resolves to us (DNS rebinding), and could then read the answers. It needs
 /// a name for that, so addresses are safe.
 fn is_ours(headers: &HeaderMap, hosts: &[String]) -> bool {
     let mut values = headers.get_all(HOST).iter();

@@ -1,4 +1,4 @@
-//! `/healthz`: whether the backups are as they should be, and the daemon looks after them.
+//! `/healthz`: whether the backups are as they should be, and the daemon still watches them.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,8 +28,8 @@ pub struct Reason {
     pub message: String,
 }
 
-/// Whether all is well at `now`. It is judged when somebody asks, so that it turns bad by itself when the daemon
-/// stops looking: silence is not health.
+/// Whether all is well at `now`. This is judged at the time of the request, so that it turns bad by itself when the
+/// daemon stops looking.
 pub fn health(published: &Published, now: Timestamp) -> Health {
     let mut reasons = Vec::new();
     let mut add = |kind, database: Option<&DatabaseId>, message| {

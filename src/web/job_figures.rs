@@ -1,4 +1,4 @@
-//! What became of the runs of one job, at a glance.
+//! How the runs of one job ended, at a glance.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,8 +7,8 @@ use crate::model::job::{JobKind, SlotState};
 use crate::model::run::LastRun;
 use crate::state::SlotRecord;
 
-/// One job of a database. The last attempt and the last success are apart: a job that fails every night is
-/// punctual, and useless.
+/// One job of a database. The last attempt and the last success are separate: a job that fails every night
+/// is punctual, and useless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobFigures {
     /// The job.

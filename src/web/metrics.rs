@@ -43,7 +43,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// One value per database, from how it stands.
+/// One value per database, from its status.
 fn each(views: &[View<'_>], value: impl Fn(&DatabaseStatus) -> Option<f64>) -> Vec<Sample> {
     let known = |view: &View<'_>| Some(view.sample(Vec::new(), value(view.status.as_ref()?)?));
     views.iter().filter_map(known).collect()
@@ -67,7 +67,7 @@ fn each_target(
     samples
 }
 
-/// Whose database it is; both are empty, which Prometheus takes as absent, for what concerns the whole agent.
+/// Publisher and database; both are empty, which Prometheus treats as absent, for what concerns the whole agent.
 fn names(database: Option<&DatabaseId>) -> Labels {
     let text = |part: Option<String>| part.unwrap_or_default();
     vec![
@@ -200,7 +200,7 @@ fn promises(e: &mut Exposition, views: &[View<'_>]) {
     );
     e.gauge(
         "marbre_rto_met",
-        "1 where the newest drill recovered, and in that time.",
+        "1 where the newest drill recovered within that time.",
         drill(|d| {
             let promised = d.rto_promised_seconds?;
             Some(flag(d.passed && d.rto_seconds.is_some_and(|took| took <= promised as f64)))

@@ -2,8 +2,8 @@
 //! for programs.
 //!
 //! Data flow one way: the daemon publishes a [`Published`] whenever something has changed, and a request renders
-//! what was published last. No request starts work, opens a target or reads the state, so nobody can load the
-//! daemon by asking. There is no authentication: the server is for this host, or for a network that is trusted.
+//! what was published last. No request starts work, opens a target or reads the state, so requests cannot
+//! put load on the daemon. There is no authentication: the server is for this host, or for a network that is trusted.
 
 mod exposition;
 mod guard;

@@ -17,7 +17,7 @@ pub struct Published {
     pub started_at: Timestamp,
     /// What became of its configuration.
     pub config: ConfigLoad,
-    /// How old a look at a database may become before nobody should rely on it any more: some times as long as
+    /// How old a look at a database may become before it should no longer be relied on: some times as long as
     /// the daemon waits from one look to the next.
     pub look_within: Duration,
     /// Every database of the configuration, in its order.
@@ -69,7 +69,7 @@ impl PublishedDatabase {
 /// Something that is wrong now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenIncident {
-    /// What tells it from others: stable, so that receivers can put messages together.
+    /// What distinguishes it from others: stable, so that receivers can group messages.
     pub key: String,
     /// What is wrong.
     pub kind: ConditionKind,

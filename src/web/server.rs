@@ -1,4 +1,4 @@
-//! The server: few connections, short requests, and nobody may hold one open for ever.
+//! The server: few connections, short requests, and no connection stays open for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,15 @@ use crate::error::{Result, ResultExt};
 const CONNECTIONS: usize = 32;
 /// How long a client may take for the head of a request, and be silent before the next one.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection lives at most, whatever its client does: also one that sends a byte now and then, or
-/// never reads its answer, gives its place back.
+/// How long a connection may last, whatever its client does: one that sends a byte now and then, or never reads its
+/// answer, must not occupy a slot for ever.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
-/// How long answers may still take after the daemon was told to end.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long answers may still take after the daemon was told to stop.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 /// How much the head of a request may hold.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEAD_FIELDS: usize = 64;
-/// How long to wait after the kernel had no connection to give (mostly: too many open files).
+/// How long to wait after a connection could not be accepted (mostly because of too many open files).
 const PAUSE: Duration = Duration::from_millis(200);
 
 type Source = watch::Receiver<Arc<Published>>;
@@ -74,7 +74,7 @@ pub async fn serve(
                 });
             }
             Err(e) => {
-                tracing::warn!("the web server got no connection: {e}");
+                tracing::warn!("the web server could not accept a connection: {e}");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -84,7 +84,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection. Whatever goes wrong with it is its client's business.
+/// Serves one connection. What goes wrong with it concerns only its client.
 async fn connection(stream: TcpStream, router: Router, cancel: &CancellationToken) {
     let mut builder = http1::Builder::new();
     builder
@@ -99,7 +99,7 @@ async fn connection(stream: TcpStream, router: Router, cancel: &CancellationToke
         () = tokio::time::sleep(CONNECTION_WITHIN) => {}
         () = cancel.cancelled() => {
             served.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(FAREWELL, served).await;
+            let _ = tokio::time::timeout(SHUTDOWN_WITHIN, served).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether people would be told. Nothing is sent: `marbre alert test` does that.
+//! Whether people would be alerted. Nothing is sent: `marbre alert test` does that.
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ fn overview(channels: &[RoutedChannel]) -> Vec<Check> {
             CheckState::Warn,
             "nobody would notice that this host is off",
             Some(
-                "Have a monitor elsewhere wait for a daily sign of life: a table [alert.NAME] with `type = \"ping\"`.",
+                "Have a monitor elsewhere expect a daily sign of life: a table [alert.NAME] with `type = \"ping\"`.",
             ),
         ),
     };

@@ -1,4 +1,4 @@
-//! What targets really guarantee, beside what the configuration claims of them.
+//! Whether targets really guarantee what the configuration claims of them.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(super) async fn checks(
     checks
 }
 
-/// Holds what was found against what is claimed.
+/// Compares what was found with what is claimed.
 fn compare(found: &Guarantees, claim: Option<LockMode>) -> Check {
     let mismatches = found.mismatches(claim);
     let words = |trials: &mut dyn Iterator<Item = (Trial, &str)>| {

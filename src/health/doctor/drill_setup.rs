@@ -1,4 +1,4 @@
-//! Whether drills of a database can be made, and whether they are told what to hold its data against.
+//! Whether drills of a database can be run, and whether it is configured what they measure its data by.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::state::State;
 
 use super::{check, failed, folders, ok};
 
-/// A place with a name as long as that of a drill: sockets have short paths only.
+/// A place with a name as long as that of a drill: the path of a socket must be short.
 const PLACE: &str = "20000101T000000Z-00000000.place";
 
-/// Looks at what drills of one database need. `host` is the one of its throwaway places, or why there is none.
+/// Checks what drills of one database need. `host` is the one of its throwaway places, or why there is none.
 pub(super) async fn checks(
     config: &Config,
     db: &Database,
@@ -28,7 +28,7 @@ pub(super) async fn checks(
 ) -> Vec<Check> {
     if db.drills.key == DrillKey::None {
         let remedy = format!(
-            "See that the publisher does (`marbre drill --as-owner`), or let the agent keep the key of the current epoch: `key = \"epoch\"` in [database.{}.drills].",
+            "Make sure that the publisher does (`marbre drill --as-owner`), or let the agent keep the key of the current epoch: `key = \"epoch\"` in [database.{}.drills].",
             db.id.database
         );
         return vec![check(
@@ -48,7 +48,7 @@ pub(super) async fn checks(
     match host {
         Some(Ok(host)) => checks.extend(host.check(&config.scratch_dir.join(PLACE), cancel).await),
         Some(Err(e)) => checks.push(failed("place", e)),
-        None => checks.push(check("place", CheckState::Skipped, "nobody looked for one", None)),
+        None => checks.push(check("place", CheckState::Skipped, "none was looked for", None)),
     }
     // What is restored on a server elsewhere needs no room here.
     if let (Ok(Some(state)), None) = (known, &db.drills.scratch) {
@@ -92,16 +92,18 @@ fn key(db: &Database, state: Option<&State>) -> Result<Check> {
     let (Some(state), Some(current)) = (state, current) else {
         return Ok(ok(
             NAME,
-            format!("each epoch's will be kept while it lasts, and then for {longest} at most"),
+            format!(
+                "the key of each epoch will be kept until the epoch ends, and for {longest} at most after that"
+            ),
         ));
     };
     if state.kept_epochs(&db.id)?.contains(&current.epoch) {
         return Ok(ok(
             NAME,
-            format!("that of the current epoch is here, and will be for {longest} after it at most"),
+            format!("the key of the current epoch is kept, for {longest} at most after the epoch ends"),
         ));
     }
-    let found = format!("that of the current epoch, {}, is not here", current.epoch);
+    let found = format!("the key of the current epoch, {}, is not kept", current.epoch);
     let remedy = "The agent can drill from the next epoch on; until then the publisher can (`marbre drill --as-owner`).";
     Ok(check(NAME, CheckState::Warn, found, Some(remedy)))
 }
@@ -131,7 +133,7 @@ fn space(db: &Database, state: &State, scratch_dir: &Path) -> Option<Check> {
     })
 }
 
-/// What drills are held against: without it they prove less than they could.
+/// What drills are measured by: without it they prove less than they could.
 fn goals(db: &Database) -> Check {
     const NAME: &str = "goals";
     let (drills, name) = (&db.drills, &db.id.database);
@@ -142,12 +144,12 @@ fn goals(db: &Database) -> Check {
     let (mut missing, mut remedy) = (Vec::new(), String::new());
     for (key, meaning, _) in wanted.iter().filter(|(_, _, value)| value.is_none()) {
         missing.push(*key);
-        remedy.push_str(&format!("Say with {key} in [database.{name}.drills] {meaning}. "));
+        remedy.push_str(&format!("Set {key} in [database.{name}.drills]: {meaning}. "));
     }
     if db.checks.is_empty() {
         missing.push("checks of the data");
         remedy.push_str(&format!(
-            "Say in [database.{name}.checks.CHECK] what the data must be like; with `fresh_within` a replica that stands still is noticed."
+            "Define in [database.{name}.checks.CHECK] what the data must look like; `fresh_within` notices a replica that has stopped."
         ));
     }
     if !missing.is_empty() {

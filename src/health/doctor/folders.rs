@@ -18,7 +18,7 @@ const LEAST_SPOOL: u64 = 128 << 20;
 /// How long a file system may take to say what it is.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Below this the state, its log and the reports of drills may soon find no room.
+/// Below this there may soon be no room for the state, its log and the reports of drills.
 const ROOM_FOR_STATE: u64 = 256 << 20;
 
 /// The folders, and the room for the spool.
@@ -27,7 +27,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
         folder("state folder", &config.state_dir, 0o077),
         folder("spool folder", &config.spool_dir, 0o077),
         room(&config.spool_dir, config.spool_limit),
-        // Where marbre is root, the user of a throwaway server must get through to its own folder in there.
+        // Where marbre is root, the user of a throwaway server must be able to reach its own folder in there.
         folder("scratch folder", &config.scratch_dir, 0o066),
         folder("report folder", &config.report_dir, 0o077),
     ]
@@ -57,7 +57,7 @@ fn folder(name: &str, path: &Path, private: u32) -> Check {
         );
     }
     if std::path::absolute(path).is_ok_and(|path| there != path) {
-        return ok(name, format!("{shown} will be made below {}", there.display()));
+        return ok(name, format!("{shown} will be created below {}", there.display()));
     }
     match std::fs::metadata(path).map(|m| m.permissions().mode() & 0o777) {
         Ok(mode) if mode & private == 0 => ok(name, shown.to_string()),

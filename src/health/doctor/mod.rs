@@ -210,7 +210,7 @@ impl DoctorJob {
                 // An epoch key is sealed just so; what fails here would fail every full snapshot.
                 recipients.seal(b"doctor").map(|_| recipients.fingerprints().len())
             });
-            checks.push(match sealed.await.map_err(|e| Error::internal("a check died").cause(e))? {
+            checks.push(match sealed.await.map_err(|e| Error::internal("a check panicked").cause(e))? {
                 Ok(1) => check(
                     &name,
                     CheckState::Warn,
@@ -238,14 +238,14 @@ impl DoctorJob {
         let mut checks = match self.engines.iter().find(|(id, _)| *id == db.id) {
             Some((_, Ok(engine))) => engine.check(cancel).await,
             Some((_, Err(e))) => vec![failed("open", e)],
-            None => vec![check("open", CheckState::Skipped, "nobody opened it", None)],
+            None => vec![check("open", CheckState::Skipped, "it was not opened", None)],
         };
         checks.push(if db.targets.len() == 1 {
             check(
                 "targets",
                 CheckState::Warn,
                 format!("only {}", db.targets[0]),
-                Some("Add a second target in another place: one fire, theft or mistake must not reach all copies."),
+                Some("Add a second target in another place: one fire, theft or mistake must not destroy all copies."),
             )
         } else {
             let names: Vec<&str> = db.targets.iter().map(TargetName::as_str).collect();
@@ -255,7 +255,7 @@ impl DoctorJob {
         checks
     }
 
-    /// Copies on the disk of the original, or all on one disk, die with it.
+    /// Copies on the disk of the original, or all on one disk, are lost with it.
     fn failure_domains(&self, db: &Database) -> Option<Check> {
         let folders: BTreeMap<&TargetName, PathBuf> = db
             .targets

@@ -1,4 +1,4 @@
-//! When the daemon does what for a database: the next runs, as they will be.
+//! When the daemon will run which job of a database.
 
 use jiff::Timestamp;
 

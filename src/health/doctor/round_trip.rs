@@ -1,7 +1,7 @@
 //! Whether a target does what snapshots rely on: put without overwriting, get, list.
 //!
-//! marbre cannot delete, and must not litter: the probe is one object with one content per target, made by
-//! the first `doctor` and met again by every later one.
+//! marbre cannot delete, and must not leave objects behind at every run: the probe is one object per target, always of the
+//! same content, which the first `doctor` puts there and every later one finds.
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +13,7 @@ use super::{check, ok};
 
 /// The key of the probe.
 pub(super) const KEY: &str = "marbre-doctor/probe";
-/// Its content.
+/// Its content, the same in all releases.
 pub(super) const CONTENT: &[u8] =
     b"marbre doctor looks with this object whether this target keeps what it is given. It may stay.\n";
 

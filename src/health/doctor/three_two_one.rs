@@ -1,4 +1,4 @@
-//! How a database stands by the 3-2-1-1-0 rule.
+//! Whether a database keeps the 3-2-1-1-0 rule.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;

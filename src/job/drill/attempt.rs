@@ -70,11 +70,11 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Goes as far as it can. An error is the failure of the drill.
+    /// Runs as far as it can. An error is the failure of the drill.
     pub async fn run(&self, found: &mut Findings) -> Result<()> {
         let opened = self.fetch(found).await?;
         let mut tried = self.load(&opened, found).await;
-        // A sabotage that came so far was not noticed: no check may hide that.
+        // A sabotage that got this far was not noticed: no check may hide that.
         if tried.is_ok() && self.job.sabotage.is_none() {
             tried = self.check(&opened, found).await;
         }
@@ -99,7 +99,7 @@ impl Attempt<'_> {
         }
         let (_, receipt) = chosen?;
         found.receipt = Some(receipt.clone());
-        // Before anything is fetched: without the key it would be for nothing.
+        // Before anything is fetched: without the key, fetching would be pointless.
         let kept = self.epoch_key(&receipt)?;
 
         self.watch.stage(Stage::Fetch);
@@ -139,7 +139,7 @@ impl Attempt<'_> {
             None => found.damaged = object,
         }
         error.remedy(
-            "Find out who or what changed the target: `marbre verify` looks at everything. The next snapshot sends the \
+            "Find out who or what changed the target: `marbre verify` checks everything. The next snapshot sends the \
              data of a damaged pack again.",
         )
     }
@@ -206,7 +206,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         Err(Error::verification("what was restored is not equal to the snapshot").cause(first_few(&what)).remedy(
-            "Do not count on this snapshot. Drill it from another target; if it fails there too, take a new full snapshot \
+            "Do not rely on this snapshot. Drill it from another target; if it fails there too, take a new full snapshot \
              and find out what changed.",
         ))
     }
@@ -241,14 +241,14 @@ impl Attempt<'_> {
             })
             .cause(failed.join("; "))
             .remedy(
-                "The snapshot is equal to its source: look at the source, or at the check. Where the data changed much, and \
-                 rightly, `marbre drill DB --new-baseline` measures later drills against what is there now.",
+                "The snapshot is equal to its source: look at the source, or at the check. If the data changed a lot for a \
+                 good reason, `marbre drill DB --new-baseline` makes what is there now the baseline of later drills.",
             )),
         }
     }
 }
 
-/// A connection that was cut does not say why: the place's own log may.
+/// A connection that was cut does not say why; the log of the throwaway server may.
 fn explained(e: Error, found: &Findings) -> Error {
     let trouble =
         found.scratch.as_ref().filter(|_| e.kind() == ErrorKind::Database).and_then(|s| s.trouble());

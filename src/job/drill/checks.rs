@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Result};
 use crate::model::drill_check::{Check, Outcome, Percent};
 use crate::model::human::count;
 
-/// Which of marbre's own checks are made, and how strictly.
+/// Which of marbre's own checks are run, and how strictly.
 #[derive(Debug, Clone)]
 pub struct BuiltIn {
     /// How far the number of all rows may be from that of the last proven snapshot.
@@ -67,7 +67,7 @@ pub struct Checking<'a> {
 }
 
 impl Checking<'_> {
-    /// Makes every check; answers are added to `values`. Only what keeps all of them from being made is an error.
+    /// Runs every check; answers are added to `values`. Only what prevents all of them is an error.
     pub async fn run(&self, values: &mut Values, cancel: &CancellationToken) -> Result<Vec<CheckReport>> {
         let mut reports = vec![
             self.built_in("empty-tables", |before| self.emptied(before, values)),
@@ -110,7 +110,7 @@ impl Checking<'_> {
         }
     }
 
-    /// Tables that had rows in the last proven snapshot, and have none.
+    /// Tables that had rows in the last proven snapshot, and have none now.
     fn emptied(&self, before: &Values, now: &Values) -> (Option<String>, Result<(), String>) {
         let allowed = |table: &String| self.built_in.may_be_empty.contains(table);
         let had_rows = before.tables.iter().filter(|(_, rows)| **rows > 0).map(|(table, _)| table);

@@ -89,7 +89,7 @@ fn not_stale(reader: &Reader<'_>, target: &NamedTarget, catalog: &Catalog) -> Re
     let Some(acknowledged) = state.newest_stored_at(reader.database, &target.name)? else { return Ok(()) };
     let shown = catalog.newest().map(|e| &e.receipt.snapshot);
     let here = |key: &str| key.contains(acknowledged.as_str());
-    // A receipt that is there, and is bad, has an error of its own.
+    // A bad receipt that is there is reported by an error of its own.
     if catalog.entries.contains_key(&acknowledged) || catalog.bad.iter().any(|b| here(&b.key)) {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Drills: a restore into a throwaway place, and the proof that what came back is what was there.
 //!
 //! A drill reads everything from one target, opens it with the key that the agent still keeps (or with the
-//! owner's), loads it as a restore does, compares it with the manifest, makes the database's checks, removes
+//! owner's), loads it as a restore does, compares it with the manifest, runs the database's checks, removes
 //! everything, and records what it found, passed or not. A drill that could not run has failed.
 
 mod attempt;
@@ -49,7 +49,7 @@ use checks::{BuiltIn, Values};
 use report::DrillReport;
 use site::Site;
 
-/// Makes the host that fits a snapshot's engine.
+/// Returns the host for a snapshot's engine.
 pub type MakeHost = Box<dyn Fn(&str) -> Result<Arc<dyn ScratchHost>> + Send + Sync>;
 
 /// How a report is written for people.
@@ -109,14 +109,14 @@ pub struct DrillJob {
     pub report_dirs: Vec<PathBuf>,
     /// The damage to do to its own copy.
     pub sabotage: Option<Sabotage>,
-    /// Leave the restored copy of a failed drill to people.
+    /// Leave the restored copy of a failed drill for people to look at.
     pub keep_on_failure: bool,
-    /// Compare nothing with the last proven snapshot: what is found, if it passes, is the new measure.
+    /// Compare nothing with the last proven snapshot: what is found, if it passes, is the new baseline.
     pub new_baseline: bool,
 }
 
 impl DrillJob {
-    /// Who makes this drill.
+    /// Who runs this drill.
     pub fn by(&self) -> By {
         match self.opens {
             Opens::Kept => By::Agent,
@@ -165,7 +165,7 @@ impl DrillJob {
         recorded
     }
 
-    /// The attempt, after which nothing is left.
+    /// The attempt, and the removal of everything that it made.
     async fn attempt(
         &self,
         site: Site,
@@ -201,14 +201,14 @@ impl DrillJob {
         if self.state.is_none() || self.wanted != Wanted::Latest {
             return Err(Error::new(ErrorKind::Usage, "this drill cannot be sabotaged with `stale`")
                 .cause(
-                    "an old state is noticed by what the agent remembers, when the newest snapshot is wanted",
+                    "an old state is noticed only by what the agent remembers, and only when the newest snapshot is wanted",
                 )
-                .remedy("Let the agent make it, without --snapshot."));
+                .remedy("Let the agent run it, without --snapshot."));
         }
         Ok(())
     }
 
-    /// A snapshot that nobody has ever seen was named wrongly: that is no drill, and no failure of one.
+    /// A snapshot that nobody has ever seen is a mistake in the command: that is no drill, and no failed one.
     fn misnamed(&self, e: &Error) -> Result<bool> {
         let Wanted::Snapshot(snapshot) = &self.wanted else { return Ok(false) };
         let known = self.state.as_ref().map(|s| s.receipt(&self.database, snapshot)).transpose()?.flatten();
@@ -240,8 +240,7 @@ impl DrillJob {
         self.report_dirs.iter().map(|dir| dir.join(id.publisher.as_str()).join(id.database.as_str()))
     }
 
-    /// Takes everything away again, whatever came of the attempt; or leaves the copy to people, and says how to
-    /// look at it.
+    /// Removes everything again, however the attempt ended; or leaves the copy for people, and says how to look at it.
     async fn remove(&self, site: Site, found: &mut Findings, keep: bool) -> Result<Option<String>> {
         match found.scratch.take() {
             Some(scratch) if keep => {
@@ -254,7 +253,7 @@ impl DrillJob {
                 site.clear().map(|()| None)
             }
             None => {
-                // A place that was begun, and failed, may have left something.
+                // A place that could not be started may have left something.
                 if let Some(receipt) = &found.receipt {
                     (self.make_host)(&receipt.receipt.engine)?.sweep(&site.place()).await?;
                 }
@@ -279,11 +278,10 @@ impl DrillJob {
             sabotage: self.sabotage,
         };
         evidence.weigh(self.by()).map_err(|why| match self.sabotage {
-            Some(sabotage) => {
-                Error::internal(format!("the sabotage `{}` was NOT noticed", sabotage.word())).remedy(
-                    "Drills on this machine prove nothing until this is mended: report it as a bug of marbre.",
-                )
-            }
+            Some(sabotage) => Error::internal(format!("the sabotage `{}` was NOT noticed", sabotage.word()))
+                .remedy(
+                    "Drills on this machine prove nothing until this is fixed: report it as a bug in marbre.",
+                ),
             None => Error::verification(format!("the drill is no proof: {why}")),
         })
     }
@@ -292,7 +290,7 @@ impl DrillJob {
     fn baseline(&self, drilled: &Receipt) -> Result<Option<Values>> {
         let Some(state) = self.state.as_ref().filter(|_| !self.new_baseline) else { return Ok(None) };
         let Some(baseline) = state.baseline(&self.database)? else { return Ok(None) };
-        // An older snapshot is not measured against a newer one.
+        // An older snapshot is not compared with a newer one.
         if baseline.sequence > drilled.sequence {
             return Ok(None);
         }
@@ -307,7 +305,7 @@ impl DrillJob {
         state.set_baseline(&self.database, &Baseline { sequence: receipt.receipt.sequence, body })
     }
 
-    /// What was not as the receipt says does not count as proven there any more, and is sent again.
+    /// What is not as the receipt says no longer counts as proven there, and is sent again.
     fn note_damage(&self, found: &Findings) -> Result<()> {
         let (Some(state), Some(object)) = (&self.state, &found.damaged) else { return Ok(()) };
         if let (Some(receipt), Some(target)) = (&found.receipt, &found.target) {
@@ -325,11 +323,11 @@ impl DrillJob {
     }
 }
 
-/// What came of an attempt.
+/// How an attempt ended.
 struct Tried {
     outcome: Result<()>,
     failed_stage: Option<DrillStage>,
-    /// How to look at what was left to people.
+    /// How to look at what was left for people.
     kept: Option<String>,
 }
 

@@ -133,7 +133,7 @@ impl Recorder<'_> {
             warnings.push("the recovery took longer than was promised (rto)".to_owned());
         }
         let breaks = self.drills.breaks(self.job.by(), None);
-        warnings.extend(breaks.iter().map(|b| format!("the chain of drills is not whole: {b}")));
+        warnings.extend(breaks.iter().map(|b| format!("the chain of drills is broken: {b}")));
         warnings
     }
 
@@ -200,7 +200,7 @@ impl Recorder<'_> {
         };
         let bytes = receipt.to_bytes()?;
         let signature = job.signing_key.sign(Namespace::DrillReceipt, &bytes)?;
-        // What nobody could read back is not written.
+        // What could not be read back is not written.
         DrillReceipt::parse(&bytes, &job.database, &report.drill)?;
         Ok(SignedDrill { receipt, bytes, signature, signer: report.signer.clone() })
     }
@@ -295,7 +295,7 @@ fn object((kind, expected, found): &(String, u64, u64)) -> ObjectReport {
     ObjectReport { kind: kind.clone(), expected: *expected, found: *found }
 }
 
-/// The stages as people think of them, each once.
+/// The stages as reports name them, each once.
 fn grouped(stages: &[StageTime]) -> Vec<StageTime<DrillStage>> {
     let mut groups: Vec<StageTime<DrillStage>> = Vec::new();
     for stage in stages {

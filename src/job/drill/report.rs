@@ -1,4 +1,4 @@
-//! What a drill found: for programs as it is, for people as a page (see `page`).
+//! What a drill found: as JSON for programs, and the content of the pages for people (see `report::drill`).
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub struct DrillReport {
     pub publisher: PublisherName,
     /// Which database.
     pub database: DatabaseName,
-    /// Who made it.
+    /// Who ran it.
     pub by: By,
     /// The snapshot; `null` where the drill failed before one was chosen.
     pub snapshot: Option<SnapshotId>,
@@ -32,7 +32,7 @@ pub struct DrillReport {
     pub target: Option<TargetName>,
     /// The level that was proven, and nothing else.
     pub level: Option<Level>,
-    /// Everything was looked at and found right. Never so for a sabotage.
+    /// Everything was checked and found right. Never so for a sabotage.
     pub passed: bool,
     /// The damage that this drill did to its own copy.
     pub sabotage: Option<SabotageReport>,
@@ -84,7 +84,7 @@ pub struct DrillReport {
     pub trend: Vec<TrendPoint>,
     /// Where the receipt of this drill was put.
     pub targets: Vec<ReceiptTarget>,
-    /// Where the pages for people lie.
+    /// Where the pages for people are.
     pub reports: Vec<String>,
     /// What was left for people to look at (`--keep-on-failure`), and how.
     pub kept: Option<String>,
@@ -92,7 +92,7 @@ pub struct DrillReport {
     pub warnings: Vec<String>,
 }
 
-/// A sabotage and what came of it.
+/// A sabotage, and whether it was noticed.
 #[derive(Debug, Clone, Serialize)]
 pub struct SabotageReport {
     /// What was damaged.
@@ -154,13 +154,13 @@ pub struct ObjectReport {
 pub struct CheckReport {
     /// Its name.
     pub name: String,
-    /// `true` only if it was made and everything held.
+    /// `true` only if it was run and held.
     pub passed: bool,
     /// How it came out.
     pub result: CheckResult,
     /// The answer, where there is one.
     pub value: Option<String>,
-    /// Why it failed or was not made, and what its owner wants to be said then.
+    /// Why it failed or was not run, and the message that its owner configured for that.
     pub message: Option<String>,
 }
 
@@ -181,7 +181,7 @@ pub enum CheckResult {
     Failed,
     /// There is no earlier proven value to compare with yet.
     NoBaseline,
-    /// It cannot be made here.
+    /// It cannot be run here.
     Unavailable,
     /// It is switched off.
     Off,

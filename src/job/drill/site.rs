@@ -1,4 +1,4 @@
-//! Where a drill works on the local disk, and the traces of drills that died.
+//! Where a drill works on the local disk, and what is left of drills that died.
 //!
 //! In the scratch folder each drill has, under its own name: a `.lock` file whose lock it holds while it lives,
 //! a `.packs` folder for ciphertext, and a `.place` that belongs to the engine and holds readable data. A
@@ -20,7 +20,7 @@ const PACKS: &str = "packs";
 const PLACE: &str = "place";
 const KEPT: &str = "kept";
 
-/// The traces of one drill that is at work.
+/// What one running drill has on the disk.
 #[derive(Debug)]
 pub struct Site {
     paths: Paths,
@@ -38,7 +38,7 @@ impl Paths {
         self.folder.join(format!("{}.{what}", self.drill))
     }
 
-    /// What is there of the drill, but for its lock.
+    /// What is there of the drill, except its lock.
     fn remains(&self) -> Vec<PathBuf> {
         let all = [PACKS, PLACE, KEPT].map(|what| self.of(what));
         all.into_iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect()
@@ -63,7 +63,7 @@ impl Paths {
 }
 
 impl Site {
-    /// Takes the name of a drill in the scratch folder.
+    /// Makes the files of a drill in the scratch folder, its lock first.
     pub fn open(folder: &Path, drill: &DrillId, database: &DatabaseId) -> Result<Self> {
         make_private_folder(folder)?;
         let paths = Paths { folder: folder.to_owned(), drill: drill.clone() };
@@ -93,7 +93,7 @@ impl Site {
         self.paths.of(PLACE)
     }
 
-    /// Leaves the place to people: no later start removes it.
+    /// Leaves the place for people: no later start removes it.
     pub fn keep(self, how: &str) -> Result<()> {
         let path = self.paths.of(KEPT);
         write_private_file(&path, how.as_bytes()).or_internal(format!("write {}", path.display()))?;
@@ -111,13 +111,13 @@ impl Site {
 /// What was found of earlier drills.
 #[derive(Debug, Default)]
 pub struct Swept {
-    /// Drills that had died, and whose traces are gone now.
+    /// Drills that had died, and whose files are gone now.
     pub removed: Vec<DrillId>,
     /// What is left, in full sentences.
     pub warnings: Vec<String>,
 }
 
-/// Removes what drills left that died. `hosts` knows the engine's part, for databases that are configured.
+/// Removes what dead drills left. `hosts` knows the engine's part, for databases that are configured.
 pub async fn sweep(
     folder: &Path,
     hosts: &(dyn Fn(&DatabaseId) -> Option<Arc<dyn ScratchHost>> + Send + Sync),
@@ -151,7 +151,7 @@ pub async fn sweep(
     Ok(swept)
 }
 
-/// The drills that have a trace here: with a mark that they were kept, or else with a lock.
+/// The drills that have files here: a mark that they were kept, or else a lock.
 fn traces(folder: &Path) -> Result<Vec<(DrillId, &'static str)>> {
     let what = format!("look for drills in {}", folder.display());
     let entries = match fs::read_dir(folder) {

@@ -14,7 +14,7 @@ pub enum Verdict {
     Failed,
     /// It noticed its own damage, where it had to.
     Noticed,
-    /// It went past its own damage.
+    /// It did not notice its own damage.
     NotNoticed,
     /// It failed before the damage could be noticed, for a reason of its own.
     Untested,

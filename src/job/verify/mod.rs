@@ -1,4 +1,4 @@
-//! Reading back everything that the targets hold, and holding it against the signed receipts.
+//! Reading back everything that the targets hold, and comparing it with the signed receipts.
 
 mod objects;
 mod receipts;
@@ -170,7 +170,7 @@ impl VerifyReport {
 }
 
 impl VerifyJob {
-    /// Looks at everything. An error means that it could not be done at all; what was found is in the report.
+    /// Checks everything. An error means that it could not be done at all; what was found is in the report.
     pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<VerifyReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         watch.stage(Stage::Receipts);

@@ -34,7 +34,7 @@ pub(super) struct Known {
     pub finished_at: Timestamp,
     /// Indexes into [`Gathered::objects`].
     pub objects: Vec<u32>,
-    /// Reachable targets that have this very receipt, well signed.
+    /// Reachable targets that have this very receipt, with a valid signature.
     at: BTreeSet<TargetName>,
     /// Receipt and signature as objects.
     records: [ObjectRef; 2],
@@ -142,7 +142,7 @@ impl Gathered {
         breaks
     }
 
-    /// Reads afresh what retention has removed: nobody misses that.
+    /// Reads afresh what retention has removed: it is not missing.
     async fn read_prunes(&mut self, job: &VerifyJob, cancel: &CancellationToken) -> Result<()> {
         let (database, trust) = (&job.database, &job.trust);
         let reader = Reader { database, targets: &job.targets, trust, state: None };
@@ -184,7 +184,7 @@ impl Gathered {
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(e),
                 Err(e) => {
-                    // It is damage that something lies over it; what it needs is looked at all the same.
+                    // Something was written over it, which is damage; the objects that it needs are checked all the same.
                     if let Ok(older) = reader.fetch(target, &snapshot, cancel).await {
                         self.accept(job, target, &older)?;
                     }
@@ -199,7 +199,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Takes a well signed receipt in, and says what is wrong with it beside others of its snapshot. The
+    /// Adds a receipt with a valid signature, and says how it differs from others of its snapshot. The
     /// agent's own memory decides which of two is the right one, else the first.
     fn accept(
         &mut self,
@@ -276,7 +276,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// What must be at a reachable target, what of it is missing, and what never came.
+    /// What must be at a reachable target, what of it is missing, and what never arrived.
     async fn compare(
         &mut self,
         job: &VerifyJob,
@@ -298,7 +298,7 @@ impl Gathered {
                 continue;
             } else {
                 let others = others.join(" and ");
-                format!("the receipt is missing here, and {others} has it: it was deleted, or never came")
+                format!("the receipt is missing here, and {others} has it: it was deleted, or never arrived")
             };
             if self.arrived(job, target, snapshot, cancel).await? {
                 continue;
@@ -307,12 +307,12 @@ impl Gathered {
             self.damage(job, target, snapshot, problem)?;
         }
         holdings.expected = listed.union(&holdings.bad).cloned().collect();
-        self.look_below(job, target, &holdings.bad, cancel).await?;
+        self.look_at_older_versions(job, target, &holdings.bad, cancel).await?;
         self.holdings.insert(target.name.clone(), holdings);
         Ok(())
     }
 
-    /// Whether a snapshot came to a target while the others were looked at.
+    /// Whether a snapshot arrived at a target while the others were checked.
     async fn arrived(
         &self,
         job: &VerifyJob,
@@ -328,7 +328,7 @@ impl Gathered {
     }
 
     /// Where older versions of a bad receipt and its signature are good, the problem's text says so.
-    async fn look_below(
+    async fn look_at_older_versions(
         &mut self,
         job: &VerifyJob,
         target: &NamedTarget,

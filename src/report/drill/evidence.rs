@@ -8,17 +8,17 @@ use crate::keys::allowed_signers::principal;
 use crate::model::drill_stage::DrillStage;
 use crate::model::human::{count, duration};
 
-/// Every check, with its answer. What was not made is not green.
+/// Every check, with its answer. What was not run is not green.
 pub fn checks(report: &DrillReport) -> Section {
     let heading = "Checks of the restored data";
     if report.checks.is_empty() {
-        let none = "No check was made: the drill ended before.".to_owned();
+        let none = "No check was run: the drill ended before that.".to_owned();
         return Section { heading, blocks: vec![Block::Text(none)] };
     }
     let of = |group: u8| report.checks.iter().filter(|c| rank(c) == group).count() as u64;
-    let mut summary = format!("{} passed, {} failed, {} not made.", count(of(2)), count(of(0)), count(of(1)));
+    let mut summary = format!("{} passed, {} failed, {} not run.", count(of(2)), count(of(0)), count(of(1)));
     if of(1) > 0 {
-        summary += " A check that was not made says nothing.";
+        summary += " A check that was not run says nothing.";
     }
     let mut sorted: Vec<&CheckReport> = report.checks.iter().collect();
     sorted.sort_by_key(|check| rank(check));
@@ -55,9 +55,9 @@ fn checked(check: &CheckReport) -> Vec<Cell> {
     let (tone, word) = match check.result {
         CheckResult::Passed => (Tone::Good, "passed"),
         CheckResult::Failed => (Tone::Bad, "FAILED"),
-        CheckResult::NoBaseline => (Tone::Open, "not made: no earlier value yet"),
-        CheckResult::Unavailable => (Tone::Open, "not made: not possible here"),
-        CheckResult::Off => (Tone::Open, "not made: switched off"),
+        CheckResult::NoBaseline => (Tone::Open, "not run: no earlier value yet"),
+        CheckResult::Unavailable => (Tone::Open, "not run: not possible here"),
+        CheckResult::Off => (Tone::Open, "not run: switched off"),
     };
     let value = check.value.as_deref().map(|value| match value.parse::<u64>() {
         Ok(n) if n.to_string() == value => count(n),
@@ -71,7 +71,7 @@ fn checked(check: &CheckReport) -> Vec<Cell> {
     ]
 }
 
-/// What marbre's own checks ask; the owner's are known to their owner.
+/// What marbre's own checks ask; owners know what their own checks ask.
 fn asked(check: &str) -> &'static str {
     match check {
         "empty-tables" => "did a table lose all its rows since the last proven snapshot?",
@@ -131,16 +131,16 @@ pub fn stages(report: &DrillReport) -> Section {
         rows: report.stages.iter().map(row).collect(),
     };
     let text = format!(
-        "The drill took {}. The stages from “receipts” to “index” are the recovery; the others are there in drills only.",
+        "The drill took {}. The stages from “receipts” to “index” are the recovery; the others exist in drills only.",
         duration(report.seconds)
     );
     let legend = Block::Legend("Full bars are the recovery, hollow ones the rest.".to_owned());
     Section { heading: "Stages", blocks: vec![Block::Text(text), Block::Table(table), legend] }
 }
 
-/// What software it was.
+/// Which software was used.
 pub fn versions(report: &DrillReport) -> Section {
-    let unknown = || Cell::Mark(Tone::Open, "not known: the drill ended before".to_owned());
+    let unknown = || Cell::Mark(Tone::Open, "not known: the drill ended before that".to_owned());
     let version = |version: &Option<String>| version.as_deref().map_or_else(unknown, text);
     let facts = vec![
         ("Engine", report.engine.as_deref().map_or_else(unknown, |name| text(engine(name)))),
@@ -151,7 +151,7 @@ pub fn versions(report: &DrillReport) -> Section {
     Section { heading: "Versions", blocks: vec![Block::Facts(facts)] }
 }
 
-/// What the proof hangs on.
+/// What the proof depends on.
 pub fn signatures(report: &DrillReport) -> Section {
     let mut facts = Vec::new();
     facts.extend(report.snapshot.as_ref().map(|s| ("Snapshot", Cell::Name(s.to_string()))));
@@ -177,7 +177,7 @@ pub fn by_yourself(report: &DrillReport) -> Section {
         "# Who signed the receipt of this drill?\n\
          ssh-keygen -Y verify -f allowed_signers -I {who} -n drill-receipt@marbre \\\n    \
          -s drills/{drill}.json.sig < drills/{drill}.json\n\
-         # Is this page the one that the receipt means?\n\
+         # Is this page the one that the receipt refers to?\n\
          jq -r '.report.page + \"  {drill}.html\"' drills/{drill}.json | sha256sum -c\n"
     );
     if let Some(snapshot) = &report.snapshot {
@@ -191,8 +191,8 @@ pub fn by_yourself(report: &DrillReport) -> Section {
         );
     }
     let outro = format!(
-        "The first command must say: Good \"drill-receipt@marbre\" signature for {who} with ED25519 key {}. What it \
-         proves is the line \"level\" of the receipt: null is nothing.",
+        "The first command must say: Good \"drill-receipt@marbre\" signature for {who} with ED25519 key {}. What the \
+         drill proves is in the line \"level\" of the receipt; null means nothing.",
         report.signer
     );
     let blocks = vec![Block::Text(intro), Block::Commands(commands), Block::Text(outro)];
@@ -204,8 +204,8 @@ pub fn kept(report: &DrillReport) -> Option<Section> {
     let how = report.kept.as_deref()?;
     let blocks = vec![
         Block::Text(
-            "The restored copy was left on the machine that made the drill. It holds the data in clear, personal data \
-             included. Remove it as soon as nobody needs it."
+            "The restored copy was left on the machine that made the drill. It holds the data unencrypted, personal \
+             data included. Remove it as soon as nobody needs it."
                 .to_owned(),
         ),
         Block::Text(shortened(how)),

@@ -1,4 +1,4 @@
-//! The page as HTML: one file that asks nobody for anything.
+//! The page as HTML: one file that loads nothing from elsewhere.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -124,7 +124,7 @@ fn cell(cell: &Cell) -> Markup {
     }
 }
 
-/// The numbers are in the cell beside it, so it is a picture for eyes only.
+/// The numbers are in the cell beside it, so the picture is hidden from screen readers.
 fn bar(bar: &Bar) -> Markup {
     let percent = |share: f64| format!("{:.1}%", share.clamp(0.0, 1.0) * 100.0);
     html! {

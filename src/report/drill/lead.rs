@@ -18,18 +18,18 @@ pub fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
                 .to_owned(),
         ],
         Verdict::NotNoticed => vec![
-            format!("{} It did not notice that where it had to.", damaged(report)),
-            "Drills on this machine prove nothing until this is mended, and those that passed here are in doubt. This \
+            format!("{} It did not notice this where it had to.", damaged(report)),
+            "Drills on this machine prove nothing until this is fixed, and those that passed here are in doubt. This \
              drill itself never counts as proof. Only its own copy was damaged."
                 .to_owned(),
         ],
         Verdict::Untested => vec![
             format!(
-                "The drill was to damage its own copy on purpose, and to notice it. It failed for another reason, {}, so \
-                 nobody knows whether the damage would be noticed.",
+                "The drill was meant to damage its own copy, and to notice that. It failed for another reason, {}, so nobody \
+                 knows whether it would have noticed the damage.",
                 at_stage(report)
             ),
-            "A sabotage never counts as proof, and neither does this one.".to_owned(),
+            "A drill with sabotage never counts as proof, however it ends.".to_owned(),
         ],
     };
     lead.extend(aside(report));
@@ -40,7 +40,7 @@ fn passed(report: &DrillReport) -> Vec<String> {
     let tables = counted(report.tables.len() as u64, "table", "tables");
     let rows = counted(report.rows, "row", "rows");
     let mut lead = vec![format!(
-        "The snapshot{} came back from {} whole: {tables} with {rows}, all of them equal to what was saved.",
+        "The snapshot{} was restored completely from {}: {tables} with {rows}, all of them equal to what was saved.",
         report.consistent_at.map(|at| format!(" of {}", time(at))).unwrap_or_default(),
         report.target.as_ref().map_or("the target".to_owned(), |t| format!("the target {t}")),
     )];
@@ -49,15 +49,15 @@ fn passed(report: &DrillReport) -> Vec<String> {
         match report.rto_promised_seconds.map(|rto| rto as f64) {
             Some(rto) if took > rto => format!("{took_so_long}: longer than the promised {}.", duration(rto)),
             Some(rto) => format!("{took_so_long}, within the promised {}.", duration(rto)),
-            None => format!("{took_so_long}. How long it may take is not agreed."),
+            None => format!("{took_so_long}. No limit has been agreed."),
         }
     }));
     lead.push(checks(report));
     lead.push(
         match report.by {
             By::Agent => {
-                "It was opened with the key that the agent still holds. Whether the owner's own key opens it is shown by \
-                 drills of the owner only."
+                "It was opened with the key that the agent still holds. Only drills by the owner show whether the owner's own \
+                 key opens it."
             }
             By::Owner => {
                 "It was opened with the owner's own key, as it would be if the provider and its agent were gone."
@@ -75,7 +75,7 @@ fn checks(report: &DrillReport) -> String {
     let passed = counted(passed, "check of the restored data passed", "checks of the restored data passed");
     match not_made {
         0 => format!("{passed}."),
-        n => format!("{passed}; {}.", counted(n, "check was not made", "checks were not made")),
+        n => format!("{passed}; {}.", counted(n, "check was not run", "checks were not run")),
     }
 }
 

@@ -1,6 +1,6 @@
-//! The report of a drill for people: a publisher's director, who reads one on the worst day, and an auditor.
+//! The report of a drill for people: for a publisher's director, who reads one in a disaster, and for an auditor.
 //!
-//! What is said is put together once, as a [`Page`], and rendered twice: so HTML and Markdown say the same. Neither
+//! The content is assembled once, as a [`Page`], and rendered twice, so that HTML and Markdown say the same. Neither
 //! renderer knows drills, and nothing of the content knows markup.
 
 mod evidence;
@@ -78,7 +78,7 @@ struct Page {
 enum Tone {
     Good,
     Bad,
-    /// Neither: not proven, not made, or beside the point.
+    /// Neither: not proven, not run, or irrelevant.
     Open,
 }
 

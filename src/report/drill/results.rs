@@ -1,4 +1,4 @@
-//! What was tested, what came back, how long it took, and what failed.
+//! What was tested, what was restored, how long it took, and what failed.
 
 use super::words::{MANY, at_stage, counted, doing, last_stage, maker, meaning, shortened, text, time};
 use super::{Bar, Block, Cell, Column, Section, Table, Tone};
@@ -18,7 +18,7 @@ pub fn tested(report: &DrillReport) -> Section {
         (Some(snapshot), Some(at)) => {
             let age = report.started_at.duration_since(at).as_secs_f64();
             let before = match age >= 0.0 {
-                true => format!("{}, {} before the drill began", time(at), duration(age)),
+                true => format!("{}, {} before the drill started", time(at), duration(age)),
                 false => time(at),
             };
             facts.push(("State of", Cell::Text(before)));
@@ -37,8 +37,8 @@ pub fn tested(report: &DrillReport) -> Section {
     facts.push(("By", Cell::Text(format!("{}, {opened}", maker(report.by)))));
     facts.extend(report.scratch.as_deref().map(|scratch| ("Restored into", text(scratch))));
     facts.push(("Drill", Cell::Name(report.drill.to_string())));
-    facts.push(("Began", Cell::Time(report.started_at)));
-    facts.push(("Was over", Cell::Time(report.finished_at)));
+    facts.push(("Started", Cell::Time(report.started_at)));
+    facts.push(("Ended", Cell::Time(report.finished_at)));
     Section { heading: "What was tested", blocks: vec![Block::Facts(facts)] }
 }
 
@@ -70,7 +70,7 @@ pub fn sabotage(report: &DrillReport) -> Option<Section> {
 
 /// The rows of each table.
 pub fn came_back(report: &DrillReport) -> Section {
-    let heading = "What came back";
+    let heading = "What was restored";
     let total = report.tables.len() as u64;
     let mut facts = Vec::new();
     if total > 0 {
@@ -91,7 +91,7 @@ pub fn came_back(report: &DrillReport) -> Section {
         false => vec![Block::Facts(facts)],
     };
     if total == 0 {
-        blocks.push(Block::Text("Nothing was compared: the drill ended before.".to_owned()));
+        blocks.push(Block::Text("Nothing was compared: the drill ended before that.".to_owned()));
         return Section { heading, blocks };
     }
     if report.sabotage.is_some() {
@@ -125,11 +125,11 @@ fn tables(tables: &[TableReport]) -> Vec<Block> {
         vec![Cell::Name(t.name.clone()), saved, found, mark]
     };
     let mut blocks = vec![Block::Table(Table {
-        caption: "Tables: rows saved and rows that came back",
+        caption: "Tables: rows saved and rows restored",
         columns: vec![
             Column::Left("Table"),
             Column::Right("Rows saved"),
-            Column::Right("Rows back"),
+            Column::Right("Rows restored"),
             Column::Left("Result"),
         ],
         rows: shown.iter().map(row).collect(),
@@ -170,15 +170,16 @@ pub fn recovery(report: &DrillReport, verdict: Verdict) -> Section {
     let measured = match report.rto_seconds {
         Some(took) if passed => Cell::Text(duration(took)),
         Some(took) => {
-            let why = if report.sabotage.is_some() { "is a sabotage" } else { "failed" };
+            let why = if report.sabotage.is_some() { "was a sabotage" } else { "failed" };
             Cell::Text(format!("{}, which does not count, since the drill {why}", duration(took)))
         }
-        None => {
-            Cell::Mark(Tone::Open, "not measured: the drill ended before the database was there".to_owned())
-        }
+        None => Cell::Mark(
+            Tone::Open,
+            "not measured: the drill ended before the database was restored".to_owned(),
+        ),
     };
     let promised =
-        rto.map_or_else(|| "nothing is agreed".to_owned(), |rto| format!("at most {}", duration(rto)));
+        rto.map_or_else(|| "nothing has been agreed".to_owned(), |rto| format!("at most {}", duration(rto)));
     let mut facts = vec![("Recovery took", measured), ("Promised (RTO)", Cell::Text(promised))];
     if let (Some(took), Some(rto), true) = (report.rto_seconds, rto, passed) {
         facts.push((
@@ -192,8 +193,8 @@ pub fn recovery(report: &DrillReport, verdict: Verdict) -> Section {
     let mut blocks = vec![
         Block::Facts(facts),
         Block::Text(
-            "This is the time of the machine, from the first receipt to the last index. On a real day, people and a new \
-             server come on top."
+            "This is machine time, from the first receipt to the last index. In a real disaster, the time that people need \
+             and the time to get a new server come on top."
                 .to_owned(),
         ),
     ];
@@ -249,7 +250,7 @@ fn trend(report: &DrillReport, rto: Option<f64>) -> Vec<Block> {
         Block::Table(Table {
             caption: "Time of the recovery, drill by drill",
             columns: vec![
-                Column::Left("Over at"),
+                Column::Left("Ended at"),
                 Column::Left("Result"),
                 Column::Right("Recovery"),
                 Column::Bars("Chart"),

@@ -132,7 +132,7 @@ fn failed() -> DrillReport {
     report.error = Some(DrillError {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some(cause.into()),
-        remedy: Some("Do not count on this snapshot. Drill it from another target.".into()),
+        remedy: Some("Do not rely on this snapshot. Drill it from another target.".into()),
         exit_code: 6,
     });
     report.failed_stage = Some(DrillStage::Compare);
@@ -152,7 +152,7 @@ fn sabotaged(kind: Sabotage, caught: bool, failed_stage: DrillStage, done: Optio
     report.error = Some(DrillError {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some("the rows of public.payments differ".into()),
-        remedy: Some("Do not count on this snapshot.".into()),
+        remedy: Some("Do not rely on this snapshot.".into()),
         exit_code: 6,
     });
     (report.level, report.passed, report.checks) = (None, false, Vec::new());
@@ -248,7 +248,7 @@ fn a_check_that_was_not_made_is_never_green() {
     let mut report = passed();
     report.checks.retain(|c| c.result != CheckResult::Passed);
     let page = html(&report);
-    assert!(page.contains("0 checks of the restored data passed; 3 checks were not made."));
+    assert!(page.contains("0 checks of the restored data passed; 3 checks were not run."));
     let (_, checks) = page.split_once("<h2>Checks").unwrap();
     let (checks, _) = checks.split_once("</section>").unwrap();
     assert_eq!(checks.matches("mark open").count(), 3);

@@ -42,7 +42,7 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
-/// With a dot at its end.
+/// With a full stop at its end.
 pub fn sentence(text: &str) -> String {
     let text = shortened(text.trim_end());
     if text.ends_with(['.', '!', '?']) { text } else { text + "." }
@@ -71,10 +71,10 @@ pub fn doing(stage: DrillStage) -> &'static str {
         DrillStage::Server => "starting the throwaway database",
         DrillStage::Load => "decrypting the data and loading it",
         DrillStage::Index => "building the indexes",
-        DrillStage::Compare => "comparing what came back with what was saved",
-        DrillStage::Checks => "making the checks",
+        DrillStage::Compare => "comparing what was restored with what was saved",
+        DrillStage::Checks => "running the checks",
         DrillStage::Remove => "removing the restored copy",
-        DrillStage::Verdict => "weighing what was found",
+        DrillStage::Verdict => "judging what was found",
     }
 }
 
