@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::observer::Observer;
 
 /// What every verb needs.
-pub struct Context {
+pub(crate) struct Context {
     config: Option<PathBuf>,
     /// Whether output is JSON.
     pub json: bool,

@@ -28,7 +28,7 @@ use crate::web::{self, Published};
 /// How often the loop reports that it is alive, unless systemd asks for a shorter interval.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-pub async fn run(context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
     // First of all: from here on a signal ends the daemon gracefully.
     let requests = requests()?;
     let config = context.config()?;

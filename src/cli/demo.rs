@@ -25,7 +25,7 @@ use crate::model::sabotage::Sabotage;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A folder that does not exist yet, to play in [default: a new one in the temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -75,7 +75,7 @@ impl Demo {
     }
 }
 
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let started = Instant::now();
     let cancel = signals::cancellation()?;
     let root = match args.dir {

@@ -12,13 +12,13 @@ use crate::model::check::CheckState;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB")]
     name: Option<String>,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let mut config = context.config()?;
     if let Some(name) = &args.name {

@@ -14,7 +14,7 @@ use crate::keys::{Signer, keygen};
 /// Arguments of `keygen`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
-pub struct Args {
+pub(crate) struct Args {
     /// Publisher: make the restore key, the signing key and `allowed_signers` in this folder
     #[arg(group = "what", value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub struct Args {
     signer: Vec<PathBuf>,
 }
 
-pub fn run(args: &Args, context: &Context) -> Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     match (&args.agent, &args.folder) {
         (Some(path), _) => {
             let signer = keygen::agent(path, "marbre agent")?;

@@ -44,7 +44,7 @@ const PROBE_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
 const REPROBE_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Runs the jobs of a configuration.
-pub struct Launcher {
+pub(crate) struct Launcher {
     config: Config,
     state: State,
     probed: Mutex<BTreeMap<TargetName, Timestamp>>,
@@ -199,7 +199,7 @@ impl Launcher {
 }
 
 /// The status of a configured database, with its next run and its score.
-pub async fn status(
+pub(crate) async fn status(
     config: &Config,
     database: &Database,
     reader: &Reader<'_>,
@@ -271,7 +271,7 @@ impl Work for Launcher {
 }
 
 /// What a snapshot is compared with: the last one proven by a drill, or else the previous one.
-pub fn last_numbers(state: &State, database: &DatabaseId) -> Result<Option<Numbers>> {
+pub(crate) fn last_numbers(state: &State, database: &DatabaseId) -> Result<Option<Numbers>> {
     let runs = state.runs(database)?;
     let of = |kind| runs.iter().find(|run| run.kind == kind).and_then(|run| run.succeeded);
     Ok(of(JobKind::Drill).or_else(|| of(JobKind::Snapshot)))

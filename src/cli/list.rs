@@ -10,7 +10,7 @@ use crate::model::level::Levels;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB", conflicts_with = "database")]
     name: Option<String>,
@@ -19,7 +19,7 @@ pub struct Args {
     source: SourceArgs,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<()> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<()> {
     let cancel = signals::cancellation()?;
     let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
     let mut report = ListReport { snapshots: Vec::new(), problems: Vec::new() };
@@ -65,7 +65,7 @@ fn row(snapshot: &Listed) -> Vec<String> {
 }
 
 /// The highest level, as a word.
-pub fn word(levels: &Levels) -> &'static str {
+pub(crate) fn word(levels: &Levels) -> &'static str {
     match (levels.damaged, levels.highest()) {
         (Some(_), _) => "DAMAGED",
         (None, Some((level, _))) => level.word(),

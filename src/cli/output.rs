@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::error::{Error, Result, ResultExt};
 
 /// Logs go to stderr: what `MARBRE_LOG` asks for (e.g. `MARBRE_LOG=marbre=debug`), else `default`.
-pub fn start_tracing(default: &str) {
+pub(crate) fn start_tracing(default: &str) {
     let filter = EnvFilter::try_from_env("MARBRE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -20,13 +20,13 @@ pub fn start_tracing(default: &str) {
 }
 
 /// Prints a failure: cause and remedy apart, or as the JSON document of the command.
-pub fn error(e: &Error, json: bool) {
+pub(crate) fn error(e: &Error, json: bool) {
     if json { print(&document(e).to_string()) } else { explain(e) }
 }
 
 /// Prints why a command that has printed its report does not end with 0. stdout has its one document
 /// already, so for programs this is a line on stderr.
-pub fn verdict(e: &Error, json: bool) {
+pub(crate) fn verdict(e: &Error, json: bool) {
     if json {
         let mut line = document(e);
         line["event"] = "error".into();
@@ -56,13 +56,13 @@ fn explain(e: &Error) {
 }
 
 /// Prints the one JSON document of a command.
-pub fn json<T: Serialize>(document: &T) -> Result<()> {
+pub(crate) fn json<T: Serialize>(document: &T) -> Result<()> {
     print(&serde_json::to_string_pretty(document).or_internal("serialise the result")?);
     Ok(())
 }
 
 /// Prints a result: the one JSON document, or what people see.
-pub fn report<T: Serialize>(as_json: bool, report: &T, people: impl FnOnce(&T)) -> Result<()> {
+pub(crate) fn report<T: Serialize>(as_json: bool, report: &T, people: impl FnOnce(&T)) -> Result<()> {
     if as_json {
         return json(report);
     }
@@ -71,12 +71,12 @@ pub fn report<T: Serialize>(as_json: bool, report: &T, people: impl FnOnce(&T)) 
 }
 
 /// Prints a line on stdout. A reader that went away is not our failure.
-pub fn print(line: &str) {
+pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A table with aligned columns; numbers are aligned by their caller.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |s: &str| s.chars().count();
     let mut widths: Vec<usize> = header.iter().map(|h| width(h)).collect();
     for row in rows {

@@ -13,7 +13,7 @@ use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 
 /// The observer for people or programs.
-pub fn observer(json: bool) -> Arc<dyn Observer> {
+pub(crate) fn observer(json: bool) -> Arc<dyn Observer> {
     if json { Arc::new(Lines::default()) } else { Arc::new(Bar::new(std::io::stderr().is_terminal())) }
 }
 

@@ -16,7 +16,7 @@ use crate::model::job::JobKind;
 
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB")]
     name: Option<String>,
@@ -32,7 +32,7 @@ struct Document {
     databases: Vec<PruneReport>,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let config = context.config()?;
     let databases = match &args.name {

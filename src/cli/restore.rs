@@ -15,7 +15,7 @@ use crate::model::human::{bytes, count, duration};
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The snapshot
     #[arg(default_value = "latest", value_name = "SNAPSHOT")]
     snapshot: String,
@@ -57,14 +57,14 @@ pub struct Args {
 }
 
 /// `latest`, or a snapshot's name.
-pub fn wanted(text: &str) -> Result<Wanted> {
+pub(crate) fn wanted(text: &str) -> Result<Wanted> {
     match text {
         "latest" => Ok(Wanted::Latest),
         id => id.parse().map(Wanted::Snapshot).map_err(|e| usage_error(e.to_string())),
     }
 }
 
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let wanted = wanted(&args.snapshot)?;
     let cancel = signals::cancellation()?;
     let key = RestoreKey::load(&args.key, ask_passphrase)?;
@@ -93,7 +93,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 /// Asks for the passphrase of a restore key; `$MARBRE_PASSPHRASE_FILE` names a file for machines.
-pub fn ask_passphrase() -> Result<secrecy::SecretString> {
+pub(crate) fn ask_passphrase() -> Result<secrecy::SecretString> {
     use crate::error::{Error, ResultExt};
     if let Some(path) = std::env::var_os("MARBRE_PASSPHRASE_FILE") {
         let text = std::fs::read_to_string(&path)
@@ -107,7 +107,7 @@ pub fn ask_passphrase() -> Result<secrecy::SecretString> {
 }
 
 /// What people see.
-pub fn print(report: &RestoreReport) {
+pub(crate) fn print(report: &RestoreReport) {
     let verdict = match report.verdict {
         RestoreVerdict::DryRun => "would restore",
         RestoreVerdict::Restored => "restored",

@@ -13,7 +13,7 @@ use crate::error::{Result, ResultExt};
 const SOON: Duration = Duration::from_secs(2);
 
 /// A token that fires on the first Ctrl-C or SIGTERM. The second one ends the process at once.
-pub fn cancellation() -> Result<CancellationToken> {
+pub(crate) fn cancellation() -> Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt()).or_internal("listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).or_internal("listen for SIGTERM")?;

@@ -14,13 +14,13 @@ use crate::model::verdict::Word;
 
 /// Arguments of `snapshot`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration
     #[arg(value_name = "DB")]
     database: String,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     // First of all: from here on a signal ends the run gracefully.
     let cancel = signals::cancellation()?;
     let config = context.config()?;
@@ -40,7 +40,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
 }
 
 /// What people see.
-pub fn print(report: &SnapshotReport) {
+pub(crate) fn print(report: &SnapshotReport) {
     let verdict = match report.verdict {
         Word::Complete => "complete: every target holds it",
         Word::Degraded => "degraded: enough targets hold it, but not all",

@@ -17,7 +17,7 @@ use crate::model::human::duration;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB", conflicts_with = "database")]
     name: Option<String>,
@@ -31,7 +31,7 @@ pub struct Args {
     source: SourceArgs,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
     let mut report = StatusReport { databases: Vec::new() };

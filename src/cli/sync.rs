@@ -13,13 +13,13 @@ use crate::model::job::JobKind;
 
 /// Arguments of `sync`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB")]
     database: Option<String>,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     // First of all: from here on a signal ends the run gracefully.
     let cancel = signals::cancellation()?;
     let config = context.config()?;

@@ -16,7 +16,7 @@ use crate::model::job::JobKind;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB", conflicts_with = "database")]
     name: Option<String>,
@@ -29,7 +29,7 @@ pub struct Args {
     source: SourceArgs,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
     let wanted = args.snapshot.as_deref().map(wanted).transpose()?;

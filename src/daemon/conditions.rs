@@ -30,7 +30,7 @@ type Unsaved = ((Timestamp, Timestamp), Run);
 
 /// What the daemon knows about itself: its clock, its state, its configuration.
 #[derive(Debug)]
-pub struct SelfMonitor {
+pub(crate) struct SelfMonitor {
     wall: Timestamp,
     steady: Instant,
     jump: Option<(Timestamp, SignedDuration)>,
@@ -151,7 +151,7 @@ impl SelfMonitor {
 }
 
 /// Everything that is wrong now, each thing once.
-pub fn all(
+pub(crate) fn all(
     state: &State,
     look: &LookReport,
     jobs: &[(DatabaseId, JobKind)],

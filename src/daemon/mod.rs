@@ -5,15 +5,15 @@
 //! before its job starts, and its result is recorded when the job has ended. So a daemon that is killed and started
 //! again accounts for every slot.
 
-pub mod conditions;
-pub mod plan;
-pub mod publish;
+pub(crate) mod conditions;
+pub(crate) mod plan;
+pub(crate) mod publish;
 mod runs;
-pub mod scheduler;
-pub mod supervise;
+pub(crate) mod scheduler;
+pub(crate) mod supervise;
 #[cfg(test)]
 mod tests;
-pub mod work;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
 /// A request to the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// Read the configuration again.
     Reload,
     /// Shut down gracefully.
@@ -47,7 +47,7 @@ pub enum Request {
 }
 
 /// What the daemon needs from a configuration.
-pub struct Setup {
+pub(crate) struct Setup {
     /// Which jobs to run, and when.
     pub plan: Plan,
     /// Runs them.
@@ -59,7 +59,7 @@ pub struct Setup {
 }
 
 /// Tells the service manager how the daemon is doing.
-pub trait ServiceNotifier: Send + Sync {
+pub(crate) trait ServiceNotifier: Send + Sync {
     /// The daemon is ready, after its start or a reload.
     fn ready(&self, now: Timestamp);
     /// A reload begins.
@@ -74,7 +74,7 @@ pub trait ServiceNotifier: Send + Sync {
 
 /// How a daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Every run ended gracefully.
     InOrder,
     /// This many runs had to be dropped.
@@ -90,7 +90,7 @@ struct Running {
 }
 
 /// The daemon; see the module documentation.
-pub struct Daemon {
+pub(crate) struct Daemon {
     state: State,
     clock: Arc<dyn Clock>,
     setup: Setup,
@@ -117,7 +117,7 @@ pub struct Daemon {
 }
 
 /// What a daemon is built from.
-pub struct Parts {
+pub(crate) struct Parts {
     /// What is remembered between runs.
     pub state: State,
     /// Tells the time.

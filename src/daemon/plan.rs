@@ -13,7 +13,7 @@ use crate::state::Scheduled;
 
 /// Everything the daemon has to do, and its limits.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Every job that has a schedule.
     pub jobs: Vec<Planned>,
     /// How many jobs run at the same time.
@@ -24,7 +24,7 @@ pub struct Plan {
 
 /// A job of a database and its times.
 #[derive(Debug, Clone)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// The database.
     pub database: DatabaseId,
     /// The job.

@@ -26,7 +26,7 @@ const DELIVER_EVERY: SignedDuration = SignedDuration::from_secs(30);
 const LAST_DELIVERY: Duration = Duration::from_secs(10);
 
 /// What is published before anything is known.
-pub fn nothing_yet(databases: &[DatabaseId], now: Timestamp) -> Published {
+pub(crate) fn nothing_yet(databases: &[DatabaseId], now: Timestamp) -> Published {
     let unseen = |database: &DatabaseId| PublishedDatabase {
         database: database.clone(),
         look: None,
@@ -42,7 +42,7 @@ pub fn nothing_yet(databases: &[DatabaseId], now: Timestamp) -> Published {
 }
 
 /// Where the daemon publishes its status.
-pub type StatusSender = watch::Sender<Arc<Published>>;
+pub(crate) type StatusSender = watch::Sender<Arc<Published>>;
 
 /// What the last look could not see: it is unknown whether it is wrong or resolved.
 pub(super) fn unknown(look: &LookReport, looked: Option<Timestamp>) -> Vec<Unknown> {

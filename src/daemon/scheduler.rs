@@ -22,14 +22,14 @@ const RETRY_AFTER: [SignedDuration; 2] = [SignedDuration::from_mins(10), SignedD
 
 /// The jobs of a plan, each with its due slots.
 #[derive(Debug)]
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     /// In the order of the plan.
     pub jobs: Vec<ScheduledJob>,
 }
 
 /// One job of one database.
 #[derive(Debug)]
-pub struct ScheduledJob {
+pub(crate) struct ScheduledJob {
     /// What is planned.
     pub plan: Planned,
     /// Every slot up to this moment is accounted for.
@@ -43,7 +43,7 @@ pub struct ScheduledJob {
 
 /// Slots that one run will cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// The slots.
     pub slots: Slots,
     /// How late they were noticed: 0 for those that came while the daemon was running.
@@ -210,7 +210,7 @@ impl ScheduledJob {
 }
 
 /// The record of what became of slots.
-pub fn record(pending: &Pending, state: SlotState, at: Timestamp, detail: Option<&str>) -> SlotRecord {
+pub(crate) fn record(pending: &Pending, state: SlotState, at: Timestamp, detail: Option<&str>) -> SlotRecord {
     SlotRecord { slots: pending.slots, late: pending.late, state, at, detail: detail.map(str::to_owned) }
 }
 

@@ -19,11 +19,11 @@ use crate::model::run::{Ending, Run};
 use crate::model::stage::Stage;
 
 /// How long a run that was told to stop may take to end gracefully.
-pub const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a run may take.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// In total.
     pub deadline: Duration,
     /// In one stage; other stages are limited only by the total.
@@ -67,7 +67,7 @@ impl Limits {
 
 /// Observes the activity of a run.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     what: String,
     activity: Mutex<Activity>,
     /// Notified of every stage that begins: its limit may be reached before all others.
@@ -134,7 +134,7 @@ impl Observer for Progress {
 
 /// How a supervised run ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Its result.
     pub run: Run,
     /// It was told to stop, did not end in time, and was dropped.
@@ -143,7 +143,7 @@ pub struct Outcome {
 
 /// Runs a job to its end, or until a limit is exceeded. A run that does not stop in time is dropped, with its child
 /// processes.
-pub async fn run(
+pub(crate) async fn run(
     work: Arc<dyn Work>,
     spec: JobSpec,
     now: Timestamp,

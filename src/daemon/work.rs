@@ -17,7 +17,7 @@ use crate::model::run::Run;
 
 /// One run of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobSpec {
+pub(crate) struct JobSpec {
     /// The database.
     pub database: DatabaseId,
     /// The job.
@@ -28,7 +28,7 @@ pub struct JobSpec {
 
 /// What a look at the databases, their targets and this host found.
 #[derive(Debug, Clone, Default)]
-pub struct LookReport {
+pub(crate) struct LookReport {
     /// Every database that could be looked at.
     pub databases: Vec<DatabaseStatus>,
     /// What is wrong with this host or with a target, in addition to the databases' own `conditions`.
@@ -50,7 +50,7 @@ impl LookReport {
 
 /// Runs jobs and looks. The composition root builds one for each configuration.
 #[async_trait]
-pub trait Work: Send + Sync {
+pub(crate) trait Work: Send + Sync {
     /// Runs a job to its end. Once `cancel` fires it ends soon, and leaves nothing half-recorded. Dropping the future
     /// ends its child processes too.
     async fn run(
@@ -66,14 +66,14 @@ pub trait Work: Send + Sync {
 }
 
 /// The time of day, which tests can set.
-pub trait Clock: Send + Sync {
+pub(crate) trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
 }
 
 /// The clock of this host.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct HostClock;
+pub(crate) struct HostClock;
 
 impl Clock for HostClock {
     fn now(&self) -> Timestamp {

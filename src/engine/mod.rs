@@ -4,9 +4,9 @@
 //! (several at a time). A restore uses a [`Loader`], which is told what the snapshot holds and fetches
 //! streams from a [`StreamSource`] in the order that suits its database.
 
-pub mod postgres;
-pub mod registry;
-pub mod scratch;
+pub(crate) mod postgres;
+pub(crate) mod registry;
+pub(crate) mod scratch;
 pub mod sqlite;
 
 use async_trait::async_trait;

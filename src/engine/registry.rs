@@ -11,16 +11,16 @@ use super::{Engine, Loader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::engine_kind::EngineKind;
 
-pub use super::postgres::PostgresConfig;
+pub(crate) use super::postgres::PostgresConfig;
 /// Where throwaway places are made: so far only PostgreSQL has options.
-pub use super::postgres::PostgresScratchConfig as ScratchOptions;
+pub(crate) use super::postgres::PostgresScratchConfig as ScratchOptions;
 
 /// How long a restore waits for a lock in its destination.
 const RESTORE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where a database is, and how it is read.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub(crate) enum Source {
     /// On a server.
     Postgres(PostgresConfig),
     /// In a file.
@@ -28,7 +28,7 @@ pub enum Source {
 }
 
 /// The engine that reads this database.
-pub fn engine(source: Source) -> Result<Arc<dyn Engine>> {
+pub(crate) fn engine(source: Source) -> Result<Arc<dyn Engine>> {
     Ok(match source {
         Source::Postgres(settings) => Arc::new(PostgresEngine::new(settings)?),
         Source::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
@@ -36,7 +36,7 @@ pub fn engine(source: Source) -> Result<Arc<dyn Engine>> {
 }
 
 /// The loader that puts a snapshot of this engine into a destination given as text, with up to `jobs` connections.
-pub fn loader(
+pub(crate) fn loader(
     engine: &str,
     destination: &str,
     jobs: usize,
@@ -66,7 +66,7 @@ pub fn loader(
 }
 
 /// The host of throwaway places for snapshots of this engine.
-pub fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn ScratchHost>> {
+pub(crate) fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn ScratchHost>> {
     match EngineKind::from_name(engine) {
         Some(EngineKind::Postgres) => Ok(Arc::new(PostgresScratchHost::new(options.clone())?)),
         Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteScratchHost::new())),
@@ -78,6 +78,6 @@ pub fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn Sc
 }
 
 /// A host for the leftovers of a drill of unknown engine: only servers leave more than a folder.
-pub fn any_scratch_host(options: &ScratchOptions) -> Option<Arc<dyn ScratchHost>> {
+pub(crate) fn any_scratch_host(options: &ScratchOptions) -> Option<Arc<dyn ScratchHost>> {
     scratch_host(EngineKind::Postgres.name(), options).ok()
 }

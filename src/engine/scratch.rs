@@ -14,7 +14,7 @@ use crate::model::stream::Contents;
 
 /// Makes throwaway places for snapshots of one engine.
 #[async_trait]
-pub trait ScratchHost: Send + Sync {
+pub(crate) trait ScratchHost: Send + Sync {
     /// Looks at what a drill will need (programs, versions, user, folder, server) without changing
     /// anything. `folder` is where [`ScratchHost::start`] would make its own.
     async fn check(&self, folder: &Path, cancel: &CancellationToken) -> Vec<Check>;
@@ -36,7 +36,7 @@ pub trait ScratchHost: Send + Sync {
 
 /// One throwaway place.
 #[async_trait]
-pub trait Scratch: Send + Sync {
+pub(crate) trait Scratch: Send + Sync {
     /// What it is, for people: "a throwaway server, PostgreSQL 15.20".
     fn describe(&self) -> String;
 
@@ -74,7 +74,7 @@ pub trait Scratch: Send + Sync {
 
 /// What one of the engine's own checks found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examination {
+pub(crate) struct Examination {
     /// Its name: `integrity`, `foreign-keys`, `amcheck`.
     pub name: &'static str,
     /// Its result.
@@ -85,7 +85,7 @@ pub struct Examination {
 
 /// The result of one of the engine's own checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExaminationResult {
+pub(crate) enum ExaminationResult {
     /// Nothing is wrong.
     Passed,
     /// Something is.
@@ -96,7 +96,7 @@ pub enum ExaminationResult {
 
 /// Damage to a restored database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damage {
+pub(crate) enum Damage {
     /// One row is changed or deleted, in a table that has rows.
     Row,
     /// A table is dropped.

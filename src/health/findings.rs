@@ -218,7 +218,7 @@ pub fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
 }
 
 /// A prune. That a lock keeps an object is no finding: it does what it is for.
-pub fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
+pub(crate) fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
     let detail = format!("{} snapshots kept, {} deleted", report.kept.len(), report.deleted.len());
     let refused = report.targets.iter().any(|t| t.error.is_some()) || !report.warnings.is_empty();
     match report.error().filter(|_| refused) {
@@ -231,7 +231,7 @@ pub fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
 }
 
 /// A sync.
-pub fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
+pub(crate) fn of_sync(database: &DatabaseId, report: &DatabaseSync) -> Run {
     let copied: u64 = report.targets.iter().map(|t| t.objects).sum();
     let mut detail = match copied {
         0 => "every target that answers holds everything".to_owned(),

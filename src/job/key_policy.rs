@@ -22,7 +22,7 @@ pub struct KeyPolicy {
 }
 
 /// Keeps the key of a new epoch, if the policy says so.
-pub fn keep(
+pub(crate) fn keep(
     state: &State,
     database: &DatabaseId,
     epoch: &EpochId,
@@ -37,7 +37,7 @@ pub fn keep(
 
 /// Destroys the keys of epochs for which no drill is due any more, and returns these epochs. The caller holds the
 /// database's lock: an epoch that is just beginning is in no receipt yet.
-pub fn retire(
+pub(crate) fn retire(
     state: &State,
     database: &DatabaseId,
     policy: KeyPolicy,

@@ -18,7 +18,7 @@ use crate::repository::receipt::{ObjectRef, Receipt};
 
 /// What `list --json` prints for one database.
 #[derive(Debug, Clone, Serialize)]
-pub struct ListReport {
+pub(crate) struct ListReport {
     /// Every snapshot with a good receipt somewhere, oldest first.
     pub snapshots: Vec<Listed>,
     /// What is wrong: targets that cannot be reached, bad receipts, breaks of the chain.
@@ -27,7 +27,7 @@ pub struct ListReport {
 
 /// One snapshot.
 #[derive(Debug, Clone, Serialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// Whose data.
     pub publisher: PublisherName,
     /// Which database.
@@ -60,7 +60,7 @@ pub struct Listed {
 
 /// A target that holds a snapshot.
 #[derive(Debug, Clone, Serialize)]
-pub struct ListedTarget {
+pub(crate) struct ListedTarget {
     /// The target.
     pub name: TargetName,
     /// What was proven for the snapshot there.
@@ -69,7 +69,7 @@ pub struct ListedTarget {
 
 /// What `show --json` prints: one snapshot, as its receipt says.
 #[derive(Debug, Clone, Serialize)]
-pub struct ShowReport {
+pub(crate) struct ShowReport {
     /// What `list` says of it.
     #[serde(flatten)]
     pub listed: Listed,
@@ -102,7 +102,7 @@ pub struct ShowReport {
 }
 
 /// Lists the snapshots of one database.
-pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<ListReport> {
+pub(crate) async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<ListReport> {
     // Before the targets are read: reading them adds newer receipts to the state.
     let seen = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
     let catalog = reader.read(cancel).await?;
@@ -124,7 +124,7 @@ pub async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Result<Lis
 }
 
 /// Shows one snapshot. Problems of the catalog are reported to the observer.
-pub async fn show(
+pub(crate) async fn show(
     reader: &Reader<'_>,
     wanted: &Wanted,
     observer: &dyn Observer,

@@ -1,17 +1,17 @@
-//! The use cases: what marbre does, whoever asks for it.
+//! The use cases: what marbre does, for the daemon and the command line.
 
 pub(crate) mod drill;
 pub mod key_policy;
-pub mod list;
-pub mod probe;
-pub mod prune;
+pub(crate) mod list;
+pub(crate) mod probe;
+pub(crate) mod prune;
 pub(crate) mod resend;
 pub mod restore;
-pub mod run_lock;
+pub(crate) mod run_lock;
 pub mod snapshot;
 pub(crate) mod spool;
 pub mod stopwatch;
-pub mod sync;
+pub(crate) mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod verify;

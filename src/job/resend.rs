@@ -6,9 +6,9 @@ use crate::repository::layout;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
 
-/// Makes the next snapshot send the object's data again. Snapshots rely on a pack that has the right size, so one that is bad
-/// anywhere is sent again to all targets, although others may have it intact.
-pub fn mark(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
+/// Makes the next snapshot upload the object's data again. Snapshots rely on a pack that has the right size, so one that
+/// is bad at one target is uploaded again to all of them, although others may have it intact.
+pub(crate) fn mark(state: &State, database: &DatabaseId, object: &ObjectRef) -> Result<()> {
     if object.key.ends_with(&format!("/packs/{}.zst.age", object.sha256)) {
         return state.lose_pack(database, &object.sha256);
     }

@@ -11,7 +11,7 @@ use crate::state::make_private_folder;
 
 /// Held while a job runs. The kernel releases it with the process, even after `kill -9`.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 impl Lock {
     /// Takes the lock of a job, or says which process holds it.

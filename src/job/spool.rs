@@ -15,14 +15,14 @@ use crate::state::make_private_folder;
 /// The spool of one run. Its folder is emptied when it is opened and removed when it is dropped: what
 /// it contains is left over from an earlier run, because only one job runs per database.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     folder: PathBuf,
     room: Arc<Semaphore>,
 }
 
 /// A pack in the spool. When the last target is done with it, its file is removed and its room is free again.
 #[derive(Debug)]
-pub struct SpooledPack {
+pub(crate) struct SpooledPack {
     /// Its file.
     pub path: PathBuf,
     /// Size of the ciphertext.

@@ -25,7 +25,7 @@ struct Stages {
 }
 
 /// Forwards everything to the observer, and times the stages.
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     observer: Arc<dyn Observer>,
     started: Instant,
     stages: Mutex<Stages>,

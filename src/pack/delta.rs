@@ -13,7 +13,7 @@ const WINDOW: u64 = 16 * 1024;
 
 /// A unit as it is recorded: its keyed hash and its length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// [`crate::model::row_hash::row_hash`] of the whole unit.
     pub hash: u128,
     /// Its length in bytes.
@@ -54,7 +54,7 @@ impl Unit {
 
 /// How units of the two sequences correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Unit *n* can only equal unit *n*: pages.
     ByPlace,
     /// Units may be inserted and removed: rows, blocks.
@@ -62,7 +62,7 @@ pub enum Order {
 }
 
 /// Walks the previous sequence while the new one is read.
-pub struct Matcher<R> {
+pub(crate) struct Matcher<R> {
     previous: R,
     order: Order,
     ended: bool,

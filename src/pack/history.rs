@@ -9,7 +9,7 @@ use crate::pack::delta::{Matcher, Order, Unit};
 
 /// The pack that some bytes are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub(crate) enum Place {
     /// In a pack of this snapshot, by its number.
     New(u32),
     /// In a pack of an earlier snapshot of the epoch.
@@ -18,7 +18,7 @@ pub enum Place {
 
 /// A run of a stream's bytes inside a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Which pack.
     pub place: Place,
     /// Offset in the pack's decompressed bytes.
@@ -28,10 +28,10 @@ pub struct Run {
 }
 
 /// A run of bytes in a stored pack: (pack, offset, length).
-pub type StoredRun = (Sha256, u64, u64);
+pub(crate) type StoredRun = (Sha256, u64, u64);
 
 /// The same stream in the previous snapshot.
-pub struct Previous {
+pub(crate) struct Previous {
     /// Where its bytes are, in order.
     pub runs: Vec<StoredRun>,
     /// Its units, as [`Unit::write`] wrote them.

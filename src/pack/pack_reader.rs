@@ -12,7 +12,7 @@ use crate::pack::pack_writer::{FRAME, SEEKABLE_MAGIC, TABLE_MAGIC};
 const MOST_FRAMES: u32 = 1 << 20;
 
 /// A pack, opened with its epoch's key.
-pub struct PackReader {
+pub(crate) struct PackReader {
     input: StreamReader<BufReader<File>>,
     frames: Vec<Frame>,
     /// The frame in `content`.
@@ -137,7 +137,11 @@ fn invalid(what: &str) -> io::Error {
 }
 
 /// Opens a small object made by [`crate::pack::pack_writer::seal_small`], refusing more than `limit` bytes.
-pub fn open_small(sealed: &[u8], identity: &age::x25519::Identity, limit: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn open_small(
+    sealed: &[u8],
+    identity: &age::x25519::Identity,
+    limit: usize,
+) -> io::Result<Vec<u8>> {
     let plaintext = age::decrypt(identity, sealed).map_err(io::Error::other)?;
     let mut content = Vec::new();
     zstd::stream::read::Decoder::new(plaintext.as_slice())?

@@ -15,11 +15,11 @@ use crate::model::id::Sha256;
 use crate::pack::padme;
 
 /// The most decompressed bytes in a frame.
-pub const FRAME: usize = 1 << 20;
+pub(crate) const FRAME: usize = 1 << 20;
 /// A pack is closed when its plaintext reaches this size.
-pub const PACK: u64 = 32 << 20;
+pub(crate) const PACK: u64 = 32 << 20;
 /// Compression level: zstd's own default.
-pub const LEVEL: i32 = 3;
+pub(crate) const LEVEL: i32 = 3;
 
 pub(super) const PADDING_MAGIC: u32 = 0x184D_2A50;
 pub(super) const TABLE_MAGIC: u32 = 0x184D_2A5E;
@@ -27,24 +27,22 @@ pub(super) const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 
 /// A complete pack in the spool.
 #[derive(Debug)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// The file of the ciphertext.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
     /// Its SHA-256, which is its name.
     pub sha256: Sha256,
-    /// The number it had while it was open.
-    pub ordinal: u32,
 }
 
 /// Compresses one frame of at most [`FRAME`] bytes. The frame states its content size.
-pub fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
     zstd::bulk::compress(data, LEVEL)
 }
 
 /// A pack that is being written. Dropped before [`PackWriter::finish`], it leaves no file.
-pub struct PackWriter {
+pub(crate) struct PackWriter {
     ordinal: u32,
     path: PathBuf,
     out: Option<StreamWriter<Hashing<BufWriter<File>>>>,
@@ -106,7 +104,7 @@ impl PackWriter {
         let out = self.out.take().ok_or_else(|| io::Error::other("the pack is closed"))?;
         let hashing = out.finish()?;
         let (sha256, size) = hashing.finish()?;
-        Ok(Sealed { path: std::mem::take(&mut self.path), size, sha256, ordinal: self.ordinal })
+        Ok(Sealed { path: std::mem::take(&mut self.path), size, sha256 })
     }
 }
 
@@ -157,7 +155,7 @@ fn encrypt<W: Write>(recipient: &age::x25519::Recipient, out: W) -> io::Result<S
 }
 
 /// Compresses, pads and encrypts a small object (a manifest) in memory.
-pub fn seal_small(recipient: &age::x25519::Recipient, content: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn seal_small(recipient: &age::x25519::Recipient, content: &[u8]) -> io::Result<Vec<u8>> {
     let mut plaintext = compress(content)?;
     let bare = plaintext.len() as u64 + SKIPPABLE_HEADER;
     let padding = (padme::padded(bare) - bare) as usize;

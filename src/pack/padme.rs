@@ -3,7 +3,7 @@
 //! PURBs", PETS 2019, section 4.
 
 /// The smallest Padmé size that is at least `length`.
-pub fn padded(length: u64) -> u64 {
+pub(crate) fn padded(length: u64) -> u64 {
     if length < 2 {
         return length;
     }

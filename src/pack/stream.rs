@@ -16,7 +16,7 @@ use crate::pack::pack_writer::{FRAME, LEVEL};
 const SHORTEST_REUSE: u64 = 1024;
 
 /// Takes compressed frames into packs.
-pub trait FrameSink {
+pub(crate) trait FrameSink {
     /// Appends a frame of `decompressed` bytes; returns the pack's number and the offset of the
     /// frame's content in the pack's decompressed bytes.
     fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<(u32, u64)>;
@@ -24,7 +24,7 @@ pub trait FrameSink {
 
 /// Why a stream could not be encoded.
 #[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
+pub(crate) enum EncodeError {
     /// Reading or writing local files, or the pack, failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -35,7 +35,7 @@ pub enum EncodeError {
 
 /// An encoded stream.
 #[derive(Debug)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     /// Its length in bytes.
     pub length: u64,
     /// SHA-256 of all its bytes.
@@ -49,7 +49,7 @@ pub struct Encoded {
 }
 
 /// Encodes one stream. Bytes go in by [`StreamEncoder::push`]; only [`StreamEncoder::finish`] makes an [`Encoded`].
-pub struct StreamEncoder<'a, U> {
+pub(crate) struct StreamEncoder<'a, U> {
     cutter: Option<Cutter>,
     state: State<'a, U>,
 }

@@ -27,7 +27,7 @@ pub trait Remembered {
 
 impl SignedReceipt {
     /// The form in which the state keeps it.
-    pub fn to_saved(&self) -> SavedReceipt {
+    pub(crate) fn to_saved(&self) -> SavedReceipt {
         SavedReceipt {
             snapshot: self.receipt.snapshot.clone(),
             sequence: self.receipt.sequence,

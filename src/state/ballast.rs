@@ -28,7 +28,7 @@ impl State {
     ///
     /// # Errors
     /// If the folder cannot be read or written.
-    pub fn ensure_ballast(&self) -> Result<bool> {
+    pub(crate) fn ensure_ballast(&self) -> Result<bool> {
         let path = self.folder.join(FILE);
         let what = format!("create {}", path.display());
         let have = std::fs::metadata(&path).map_or(0, |m| m.len());

@@ -8,7 +8,7 @@ use crate::model::id::DatabaseId;
 
 /// What the last proven snapshot held, for checks that compare with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Baseline {
+pub(crate) struct Baseline {
     /// The snapshot's place in the chain.
     pub sequence: u64,
     /// What was found, in the form that its writer chose.
@@ -17,7 +17,7 @@ pub struct Baseline {
 
 impl State {
     /// What the last proven snapshot held.
-    pub fn baseline(&self, database: &DatabaseId) -> Result<Option<Baseline>> {
+    pub(crate) fn baseline(&self, database: &DatabaseId) -> Result<Option<Baseline>> {
         self.db()
             .query_row(
                 "SELECT sequence, body FROM baseline WHERE database = ?1",
@@ -29,7 +29,7 @@ impl State {
     }
 
     /// Remembers what a proven snapshot held, unless that of a newer one is known.
-    pub fn set_baseline(&self, database: &DatabaseId, baseline: &Baseline) -> Result<()> {
+    pub(crate) fn set_baseline(&self, database: &DatabaseId, baseline: &Baseline) -> Result<()> {
         self.db()
             .execute(
                 "INSERT INTO baseline (database, sequence, body) VALUES (?1, ?2, ?3)

@@ -24,7 +24,12 @@ impl State {
     }
 
     /// Keeps the key of an epoch, as text, in a file of mode 0600.
-    pub fn keep_epoch_key(&self, database: &DatabaseId, epoch: &EpochId, key: &SecretString) -> Result<()> {
+    pub(crate) fn keep_epoch_key(
+        &self,
+        database: &DatabaseId,
+        epoch: &EpochId,
+        key: &SecretString,
+    ) -> Result<()> {
         let folder = self.epoch_keys_folder(database);
         make_private_folder(&folder)?;
         let path = self.epoch_key_file(database, epoch);
@@ -39,7 +44,7 @@ impl State {
     }
 
     /// The key of an epoch, if it is still kept.
-    pub fn epoch_key(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<SecretString>> {
+    pub(crate) fn epoch_key(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<SecretString>> {
         match fs::read_to_string(self.epoch_key_file(database, epoch)) {
             Ok(text) => Ok(Some(SecretString::from(text))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -48,7 +53,7 @@ impl State {
     }
 
     /// The epochs of a database whose keys are kept, oldest first.
-    pub fn kept_epochs(&self, database: &DatabaseId) -> Result<Vec<EpochId>> {
+    pub(crate) fn kept_epochs(&self, database: &DatabaseId) -> Result<Vec<EpochId>> {
         let folder = self.epoch_keys_folder(database);
         let what = format!("look at the keys of epochs in {}", folder.display());
         let entries = match fs::read_dir(&folder) {
@@ -68,7 +73,7 @@ impl State {
 
     /// Destroys the key of an epoch: overwritten, then removed, both before this returns. (A file system that writes
     /// elsewhere, or a flash disk, may still hold the old blocks: see SECURITY.md.)
-    pub fn destroy_epoch_key(&self, database: &DatabaseId, epoch: &EpochId) -> Result<()> {
+    pub(crate) fn destroy_epoch_key(&self, database: &DatabaseId, epoch: &EpochId) -> Result<()> {
         let path = self.epoch_key_file(database, epoch);
         let destroy = || -> std::io::Result<()> {
             let mut file = match OpenOptions::new().write(true).open(&path) {

@@ -10,7 +10,7 @@ use crate::model::id::{DatabaseId, EpochId, TargetName};
 
 impl State {
     /// Remembers what the last probe of a target found.
-    pub fn remember_guarantees(&self, target: &TargetName, found: &Guarantees) -> Result<()> {
+    pub(crate) fn remember_guarantees(&self, target: &TargetName, found: &Guarantees) -> Result<()> {
         let body = serde_json::to_string(found).or_internal("serialise the guarantees of a target")?;
         self.write("save the guarantees of a target in the state", |db| {
             db.execute(
@@ -22,7 +22,7 @@ impl State {
     }
 
     /// What the last probe of a target found. One that an older version of marbre wrote in another form is ignored.
-    pub fn guarantees(&self, target: &TargetName) -> Result<Option<Guarantees>> {
+    pub(crate) fn guarantees(&self, target: &TargetName) -> Result<Option<Guarantees>> {
         let body: Option<String> = self
             .db()
             .query_row("SELECT body FROM guarantee WHERE target = ?1", [target.as_str()], |r| r.get(0))
@@ -32,7 +32,7 @@ impl State {
     }
 
     /// Until when at least all objects of an epoch are locked at a target.
-    pub fn epoch_lock(
+    pub(crate) fn epoch_lock(
         &self,
         database: &DatabaseId,
         epoch: &EpochId,
@@ -51,7 +51,7 @@ impl State {
     }
 
     /// Remembers until when an epoch is locked, and forgets earlier epochs.
-    pub fn set_epoch_lock(
+    pub(crate) fn set_epoch_lock(
         &self,
         database: &DatabaseId,
         epoch: &EpochId,

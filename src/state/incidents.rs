@@ -10,7 +10,7 @@ use crate::model::incident::Incident;
 
 impl State {
     /// Every open incident, and those that were resolved at this moment or later.
-    pub fn incidents(&self, resolved_since: Timestamp) -> Result<Vec<Incident>> {
+    pub(crate) fn incidents(&self, resolved_since: Timestamp) -> Result<Vec<Incident>> {
         let what = "read incidents from the state";
         let db = self.db();
         let mut statement = db
@@ -33,14 +33,14 @@ impl State {
     }
 
     /// Every open incident.
-    pub fn open_incidents(&self) -> Result<Vec<Incident>> {
+    pub(crate) fn open_incidents(&self) -> Result<Vec<Incident>> {
         let mut open = self.incidents(Timestamp::MAX)?;
         open.retain(Incident::is_open);
         Ok(open)
     }
 
     /// Saves changed incidents and queues the messages about them, atomically.
-    pub fn save_incidents(&self, changed: &[Incident], posts: &[Post]) -> Result<()> {
+    pub(crate) fn save_incidents(&self, changed: &[Incident], posts: &[Post]) -> Result<()> {
         self.write("save incidents in the state", |db| {
             let transaction = db.transaction()?;
             for incident in changed {
@@ -54,7 +54,7 @@ impl State {
     }
 
     /// Up to when the canaries of this rule are accounted for. `None` for a new rule.
-    pub fn canary_accounted(&self, rule: &str) -> Result<Option<Timestamp>> {
+    pub(crate) fn canary_accounted(&self, rule: &str) -> Result<Option<Timestamp>> {
         let at: Option<String> = self
             .db()
             .query_row("SELECT accounted FROM canary WHERE rule = ?1", [rule], |r| r.get(0))
@@ -64,7 +64,7 @@ impl State {
     }
 
     /// Accounts for the canaries up to this moment, and queues one if it is due, atomically.
-    pub fn account_canary(&self, rule: &str, at: Timestamp, post: Option<&Post>) -> Result<()> {
+    pub(crate) fn account_canary(&self, rule: &str, at: Timestamp, post: Option<&Post>) -> Result<()> {
         self.write("save a canary in the state", |db| {
             let transaction = db.transaction()?;
             transaction.execute(
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// Forgets incidents that were resolved before this moment, and older messages that are no longer pending.
-    pub fn forget_alerts(&self, before: Timestamp) -> Result<()> {
+    pub(crate) fn forget_alerts(&self, before: Timestamp) -> Result<()> {
         let before = whole_second(before);
         self.write("forget old incidents in the state", |db| {
             let transaction = db.transaction()?;

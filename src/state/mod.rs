@@ -14,11 +14,12 @@ mod runs;
 mod slots;
 mod unneeded;
 
-pub use baseline::Baseline;
-pub use outbox::{ChannelHealth, Copy, Post, Waiting, Which};
-pub use records::{SavedDrill, SavedReceipt, SavedRecord};
-pub use slots::{DIED, Opened, Scheduled, SlotRecord, Slots};
-pub use unneeded::Waited;
+pub(crate) use baseline::Baseline;
+pub(crate) use outbox::{ChannelHealth, Post, Waiting, Which};
+pub(crate) use records::{SavedDrill, SavedReceipt, SavedRecord};
+pub(crate) use slots::{DIED, Scheduled};
+pub use slots::{SlotRecord, Slots};
+pub(crate) use unneeded::Waited;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +42,7 @@ pub struct State {
 
 /// The epoch that snapshots of a database currently join. Nothing here can decrypt it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EpochState {
+pub(crate) struct EpochState {
     /// The epoch.
     pub epoch: EpochId,
     /// The public half of its key.
@@ -58,7 +59,7 @@ pub struct EpochState {
 
 /// The newest receipt of a database that this agent knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// Its place in the chain.
     pub sequence: u64,
     /// Its hash.
@@ -69,7 +70,7 @@ pub struct Head {
 
 impl State {
     /// Opens the state in this folder if there is one; creates nothing.
-    pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open_existing(folder: &Path) -> Result<Option<Self>> {
         folder.join(FILE).exists().then(|| Self::open(folder)).transpose()
     }
 
@@ -91,18 +92,18 @@ impl State {
     }
 
     /// The folder for what is remembered of a database's streams (see `job::snapshot::stream_cache`).
-    pub fn streams_folder(&self, database: &DatabaseId) -> PathBuf {
+    pub(crate) fn streams_folder(&self, database: &DatabaseId) -> PathBuf {
         self.folder.join("streams").join(database.publisher.as_str()).join(database.database.as_str())
     }
 
     /// The file whose lock says that a job runs for a database.
-    pub fn lock_file(&self, database: &DatabaseId) -> PathBuf {
+    pub(crate) fn lock_file(&self, database: &DatabaseId) -> PathBuf {
         self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
     }
 
     /// The file whose lock says that a drill runs for a database: drills and snapshots do not block each
     /// other.
-    pub fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {
+    pub(crate) fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {
         self.lock_file(database).with_extension("drill")
     }
 
@@ -112,7 +113,7 @@ impl State {
     }
 
     /// The current epoch of a database.
-    pub fn epoch(&self, database: &DatabaseId) -> Result<Option<EpochState>> {
+    pub(crate) fn epoch(&self, database: &DatabaseId) -> Result<Option<EpochState>> {
         let row = self
             .db()
             .query_row(
@@ -145,7 +146,7 @@ impl State {
     }
 
     /// Notes that the current epoch can hold no more snapshots: the next one begins a new epoch.
-    pub fn forget_epoch(&self, database: &DatabaseId) -> Result<()> {
+    pub(crate) fn forget_epoch(&self, database: &DatabaseId) -> Result<()> {
         self.db()
             .execute("DELETE FROM epoch WHERE database = ?1", [database.to_string()])
             .or_internal("forget the epoch in the state")
@@ -153,7 +154,12 @@ impl State {
     }
 
     /// Remembers the current epoch and the newest receipt together, once a snapshot is stored.
-    pub fn commit(&self, database: &DatabaseId, epoch: &EpochState, receipt: &SavedReceipt) -> Result<()> {
+    pub(crate) fn commit(
+        &self,
+        database: &DatabaseId,
+        epoch: &EpochState,
+        receipt: &SavedReceipt,
+    ) -> Result<()> {
         let mut db = self.db();
         let change = |db: &mut Connection| -> rusqlite::Result<()> {
             let transaction = db.transaction()?;
@@ -178,7 +184,7 @@ impl State {
     }
 
     /// Packs that failed a check: the next snapshot does not refer to them.
-    pub fn lost_packs(&self, database: &DatabaseId) -> Result<Vec<Sha256>> {
+    pub(crate) fn lost_packs(&self, database: &DatabaseId) -> Result<Vec<Sha256>> {
         let db = self.db();
         let mut statement = db
             .prepare_cached("SELECT pack FROM lost_pack WHERE database = ?1")
@@ -190,7 +196,7 @@ impl State {
     }
 
     /// Notes that a pack failed a check.
-    pub fn lose_pack(&self, database: &DatabaseId, pack: &Sha256) -> Result<()> {
+    pub(crate) fn lose_pack(&self, database: &DatabaseId, pack: &Sha256) -> Result<()> {
         self.db()
             .execute(
                 "INSERT OR IGNORE INTO lost_pack (database, pack) VALUES (?1, ?2)",
@@ -201,7 +207,12 @@ impl State {
     }
 
     /// Remembers which version of an object is ours.
-    pub fn remember_version(&self, target: &TargetName, key: &ObjectKey, version: &VersionId) -> Result<()> {
+    pub(crate) fn remember_version(
+        &self,
+        target: &TargetName,
+        key: &ObjectKey,
+        version: &VersionId,
+    ) -> Result<()> {
         self.db()
             .execute(
                 "INSERT OR REPLACE INTO version (target, key, version) VALUES (?1, ?2, ?3)",
@@ -212,7 +223,7 @@ impl State {
     }
 
     /// Which version of an object is ours, if the target has versions.
-    pub fn version(&self, target: &TargetName, key: &ObjectKey) -> Result<Option<VersionId>> {
+    pub(crate) fn version(&self, target: &TargetName, key: &ObjectKey) -> Result<Option<VersionId>> {
         self.db()
             .query_row(
                 "SELECT version FROM version WHERE target = ?1 AND key = ?2",
@@ -230,7 +241,7 @@ fn whole_second(at: Timestamp) -> String {
 }
 
 /// Creates a folder that only this user can enter, with its parents.
-pub fn make_private_folder(folder: &Path) -> Result<()> {
+pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
         Error::preflight(format!("failed to make the folder {}", folder.display())).cause(e).remedy(
@@ -240,7 +251,7 @@ pub fn make_private_folder(folder: &Path) -> Result<()> {
 }
 
 /// Writes a file that only this user can read, replacing its content.
-pub fn write_private_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();

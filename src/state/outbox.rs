@@ -11,7 +11,7 @@ use crate::model::notice::Notice;
 
 /// A notice to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
+pub(crate) struct Post {
     /// The content.
     pub notice: Notice,
     /// When the event was found.
@@ -24,7 +24,7 @@ pub struct Post {
 
 /// A message that a channel has not accepted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// The number of its notice.
     pub number: i64,
     /// The content.
@@ -37,7 +37,7 @@ pub struct Waiting {
 
 /// Selects messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Which {
+pub(crate) struct Which {
     /// Only critical ones.
     pub urgent: bool,
     /// Without those whose retry falls into this period: after the first moment, up to the second.
@@ -48,7 +48,7 @@ pub struct Which {
 
 /// The state of a notice at one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// The channel.
     pub channel: ChannelName,
     /// The channel has accepted it.
@@ -61,7 +61,7 @@ pub struct Copy {
 
 /// The health of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ChannelHealth {
+pub(crate) struct ChannelHealth {
     /// How often it has failed since it last accepted a message.
     pub failures: u32,
     /// Since when.
@@ -81,12 +81,12 @@ const SAVE: &str = "save messages in the state";
 
 impl State {
     /// Queues a notice.
-    pub fn post(&self, post: &Post) -> Result<()> {
+    pub(crate) fn post(&self, post: &Post) -> Result<()> {
         self.save_incidents(&[], std::slice::from_ref(post))
     }
 
     /// The oldest messages that a channel has not accepted.
-    pub fn waiting(&self, channel: &ChannelName, which: Which) -> Result<Vec<Waiting>> {
+    pub(crate) fn waiting(&self, channel: &ChannelName, which: Which) -> Result<Vec<Waiting>> {
         let db = self.db();
         let mut statement = db
             .prepare_cached(
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// The channels for which messages wait.
-    pub fn awaited_channels(&self) -> Result<Vec<ChannelName>> {
+    pub(crate) fn awaited_channels(&self) -> Result<Vec<ChannelName>> {
         let db = self.db();
         let mut statement = db
             .prepare_cached("SELECT DISTINCT channel FROM outbox WHERE done_at IS NULL")
@@ -128,7 +128,7 @@ impl State {
     }
 
     /// The state of a notice at each of its channels.
-    pub fn copies_of(&self, number: i64) -> Result<Vec<Copy>> {
+    pub(crate) fn copies_of(&self, number: i64) -> Result<Vec<Copy>> {
         let db = self.db();
         let mut statement = db
             .prepare_cached(
@@ -147,7 +147,7 @@ impl State {
     }
 
     /// The channels that were notified of an incident, or will be.
-    pub fn channels_told_of(&self, incident: &str) -> Result<Vec<ChannelName>> {
+    pub(crate) fn channels_told_of(&self, incident: &str) -> Result<Vec<ChannelName>> {
         let db = self.db();
         let mut statement = db
             .prepare_cached(
@@ -159,12 +159,12 @@ impl State {
     }
 
     /// Queues a notice for one more channel, unless that channel already has it.
-    pub fn forward(&self, number: i64, channel: &ChannelName) -> Result<()> {
+    pub(crate) fn forward(&self, number: i64, channel: &ChannelName) -> Result<()> {
         self.write(SAVE, |db| save_copy(db, number, channel))
     }
 
     /// Records, atomically, that a channel has accepted a message.
-    pub fn delivered(
+    pub(crate) fn delivered(
         &self,
         number: i64,
         channel: &ChannelName,
@@ -189,7 +189,7 @@ impl State {
     }
 
     /// Records that a channel accepted a test, which is not queued: it is healthy, so waiting messages are due at once.
-    pub fn channel_works(&self, channel: &ChannelName, at: Timestamp) -> Result<()> {
+    pub(crate) fn channel_works(&self, channel: &ChannelName, at: Timestamp) -> Result<()> {
         let health = ChannelHealth { last_delivery: Some(at), ..ChannelHealth::default() };
         let mut db = self.db();
         let mut write = || -> rusqlite::Result<()> {
@@ -205,7 +205,7 @@ impl State {
     }
 
     /// Records that a channel has not accepted a message, and the health of the channel.
-    pub fn not_delivered(
+    pub(crate) fn not_delivered(
         &self,
         number: i64,
         channel: &ChannelName,
@@ -225,7 +225,12 @@ impl State {
     }
 
     /// Gives up messages from before this moment on this channel.
-    pub fn give_up_before(&self, before: Timestamp, channel: &ChannelName, at: Timestamp) -> Result<()> {
+    pub(crate) fn give_up_before(
+        &self,
+        before: Timestamp,
+        channel: &ChannelName,
+        at: Timestamp,
+    ) -> Result<()> {
         self.write(SAVE, |db| {
             db.execute(
                 "UPDATE outbox SET done_at = ?3 WHERE channel = ?2 AND done_at IS NULL
@@ -237,7 +242,7 @@ impl State {
     }
 
     /// Gives up a message.
-    pub fn give_up(&self, number: i64, channel: &ChannelName, at: Timestamp) -> Result<()> {
+    pub(crate) fn give_up(&self, number: i64, channel: &ChannelName, at: Timestamp) -> Result<()> {
         self.write(SAVE, |db| {
             db.execute(
                 "UPDATE outbox SET done_at = ?3 WHERE notice = ?1 AND channel = ?2 AND done_at IS NULL",
@@ -248,7 +253,7 @@ impl State {
     }
 
     /// The health of a channel. One that has never been used is healthy.
-    pub fn channel_health(&self, channel: &ChannelName) -> Result<ChannelHealth> {
+    pub(crate) fn channel_health(&self, channel: &ChannelName) -> Result<ChannelHealth> {
         type Stored = (u32, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
         let stored = |r: &Row<'_>| -> rusqlite::Result<Stored> {
             Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))

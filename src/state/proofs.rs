@@ -13,7 +13,7 @@ const DAMAGED: &str = "damaged";
 
 impl State {
     /// Records that a level was proven. A copy that could be read back completely is not damaged (any more).
-    pub fn prove(
+    pub(crate) fn prove(
         &self,
         database: &DatabaseId,
         snapshot: &SnapshotId,
@@ -29,7 +29,7 @@ impl State {
     }
 
     /// Revokes what was proven about the bytes at a target, because damage was found at this time.
-    pub fn disprove(
+    pub(crate) fn disprove(
         &self,
         database: &DatabaseId,
         snapshot: &SnapshotId,
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// The levels proven for a snapshot at a target without a restore. What drills prove is in their receipts.
-    pub fn levels(
+    pub(crate) fn levels(
         &self,
         database: &DatabaseId,
         snapshot: &SnapshotId,
@@ -110,7 +110,11 @@ impl State {
     }
 
     /// The newest snapshot, by its place in the chain, that a target once acknowledged.
-    pub fn newest_stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Option<SnapshotId>> {
+    pub(crate) fn newest_stored_at(
+        &self,
+        database: &DatabaseId,
+        target: &TargetName,
+    ) -> Result<Option<SnapshotId>> {
         let newest: Option<String> = self
             .db()
             .query_row(
@@ -125,7 +129,7 @@ impl State {
     }
 
     /// The snapshots of a database that a target once acknowledged, oldest first.
-    pub fn stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Vec<SnapshotId>> {
+    pub(crate) fn stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Vec<SnapshotId>> {
         let what = "read stored snapshots from the state";
         let db = self.db();
         let mut statement = db

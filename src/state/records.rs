@@ -9,7 +9,7 @@ use crate::model::level::By;
 
 /// A record whose signature was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedRecord {
+pub(crate) struct SavedRecord {
     /// The bytes that were signed.
     pub bytes: Vec<u8>,
     /// The armored signature.
@@ -20,7 +20,7 @@ pub struct SavedRecord {
 
 /// The receipt of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedReceipt {
+pub(crate) struct SavedReceipt {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its place in the chain.
@@ -31,7 +31,7 @@ pub struct SavedReceipt {
 
 /// The receipt of a drill.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedDrill {
+pub(crate) struct SavedDrill {
     /// The drill.
     pub drill: DrillId,
     /// Who made it.
@@ -52,12 +52,16 @@ fn place(sequence: u64) -> i64 {
 
 impl State {
     /// Remembers a receipt.
-    pub fn save_receipt(&self, database: &DatabaseId, receipt: &SavedReceipt) -> Result<()> {
+    pub(crate) fn save_receipt(&self, database: &DatabaseId, receipt: &SavedReceipt) -> Result<()> {
         save_receipt(&self.db(), database, receipt).or_internal("save a receipt in the state")
     }
 
     /// A receipt seen before.
-    pub fn saved_receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SavedRecord>> {
+    pub(crate) fn saved_receipt(
+        &self,
+        database: &DatabaseId,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<SavedRecord>> {
         self.db()
             .query_row(
                 "SELECT body, signature, signer FROM receipt WHERE database = ?1 AND snapshot = ?2",
@@ -69,7 +73,7 @@ impl State {
     }
 
     /// The newest receipt ever seen.
-    pub fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
+    pub(crate) fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
         let row = self
             .db()
             .query_row(
@@ -86,7 +90,7 @@ impl State {
     }
 
     /// The place in the chain of the newest known snapshot of an epoch.
-    pub fn newest_of_epoch(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<u64>> {
+    pub(crate) fn newest_of_epoch(&self, database: &DatabaseId, epoch: &EpochId) -> Result<Option<u64>> {
         let newest: Option<i64> = self
             .db()
             .query_row(
@@ -100,7 +104,7 @@ impl State {
     }
 
     /// Forgets a receipt that no target has any more. The newest is never one of these.
-    pub fn forget_receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<()> {
+    pub(crate) fn forget_receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<()> {
         self.db()
             .execute(
                 "DELETE FROM receipt WHERE database = ?1 AND snapshot = ?2
@@ -112,7 +116,7 @@ impl State {
     }
 
     /// Remembers a drill.
-    pub fn save_drill(&self, database: &DatabaseId, drill: &SavedDrill) -> Result<()> {
+    pub(crate) fn save_drill(&self, database: &DatabaseId, drill: &SavedDrill) -> Result<()> {
         let record = &drill.record;
         self.db()
             .execute(
@@ -134,7 +138,7 @@ impl State {
     }
 
     /// A drill seen before.
-    pub fn saved_drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SavedRecord>> {
+    pub(crate) fn saved_drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SavedRecord>> {
         self.db()
             .query_row(
                 "SELECT body, signature, signer FROM drill WHERE database = ?1 AND drill = ?2",
@@ -146,7 +150,7 @@ impl State {
     }
 
     /// All drills of a database, oldest first.
-    pub fn saved_drills(&self, database: &DatabaseId) -> Result<Vec<(DrillId, SavedRecord)>> {
+    pub(crate) fn saved_drills(&self, database: &DatabaseId) -> Result<Vec<(DrillId, SavedRecord)>> {
         let what = "read drills from the state";
         let db = self.db();
         let mut statement = db
@@ -165,7 +169,7 @@ impl State {
     }
 
     /// The newest drill of one maker: its place in their chain, and its hash.
-    pub fn drill_head(&self, database: &DatabaseId, by: By) -> Result<Option<(u64, Sha256)>> {
+    pub(crate) fn drill_head(&self, database: &DatabaseId, by: By) -> Result<Option<(u64, Sha256)>> {
         let row = self
             .db()
             .query_row(
@@ -180,7 +184,7 @@ impl State {
     }
 
     /// Remembers a prune: its record and signature.
-    pub fn save_prune(
+    pub(crate) fn save_prune(
         &self,
         database: &DatabaseId,
         prune: &PruneId,
@@ -197,7 +201,7 @@ impl State {
     }
 
     /// Every record of a prune seen before, oldest first, with its signature.
-    pub fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, Vec<u8>, String)>> {
+    pub(crate) fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, Vec<u8>, String)>> {
         let what = "read prunes from the state";
         let db = self.db();
         let mut statement = db

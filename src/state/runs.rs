@@ -14,7 +14,7 @@ type Stored = (String, String, String, String, Option<String>, Option<String>);
 impl State {
     /// Remembers how a run ended, replacing the previous one. A run that was told to stop, or never began, says
     /// nothing about the database, so the findings of the previous run stay.
-    pub fn record_run(
+    pub(crate) fn record_run(
         &self,
         database: &DatabaseId,
         kind: JobKind,
@@ -51,7 +51,7 @@ impl State {
     }
 
     /// The last runs of all jobs of a database.
-    pub fn runs(&self, database: &DatabaseId) -> Result<Vec<LastRun>> {
+    pub(crate) fn runs(&self, database: &DatabaseId) -> Result<Vec<LastRun>> {
         let what = "read how runs ended from the state";
         let db = self.db();
         let mut statement = db

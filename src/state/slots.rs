@@ -9,14 +9,14 @@ use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
 
 /// The detail of runs during which the daemon died.
-pub const DIED: &str = "the daemon died while it ran";
+pub(crate) const DIED: &str = "the daemon died while it ran";
 
 /// How many records of one job are kept.
 const KEPT: i64 = 1000;
 
 /// A job of a database, and its current rule (expression and time zone).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scheduled {
+pub(crate) struct Scheduled {
     /// The database.
     pub database: DatabaseId,
     /// The job.
@@ -53,7 +53,7 @@ pub struct SlotRecord {
 
 /// A record that was just made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Its number.
     pub id: i64,
     /// How many runs of this job were started before.
@@ -64,7 +64,7 @@ type Stored = (String, String, i64, i64, String, String, Option<String>);
 
 impl State {
     /// Up to which moment every slot of this rule is accounted for. `None` for a new rule.
-    pub fn accounted(&self, job: &Scheduled) -> Result<Option<Timestamp>> {
+    pub(crate) fn accounted(&self, job: &Scheduled) -> Result<Option<Timestamp>> {
         let row: Option<(String, String)> = self
             .db()
             .query_row(
@@ -78,12 +78,17 @@ impl State {
     }
 
     /// Starts to account for the slots of this rule at this moment.
-    pub fn account_from(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
+    pub(crate) fn account_from(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
         self.write("save the last slot in the state", |db| save_accounted(db, job, at))
     }
 
     /// Records what becomes of slots, and that everything up to `accounted` is accounted for, atomically.
-    pub fn open_slot(&self, job: &Scheduled, record: &SlotRecord, accounted: Timestamp) -> Result<Opened> {
+    pub(crate) fn open_slot(
+        &self,
+        job: &Scheduled,
+        record: &SlotRecord,
+        accounted: Timestamp,
+    ) -> Result<Opened> {
         self.write("save a slot in the state", |db| {
             let transaction = db.transaction()?;
             save_accounted(&transaction, job, accounted)?;
@@ -126,7 +131,13 @@ impl State {
     }
 
     /// Records how a run ended.
-    pub fn close_slot(&self, id: i64, state: SlotState, at: Timestamp, detail: Option<&str>) -> Result<()> {
+    pub(crate) fn close_slot(
+        &self,
+        id: i64,
+        state: SlotState,
+        at: Timestamp,
+        detail: Option<&str>,
+    ) -> Result<()> {
         self.write("save the end of a slot in the state", |db| {
             db.execute(
                 "UPDATE slot SET state = ?2, at = ?3, detail = ?4 WHERE id = ?1",
@@ -137,7 +148,7 @@ impl State {
     }
 
     /// Marks runs during which the daemon died as interrupted.
-    pub fn settle_slots(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
+    pub(crate) fn settle_slots(&self, job: &Scheduled, at: Timestamp) -> Result<()> {
         self.write("save the end of slots in the state", |db| {
             db.execute(
                 "UPDATE slot SET state = ?3, at = ?4, detail = ?6 WHERE database = ?1 AND job = ?2 AND state = ?5",
@@ -160,7 +171,7 @@ impl State {
     }
 
     /// The newest records of a job, the newest first.
-    pub fn recent_slots(
+    pub(crate) fn recent_slots(
         &self,
         database: &DatabaseId,
         kind: JobKind,
@@ -170,7 +181,7 @@ impl State {
     }
 
     /// The newest record of a job.
-    pub fn last_slot(&self, database: &DatabaseId, kind: JobKind) -> Result<Option<SlotRecord>> {
+    pub(crate) fn last_slot(&self, database: &DatabaseId, kind: JobKind) -> Result<Option<SlotRecord>> {
         Ok(self.read_slots(database, kind, 1)?.pop())
     }
 

@@ -13,7 +13,7 @@ use crate::model::object::ObjectKey;
 
 /// For how long an object has been known to be unneeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waited {
+pub(crate) struct Waited {
     /// The counted time, in whole milliseconds.
     pub time: Duration,
     /// When this was last updated, by the clock at that time.
@@ -22,7 +22,7 @@ pub struct Waited {
 
 impl State {
     /// For how long each object of a database at a target has been known to be unneeded.
-    pub fn unneeded(
+    pub(crate) fn unneeded(
         &self,
         database: &DatabaseId,
         target: &TargetName,
@@ -46,7 +46,7 @@ impl State {
     }
 
     /// Remembers exactly these as unneeded. An object that is needed again in between starts over.
-    pub fn set_unneeded(
+    pub(crate) fn set_unneeded(
         &self,
         database: &DatabaseId,
         target: &TargetName,
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Forgets that a target ever held a snapshot: retention has removed it there.
-    pub fn forget_snapshot_at(
+    pub(crate) fn forget_snapshot_at(
         &self,
         database: &DatabaseId,
         snapshot: &SnapshotId,
@@ -89,7 +89,7 @@ impl State {
     }
 
     /// Forgets which version of an object was ours: it is gone.
-    pub fn forget_version(&self, target: &TargetName, key: &ObjectKey) -> Result<()> {
+    pub(crate) fn forget_version(&self, target: &TargetName, key: &ObjectKey) -> Result<()> {
         self.db()
             .execute("DELETE FROM version WHERE target = ?1 AND key = ?2", [target.as_str(), key.as_str()])
             .or_internal("forget an object's version in the state")

@@ -18,7 +18,7 @@ use crate::targets::NamedTarget;
 
 /// Arguments of every verb that reads snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// Read from this target instead of those in the configuration; NAME=URL says how the provider calls it. May be
     /// given several times
     #[arg(long, value_name = "URL")]
@@ -38,7 +38,7 @@ pub struct SourceArgs {
 }
 
 /// One database, where its snapshots are, and whom to trust.
-pub struct Source {
+pub(crate) struct Source {
     /// The database.
     pub database: DatabaseId,
     /// Its targets.
@@ -50,8 +50,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Resolves the arguments. `wanted` is a database given by position; `key` is the restore key, beside
-    /// which `allowed_signers` may lie.
+    /// Resolves the arguments. `wanted` is a database given by position; `key` is the restore key, next to
+    /// which there may be an `allowed_signers`.
     pub async fn all(
         args: &SourceArgs,
         wanted: Option<&str>,

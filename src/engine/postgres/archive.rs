@@ -21,7 +21,7 @@ use crate::model::observer::LoadObserver;
 const LARGEST_SCHEMA: u64 = 256 * 1024 * 1024;
 
 /// How archives are restored into one destination.
-pub struct Restore<'a> {
+pub(crate) struct Restore<'a> {
     /// The destination.
     pub connector: &'a Connector,
     /// The client tools.
@@ -35,7 +35,7 @@ pub struct Restore<'a> {
 }
 
 /// An archive in memory.
-pub struct Archive(File);
+pub(crate) struct Archive(File);
 
 impl Archive {
     /// Reads a whole stream.
@@ -92,7 +92,10 @@ fn is_event_trigger(line: &str) -> bool {
 }
 
 /// The next bytes of a stream, unless the run is cancelled.
-pub async fn next(stream: &mut StreamReceiver, cancel: &CancellationToken) -> Result<Option<bytes::Bytes>> {
+pub(crate) async fn next(
+    stream: &mut StreamReceiver,
+    cancel: &CancellationToken,
+) -> Result<Option<bytes::Bytes>> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::interrupted()),

@@ -24,7 +24,7 @@ up(oid) AS (
 SELECT array_agg(oid) FROM up";
 
 /// Reads all this under the session's snapshot.
-pub async fn all(session: &Session) -> Result<Globals> {
+pub(crate) async fn all(session: &Session) -> Result<Globals> {
     let rows = session.query(ROLE_OIDS, &[]).await?;
     let oids: Vec<u32> = rows.first().and_then(|row| row.get::<_, Option<Vec<u32>>>(0)).unwrap_or_default();
     let rows = session.query("SELECT has_table_privilege('pg_authid', 'SELECT')", &[]).await?;

@@ -12,22 +12,27 @@ use crate::error::{Error, Result};
 use crate::model::check::{Check, CheckState};
 
 /// One check.
-pub fn check(name: &str, state: CheckState, found: impl Into<String>, remedy: Option<String>) -> Check {
+pub(crate) fn check(
+    name: &str,
+    state: CheckState,
+    found: impl Into<String>,
+    remedy: Option<String>,
+) -> Check {
     Check { name: name.to_owned(), state, found: found.into(), remedy }
 }
 
 /// A check that passed.
-pub fn ok(name: &str, found: impl Into<String>) -> Check {
+pub(crate) fn ok(name: &str, found: impl Into<String>) -> Check {
     check(name, CheckState::Ok, found, None)
 }
 
 /// A check that passed, but should be improved.
-pub fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
+pub(crate) fn warn(name: &str, found: impl Into<String>, remedy: &str) -> Check {
     check(name, CheckState::Warn, found, Some(remedy.to_owned()))
 }
 
 /// A check that failed with this error.
-pub fn fail(name: &str, error: &Error) -> Check {
+pub(crate) fn fail(name: &str, error: &Error) -> Check {
     let remedy = error.remedy_text().map(str::to_owned);
     check(name, CheckState::Fail, error.to_string(), remedy)
 }
@@ -36,7 +41,7 @@ pub fn fail(name: &str, error: &Error) -> Check {
 const CONNECTED: [&str; 5] = ["server version", "client tools", "rights", "locks", "connections"];
 
 /// Checks everything; changes nothing.
-pub async fn all(
+pub(crate) async fn all(
     connector: &Connector,
     bin_dir: Option<&Path>,
     jobs: usize,

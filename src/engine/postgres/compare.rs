@@ -15,7 +15,7 @@ use crate::model::stream::Contents;
 use crate::model::table::{RowDigest, TableProof};
 
 /// Compares all tables, the inventory, sequences and large objects.
-pub async fn compare(
+pub(crate) async fn compare(
     connector: &Connector,
     session: &Session,
     contents: &Contents,

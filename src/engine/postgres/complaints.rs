@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// What a tool wrote to stderr, as far as it is needed.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub(crate) struct Complaints {
     /// The first error line, without the values it may hold.
     pub first: Option<String>,
     /// Failed statements: the reason, and the beginning of the statement.

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Where a database is, and how to read or load it.
 #[derive(Debug, Clone)]
-pub struct PostgresConfig {
+pub(crate) struct PostgresConfig {
     /// A `postgres://` URL or libpq's `key=value` list, without a password.
     pub url: String,
     /// The password; by default `$PGPASSWORD`, or libpq's password file.
@@ -35,7 +35,7 @@ pub struct PostgresConfig {
 
 /// Everything that connections have in common.
 #[derive(Clone)]
-pub struct Connector {
+pub(crate) struct Connector {
     place: Place,
     password: Option<SecretString>,
     tls: Option<MakeRustlsConnect>,
@@ -241,7 +241,7 @@ impl Connector {
 }
 
 /// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
-pub async fn interruptible<T>(
+pub(crate) async fn interruptible<T>(
     cancel: &CancellationToken,
     future: impl Future<Output = Result<T>>,
 ) -> Result<T> {
@@ -253,7 +253,7 @@ pub async fn interruptible<T>(
 }
 
 /// One connection. When it is dropped, the server notices at once, and stops what it was doing.
-pub struct Session {
+pub(crate) struct Session {
     /// For COPY.
     pub client: Client,
     /// The server's version.
@@ -310,7 +310,7 @@ impl Session {
 }
 
 /// One statement that sets all of these for the session.
-pub fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let calls: Vec<String> = settings
         .map(|(name, value)| format!("pg_catalog.set_config({}, {}, false)", literal(name), literal(value)))
         .collect();
@@ -318,7 +318,7 @@ pub fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> Str
 }
 
 /// A failed statement, as an error that holds no row data.
-pub fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
+pub(crate) fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
     let failed = Error::database(format!("failed to {operation}")).cause(cause(error));
     match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("53200") => failed.remedy(
@@ -335,7 +335,7 @@ pub fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
 const CUT: &str = "See the server's log for why the connection ended, and run the command again.";
 
 /// The cause, without detail, hint, context or values, which can hold row data.
-pub fn cause(error: &tokio_postgres::Error) -> String {
+pub(crate) fn cause(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let code = db.code().code();
         let message = match &code[..2] {
@@ -352,7 +352,7 @@ pub fn cause(error: &tokio_postgres::Error) -> String {
 }
 
 /// `invalid input syntax for type integer: "Dupont"` without the value.
-pub fn without_values(message: &str) -> &str {
+pub(crate) fn without_values(message: &str) -> &str {
     let message = message.lines().next().unwrap_or_default();
     match message.find(": \"") {
         Some(at) => &message[..at],

@@ -6,7 +6,7 @@ use super::quote::{ident_line, literal_line};
 
 /// The database's own properties.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Database {
+pub(crate) struct Database {
     /// Name.
     pub name: String,
     /// Owner.
@@ -35,7 +35,7 @@ pub struct Database {
 
 /// One right on the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseGrant {
+pub(crate) struct DatabaseGrant {
     /// To whom; none for PUBLIC.
     pub grantee: Option<String>,
     /// The privilege, e.g. `CONNECT`.

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::model::id::Sha256;
 
 /// Digest of each definition by type of object and name.
-pub type Definitions = BTreeMap<String, BTreeMap<String, String>>;
+pub(crate) type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Types of definitions that only a superuser can always restore, and that the load therefore excuses.
 const RESERVED: [&str; 4] = ["comment", "event trigger", "owner", "rights"];
@@ -24,7 +24,7 @@ const RESERVED: [&str; 4] = ["comment", "event trigger", "owner", "rights"];
 const PARTS: &str = "concat_ws(E'\\x1f', ";
 
 /// What differs, in words: first real differences, then those excused because only a superuser could have restored them.
-pub fn differences(
+pub(crate) fn differences(
     expected: &Definitions,
     found: &Definitions,
     superuser: bool,
@@ -53,15 +53,16 @@ pub fn differences(
 }
 
 /// Reads all definitions. A session's search path is empty, so all names are qualified.
-pub async fn read(session: &Session) -> Result<Definitions> {
+pub(crate) async fn read(session: &Session) -> Result<Definitions> {
     let major = session.version.major;
-    let selects: Vec<String> = [relation_parts(major), code(major), types(), rights(major), texts()]
-        .into_iter()
-        .flatten()
-        .map(|Select { kind, name, text, from }| {
-            format!("SELECT '{kind}'::text, ({name})::text, ({text})::text {from}")
-        })
-        .collect();
+    let selects: Vec<String> =
+        [relation_selects(major), attached(major), code(major), types(), rights(major), texts()]
+            .into_iter()
+            .flatten()
+            .map(|Select { kind, name, text, from }| {
+                format!("SELECT '{kind}'::text, ({name})::text, ({text})::text {from}")
+            })
+            .collect();
     let rows = session.query(&selects.join(" UNION ALL "), &[]).await?;
     let mut definitions = Definitions::new();
     for row in rows {
@@ -93,12 +94,8 @@ fn select(kind: &'static str, name: &str, text: &str, from: String) -> Select {
 /// Types whose text contains no expression printed by the server.
 const VERBATIM: [&str; 7] = ["columns of", "comment", "function", "owner", "rights", "sequence", "type"];
 
-/// Relations and what belongs to them.
-fn relation_parts(major: u32) -> Vec<Select> {
-    let on = |name: &str| {
-        format!("quote_ident(n.nspname) || '.' || quote_ident(c.relname) || '.' || quote_ident({name})")
-    };
-    let no_parent = if major < 13 { "" } else { "AND o.tgparentid = 0" };
+/// Relations and their columns.
+fn relation_selects(major: u32) -> Vec<Select> {
     let compression = if major < 14 { "''" } else { "a.attcompression" };
     // The servers of some distributions store data of their own in the options of columns.
     let columns = format!(
@@ -132,6 +129,16 @@ fn relation_parts(major: u32) -> Vec<Select> {
             &columns,
             relations("c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')"),
         ),
+    ]
+}
+
+/// What is attached to relations: defaults, constraints, indexes, triggers, rules, policies.
+fn attached(major: u32) -> Vec<Select> {
+    let on = |name: &str| {
+        format!("quote_ident(n.nspname) || '.' || quote_ident(c.relname) || '.' || quote_ident({name})")
+    };
+    let no_parent = if major < 13 { "" } else { "AND o.tgparentid = 0" };
+    vec![
         select(
             "default of",
             &on("(SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = o.adnum)"),

@@ -15,7 +15,7 @@ use crate::model::id::SnapshotId;
 const MARK: &str = "marbre: INCOMPLETE restore of ";
 
 /// The comment of a database while it is being loaded.
-pub fn mark(snapshot: &SnapshotId) -> String {
+pub(crate) fn mark(snapshot: &SnapshotId) -> String {
     format!("{MARK}{snapshot}; do not use this database, restore it again")
 }
 
@@ -33,7 +33,7 @@ pub struct Place {
 }
 
 /// Connects to the server, and to the database if it exists.
-pub async fn connect(connector: &Connector, cancel: &CancellationToken) -> Result<Place> {
+pub(crate) async fn connect(connector: &Connector, cancel: &CancellationToken) -> Result<Place> {
     let database = match connector.connect(cancel).await {
         Ok(session) => Some(session),
         Err(e) if e.kind() == ErrorKind::NotFound => None,
@@ -58,7 +58,7 @@ fn maintenance(connector: &Connector) -> Connector {
 }
 
 /// What the database holds.
-pub async fn state(database: Option<&Session>) -> Result<Destination> {
+pub(crate) async fn state(database: Option<&Session>) -> Result<Destination> {
     let Some(session) = database else {
         return Ok(Destination::Absent);
     };
@@ -91,7 +91,7 @@ pub async fn state(database: Option<&Session>) -> Result<Destination> {
 }
 
 /// Fails if a restore cannot work: an older server, missing extensions.
-pub async fn refuse(server: &Session, details: &Details) -> Result<()> {
+pub(crate) async fn refuse(server: &Session, details: &Details) -> Result<()> {
     let Version { major, .. } = server.version;
     if major < details.server_major {
         return Err(Error::preflight(format!(
@@ -117,7 +117,7 @@ pub async fn refuse(server: &Session, details: &Details) -> Result<()> {
 
 /// Drops subscriptions, which keep a database from being dropped. The slots at their publishers are left alone:
 /// a restored subscription names the slot of the database that was backed up.
-pub async fn drop_subscriptions(session: &Session, warnings: &mut Vec<String>) -> Result<()> {
+pub(crate) async fn drop_subscriptions(session: &Session, warnings: &mut Vec<String>) -> Result<()> {
     let rows = session
         .query(
             "SELECT subname::text, subslotname::text FROM pg_subscription
@@ -154,7 +154,7 @@ pub async fn drop_subscriptions(session: &Session, warnings: &mut Vec<String>) -
 }
 
 /// Drops the database, even if somebody is connected to it.
-pub async fn drop_database(server: &Session, name: &str) -> Result<()> {
+pub(crate) async fn drop_database(server: &Session, name: &str) -> Result<()> {
     let operation = format!("drop database {}", name.escape_debug());
     if server.version.major >= 13 {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name));
@@ -167,7 +167,7 @@ pub async fn drop_database(server: &Session, name: &str) -> Result<()> {
 }
 
 /// Creates the database as its source was. A locale that this server does not know becomes `C`, with a warning.
-pub async fn create(
+pub(crate) async fn create(
     server: &Session,
     name: &str,
     source: &Database,
@@ -195,7 +195,7 @@ pub async fn create(
 }
 
 /// Removes what a new database contains and the source did not.
-pub async fn strip(session: &Session, details: &Details) -> Result<()> {
+pub(crate) async fn strip(session: &Session, details: &Details) -> Result<()> {
     if !details.public_schema {
         session.batch("DROP SCHEMA IF EXISTS public", "drop the schema public").await?;
     }

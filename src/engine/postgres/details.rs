@@ -13,7 +13,7 @@ use crate::model::table::TableId;
 
 /// `source.details` of the contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Details {
+pub(crate) struct Details {
     /// Version of `pg_dump`.
     pub tool_version: String,
     /// Major version of the server.
@@ -43,7 +43,7 @@ pub struct Details {
 
 /// An installed extension.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Extension {
+pub(crate) struct Extension {
     /// Name.
     pub name: String,
     /// Version.
@@ -72,14 +72,14 @@ impl Details {
 }
 
 /// The extensions of this database.
-pub async fn extensions(session: &Session) -> Result<Vec<Extension>> {
+pub(crate) async fn extensions(session: &Session) -> Result<Vec<Extension>> {
     let rows = session.query("SELECT extname::text, extversion FROM pg_extension ORDER BY 1", &[]).await?;
     let extension = |row: &tokio_postgres::Row| Extension { name: row.get(0), version: row.get(1) };
     Ok(rows.iter().map(extension).collect())
 }
 
 /// The tablespaces that its relations name.
-pub async fn tablespaces(session: &Session) -> Result<Vec<String>> {
+pub(crate) async fn tablespaces(session: &Session) -> Result<Vec<String>> {
     let rows = session
         .query(
             "SELECT DISTINCT t.spcname::text FROM pg_class c
@@ -92,7 +92,7 @@ pub async fn tablespaces(session: &Session) -> Result<Vec<String>> {
 }
 
 /// Whether there is a schema `public`.
-pub async fn public_schema(session: &Session) -> Result<bool> {
+pub(crate) async fn public_schema(session: &Session) -> Result<bool> {
     let rows =
         session.query("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public')", &[]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))

@@ -8,7 +8,7 @@ use super::quote::{ident_line, literal_line};
 
 /// Roles that this database refers to, and the database itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Globals {
+pub(crate) struct Globals {
     /// Roles, by name.
     pub roles: Vec<Role>,
     /// Memberships among them.
@@ -23,7 +23,7 @@ pub struct Globals {
 
 /// A role.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Role {
+pub(crate) struct Role {
     /// Name.
     pub name: String,
     /// SUPERUSER.
@@ -52,7 +52,7 @@ pub struct Role {
 
 /// `member` is a member of `role`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
+pub(crate) struct Membership {
     /// The group.
     pub role: String,
     /// Its member.
@@ -67,7 +67,7 @@ pub struct Membership {
 
 /// `ALTER DATABASE … SET`, `ALTER ROLE … SET` or both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// For one role only.
     pub role: Option<String>,
     /// For this database only.

@@ -208,7 +208,7 @@ fn second_half() -> Vec<(&'static str, String)> {
 }
 
 /// Counts everything; types without objects are left out.
-pub async fn count(session: &Session) -> Result<BTreeMap<String, u64>> {
+pub(crate) async fn count(session: &Session) -> Result<BTreeMap<String, u64>> {
     // Before 13, a partition's copy of a trigger was an internal one.
     let no_parent = match session.version.major {
         0..=12 => "",

@@ -24,7 +24,7 @@ use crate::model::stream::StreamKind;
 use crate::model::stream::{Contents, StreamFacts};
 
 /// Loads snapshots of PostgreSQL into the database that its URL names.
-pub struct PostgresLoader {
+pub(crate) struct PostgresLoader {
     connector: Connector,
     bin_dir: Option<PathBuf>,
     jobs: usize,

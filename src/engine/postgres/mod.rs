@@ -47,9 +47,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-pub use connect::PostgresConfig;
-pub use loader::PostgresLoader;
-pub use scratch::{PostgresScratchConfig, PostgresScratchHost};
+pub(crate) use connect::PostgresConfig;
+pub(crate) use loader::PostgresLoader;
+pub(crate) use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
 use self::connect::{Connector, interruptible};
 use self::tools::Tools;
@@ -59,7 +59,7 @@ use crate::error::Result;
 use crate::model::check::Check;
 
 /// Reads one PostgreSQL database.
-pub struct PostgresEngine {
+pub(crate) struct PostgresEngine {
     connector: Connector,
     bin_dir: Option<PathBuf>,
     jobs: usize,

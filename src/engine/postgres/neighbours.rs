@@ -8,7 +8,7 @@ use crate::engine::Neighbours;
 use crate::error::Result;
 
 /// Asks the server.
-pub async fn ask(connector: &Connector, cancel: &CancellationToken) -> Result<Neighbours> {
+pub(crate) async fn ask(connector: &Connector, cancel: &CancellationToken) -> Result<Neighbours> {
     let session = connector.connect(cancel).await?;
     let mut place = connector.place();
     // A connection pooler may use another name for it.

@@ -3,7 +3,7 @@
 /// A definition without what a server prints differently after parsing it again: white space, brackets and casts.
 /// `((status)::text = ANY ((ARRAY['a'::character varying])::text[]))` comes back as
 /// `((status)::text = ANY (ARRAY[('a'::character varying)::text]))`. Texts and quoted names stay as they are.
-pub fn normal(text: &str) -> String {
+pub(crate) fn normal(text: &str) -> String {
     let mut rest = text;
     let mut out = String::with_capacity(text.len());
     while let Some(c) = rest.chars().next() {

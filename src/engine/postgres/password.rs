@@ -21,7 +21,7 @@ pub struct Place<'a> {
 }
 
 /// The password for this place from `$PGPASSWORD` or from the password file.
-pub fn from_environment(place: Place<'_>) -> Result<Option<SecretString>> {
+pub(crate) fn from_environment(place: Place<'_>) -> Result<Option<SecretString>> {
     if let Ok(password) = std::env::var("PGPASSWORD") {
         return Ok(Some(password.into()));
     }
@@ -36,7 +36,7 @@ pub fn from_environment(place: Place<'_>) -> Result<Option<SecretString>> {
 }
 
 /// The password for this place from this file. A missing file holds none.
-pub fn from_file(path: &Path, place: Place<'_>) -> Result<Option<SecretString>> {
+pub(crate) fn from_file(path: &Path, place: Place<'_>) -> Result<Option<SecretString>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -1,22 +1,22 @@
 //! Names and texts as SQL.
 
 /// An identifier, always in quotes: `a"b` as `"a""b"`.
-pub fn ident(name: &str) -> String {
+pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// `schema.name`, both quoted.
-pub fn qualified(schema: &str, name: &str) -> String {
+pub(crate) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }
 
 /// A comma-separated list of quoted identifiers.
-pub fn idents(names: &[String]) -> String {
+pub(crate) fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A string constant whose meaning does not depend on `standard_conforming_strings`.
-pub fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
@@ -26,7 +26,7 @@ fn has_control(text: &str) -> bool {
 }
 
 /// An identifier on one line: control characters are written as Unicode escapes.
-pub fn ident_line(name: &str) -> String {
+pub(crate) fn ident_line(name: &str) -> String {
     if !has_control(name) {
         return ident(name);
     }
@@ -44,7 +44,7 @@ pub fn ident_line(name: &str) -> String {
 }
 
 /// A string constant on one line: control characters are written as escapes.
-pub fn literal_line(text: &str) -> String {
+pub(crate) fn literal_line(text: &str) -> String {
     if !has_control(text) {
         return literal(text);
     }

@@ -9,7 +9,7 @@ use crate::model::table::TableId;
 
 /// A table or leaf partition whose rows are read one by one, or a partitioned table (only to be locked).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     /// Its object identifier.
     pub oid: u32,
     /// Its name.
@@ -46,7 +46,7 @@ impl Table {
 
 /// A configuration table of an extension: the rows that the extension did not create itself are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigTable {
+pub(crate) struct ConfigTable {
     /// Which.
     #[serde(flatten)]
     pub table: TableId,
@@ -58,7 +58,7 @@ pub struct ConfigTable {
 
 /// A partition whose rows are loaded through the root of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scattered {
+pub(crate) struct Scattered {
     /// The partition.
     pub partition: TableId,
     /// The root.
@@ -67,7 +67,7 @@ pub struct Scattered {
 
 /// A sequence and its position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     /// Schema.
     pub schema: String,
     /// Name.
@@ -80,7 +80,7 @@ pub struct Sequence {
 
 /// Large objects: their number and a digest of their bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LargeObjects {
+pub(crate) struct LargeObjects {
     /// How many.
     pub count: i64,
     /// Total bytes and a sum of page hashes; `None` if we may not read `pg_largeobject`.
@@ -88,7 +88,7 @@ pub struct LargeObjects {
 }
 
 /// Every schema that users make.
-pub const OWN_SCHEMA: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+pub(crate) const OWN_SCHEMA: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r',
@@ -132,12 +132,12 @@ ORDER BY n.nspname, c.relname";
 
 /// All tables that hold users' data, by name. Waits for no lock, so sizes are only as recent as the
 /// last VACUUM or ANALYZE.
-pub async fn tables(session: &Session) -> Result<Vec<Table>> {
+pub(crate) async fn tables(session: &Session) -> Result<Vec<Table>> {
     list(session, "c.relpages::int8 * 8192").await
 }
 
 /// The same with true sizes, for a session that has locked them all.
-pub async fn locked_tables(session: &Session) -> Result<Vec<Table>> {
+pub(crate) async fn locked_tables(session: &Session) -> Result<Vec<Table>> {
     list(session, "CASE c.relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE 0 END").await
 }
 
@@ -162,7 +162,7 @@ async fn list(session: &Session, size: &str) -> Result<Vec<Table>> {
 }
 
 /// Everything that keeps this user from reading the whole database, or nothing.
-pub async fn missing_rights(session: &Session, tables: &[Table], user: &str) -> Result<Vec<String>> {
+pub(crate) async fn missing_rights(session: &Session, tables: &[Table], user: &str) -> Result<Vec<String>> {
     let user = ident_line(user);
     let line = |schema: &str, name: &str| format!("{}.{}", ident_line(schema), ident_line(name));
     let mut missing = Vec::new();
@@ -216,7 +216,7 @@ pub async fn missing_rights(session: &Session, tables: &[Table], user: &str) -> 
 }
 
 /// The error for missing rights: the first few of the statements that would grant them.
-pub fn rights_error(missing: &[String], user: &str) -> Error {
+pub(crate) fn rights_error(missing: &[String], user: &str) -> Error {
     let shown: Vec<&str> = missing.iter().take(5).map(String::as_str).collect();
     let more = match missing.len() - shown.len() {
         0 => String::new(),
@@ -234,7 +234,7 @@ pub fn rights_error(missing: &[String], user: &str) -> Error {
 const SEQUENCES_AT_A_TIME: usize = 200;
 
 /// The position of every sequence.
-pub async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
+pub(crate) async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
     let rows = session
         .query(
             &format!(
@@ -277,7 +277,7 @@ pub async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
 
 /// Number and digest of the large objects. Pages are hashed without their trailing zeros, because a
 /// hole in an object comes back as zeros.
-pub async fn large_objects(session: &Session) -> Result<LargeObjects> {
+pub(crate) async fn large_objects(session: &Session) -> Result<LargeObjects> {
     let rows = session
         .query(
             "SELECT (SELECT count(*) FROM pg_largeobject_metadata),

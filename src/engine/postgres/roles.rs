@@ -7,7 +7,7 @@ use super::globals::{Globals, Role};
 use crate::error::Result;
 
 /// Creates the missing roles, and memberships that involve them. Existing roles are left as they are.
-pub async fn create(session: &Session, globals: &Globals) -> Result<Vec<String>> {
+pub(crate) async fn create(session: &Session, globals: &Globals) -> Result<Vec<String>> {
     let rows = session.query("SELECT rolname::text FROM pg_roles", &[]).await?;
     let there: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let mut warnings = Vec::new();
@@ -50,7 +50,7 @@ async fn create_role(session: &Session, role: &Role, warnings: &mut Vec<String>)
 }
 
 /// Gives the database its owner, rights and settings. Its comment is the mark, until the restore is finished.
-pub async fn settle(session: &Session, globals: &Globals, database: &str) -> Vec<String> {
+pub(crate) async fn settle(session: &Session, globals: &Globals, database: &str) -> Vec<String> {
     let mut warnings = Vec::new();
     for setting in globals.settings.iter().filter(|s| s.in_database) {
         let sql = setting.alter(database);

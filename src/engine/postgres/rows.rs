@@ -16,7 +16,7 @@ use crate::model::row_hash::RowHasher;
 use crate::model::table::{RowDigest, TableId};
 
 /// Settings that decide how values become text, and back. Recorded in the contents.
-pub fn settings(server_encoding: &str) -> BTreeMap<String, String> {
+pub(crate) fn settings(server_encoding: &str) -> BTreeMap<String, String> {
     // The server cannot convert what it has no encoding for.
     let encoding = match server_encoding {
         "SQL_ASCII" => "SQL_ASCII",
@@ -39,7 +39,7 @@ pub fn settings(server_encoding: &str) -> BTreeMap<String, String> {
 }
 
 /// Sets those of the recorded settings that we know: a manifest must not set anything else.
-pub async fn apply(session: &Session, recorded: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) async fn apply(session: &Session, recorded: &BTreeMap<String, String>) -> Result<()> {
     let known = settings("UTF8");
     if let Some(name) = recorded.keys().find(|name| !known.contains_key(*name)) {
         return Err(Error::verification(format!("the manifest's setting {name:?} is not known"))
@@ -50,7 +50,7 @@ pub async fn apply(session: &Session, recorded: &BTreeMap<String, String>) -> Re
 }
 
 /// `COPY … TO STDOUT` of one table's own rows. `condition` is empty or `WHERE …`.
-pub fn copy_out(table: &TableId, columns: &[String], key: &[String], condition: &str) -> String {
+pub(crate) fn copy_out(table: &TableId, columns: &[String], key: &[String], condition: &str) -> String {
     let name = qualified(&table.schema, &table.table);
     let order = match key.is_empty() {
         true => String::new(),
@@ -60,7 +60,7 @@ pub fn copy_out(table: &TableId, columns: &[String], key: &[String], condition: 
 }
 
 /// `COPY … FROM STDIN` into one table.
-pub fn copy_in(table: &TableId, columns: &[String]) -> String {
+pub(crate) fn copy_in(table: &TableId, columns: &[String]) -> String {
     let name = qualified(&table.schema, &table.table);
     match columns.is_empty() {
         // A row without columns is an empty line; COPY takes no empty list of columns.
@@ -73,7 +73,7 @@ const BATCH: usize = 256 * 1024;
 const LARGEST: usize = 1024 * 1024;
 
 /// A running `COPY … TO STDOUT`, in batches.
-pub struct CopyOut {
+pub(crate) struct CopyOut {
     stream: Pin<Box<Fuse<CopyOutStream>>>,
     batch: BytesMut,
     large: Bytes,
@@ -118,7 +118,7 @@ impl CopyOut {
 }
 
 /// Count and digest of a table as it is in this session.
-pub async fn digest(
+pub(crate) async fn digest(
     session: &Session,
     sql: &str,
     row_key: &[u8; 32],

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, ResultExt};
 
 /// The servers of some distributions store data of their own in the options of columns. Only their own `pg_dump` leaves
 /// them out; any other writes an archive that no other server accepts.
-pub async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<()> {
+pub(crate) async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<()> {
     let server = session.version;
     if tool.major == server.major && tool.minor >= server.minor {
         return Ok(());
@@ -34,7 +34,7 @@ pub async fn refuse_foreign_options(session: &Session, tool: Version) -> Result<
 }
 
 /// The position of a snapshot in time.
-pub struct Point {
+pub(crate) struct Point {
     /// The server's clock.
     pub at: Timestamp,
     /// Position in the write-ahead log.
@@ -48,7 +48,7 @@ pub struct Point {
 }
 
 /// The position of the session's snapshot.
-pub async fn point(session: &Session) -> Result<Point> {
+pub(crate) async fn point(session: &Session) -> Result<Point> {
     let rows = session
         .query(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8, pg_is_in_recovery(),
@@ -71,13 +71,13 @@ pub async fn point(session: &Session) -> Result<Point> {
 }
 
 /// Which transactions the session's snapshot sees.
-pub async fn visible(session: &Session) -> Result<String> {
+pub(crate) async fn visible(session: &Session) -> Result<String> {
     let rows = session.query("SELECT txid_current_snapshot()::text", &[]).await?;
     Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
 /// What people should know about this source; an error if it cannot be read.
-pub async fn warnings(
+pub(crate) async fn warnings(
     session: &Session,
     tables: &[Table],
     standby: bool,

@@ -12,7 +12,7 @@ use crate::engine::postgres::relations::Table;
 use crate::error::{Error, Result};
 
 /// A transaction that has locked all tables and exported its snapshot.
-pub struct Held {
+pub(crate) struct Held {
     /// The exported snapshot's name.
     pub snapshot: String,
     /// All tables as of that snapshot.
@@ -27,7 +27,11 @@ const ATTEMPTS: usize = 5;
 
 /// Locks all tables, and only then takes the snapshot: a table that changes in between would be read empty
 /// or not at all. If a table appears in between, it starts again.
-pub async fn hold(connector: &Connector, session: &Session, cancel: &CancellationToken) -> Result<Held> {
+pub(crate) async fn hold(
+    connector: &Connector,
+    session: &Session,
+    cancel: &CancellationToken,
+) -> Result<Held> {
     for _ in 0..ATTEMPTS {
         let wanted = relations::tables(session).await?;
         let missing = relations::missing_rights(session, &wanted, connector.user()).await?;
@@ -82,7 +86,7 @@ async fn lock(
 }
 
 /// The error for a lock timeout: which table, and who holds it or waits for it before us.
-pub async fn blocked(connector: &Connector, oids: &[u32], cancel: &CancellationToken) -> Error {
+pub(crate) async fn blocked(connector: &Connector, oids: &[u32], cancel: &CancellationToken) -> Error {
     let seconds = connector.lock_timeout().as_secs_f64();
     let holder = holder(connector, oids, cancel).await.ok().flatten();
     let error = match &holder {
@@ -122,7 +126,7 @@ async fn holder(
 }
 
 /// Lets another session use the exported snapshot.
-pub async fn join(session: &Session, snapshot: &str) -> Result<()> {
+pub(crate) async fn join(session: &Session, snapshot: &str) -> Result<()> {
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
         literal(snapshot)

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, ResultExt};
 
 /// `pg_dump` and `pg_restore` of one version.
 #[derive(Debug, Clone)]
-pub struct Tools {
+pub(crate) struct Tools {
     directory: PathBuf,
     /// Their version.
     pub version: Version,
@@ -146,7 +146,7 @@ fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// The version that a program of PostgreSQL reports.
-pub async fn tool_version(path: &Path) -> Option<Version> {
+pub(crate) async fn tool_version(path: &Path) -> Option<Version> {
     if !path.is_file() {
         return None;
     }
@@ -157,7 +157,7 @@ pub async fn tool_version(path: &Path) -> Option<Version> {
 
 /// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Without it, an
 /// orphan ends when it next writes to us, or notices that its snapshot is gone.
-pub static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     ["/usr/bin/setpriv", "/bin/setpriv"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 });
 
@@ -165,7 +165,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The kernel's "parent" is the thread that started the child. The runtime's threads may end before
 /// the process does, so all children are started by one thread that never ends.
-pub fn spawn_on_lasting_thread(
+pub(crate) fn spawn_on_lasting_thread(
     mut command: Command,
 ) -> impl Future<Output = Result<std::io::Result<tokio::process::Child>>> {
     static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
@@ -190,7 +190,7 @@ pub fn spawn_on_lasting_thread(
 }
 
 /// A running tool.
-pub struct Tool {
+pub(crate) struct Tool {
     name: &'static str,
     child: tokio::process::Child,
     group: Option<Pid>,

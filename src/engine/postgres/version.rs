@@ -3,13 +3,13 @@
 use std::fmt;
 
 /// The oldest server that can be read.
-pub const OLDEST_SERVER: u32 = 12;
+pub(crate) const OLDEST_SERVER: u32 = 12;
 /// The newest server that was tested; newer ones are read with a warning.
-pub const NEWEST_SERVER: u32 = 18;
+pub(crate) const NEWEST_SERVER: u32 = 18;
 
 /// A version of PostgreSQL since 10: major and minor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub(crate) struct Version {
     /// Such as 15.
     pub major: u32,
     /// Such as 20; 0 for development versions.

@@ -29,16 +29,16 @@ use crate::model::stream::{SourceFacts, StreamKind};
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The schema: everything before and after the data.
-pub const SCHEMA: &str = "schema.dump";
+pub(crate) const SCHEMA: &str = "schema.dump";
 /// Large objects.
-pub const DATA: &str = "data.dump";
+pub(crate) const DATA: &str = "data.dump";
 /// Roles and the database itself, as SQL for people.
-pub const GLOBALS: &str = "globals.sql";
+pub(crate) const GLOBALS: &str = "globals.sql";
 /// The positions of sequences, as SQL for people.
-pub const SEQUENCES: &str = "sequences.sql";
+pub(crate) const SEQUENCES: &str = "sequences.sql";
 
 /// An open snapshot of a PostgreSQL database.
-pub struct PostgresView {
+pub(crate) struct PostgresView {
     connector: Connector,
     tools: Tools,
     coordinator: Session,

@@ -31,7 +31,7 @@ mod view;
 mod tests;
 
 pub use loader::SqliteLoader;
-pub use scratch::SqliteScratchHost;
+pub(crate) use scratch::SqliteScratchHost;
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ use crate::error::{Error, Result};
 use crate::model::check::Check;
 
 /// The name of the one stream of a SQLite snapshot: the database file.
-pub const STREAM: &str = "database.sqlite";
+pub(crate) const STREAM: &str = "database.sqlite";
 
 /// The oldest SQLite library that may be used, as `sqlite3_libversion_number` counts: 3.51.3 repaired a
 /// race between checkpoints of a write-ahead log that could damage a database.

@@ -19,7 +19,7 @@ use crate::model::stream::Contents;
 
 /// Makes throwaway SQLite files.
 #[derive(Debug, Default)]
-pub struct SqliteScratchHost;
+pub(crate) struct SqliteScratchHost;
 
 impl SqliteScratchHost {
     /// A host.

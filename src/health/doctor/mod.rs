@@ -35,7 +35,7 @@ use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetUrl};
 
 /// Everything that is to be looked at, as far as it could be opened.
-pub struct DoctorJob {
+pub(crate) struct DoctorJob {
     /// A configuration that is valid.
     pub config: Config,
     /// Every target of the configuration, or why it could not be opened.

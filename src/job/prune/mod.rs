@@ -37,10 +37,10 @@ use crate::targets::NamedTarget;
 use needed::Needed;
 use sweep::Sweep;
 
-pub use report::{DeletedSnapshot, KeptSnapshot, PruneReport, PrunedTarget};
+pub(crate) use report::{PruneReport, PrunedTarget};
 
 /// Everything a prune needs.
-pub struct PruneJob {
+pub(crate) struct PruneJob {
     /// The database.
     pub database: DatabaseId,
     /// Where its copies are.

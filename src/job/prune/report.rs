@@ -8,7 +8,7 @@ use crate::model::retention::{Decision, Fate};
 
 /// What was kept and deleted, as `prune --json` prints it for each database.
 #[derive(Debug, Clone, Serialize)]
-pub struct PruneReport {
+pub(crate) struct PruneReport {
     /// Whose data.
     pub publisher: PublisherName,
     /// Which database.
@@ -31,7 +31,7 @@ pub struct PruneReport {
 
 /// A kept snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct KeptSnapshot {
+pub(crate) struct KeptSnapshot {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Why; at least one reason.
@@ -40,7 +40,7 @@ pub struct KeptSnapshot {
 
 /// A deleted snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeletedSnapshot {
+pub(crate) struct DeletedSnapshot {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Why.
@@ -49,7 +49,7 @@ pub struct DeletedSnapshot {
 
 /// What was done at one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PrunedTarget {
+pub(crate) struct PrunedTarget {
     /// The target.
     pub name: TargetName,
     /// Receipts removed, one for each snapshot that is gone there.

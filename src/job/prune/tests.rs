@@ -41,7 +41,7 @@ async fn verify(repository: &Repository, targets: Vec<NamedTarget>, state: Optio
     job.run(Arc::new(Silent), &CancellationToken::new()).await.unwrap()
 }
 
-/// Everything is good, whoever looks at whichever targets.
+/// Everything is good, with any selection of targets.
 async fn sound(repository: &Repository) {
     let all = repository.targets();
     for targets in [all.clone(), all[..1].to_vec(), all[1..].to_vec()] {

@@ -1,8 +1,8 @@
 //! Restoring a snapshot: from a target and a key, with no configuration and no state.
 
 pub mod open;
-pub mod recovery;
-pub mod streams;
+pub(crate) mod recovery;
+pub(crate) mod streams;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -232,7 +232,7 @@ async fn estimate(streams: &Streams, size: u64) -> Result<Option<f64>> {
 }
 
 /// The tables of a comparison, for reports.
-pub fn tables(comparison: &Comparison) -> Vec<TableReport> {
+pub(crate) fn tables(comparison: &Comparison) -> Vec<TableReport> {
     let table = |t: &crate::engine::TableComparison| TableReport {
         name: t.table.to_string(),
         rows: t.rows,

@@ -35,7 +35,7 @@ pub enum Wanted {
 
 /// Fetches objects, from whichever target has a good copy.
 #[derive(Debug, Clone)]
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     /// The database.
     pub database: DatabaseId,
     /// The targets, in the order in which they are tried.
@@ -118,7 +118,7 @@ fn no_good_copy(key: &str, failures: Vec<(TargetName, Error)>) -> Error {
 }
 
 /// What opens an epoch.
-pub enum Opener<'a> {
+pub(crate) enum Opener<'a> {
     /// The owner's key, which opens `epoch.age`.
     Owner(&'a RestoreKey),
     /// The epoch's own key, if the agent still keeps it.
@@ -136,7 +136,7 @@ impl Opener<'_> {
 
 /// An opened snapshot.
 #[derive(Debug)]
-pub struct OpenSnapshot {
+pub(crate) struct OpenSnapshot {
     /// Its signed receipt.
     pub receipt: SignedReceipt,
     /// Its manifest.
@@ -150,7 +150,7 @@ pub struct OpenSnapshot {
 }
 
 /// Chooses the wanted entry, and warns about problems of the catalog.
-pub fn choose<'a>(
+pub(crate) fn choose<'a>(
     catalog: &'a Catalog,
     wanted: &Wanted,
     database: &DatabaseId,

@@ -12,7 +12,7 @@ use crate::model::observer::{LoadObserver as _, Observer as _};
 use crate::model::stage::Stage;
 
 /// An open snapshot that is restored into a destination.
-pub struct Recovery<'a> {
+pub(crate) struct Recovery<'a> {
     /// The snapshot.
     pub opened: &'a OpenSnapshot,
     /// The destination.
@@ -39,7 +39,7 @@ impl Recovery<'_> {
 }
 
 /// Describes everything that differs; empty if the comparison is a proof.
-pub fn differences(comparison: &Comparison) -> Vec<String> {
+pub(crate) fn differences(comparison: &Comparison) -> Vec<String> {
     let tables = comparison.tables.iter().filter(|t| !t.equal()).map(|t| {
         if t.rows == t.expected_rows {
             format!("the rows of {} differ", t.table)
@@ -59,6 +59,6 @@ pub fn differences(comparison: &Comparison) -> Vec<String> {
 }
 
 /// The first few differences, for a message.
-pub fn first_few(differences: &[String]) -> String {
+pub(crate) fn first_few(differences: &[String]) -> String {
     human::first_few(differences, 10)
 }

@@ -33,7 +33,7 @@ const ITEMS: usize = 4;
 
 /// The streams of an open snapshot.
 #[derive(Clone)]
-pub struct Streams {
+pub(crate) struct Streams {
     shared: Arc<Shared>,
 }
 

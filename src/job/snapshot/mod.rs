@@ -11,7 +11,7 @@ mod stream_cache;
 mod uploader;
 
 pub use report::{SnapshotReport, TargetReport};
-pub use reuse::referable;
+pub(crate) use reuse::referable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;

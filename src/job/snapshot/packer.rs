@@ -16,7 +16,7 @@ use crate::pack::stream::FrameSink;
 use crate::repository::manifest::PackRef;
 
 /// Collects frames into packs. Used from blocking threads only: it waits while the spool is full.
-pub struct Packer {
+pub(crate) struct Packer {
     open: Mutex<Open>,
     spool: Arc<Spool>,
     recipient: age::x25519::Recipient,
@@ -112,7 +112,7 @@ impl FrameSink for Packer {
 }
 
 /// Extracts an error of the packer from the `io::Error` that carried it through an encoder.
-pub fn unwrap_error(e: crate::pack::stream::EncodeError, what: &str) -> Error {
+pub(crate) fn unwrap_error(e: crate::pack::stream::EncodeError, what: &str) -> Error {
     match e {
         crate::pack::stream::EncodeError::Io(e) => match e.downcast::<Error>() {
             Ok(inner) => inner,

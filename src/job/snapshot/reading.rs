@@ -21,7 +21,7 @@ use crate::repository::manifest::PackRef;
 const BATCHES: usize = 4;
 
 /// One pass over a view.
-pub struct Reading {
+pub(crate) struct Reading {
     /// The consistent state.
     pub view: Box<dyn View>,
     /// How many streams are read at the same time.
@@ -31,7 +31,7 @@ pub struct Reading {
 }
 
 /// What the encoders share, each of which runs on its own thread.
-pub struct EncoderContext {
+pub(crate) struct EncoderContext {
     /// Where new data goes.
     pub packer: Packer,
     /// Where units are recorded for the next snapshot.
@@ -46,7 +46,7 @@ pub struct EncoderContext {
 
 /// Everything that was read.
 #[derive(Debug)]
-pub struct Content {
+pub(crate) struct Content {
     /// What the engine reports.
     pub facts: ViewFacts,
     /// The streams as planned, and as encoded.

@@ -21,7 +21,7 @@ use crate::repository::receipt::{ObjectRef, Receipt, ReceiptKind, SignedReceipt}
 use crate::repository::{canonical, layout};
 
 /// The records of a snapshot, ready to be stored.
-pub struct Record {
+pub(crate) struct Record {
     /// What every target gets last.
     pub commit: Commit,
     /// The signed receipt.

@@ -23,14 +23,14 @@ const PARALLEL: usize = 16;
 
 /// Every object that the next snapshot may refer to: retention keeps them, even if it deletes the snapshot that they
 /// come from.
-pub fn referable(state: &State, database: &DatabaseId) -> Result<Vec<ObjectRef>> {
+pub(crate) fn referable(state: &State, database: &DatabaseId) -> Result<Vec<ObjectRef>> {
     let Some(cache) = StreamCache::load(&state.streams_folder(database)) else { return Ok(Vec::new()) };
     Ok(state.receipt(database, &cache.snapshot)?.map(|signed| signed.receipt.objects).unwrap_or_default())
 }
 
 /// The previous snapshot of this epoch, as far as it can be referred to.
 #[derive(Debug, Default)]
-pub struct Reuse {
+pub(crate) struct Reuse {
     cache: Option<StreamCache>,
     /// Packs that no target holds, or that failed a check.
     lost: HashSet<Sha256>,

@@ -21,7 +21,7 @@ const INDEX: &str = "index.json";
 
 /// The streams of the newest snapshot.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct StreamCache {
+pub(crate) struct StreamCache {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its epoch.
@@ -42,7 +42,7 @@ struct Remembered {
 
 /// The cache of a snapshot that is being taken; discarded unless [`Draft::keep`] is called.
 #[derive(Debug)]
-pub struct Draft {
+pub(crate) struct Draft {
     folder: PathBuf,
     kept: bool,
 }

@@ -23,7 +23,7 @@ use crate::targets::{Acknowledged, Expected, TargetExt, Upload};
 
 /// What a target must receive last, in this order: reused objects, manifest, signature, receipt.
 #[derive(Debug, Clone)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Every object that the snapshot needs.
     pub objects: Vec<ObjectRef>,
     /// Key and content of the manifest.
@@ -40,7 +40,7 @@ enum Message {
 }
 
 /// What all upload tasks share.
-pub struct UploadContext {
+pub(crate) struct UploadContext {
     /// The database.
     pub database: DatabaseId,
     /// The epoch.
@@ -58,7 +58,7 @@ pub struct UploadContext {
 }
 
 /// The upload tasks of one run, one per target.
-pub struct Uploaders {
+pub(crate) struct Uploaders {
     all: Vec<Uploader>,
 }
 

@@ -32,10 +32,10 @@ use crate::state::State;
 use crate::targets::NamedTarget;
 use copy::{Completed, Failure};
 use record::Record;
-pub use report::{DatabaseSync, SyncReport, TargetSync};
+pub(crate) use report::{DatabaseSync, SyncReport, TargetSync};
 
 /// Everything a sync needs.
-pub struct SyncJob {
+pub(crate) struct SyncJob {
     /// The database.
     pub database: DatabaseId,
     /// Where its copies are.

@@ -11,14 +11,14 @@ use crate::targets::TargetError;
 
 /// What `sync --json` prints.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct SyncReport {
+pub(crate) struct SyncReport {
     /// Every requested database.
     pub databases: Vec<DatabaseSync>,
 }
 
 /// How the sync of one database went.
 #[derive(Debug, Clone, Serialize)]
-pub struct DatabaseSync {
+pub(crate) struct DatabaseSync {
     /// Whose data.
     pub publisher: PublisherName,
     /// Which database.
@@ -35,7 +35,7 @@ pub struct DatabaseSync {
 
 /// How the sync went at one target.
 #[derive(Debug, Clone, Serialize)]
-pub struct TargetSync {
+pub(crate) struct TargetSync {
     /// The target.
     pub name: TargetName,
     /// Snapshots that it lacked wholly or in part, and that it now holds completely.

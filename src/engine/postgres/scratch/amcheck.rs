@@ -11,13 +11,13 @@ use crate::error::Result;
 use crate::model::human;
 
 /// The name of the check.
-pub const AMCHECK: &str = "amcheck";
+pub(crate) const AMCHECK: &str = "amcheck";
 
 /// How many bad indexes are named.
 const NAMED: usize = 5;
 
 /// Checks every index.
-pub async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Result<Examination> {
+pub(crate) async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Result<Examination> {
     let session = connector.connect(cancel).await?;
     let (result, found) = interruptible(cancel, amcheck(&session)).await?;
     Ok(Examination { name: AMCHECK, result, found })

@@ -52,7 +52,7 @@ impl Layout {
 const LONGEST_SOCKET: usize = 107;
 
 /// Fails if the path of a socket below this folder would be too long.
-pub fn refuse_long(folder: &Path) -> Result<()> {
+pub(crate) fn refuse_long(folder: &Path) -> Result<()> {
     let length = Layout { folder: folder.to_owned() }.sockets().join(".s.PGSQL.5432").as_os_str().len();
     if length <= LONGEST_SOCKET {
         return Ok(());
@@ -64,7 +64,7 @@ pub fn refuse_long(folder: &Path) -> Result<()> {
 
 /// How large the server must be.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
+pub(crate) struct Size {
     /// Connections at the same time that load data.
     pub jobs: usize,
     /// Tables of the snapshot.
@@ -79,7 +79,7 @@ const SHUTDOWN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     layout: Layout,
     programs: Programs,
     runner: Runner,
@@ -168,7 +168,7 @@ impl Server {
 }
 
 /// Removes what a server left in this folder, and the folder itself.
-pub async fn sweep(folder: &Path) -> Result<()> {
+pub(crate) async fn sweep(folder: &Path) -> Result<()> {
     let segment = Segment::of(folder);
     clear(folder, segment).await
 }

@@ -13,7 +13,7 @@ use crate::model::stream::Contents;
 use crate::model::table::TableId;
 
 /// Damages something chosen at random, and says what.
-pub async fn damage(
+pub(crate) async fn damage(
     connector: &Connector,
     damage: Damage,
     contents: &Contents,

@@ -66,7 +66,7 @@ fn random_password() -> SecretString {
 
 /// Where throwaway places are made.
 #[derive(Debug, Clone)]
-pub struct PostgresScratchConfig {
+pub(crate) struct PostgresScratchConfig {
     /// The URL of a remote server, on which a database with a random name is made; without it a throwaway server is used.
     pub scratch: Option<String>,
     /// The password for that server.
@@ -80,7 +80,7 @@ pub struct PostgresScratchConfig {
 }
 
 /// Makes throwaway places.
-pub struct PostgresScratchHost {
+pub(crate) struct PostgresScratchHost {
     config: PostgresScratchConfig,
     /// The remote server.
     admin: Option<Connector>,

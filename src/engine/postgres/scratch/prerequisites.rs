@@ -19,7 +19,7 @@ const USER: &str = "scratch user";
 const FOLDER: &str = "scratch folder";
 
 /// Checks a remote server.
-pub async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
+pub(crate) async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
     let look = async {
         let session = admin.connect(cancel).await?;
         rights(&session).await
@@ -51,7 +51,7 @@ pub async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec<Check>
 }
 
 /// Checks what a throwaway server needs.
-pub async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
+pub(crate) async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
     let mut checks = vec![programs(config).await];
     let remedy = Some("Fix the user for drills first.".to_owned());
     match Runner::new(config.user.as_deref()).await {

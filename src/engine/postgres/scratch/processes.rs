@@ -15,7 +15,7 @@ use super::programs::program;
 use crate::error::{Error, Result, ResultExt};
 
 /// The server's name in the titles of its processes, derived from the folder, so that a later run recognizes it too.
-pub fn cluster_name(folder: &Path) -> String {
+pub(crate) fn cluster_name(folder: &Path) -> String {
     let hash = blake3::hash(folder.as_os_str().as_bytes());
     format!("marbre_{}", &hash.to_hex()[..16])
 }
@@ -91,7 +91,7 @@ fn kill(pid: u32, folder: &Path) {
 const LOOK: (Duration, u32) = (Duration::from_millis(50), 400);
 
 /// Ends every process of the server in this folder, and verifies that they are gone.
-pub async fn end(folder: &Path) -> Result<()> {
+pub(crate) async fn end(folder: &Path) -> Result<()> {
     let (pause, looks) = LOOK;
     let mut left = of_server(folder);
     for _ in 0..looks {
@@ -110,7 +110,7 @@ pub async fn end(folder: &Path) -> Result<()> {
 
 /// The small segment of System V shared memory by which servers exclude each other. A killed server leaves it behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     key: u32,
     id: u32,
     creator: u32,
@@ -172,7 +172,7 @@ impl Segment {
 }
 
 /// The path as the kernel shows it in `/proc`, even if its last part does not exist (any more).
-pub fn real_path(folder: &Path) -> PathBuf {
+pub(crate) fn real_path(folder: &Path) -> PathBuf {
     if let Ok(real) = folder.canonicalize() {
         return real;
     }
@@ -184,7 +184,7 @@ pub fn real_path(folder: &Path) -> PathBuf {
 }
 
 /// The last message of the log about a failure.
-pub fn last_message(log: &[u8]) -> Option<String> {
+pub(crate) fn last_message(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let fatal = |line: &&&str| ["FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word));
@@ -208,7 +208,7 @@ fn open_regular(path: &Path) -> std::io::Result<fs::File> {
 }
 
 /// The end of a file, of limited size: the relevant part of a log.
-pub fn tail(path: &Path) -> Vec<u8> {
+pub(crate) fn tail(path: &Path) -> Vec<u8> {
     use std::io::{Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = open_regular(path)?;
@@ -222,7 +222,7 @@ pub fn tail(path: &Path) -> Vec<u8> {
 }
 
 /// Removes a folder with everything in it, and verifies that it is gone.
-pub async fn remove_folder(folder: &Path) -> Result<()> {
+pub(crate) async fn remove_folder(folder: &Path) -> Result<()> {
     let path = folder.to_owned();
     let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await;
     let cause = match removed.or_internal("remove a folder")? {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, ResultExt};
 
 /// `initdb` and `postgres` of one version.
 #[derive(Debug, Clone)]
-pub struct Programs {
+pub(crate) struct Programs {
     /// Where they are.
     pub directory: PathBuf,
     /// Their version.
@@ -74,7 +74,7 @@ impl Programs {
 }
 
 /// `15.20 in /usr/lib/postgresql/15/bin, …`.
-pub fn list(found: &[Programs]) -> String {
+pub(crate) fn list(found: &[Programs]) -> String {
     let one = |p: &Programs| format!("{} in {}", p.version, p.directory.display());
     found.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -96,7 +96,7 @@ fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
 
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Name.
     pub name: String,
     uid: u32,
@@ -105,7 +105,7 @@ pub struct User {
 
 /// Starts programs as the right user, with low priority, and without core dumps.
 #[derive(Debug, Clone)]
-pub struct Runner {
+pub(crate) struct Runner {
     /// The user to switch to, if it is not our own.
     pub user: Option<User>,
     wrappers: Vec<OsString>,
@@ -226,7 +226,7 @@ fn lacks(name: &str) -> Error {
 }
 
 /// A program of the system, in `$PATH` or the usual folders.
-pub fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
@@ -261,7 +261,7 @@ async fn look_up(name: &str) -> Result<User> {
 }
 
 /// A running program. Dropping it kills it, with its process group.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     process: Option<Pid>,
 }

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 10_000;
 
 /// A separate role in the restored database, created when it is first needed.
-pub struct Reader {
+pub(crate) struct Reader {
     name: String,
     password: SecretString,
     admin: Connector,

@@ -93,7 +93,7 @@ async fn take_turn(admin: &Connector, lock_timeout: &str, cancel: &CancellationT
 }
 
 /// The version and the rights of the user.
-pub struct Rights {
+pub(crate) struct Rights {
     /// The server's version.
     pub version: Version,
     /// The user may create databases.
@@ -105,7 +105,7 @@ pub struct Rights {
 }
 
 /// Reads what the user may do.
-pub async fn rights(session: &Session) -> Result<Rights> {
+pub(crate) async fn rights(session: &Session) -> Result<Rights> {
     let rows = session
         .query(
             "SELECT rolcreatedb OR rolsuper, rolcreaterole OR rolsuper, rolsuper FROM pg_roles
@@ -133,7 +133,7 @@ impl Rights {
 }
 
 /// A database with a random name.
-pub struct RemoteDatabase {
+pub(crate) struct RemoteDatabase {
     admin: Connector,
     folder: PathBuf,
     database: String,
@@ -214,12 +214,12 @@ impl RemoteDatabase {
 }
 
 /// Whether this folder belongs to a remote database.
-pub fn is_remote(folder: &Path) -> Result<bool> {
+pub(crate) fn is_remote(folder: &Path) -> Result<bool> {
     Ok(Journal::read(folder)?.is_some())
 }
 
 /// Removes what a drill left on a remote server, and its folder.
-pub async fn sweep(admin: Option<&Connector>, folder: &Path) -> Result<()> {
+pub(crate) async fn sweep(admin: Option<&Connector>, folder: &Path) -> Result<()> {
     let Some(journal) = Journal::read(folder)? else { return Ok(()) };
     match admin {
         Some(admin) if admin.describe() == journal.server => {
