@@ -92,7 +92,7 @@ struct Cause {
 }
 
 /// Any error: what a cause is made of, from another error or from a text.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result type of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -214,7 +214,7 @@ impl std::error::Error for Error {
 }
 
 /// Attaches the operation to errors of the standard library and others, which become the source.
-pub trait ResultExt<T> {
+pub(crate) trait ResultExt<T> {
     /// Makes the error an internal one: "failed to `operation`", with the original as its cause.
     fn or_internal(self, operation: impl fmt::Display) -> Result<T>;
     /// The same with a chosen kind.

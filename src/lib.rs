@@ -10,6 +10,8 @@
 //! `tests/architecture.rs` holds every file to it. Only registries (`engine::registry`, `targets::registry`) and the
 //! composition root (`cli::compose`) name concrete adapters.
 
+#![warn(unreachable_pub)]
+
 mod alert;
 mod cli;
 mod config;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why an address is refused: a fragment that fits "is ...". `None` if it is fine.
-pub fn refusal(address: IpAddr, allow_private: bool) -> Option<&'static str> {
+pub(crate) fn refusal(address: IpAddr, allow_private: bool) -> Option<&'static str> {
     let (never, private) = match embedded(address) {
         IpAddr::V4(v4) => (never_v4(v4), is_private_v4(v4)),
         IpAddr::V6(v6) => (never_v6(v6), is_private_v6(v6)),

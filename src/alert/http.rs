@@ -53,7 +53,7 @@ impl Endpoint {
     /// # Errors
     /// Kind `Config` for a URL that is not valid or lacks TLS where it is needed, and for unusable headers or
     /// certificates. None of them repeats a value.
-    pub fn new(settings: &HttpSettings) -> Result<Self> {
+    pub(crate) fn new(settings: &HttpSettings) -> Result<Self> {
         let wrong = |what: &str, remedy: &str| Error::new(ErrorKind::Config, what).remedy(remedy);
         let url: Url = settings.url.expose_secret().parse().map_err(|_| {
             wrong("the URL of an alert channel is not valid", "Give it as https://host/path.")
@@ -94,12 +94,12 @@ impl Endpoint {
     }
 
     /// The host, for people.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// Sends a body to the URL itself, or to a path below it. `Ok` only for an answer of 200 to 299.
-    pub async fn post(
+    pub(crate) async fn post(
         &self,
         below: Option<&str>,
         content_type: &'static str,
@@ -116,7 +116,7 @@ impl Endpoint {
 
     /// Checks that the host resolves, may be contacted, and has a trusted certificate. It requests the root of the host,
     /// which is nobody's endpoint; any answer will do.
-    pub async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
+    pub(crate) async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
         let mut url = self.url.clone();
         url.set_path("/");
         url.set_query(None);

@@ -1,18 +1,18 @@
 //! How people are told: the contract of a channel, its adapters, and what messages say.
 
 pub(crate) mod address;
-pub mod channels;
-pub mod dispatcher;
-pub mod http;
-pub mod message;
-pub mod payload;
+pub(crate) mod channels;
+pub(crate) mod dispatcher;
+pub(crate) mod http;
+pub(crate) mod message;
+pub(crate) mod payload;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-pub use message::{Message, Purpose};
+pub(crate) use message::{Message, Purpose};
 
 /// A way to tell people.
 ///

@@ -13,7 +13,7 @@ use crate::model::incident::Incident;
 
 /// Arguments of `alert`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -30,7 +30,7 @@ enum Verb {
     List,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     match &args.verb {
         Verb::Test { name } => run_test(name.as_deref(), context).await,
         Verb::List => list(context).map(|()| None),

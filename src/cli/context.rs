@@ -17,22 +17,22 @@ pub(crate) struct Context {
 
 impl Context {
     /// The context of these global arguments.
-    pub fn new(config: Option<PathBuf>, json: bool) -> Self {
+    pub(super) fn new(config: Option<PathBuf>, json: bool) -> Self {
         Self { config, json }
     }
 
     /// Loads the configuration.
-    pub fn config(&self) -> Result<Config> {
+    pub(super) fn config(&self) -> Result<Config> {
         Config::load(self.config.as_deref())
     }
 
     /// The file that the command line names.
-    pub fn config_file(&self) -> Option<PathBuf> {
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
         self.config.clone()
     }
 
     /// An observer for one job.
-    pub fn observer(&self) -> Arc<dyn Observer> {
+    pub(super) fn observer(&self) -> Arc<dyn Observer> {
         progress::observer(self.json)
     }
 }

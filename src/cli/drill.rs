@@ -27,7 +27,7 @@ use crate::model::observer::Observer;
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The database, by its name in the configuration (with --from: publisher/database)
     #[arg(value_name = "DB", conflicts_with = "database")]
     name: Option<String>,
@@ -91,7 +91,7 @@ struct PlaceArgs {
     bin_dir: Option<PathBuf>,
 }
 
-pub async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
+pub(super) async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let observer = context.observer();
     let job = match args.as_owner {
@@ -196,7 +196,7 @@ fn default_scratch_dir() -> Result<PathBuf> {
 }
 
 /// What the command ends with.
-pub fn verdict(report: &DrillReport) -> Option<Error> {
+pub(super) fn verdict(report: &DrillReport) -> Option<Error> {
     match (&report.sabotage, report.error.as_ref().map(Error::from)) {
         (Some(sabotage), Some(failure)) if sabotage.caught => {
             let what = sabotage.kind.word();
@@ -233,7 +233,7 @@ fn not_everywhere(report: &DrillReport) -> Option<Error> {
 }
 
 /// What people see.
-pub fn print(report: &DrillReport) {
+pub(super) fn print(report: &DrillReport) {
     let line = |name: &str, value: &str| output::print(&format!("  {name:<10}{value}"));
     let verdict = Verdict::of(report);
     let level = report.level.map(|level| format!(", {}", level.word())).unwrap_or_default();

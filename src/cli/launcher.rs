@@ -54,7 +54,7 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// For this configuration.
-    pub fn new(config: Config, state: State) -> Self {
+    pub(super) fn new(config: Config, state: State) -> Self {
         Self { config, state, probed: Mutex::default(), known: tokio::sync::Mutex::default() }
     }
 

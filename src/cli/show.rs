@@ -15,7 +15,7 @@ use crate::repository::drill_catalog::DrillSummary;
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The snapshot, or `latest`
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
@@ -24,7 +24,7 @@ pub struct Args {
     source: SourceArgs,
 }
 
-pub async fn run(args: &Args, context: &Context) -> Result<()> {
+pub(super) async fn run(args: &Args, context: &Context) -> Result<()> {
     let wanted = wanted(&args.snapshot)?;
     let cancel = signals::cancellation()?;
     let sources = Source::all(&args.source, None, None, context, &cancel).await?;
@@ -90,7 +90,7 @@ fn print(report: &ShowReport) {
 }
 
 /// One drill on a line.
-pub fn drilled(drill: &DrillSummary) -> String {
+pub(super) fn drilled(drill: &DrillSummary) -> String {
     let target = drill.target.as_ref().map(|t| format!(" from {t}")).unwrap_or_default();
     let stage = drill.failed_stage.as_deref().unwrap_or(DrillStage::Start.word());
     let outcome = match (&drill.sabotage, drill.passed) {
@@ -103,7 +103,7 @@ pub fn drilled(drill: &DrillSummary) -> String {
 }
 
 /// All levels with their times: they are never merged.
-pub fn levels(levels: &Levels) -> String {
+pub(super) fn levels(levels: &Levels) -> String {
     let proven: Vec<String> = [
         ("stored", levels.stored),
         ("intact", levels.intact),

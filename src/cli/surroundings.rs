@@ -16,7 +16,7 @@ use crate::system::certificate::{Protocol, Server};
 use crate::targets::{S3Location, TargetUrl};
 
 /// Everything that surrounds the agent of this configuration.
-pub fn of(config: &Config) -> Surroundings {
+pub(super) fn of(config: &Config) -> Surroundings {
     let engines: Vec<_> = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
     let (mut servers, mut credentials) = (Vec::new(), Vec::new());
     for (name, settings) in &config.targets {

@@ -26,7 +26,7 @@ const QUIET: &str = "two times of day, such as \"22:00-07:00\"";
 
 /// Who is told what.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Alerts {
+pub(crate) struct Alerts {
     /// How the agent names itself; `None`: by the name of its host.
     pub agent: Option<String>,
     /// When people hear of an incident again.
@@ -41,7 +41,7 @@ pub struct Alerts {
 
 /// A way to tell people.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AlertChannel {
+pub(crate) struct AlertChannel {
     /// What it gets.
     pub route: Route,
     /// What it is.

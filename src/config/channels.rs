@@ -12,7 +12,7 @@ use crate::model::template::{InvalidTemplate, PLACEHOLDERS, Template};
 
 /// Where a value is that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// In the configuration.
     Open(String),
     /// Elsewhere.
@@ -21,7 +21,7 @@ pub enum Place {
 
 /// What a channel is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ChannelSettings {
+pub(crate) enum ChannelSettings {
     /// Mail.
     Email {
         /// The mail server.
@@ -58,7 +58,7 @@ pub enum ChannelSettings {
 
 /// How a connection to a mail server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MailTls {
+pub(crate) enum MailTls {
     /// STARTTLS: after a greeting in clear text.
     StartTls,
     /// Implicit TLS: from the first byte.
@@ -69,7 +69,7 @@ pub enum MailTls {
 
 /// What the JSON of a webhook looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WebhookShape {
+pub(crate) enum WebhookShape {
     /// All parts of the message.
     Fields,
     /// A template of the operator's.
@@ -86,7 +86,7 @@ pub enum WebhookShape {
 
 /// A service that is spoken to over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
+pub(crate) struct Http {
     /// Its URL; `None`: the usual one.
     pub url: Option<Place>,
     /// A header with a secret: its name, and where the value is. `authorization` gets `Bearer` before it.

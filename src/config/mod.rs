@@ -29,11 +29,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use alerts::{AlertChannel, Alerts};
-pub use channels::{ChannelSettings, Http, MailTls, Place, WebhookShape};
-pub use schedule::{Deadlines, Schedules};
-pub use secret::Secret;
-pub use web::Web;
+pub(crate) use alerts::{AlertChannel, Alerts};
+pub(crate) use channels::{ChannelSettings, Http, MailTls, Place, WebhookShape};
+pub(crate) use schedule::{Deadlines, Schedules};
+pub(crate) use secret::Secret;
+pub(crate) use web::Web;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::drill_check::{Check, Percent};
@@ -47,14 +47,14 @@ use complaint::{Report, SourceFile, nearest};
 use section::Document;
 
 /// Where the configuration is looked for when neither flag nor environment names one.
-pub const DEFAULT_PATH: &str = "/etc/marbre/marbre.toml";
+pub(crate) const DEFAULT_PATH: &str = "/etc/marbre/marbre.toml";
 /// The environment variable that names the configuration.
-pub const PATH_VARIABLE: &str = "MARBRE_CONFIG";
+pub(crate) const PATH_VARIABLE: &str = "MARBRE_CONFIG";
 
 /// What one agent protects, and how. Paths are absolute, or relative to the working directory where
 /// the configuration itself was named so.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the agent keeps its state: a cache, and the signing key unless that is elsewhere.
     pub state_dir: PathBuf,
     /// Where packs (ciphertext only) wait for their targets.
@@ -95,7 +95,7 @@ pub struct Config {
 
 /// An owner of data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     /// Its name.
     pub name: PublisherName,
     /// Its age recipients as text, each valid, none twice, at least one.
@@ -106,7 +106,7 @@ pub struct Publisher {
 
 /// A place where copies are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetConfig {
+pub(crate) struct TargetConfig {
     /// Its name.
     pub name: TargetName,
     /// Its URL: an absolute path, `file://…` or `s3://…`, without credentials.
@@ -129,7 +129,7 @@ pub struct TargetConfig {
 
 /// How the objects at a target are locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LockConfig {
+pub(crate) struct LockConfig {
     /// Who may end a lock before its time.
     pub mode: LockMode,
     /// How long a snapshot stays locked after its epoch; without it, as long as the rules of retention keep it.
@@ -138,7 +138,7 @@ pub struct LockConfig {
 
 impl TargetConfig {
     /// How the objects of a database are locked here. `None` where they are not.
-    pub fn lock_term(&self, database: &Database) -> Option<LockTerm> {
+    pub(crate) fn lock_term(&self, database: &Database) -> Option<LockTerm> {
         let lock = self.lock?;
         let retained = database.retention.as_ref().and_then(|retention| object_lock::span(&retention.policy));
         // One of the two is there: a configuration without them is refused.
@@ -149,7 +149,7 @@ impl TargetConfig {
 
 /// One thing to protect.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Database {
+pub(crate) struct Database {
     /// Its publisher and name.
     pub id: DatabaseId,
     /// Where it is read.
@@ -180,7 +180,7 @@ pub struct Database {
 
 /// What is kept of a database's snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// The rules.
     pub policy: Policy,
     /// Where days, weeks, months and years begin.
@@ -193,7 +193,7 @@ pub struct Retention {
 
 /// How test restores of a database are made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Drills {
+pub(crate) struct Drills {
     /// Whether the agent keeps the key of the current epoch, so that it can drill: `key = "epoch"`. With
     /// `key = "none"` only the publisher can.
     pub key: DrillKey,
@@ -219,7 +219,7 @@ pub struct Drills {
 
 /// Which key the agent keeps for drills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrillKey {
+pub(crate) enum DrillKey {
     /// That of the current epoch.
     Epoch,
     /// None.
@@ -228,7 +228,7 @@ pub enum DrillKey {
 
 /// A server for drills.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScratchServer {
+pub(crate) struct ScratchServer {
     /// Its URL, without a password; the database in it is only connected to.
     pub url: String,
     /// Where the password is, if one is needed.
@@ -236,12 +236,12 @@ pub struct ScratchServer {
 }
 
 /// The built-in checks of drills, which `skip` can switch off.
-pub const BUILT_IN_CHECKS: [&str; 6] =
+pub(crate) const BUILT_IN_CHECKS: [&str; 6] =
     ["empty-tables", "row-count", "definitions", "integrity", "foreign-keys", "amcheck"];
 
 /// Where a database is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// A PostgreSQL database.
     Postgres {
         /// Its connection URL, without a password.
@@ -262,7 +262,7 @@ pub enum Source {
 
 impl Source {
     /// The engine that reads it.
-    pub fn engine(&self) -> EngineKind {
+    pub(crate) fn engine(&self) -> EngineKind {
         match self {
             Self::Postgres { .. } => EngineKind::Postgres,
             Self::Sqlite { .. } => EngineKind::Sqlite,
@@ -276,7 +276,7 @@ impl Config {
     ///
     /// # Errors
     /// One error of kind `Config` that lists every problem.
-    pub fn load(explicit: Option<&Path>) -> Result<Self> {
+    pub(crate) fn load(explicit: Option<&Path>) -> Result<Self> {
         let main = match explicit {
             Some(path) => path.to_owned(),
             None => std::env::var_os(PATH_VARIABLE)
@@ -294,7 +294,8 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn parse(text: &str, origin: &Path) -> Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn parse(text: &str, origin: &Path) -> Result<Self> {
         let file = SourceFile { order: 0, path: origin.to_owned(), text: text.to_owned() };
         Self::assemble(&[file], origin)
     }
@@ -317,7 +318,7 @@ impl Config {
     ///
     /// # Errors
     /// Kind `NotFound`, with the nearest name and the known ones.
-    pub fn database(&self, name: &str) -> Result<&Database> {
+    pub(crate) fn database(&self, name: &str) -> Result<&Database> {
         let called = |db: &&Database| db.id.database.as_str() == name || db.id.to_string() == name;
         if let Some(database) = self.databases.iter().find(called) {
             return Ok(database);
@@ -338,7 +339,7 @@ impl Config {
 ///
 /// # Errors
 /// A text that shows the accepted form.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let accepted = "give a whole number and a unit, as 30s, 5m, 26h or 30d";
     forms::parse_duration(text).filter(|d| !d.is_zero()).ok_or_else(|| accepted.to_owned())
 }

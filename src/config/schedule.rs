@@ -24,7 +24,7 @@ const TIME_ZONE: &str = "the name of a time zone, such as \"Europe/Paris\" or \"
 
 /// When the daemon does what for a database. What has no schedule, it does not do.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Schedules {
+pub(crate) struct Schedules {
     /// The zone whose clocks count.
     pub time_zone: TimeZone,
     /// Each job that has a schedule, in the order of [`JobKind::ALL`].
@@ -33,14 +33,14 @@ pub struct Schedules {
 
 impl Schedules {
     /// The schedule of one job.
-    pub fn of(&self, kind: JobKind) -> Option<&Schedule> {
+    pub(crate) fn of(&self, kind: JobKind) -> Option<&Schedule> {
         self.jobs.iter().find(|(job, _)| *job == kind).map(|(_, schedule)| schedule)
     }
 }
 
 /// How long a job of the daemon may take before it is stopped, and counts as failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// A snapshot.
     pub snapshot: Duration,
     /// A drill, also with sabotage.
@@ -59,7 +59,7 @@ pub struct Deadlines {
 
 impl Deadlines {
     /// That of one job.
-    pub fn of(&self, kind: JobKind) -> Duration {
+    pub(crate) fn of(&self, kind: JobKind) -> Duration {
         match kind {
             JobKind::Snapshot => self.snapshot,
             JobKind::Drill | JobKind::Sabotage => self.drill,

@@ -19,7 +19,7 @@ const DEFAULT_CREDENTIALS_DIRECTORY: &str = "/run/credentials/marbre.service";
 
 /// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Secret {
+pub(crate) enum Secret {
     /// A file that only its owner can read. One line feed at its end does not count.
     File(PathBuf),
     /// An environment variable.
@@ -34,7 +34,7 @@ impl Secret {
     /// # Errors
     /// Kind `Config` if it is not there, empty, not UTF-8, or in a file that others can read. The
     /// message names the place, never the content.
-    pub fn read(&self) -> Result<SecretString> {
+    pub(crate) fn read(&self) -> Result<SecretString> {
         let text = match self {
             Secret::File(path) => read_file(path, true)?,
             // systemd guards its folder itself, partly with access lists that show as group rights.

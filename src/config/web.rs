@@ -14,7 +14,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 
 /// Where `/metrics`, `/healthz` and `/status.json` are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Web {
+pub(crate) struct Web {
     /// The address; the port is not 0.
     pub listen: SocketAddr,
     /// The names by which it may be asked, besides addresses and `localhost`.

@@ -43,7 +43,7 @@ pub(crate) struct SelfMonitor {
 
 impl SelfMonitor {
     /// Starts monitoring.
-    pub fn new(now: Timestamp, startup_error: Option<Error>) -> Self {
+    pub(crate) fn new(now: Timestamp, startup_error: Option<Error>) -> Self {
         Self {
             startup_error,
             look_failed: false,
@@ -57,7 +57,7 @@ impl SelfMonitor {
     }
 
     /// Compares the clock with the time that has really passed.
-    pub fn tick(&mut self, now: Timestamp) {
+    pub(crate) fn tick(&mut self, now: Timestamp) {
         let passed = SignedDuration::try_from(self.steady.elapsed()).unwrap_or(SignedDuration::ZERO);
         let off = now.duration_since(self.wall) - passed;
         if off.abs() > SKEW {
@@ -69,35 +69,41 @@ impl SelfMonitor {
     }
 
     /// The state could not be written.
-    pub fn state_failed(&mut self, e: &Error) {
+    pub(crate) fn state_failed(&mut self, e: &Error) {
         self.state = Some(e.clone());
     }
 
     /// The state could be written.
-    pub fn state_works(&mut self) {
+    pub(crate) fn state_works(&mut self) {
         if self.unsaved.is_empty() {
             self.state = None;
         }
     }
 
     /// Keeps the result of a run that could not be saved until it can be.
-    pub fn unsaved(&mut self, database: &DatabaseId, kind: JobKind, times: (Timestamp, Timestamp), run: Run) {
+    pub(crate) fn unsaved(
+        &mut self,
+        database: &DatabaseId,
+        kind: JobKind,
+        times: (Timestamp, Timestamp),
+        run: Run,
+    ) {
         self.unsaved.insert((database.clone(), kind), (times, run));
     }
 
     /// Tries again to save what could not be saved.
-    pub fn save(&mut self, state: &State) {
+    pub(crate) fn save(&mut self, state: &State) {
         self.unsaved
             .retain(|(database, kind), (times, run)| state.record_run(database, *kind, *times, run).is_err());
     }
 
     /// Notes whether the last look succeeded.
-    pub fn looked(&mut self, succeeded: bool) {
+    pub(crate) fn looked(&mut self, succeeded: bool) {
         self.look_failed = !succeeded;
     }
 
     /// How the last reload went.
-    pub fn reloaded(&mut self, e: Option<&Error>) {
+    pub(crate) fn reloaded(&mut self, e: Option<&Error>) {
         self.config = e.cloned();
     }
 

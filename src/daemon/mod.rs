@@ -138,7 +138,7 @@ pub(crate) struct Parts {
 
 impl Daemon {
     /// A daemon that resumes from the state.
-    pub fn new(parts: Parts) -> Result<Self> {
+    pub(crate) fn new(parts: Parts) -> Result<Self> {
         let now = parts.clock.now();
         let scheduler = Scheduler::load(&parts.setup.plan, &parts.state, now)?;
         Ok(Self {
@@ -169,7 +169,7 @@ impl Daemon {
     }
 
     /// Works until it is told to stop. Failures to read or write the state are reported, and the operation is retried.
-    pub async fn run(mut self) -> Exit {
+    pub(crate) async fn run(mut self) -> Exit {
         self.notifier.ready(self.clock.now());
         tracing::info!("marbre {} is running: {}", env!("CARGO_PKG_VERSION"), self.outline());
         loop {

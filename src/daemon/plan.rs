@@ -41,7 +41,7 @@ pub(crate) struct Planned {
 
 impl Plan {
     /// The plan of this configuration.
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         let mut jobs = Vec::new();
         for database in &config.databases {
             for (kind, schedule) in &database.schedules.jobs {
@@ -65,7 +65,7 @@ impl Plan {
 
 impl Planned {
     /// Its key in the state, which includes expression and zone: another schedule has other slots.
-    pub fn scheduled(&self) -> Scheduled {
+    pub(crate) fn scheduled(&self) -> Scheduled {
         Scheduled { database: self.database.clone(), kind: self.kind, rule: self.schedule.rule(&self.zone) }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Pending {
 
 impl Scheduler {
     /// Resumes from the state. Runs that died with the last daemon are due again, once.
-    pub fn load(plan: &Plan, state: &State, now: Timestamp) -> Result<Self> {
+    pub(crate) fn load(plan: &Plan, state: &State, now: Timestamp) -> Result<Self> {
         for plan in &plan.jobs {
             state.settle_slots(&plan.scheduled(), now)?;
         }
@@ -69,7 +69,7 @@ impl Scheduler {
     }
 
     /// The scheduler of another plan, for a running daemon.
-    pub fn reload(plan: &Plan, state: &State, now: Timestamp) -> Result<Self> {
+    pub(crate) fn reload(plan: &Plan, state: &State, now: Timestamp) -> Result<Self> {
         let mut jobs = Vec::new();
         for plan in &plan.jobs {
             let scheduled = plan.scheduled();
@@ -95,7 +95,7 @@ impl Scheduler {
     }
 
     /// Takes over the waiting slots of the jobs that both schedulers have.
-    pub fn take_over(&mut self, old: &mut Self) {
+    pub(crate) fn take_over(&mut self, old: &mut Self) {
         for job in &mut self.jobs {
             let same = |old: &&mut ScheduledJob| {
                 old.plan.database == job.plan.database && old.plan.kind == job.plan.kind
@@ -112,7 +112,7 @@ impl Scheduler {
     }
 
     /// When the next slot or retry of any job is due.
-    pub fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         let again = |job: &ScheduledJob| job.retry.map(|(at, _)| at);
         self.jobs.iter().flat_map(|job| [job.next, again(job)]).flatten().min()
     }
@@ -120,12 +120,12 @@ impl Scheduler {
 
 impl ScheduledJob {
     /// When its next slot is due.
-    pub fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         self.next
     }
 
     /// The slots that became due since the last call; the caller must account for them.
-    pub fn take_due(&mut self, now: Timestamp) -> Option<Pending> {
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<Pending> {
         if self.accounted > now + SET_BACK {
             // The clock was once far ahead. Waiting for it to get there again would stop all work.
             self.accounted = now;
@@ -155,7 +155,7 @@ impl ScheduledJob {
     }
 
     /// The run of these slots failed: they may get a retry.
-    pub fn failed(&mut self, slots: Pending, now: Timestamp) {
+    pub(crate) fn failed(&mut self, slots: Pending, now: Timestamp) {
         let Some(pause) = RETRY_AFTER.get(self.retries).filter(|_| self.plan.kind == JobKind::Snapshot)
         else {
             return;
@@ -168,14 +168,14 @@ impl ScheduledJob {
     }
 
     /// Queues the retry, if it is due.
-    pub fn queue_retry(&mut self, now: Timestamp) {
+    pub(crate) fn queue_retry(&mut self, now: Timestamp) {
         if let Some((_, slots)) = self.retry.take_if(|(at, _)| *at <= now) {
             self.queue(slots);
         }
     }
 
     /// Takes the waiting slots, to be run now. Those that waited too long for other jobs are late.
-    pub fn start(&mut self, now: Timestamp) -> Option<Pending> {
+    pub(crate) fn start(&mut self, now: Timestamp) -> Option<Pending> {
         let mut pending = self.pending.take()?;
         let waited = now.duration_since(pending.slots.first) - self.delay();
         if waited > ON_TIME && self.retries == 0 {
@@ -185,7 +185,7 @@ impl ScheduledJob {
     }
 
     /// Adds slots to the next run.
-    pub fn queue(&mut self, due: Pending) {
+    pub(crate) fn queue(&mut self, due: Pending) {
         self.pending = Some(match self.pending {
             None => due,
             Some(waiting) => Pending {

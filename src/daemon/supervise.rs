@@ -83,14 +83,14 @@ struct Activity {
 
 impl Progress {
     /// A run that has just begun.
-    pub fn new(spec: &JobSpec) -> Self {
+    pub(crate) fn new(spec: &JobSpec) -> Self {
         let activity = Activity { stage: None, moved: Instant::now() };
         let what = format!("{} of {}", spec.kind, spec.database);
         Self { what, activity: Mutex::new(activity), stage_started: Notify::new() }
     }
 
     /// The current stage.
-    pub fn stage(&self) -> Option<Stage> {
+    pub(crate) fn stage(&self) -> Option<Stage> {
         self.activity().stage.map(|(stage, _)| stage)
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct LookReport {
 
 impl LookReport {
     /// The status of a database, if it could be looked at.
-    pub fn of(&self, database: &DatabaseId) -> Option<&DatabaseStatus> {
+    pub(crate) fn of(&self, database: &DatabaseId) -> Option<&DatabaseStatus> {
         let is_it =
             |s: &&DatabaseStatus| s.publisher == database.publisher && s.database == database.database;
         self.databases.iter().find(is_it)

@@ -13,14 +13,14 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use night::{NightSummary, destroy, night};
-pub use population::{PopulationOptions, Summary, create};
+pub(crate) use night::{destroy, night};
+pub(crate) use population::{PopulationOptions, create};
 
 /// The newspaper's name, for people.
-pub const PUBLISHER_TITLE: &str = "La Gazette de l'Ouest";
+pub(crate) const PUBLISHER_TITLE: &str = "La Gazette de l'Ouest";
 
 /// The newspaper's name as a publisher of marbre.
-pub const PUBLISHER: &str = "gazette-de-l-ouest";
+pub(crate) const PUBLISHER: &str = "gazette-de-l-ouest";
 
 /// Its database of subscribers.
-pub const DATABASE: &str = "abonnes";
+pub(crate) const DATABASE: &str = "abonnes";

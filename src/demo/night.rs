@@ -13,7 +13,7 @@ use crate::error::{Result, ResultExt};
 
 /// What a night changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NightSummary {
+pub(crate) struct NightSummary {
     /// People with a new address: one in a hundred.
     pub moved: u64,
     /// New people, each with a subscription.
@@ -29,7 +29,7 @@ pub struct NightSummary {
 }
 
 /// Lets a night pass: some hundred small changes anywhere in the file, and new rows at the ends of tables.
-pub fn night(path: &Path, seed: u64) -> Result<NightSummary> {
+pub(crate) fn night(path: &Path, seed: u64) -> Result<NightSummary> {
     change(path, seed).or_internal(format!("change the subscriber base {}", path.display()))
 }
 
@@ -93,7 +93,7 @@ fn last_id(tx: &Transaction<'_>, table: &str) -> rusqlite::Result<u64> {
 }
 
 /// The disaster: the beginning of the file is overwritten, its end cut off, its log deleted.
-pub fn destroy(path: &Path) -> Result<()> {
+pub(crate) fn destroy(path: &Path) -> Result<()> {
     let operation = format!("destroy {}", path.display());
     let ruin = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).open(path)?;

@@ -81,7 +81,7 @@ CREATE INDEX suspensions_subscription ON suspensions (subscription_id);
 
 /// What to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PopulationOptions {
+pub(crate) struct PopulationOptions {
     /// Number of subscribers.
     pub subscribers: u64,
     /// Where the random numbers start.
@@ -96,7 +96,7 @@ impl Default for PopulationOptions {
 
 /// What was made: numbers of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// People.
     pub subscribers: u64,
     /// Subscriptions, running and ended.
@@ -110,7 +110,7 @@ pub struct Summary {
 }
 
 /// Makes the subscriber base in a new file, in WAL mode. Fails where the file exists.
-pub fn create(path: &Path, options: &PopulationOptions) -> Result<Summary> {
+pub(crate) fn create(path: &Path, options: &PopulationOptions) -> Result<Summary> {
     if path.exists() {
         return Err(Error::preflight(format!("{} exists already", path.display()))
             .remedy("Name a file that does not exist."));

@@ -7,7 +7,7 @@
 pub(crate) mod postgres;
 pub(crate) mod registry;
 pub(crate) mod scratch;
-pub mod sqlite;
+pub(crate) mod sqlite;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -27,7 +27,7 @@ pub(crate) struct Observation<'a> {
 
 impl Observation<'_> {
     /// Everything that is wrong.
-    pub fn conditions(&self) -> Vec<Condition> {
+    pub(crate) fn conditions(&self) -> Vec<Condition> {
         let mut found: Vec<Condition> = self.freshness().into_iter().collect();
         found.extend(self.catalog.unreachable.iter().map(|(name, e)| {
             let what = e.to_string();

@@ -15,7 +15,7 @@ const TOKEN_ENDS: [&str; 3] = ["x_security_token_expires", "aws_expiration", "ex
 
 /// What kind of thing ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Thing {
+pub(crate) enum Thing {
     /// A certificate, which people or a service renew weeks before.
     Certificate,
     /// A token, which something renews every few hours.
@@ -24,7 +24,7 @@ pub enum Thing {
 
 /// Something that ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
+pub(crate) struct Expiry {
     /// What kind of thing it is.
     pub thing: Thing,
     /// Whose: `target nas (nas.example:9000)`.
@@ -74,7 +74,7 @@ impl Expiry {
     }
 
     /// What people are told, if it is time.
-    pub fn condition(&self, now: Timestamp) -> Option<Condition> {
+    pub(crate) fn condition(&self, now: Timestamp) -> Option<Condition> {
         let severity = self.severity(now)?;
         let (name, of) = (self.name(), &self.of);
         // No span in the words: they must not change from look to look.
@@ -85,12 +85,12 @@ impl Expiry {
     }
 
     /// What makes its incident: `certificate of target nas (nas.example:9000)`.
-    pub fn object(&self) -> String {
+    pub(crate) fn object(&self) -> String {
         format!("{} of {}", self.name(), self.of)
     }
 
     /// What `doctor` shows.
-    pub fn check(&self, now: Timestamp) -> Check {
+    pub(crate) fn check(&self, now: Timestamp) -> Check {
         let severity = self.severity(now);
         let state = match severity {
             None => CheckState::Ok,
@@ -103,7 +103,7 @@ impl Expiry {
 }
 
 /// When the token of a profile ends, as its credentials file says. `None` for keys that do not end.
-pub fn token_ends(credentials: &str, profile: &str) -> Option<Timestamp> {
+pub(crate) fn token_ends(credentials: &str, profile: &str) -> Option<Timestamp> {
     let mut inside = false;
     for line in credentials.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -119,7 +119,7 @@ pub fn token_ends(credentials: &str, profile: &str) -> Option<Timestamp> {
 
 /// How far this host's clock is ahead of a target's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skew {
+pub(crate) struct Skew {
     /// The target.
     pub target: TargetName,
     /// How far.
@@ -139,14 +139,14 @@ impl Skew {
     }
 
     /// What people are told, if it is too much.
-    pub fn condition(&self) -> Option<Condition> {
+    pub(crate) fn condition(&self) -> Option<Condition> {
         let summary = format!("The clock of this host is {} that of target {}.", self.words()?, self.target);
         let condition = Condition::new(ConditionKind::ClockSkew, Severity::Warning, summary);
         Some(condition.object(&self.target).remedy(Self::REMEDY))
     }
 
     /// What `doctor` shows.
-    pub fn check(&self) -> Check {
+    pub(crate) fn check(&self) -> Check {
         let name = format!("clock of target {}", self.target);
         match self.words() {
             None => {

@@ -24,7 +24,7 @@ const BAND: f64 = 0.75;
 const SMALL: u64 = 1000;
 
 /// A run of `kind` that ended with an error, before it had anything to report.
-pub fn failed(database: &DatabaseId, kind: JobKind, stage: Option<&str>, e: &Error) -> Run {
+pub(crate) fn failed(database: &DatabaseId, kind: JobKind, stage: Option<&str>, e: &Error) -> Run {
     let ending = match e.kind() {
         ErrorKind::Interrupted => Ending::Interrupted,
         ErrorKind::Conflict => Ending::Conflict,
@@ -79,7 +79,7 @@ fn failing(database: &DatabaseId, name: &TargetName, error: &str, remedy: Option
 }
 
 /// A snapshot; `before`: what the last good one held.
-pub fn of_snapshot(database: &DatabaseId, report: &SnapshotReport, before: Option<&Numbers>) -> Run {
+pub(crate) fn of_snapshot(database: &DatabaseId, report: &SnapshotReport, before: Option<&Numbers>) -> Run {
     let mut conditions = Vec::new();
     let mut reached = Vec::new();
     for target in &report.targets {
@@ -142,7 +142,7 @@ fn out_of_band(database: &DatabaseId, now: &Numbers, before: &Numbers) -> Option
 }
 
 /// A drill, with or without sabotage.
-pub fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
+pub(crate) fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     let kind = if report.sabotage.is_some() { JobKind::Sabotage } else { JobKind::Drill };
     let error = report.error.as_ref().map(Error::from);
     let took = duration(report.seconds);
@@ -203,7 +203,7 @@ fn unnoticed(database: &DatabaseId, report: &DrillReport) -> Condition {
 }
 
 /// A verification.
-pub fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
+pub(crate) fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
     let detail = format!("{} objects, {} read back", count(report.objects), bytes(report.bytes));
     let numbers = Numbers { bytes: report.bytes, ..Numbers::default() };
     let whole = report.targets.iter().filter(|t| t.error.is_none()).map(|t| t.name.clone());

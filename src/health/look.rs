@@ -16,7 +16,7 @@ use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::reader::Reader;
 
 /// Looks at one database.
-pub async fn database_status(
+pub(crate) async fn database_status(
     reader: &Reader<'_>,
     promises: Promises,
     now: Timestamp,

@@ -7,5 +7,5 @@ pub(crate) mod findings;
 pub(crate) mod look;
 pub(crate) mod neighbours;
 pub(crate) mod score;
-pub mod status;
+pub(crate) mod status;
 pub(crate) mod surroundings;

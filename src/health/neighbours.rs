@@ -6,12 +6,12 @@ use crate::engine::{Neighbours, Place};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 
 /// What to do about a database that nobody protects.
-pub const REMEDY: &str =
+pub(crate) const REMEDY: &str =
     "Declare it in a table [database.NAME], or add its name to `ignore_databases` if it needs no snapshots.";
 
 /// A database on a server, of which no snapshots are taken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Undeclared {
+pub(crate) struct Undeclared {
     /// The server, for people.
     pub server: String,
     /// The database, for people.
@@ -21,7 +21,7 @@ pub struct Undeclared {
 /// Every database of the servers that answered, less those that are declared and those that are to be ignored. A server
 /// that answered at several addresses is one. `silent` are declared databases whose server did not answer: it may be one
 /// of those that did, so databases of their names are not reported.
-pub fn undeclared(answers: &[Neighbours], silent: &[String], ignored: &[String]) -> Vec<Undeclared> {
+pub(crate) fn undeclared(answers: &[Neighbours], silent: &[String], ignored: &[String]) -> Vec<Undeclared> {
     let mut servers: BTreeMap<&str, (String, BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
     for answer in answers {
         let (_, all, declared) = servers
@@ -45,7 +45,7 @@ pub fn undeclared(answers: &[Neighbours], silent: &[String], ignored: &[String])
 }
 
 /// A server, for people.
-pub fn server(place: &Place) -> String {
+pub(crate) fn server(place: &Place) -> String {
     match place.port {
         5432 => place.host.clone(),
         port => format!("{}:{port}", place.host),
@@ -54,7 +54,7 @@ pub fn server(place: &Place) -> String {
 
 impl Undeclared {
     /// What people are told. It concerns those who run the agent: whose data they are is not known.
-    pub fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         let Self { server, database } = self;
         let summary = format!("Nobody protects the database {database} on the server {server}.");
         Condition::new(ConditionKind::UndeclaredDatabase, Severity::Warning, summary)

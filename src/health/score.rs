@@ -14,7 +14,10 @@ use crate::model::score::{Score, TargetFacts};
 use crate::state::State;
 
 /// What is remembered of every target of a database.
-pub fn guarantees(database: &Database, state: Option<&State>) -> Result<BTreeMap<TargetName, Guarantees>> {
+pub(crate) fn guarantees(
+    database: &Database,
+    state: Option<&State>,
+) -> Result<BTreeMap<TargetName, Guarantees>> {
     let mut known = BTreeMap::new();
     for name in &database.targets {
         if let Some(found) = state.map(|state| state.guarantees(name)).transpose()?.flatten() {
@@ -25,7 +28,7 @@ pub fn guarantees(database: &Database, state: Option<&State>) -> Result<BTreeMap
 }
 
 /// The score of a database whose status was just read. `place` is how each target describes itself now.
-pub fn score(
+pub(crate) fn score(
     config: &Config,
     status: &DatabaseStatus,
     guarantees: &BTreeMap<TargetName, Guarantees>,

@@ -14,7 +14,7 @@ use crate::repository::receipt::Receipt;
 
 /// What `status --json` prints.
 #[derive(Debug, Clone, Serialize)]
-pub struct StatusReport {
+pub(crate) struct StatusReport {
     /// Every database that was asked for.
     pub databases: Vec<DatabaseStatus>,
 }
@@ -126,7 +126,7 @@ pub struct TargetStatus {
 
 /// What was agreed for a database.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Promises {
+pub(crate) struct Promises {
     /// How old its newest snapshot may become.
     pub rpo: Option<Duration>,
     /// How old its newest proof by a drill of the agent may become.

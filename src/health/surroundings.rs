@@ -29,7 +29,7 @@ const SELDOM: SignedDuration = SignedDuration::from_hours(24);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where to look.
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The engine of every declared database, or why it could not be made.
     pub engines: Vec<(DatabaseId, Result<Arc<dyn Engine>>)>,
     /// Databases that need no snapshots.
@@ -42,7 +42,7 @@ pub struct Surroundings {
 
 /// A server, and what it is for.
 #[derive(Debug, Clone)]
-pub struct NamedServer {
+pub(crate) struct NamedServer {
     /// What it is, with its place: `target nas (nas.example:9000)`.
     pub name: String,
     /// The target whose clock it has.
@@ -53,7 +53,7 @@ pub struct NamedServer {
 
 /// A profile in a credentials file.
 #[derive(Debug, Clone)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The target that they are for.
     pub target: TargetName,
     /// The file.
@@ -64,7 +64,7 @@ pub struct Credentials {
 
 /// What was answered so far.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     neighbours: BTreeMap<DatabaseId, Memory<Neighbours>>,
     servers: BTreeMap<String, Memory<Answer>>,
 }
@@ -102,7 +102,7 @@ impl<T> Memory<T> {
 
 /// What is wrong, and what could not be looked at.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// What is wrong.
     pub conditions: Vec<Condition>,
     /// What could not be looked at, now or before.
@@ -111,7 +111,7 @@ pub struct Found {
 
 impl Surroundings {
     /// Asks for what is due. It takes seconds, whatever hangs.
-    pub async fn ask(&self, known: &mut Known, now: Timestamp, cancel: &CancellationToken) {
+    pub(crate) async fn ask(&self, known: &mut Known, now: Timestamp, cancel: &CancellationToken) {
         let due = |id: &&DatabaseId| Memory::is_due(known.neighbours.get(id), SOON, now);
         let databases: Vec<&DatabaseId> = self.engines.iter().map(|(id, _)| id).filter(due).collect();
         let servers: Vec<&NamedServer> = self.servers.iter().filter(|s| s.is_due(known, now)).collect();
@@ -141,7 +141,7 @@ impl Surroundings {
     }
 
     /// What is wrong, by what is known.
-    pub fn found(&self, known: &Known, now: Timestamp) -> Found {
+    pub(crate) fn found(&self, known: &Known, now: Timestamp) -> Found {
         let (answers, silent) = self.neighbours(known);
         let mut found = Found::default();
         found.conditions.extend(undeclared(&answers, &silent, &self.ignored).iter().map(|u| u.condition()));
@@ -185,7 +185,7 @@ impl Surroundings {
 
     /// What `doctor` shows: databases that nobody protects on each server, and everything that ends. `whole` is whether
     /// every declared database is among the engines: otherwise the others would seem to be undeclared.
-    pub fn checks(&self, known: &Known, whole: bool, now: Timestamp) -> Vec<(String, Vec<Check>)> {
+    pub(crate) fn checks(&self, known: &Known, whole: bool, now: Timestamp) -> Vec<(String, Vec<Check>)> {
         let mut groups = Vec::new();
         if whole {
             groups.push(("database servers".to_owned(), self.server_checks(known)));

@@ -15,12 +15,12 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")
 
 impl Lock {
     /// Takes the lock of a job, or says which process holds it.
-    pub fn take(path: &Path, database: &DatabaseId) -> Result<Self> {
+    pub(crate) fn take(path: &Path, database: &DatabaseId) -> Result<Self> {
         Self::take_as(path, &format!("another job runs for {database}"))
     }
 
     /// Takes a lock; `taken` is the error message if another process holds it.
-    pub fn take_as(path: &Path, taken: &str) -> Result<Self> {
+    pub(crate) fn take_as(path: &Path, taken: &str) -> Result<Self> {
         if let Some(folder) = path.parent() {
             make_private_folder(folder)?;
         }

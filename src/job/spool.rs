@@ -34,7 +34,7 @@ pub(crate) struct SpooledPack {
 
 impl Spool {
     /// Opens the spool in `folder` for at most `limit` bytes (at least two packs).
-    pub fn open(folder: &Path, limit: u64) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, limit: u64) -> Result<Self> {
         if folder.exists() {
             std::fs::remove_dir_all(folder).or_internal(format!("empty the spool {}", folder.display()))?;
         }
@@ -44,12 +44,12 @@ impl Spool {
     }
 
     /// Where packs are written.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Waits for room for one pack. `full` is called each time `interval` passes without any.
-    pub async fn room(
+    pub(crate) async fn room(
         &self,
         interval: Duration,
         full: impl Fn(),
@@ -67,7 +67,7 @@ impl Spool {
 
 impl SpooledPack {
     /// A sealed pack, and the permit for its room.
-    pub fn new(sealed: &Sealed, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(sealed: &Sealed, permit: OwnedSemaphorePermit) -> Self {
         Self { path: sealed.path.clone(), size: sealed.size, sha256: sealed.sha256, _permit: permit }
     }
 }

@@ -33,12 +33,12 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     /// Starts the watch.
-    pub fn new(observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(observer: Arc<dyn Observer>) -> Self {
         Self { observer, started: Instant::now(), stages: Mutex::default() }
     }
 
     /// The stages so far, the running one included, and the time since the start in seconds.
-    pub fn read(&self) -> (Vec<StageTime>, f64) {
+    pub(crate) fn read(&self) -> (Vec<StageTime>, f64) {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stages = guard.finished.clone();
         if let Some((stage, since)) = guard.running {
@@ -48,7 +48,7 @@ impl Stopwatch {
     }
 
     /// The running stage.
-    pub fn current(&self) -> Option<Stage> {
+    pub(crate) fn current(&self) -> Option<Stage> {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         guard.running.map(|(stage, _)| stage)
     }

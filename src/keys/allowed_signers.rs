@@ -1,6 +1,5 @@
 //! OpenSSH's `allowed_signers` file: which keys may sign what (ssh-keygen(1), "ALLOWED SIGNERS").
 
-use std::io::Write;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,13 +13,13 @@ use crate::keys::signing::{Namespace, Signer};
 use crate::model::level::By;
 
 /// The principal of the agent in `allowed_signers`.
-pub const AGENT: &str = "agent";
+pub(crate) const AGENT: &str = "agent";
 
 /// The principal of the owner of the data, the publisher.
-pub const OWNER: &str = "owner";
+pub(crate) const OWNER: &str = "owner";
 
 /// The principal of those who make drills.
-pub fn principal(by: By) -> &'static str {
+pub(crate) fn principal(by: By) -> &'static str {
     match by {
         By::Agent => AGENT,
         By::Owner => OWNER,
@@ -93,7 +92,12 @@ impl AllowedSigners {
 }
 
 /// A line that lets a key sign as a principal in some namespaces, with its line feed.
-pub fn line(principal: &str, namespaces: &[Namespace], signer: &Signer, comment: &str) -> Result<String> {
+pub(crate) fn line(
+    principal: &str,
+    namespaces: &[Namespace],
+    signer: &Signer,
+    comment: &str,
+) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '+');
     if principal.is_empty() || !principal.chars().all(plain) {
         return Err(Error::key(format!(
@@ -105,33 +109,6 @@ pub fn line(principal: &str, namespaces: &[Namespace], signer: &Signer, comment:
     let text =
         format!("{principal} namespaces=\"{}\" {} {comment}", namespaces.join(","), signer.to_openssh(),);
     Ok(format!("{}\n", text.trim_end()))
-}
-
-/// Adds a [`line()`] to a file, which is created if it is not there. The file is replaced as a whole, so a crash
-/// leaves the old one or the new one. A file that cannot be parsed is left alone.
-pub fn append(path: &Path, line: &str) -> Result<()> {
-    let mut text = if path.exists() {
-        AllowedSigners::load(path)?;
-        String::from_utf8_lossy(&files::read("allowed signers", path)?.bytes).into_owned()
-    } else {
-        String::new()
-    };
-    if text.lines().any(|l| l.trim() == line.trim()) {
-        return Ok(());
-    }
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(line);
-    AllowedSigners::parse(&text)?;
-    let failed = |e: std::io::Error| Error::preflight(format!("failed to write {}", path.display())).cause(e);
-    let folder = files::parent(path);
-    // NamedTempFile is created with mode 0600.
-    let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    new.write_all(text.as_bytes()).map_err(failed)?;
-    new.as_file().sync_all().map_err(failed)?;
-    new.persist(path).map_err(|e| failed(e.error))?;
-    files::sync_folder(folder)
 }
 
 fn parse_line(line: &str) -> Result<Option<Line>> {
@@ -327,23 +304,16 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_added_once_and_a_bad_file_is_left_alone() {
+    fn a_line_lets_its_key_sign_what_it_names_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("allowed_signers");
         let key = SigningKey::generate("").unwrap();
         let text = line(AGENT, &[NAMESPACE, Namespace::DrillReceipt], &key.signer(), "db1\nevil").unwrap();
-        std::fs::write(&path, "# kept, without a line feed").unwrap();
-        append(&path, &text).unwrap();
-        append(&path, &text).unwrap();
-        let content = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(content, format!("# kept, without a line feed\n{text}"));
+        std::fs::write(&path, format!("# a comment\n{text}")).unwrap();
         let now = at("2026-11-22T02:00:00Z");
         let allowed = AllowedSigners::load(&path).unwrap();
         assert!(allowed.trusts(&key.signer(), AGENT, NAMESPACE, now));
         assert!(!allowed.trusts(&key.signer(), AGENT, Namespace::Charter, now));
-        std::fs::write(&path, "nonsense\n").unwrap();
-        assert!(append(&path, &text).is_err());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "nonsense\n");
         assert!(line("a b", &[NAMESPACE], &key.signer(), "").is_err());
     }
 }

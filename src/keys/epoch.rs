@@ -16,31 +16,31 @@ const CONTENT_LIMIT: u64 = 64 * 1024;
 
 /// The secret key of an epoch. Wiped from memory when dropped.
 #[derive(Clone)]
-pub struct EpochKey(x25519::Identity);
+pub(crate) struct EpochKey(x25519::Identity);
 
 impl EpochKey {
     /// A fresh key.
-    pub fn generate() -> Self {
+    pub(crate) fn generate() -> Self {
         Self(x25519::Identity::generate())
     }
 
     /// What packs and manifests of this epoch are encrypted to.
-    pub fn recipient(&self) -> x25519::Recipient {
+    pub(crate) fn recipient(&self) -> x25519::Recipient {
         self.0.to_public()
     }
 
     /// The age identity that opens packs and manifests of this epoch.
-    pub fn identity(&self) -> &x25519::Identity {
+    pub(crate) fn identity(&self) -> &x25519::Identity {
         &self.0
     }
 
     /// The key as text (`AGE-SECRET-KEY-1…`), for the agent's state while it drills this epoch.
-    pub fn to_secret(&self) -> SecretString {
+    pub(crate) fn to_secret(&self) -> SecretString {
         self.0.to_string()
     }
 
     /// Reads what [`EpochKey::to_secret`] gave, or the content of an `epoch.age`: comment lines and one identity.
-    pub fn from_secret(text: &SecretString) -> Result<Self> {
+    pub(crate) fn from_secret(text: &SecretString) -> Result<Self> {
         let mut lines = text
             .expose_secret()
             .lines()
@@ -55,7 +55,12 @@ impl EpochKey {
     }
 
     /// The content of `epoch.age`: this key, encrypted to all of the publisher's recipients.
-    pub fn seal(&self, recipients: &Recipients, epoch: &EpochId, database: &DatabaseId) -> Result<Vec<u8>> {
+    pub(crate) fn seal(
+        &self,
+        recipients: &Recipients,
+        epoch: &EpochId,
+        database: &DatabaseId,
+    ) -> Result<Vec<u8>> {
         let secret = self.to_secret();
         let text = Zeroizing::new(format!(
             "# marbre: key of epoch {epoch} of {database}\n# public key: {}\n{}\n",
@@ -70,7 +75,7 @@ impl EpochKey {
     ///
     /// Errors ([`crate::ErrorKind::Key`]): the key is not among the epoch's recipients, a plugin failed or was refused,
     /// or the file does not hold a key.
-    pub fn open(sealed: &[u8], key: &RestoreKey, recipients: &[Sha256]) -> Result<Self> {
+    pub(crate) fn open(sealed: &[u8], key: &RestoreKey, recipients: &[Sha256]) -> Result<Self> {
         let decryptor = age::Decryptor::new_buffered(sealed)
             .map_err(|e| Error::key("epoch.age is not an age file").cause(e))?;
         let reader = decryptor.decrypt(key.identities()).map_err(|e| does_not_open(e, key, recipients))?;

@@ -16,13 +16,13 @@ use crate::keys::files;
 use crate::keys::signing::{Namespace, Signer, SigningKey};
 
 /// The publisher's age identity.
-pub const RESTORE_KEY: &str = "restore.key";
+pub(crate) const RESTORE_KEY: &str = "restore.key";
 /// Its recipient, for the provider.
-pub const RESTORE_PUB: &str = "restore.pub";
+pub(crate) const RESTORE_PUB: &str = "restore.pub";
 /// The publisher's signing key; its public key has `.pub` added.
-pub const PUBLISHER_KEY: &str = "publisher_ed25519";
+pub(crate) const PUBLISHER_KEY: &str = "publisher_ed25519";
 /// Whose receipts the publisher trusts.
-pub const ALLOWED_SIGNERS: &str = "allowed_signers";
+pub(crate) const ALLOWED_SIGNERS: &str = "allowed_signers";
 
 /// The scrypt work factor (log2) of protected keys, the one `age -p` uses: 256 MiB of memory, about a second.
 const WORK_FACTOR: u8 = 18;
@@ -36,7 +36,7 @@ const ALLOWED_SIGNERS_HEAD: &str = "\
 
 /// What a new publisher's folder should hold beyond the keys.
 #[derive(Debug, Default)]
-pub struct PublisherOptions {
+pub(crate) struct PublisherOptions {
     /// Protects the restore key; it then takes the file and the passphrase to open anything.
     pub passphrase: Option<SecretString>,
     /// Agents whose signatures are trusted from the start, with a comment each.
@@ -45,7 +45,7 @@ pub struct PublisherOptions {
 
 /// The folder that was made.
 #[derive(Debug, Clone)]
-pub struct PublisherKeys {
+pub(crate) struct PublisherKeys {
     /// Where the restore key lies.
     pub restore_key: PathBuf,
     /// Its recipient, `age1…`: what the provider gets.
@@ -59,7 +59,7 @@ pub struct PublisherKeys {
 /// Makes a publisher's keys in a folder (created 0700, files 0600): `restore.key`, `restore.pub`, `publisher_ed25519`
 /// with `.pub`, `allowed_signers`. All or nothing: where one of them exists, nothing is written
 /// ([`crate::ErrorKind::Preflight`]).
-pub fn publisher(folder: &Path, options: &PublisherOptions, now: Timestamp) -> Result<PublisherKeys> {
+pub(crate) fn publisher(folder: &Path, options: &PublisherOptions, now: Timestamp) -> Result<PublisherKeys> {
     let identity = x25519::Identity::generate();
     let recipient = identity.to_public().to_string();
     let signing = SigningKey::generate("marbre publisher")?;
@@ -92,7 +92,7 @@ pub fn publisher(folder: &Path, options: &PublisherOptions, now: Timestamp) -> R
 }
 
 /// Makes the agent's signing key at a path, with `.pub` beside it. Overwrites nothing.
-pub fn agent(path: &Path, comment: &str) -> Result<Signer> {
+pub(crate) fn agent(path: &Path, comment: &str) -> Result<Signer> {
     let folder = files::parent(path);
     create_folder(folder)?;
     let key = SigningKey::generate(comment)?;
@@ -101,13 +101,13 @@ pub fn agent(path: &Path, comment: &str) -> Result<Signer> {
 }
 
 /// The line that makes a publisher trust an agent's receipts of snapshots and drills.
-pub fn agent_line(agent: &Signer, comment: &str) -> Result<String> {
+pub(crate) fn agent_line(agent: &Signer, comment: &str) -> Result<String> {
     let namespaces = [Namespace::SnapshotReceipt, Namespace::DrillReceipt, Namespace::PruneRecord];
     allowed_signers::line(AGENT, &namespaces, agent, comment)
 }
 
 /// The line that lets the owner of the data sign their own drills, the charter and key proofs.
-pub fn owner_line(owner: &Signer, comment: &str) -> Result<String> {
+pub(crate) fn owner_line(owner: &Signer, comment: &str) -> Result<String> {
     let namespaces = [Namespace::DrillReceipt, Namespace::Charter, Namespace::KeyProof];
     allowed_signers::line(OWNER, &namespaces, owner, comment)
 }

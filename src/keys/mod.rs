@@ -4,22 +4,23 @@
 //! Ed25519 keys in OpenSSH's format sign records ([`signing`], [`allowed_signers`], [`trust`]). age does not say who
 //! encrypted, so a reader asks for the signature first.
 
-pub mod allowed_signers;
-pub mod epoch;
+pub(crate) mod allowed_signers;
+pub(crate) mod epoch;
 mod files;
-pub mod keygen;
+pub(crate) mod keygen;
 mod pattern;
-pub mod recipients;
-pub mod restore_key;
-pub mod signing;
+pub(crate) mod recipients;
+pub(crate) mod restore_key;
+pub(crate) mod signing;
 mod terminal;
-pub mod trust;
+pub(crate) mod trust;
 
-pub use allowed_signers::AllowedSigners;
-pub use epoch::EpochKey;
+pub(crate) use allowed_signers::AllowedSigners;
+pub(crate) use epoch::EpochKey;
 pub use recipients::Recipients;
 pub use restore_key::RestoreKey;
-pub use signing::{Namespace, Signer, SigningKey};
+pub use signing::SigningKey;
+pub(crate) use signing::{Namespace, Signer};
 pub use trust::TrustStore;
 
 #[cfg(test)]

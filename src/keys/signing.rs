@@ -207,7 +207,7 @@ pub(super) fn public_path(path: &Path) -> PathBuf {
 ///
 /// Errors ([`crate::ErrorKind::Verification`]): not a signature, of another namespace, by another kind of key, or
 /// the message is not what was signed.
-pub fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Signer> {
+pub(crate) fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Signer> {
     let signature = SshSig::from_pem(armored)
         .map_err(|e| Error::verification("the signature cannot be read").cause(e))?;
     let signer = Signer::of(signature.public_key()).ok_or_else(|| {

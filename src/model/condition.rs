@@ -234,7 +234,7 @@ impl Condition {
 }
 
 /// Of several conditions about the same thing the first: whoever knows most of it comes first.
-pub fn first_of_each(conditions: Vec<Condition>) -> Vec<Condition> {
+pub(crate) fn first_of_each(conditions: Vec<Condition>) -> Vec<Condition> {
     let mut seen = BTreeSet::new();
     conditions.into_iter().filter(|condition| seen.insert(condition.key())).collect()
 }

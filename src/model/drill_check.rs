@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// One check, as the configuration has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Check {
+pub(crate) struct Check {
     /// Its name: unique in its database.
     pub name: String,
     /// A query that gives one row of one column.
@@ -23,7 +23,7 @@ pub struct Check {
 
 /// What an answer must be like. All of what is given must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The smallest number.
     pub min: Option<f64>,
     /// The greatest number.
@@ -38,11 +38,11 @@ pub struct Rule {
 
 /// A share in percent, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Percent(pub f64);
+pub(crate) struct Percent(pub f64);
 
 impl Percent {
     /// Whether `value` is at most this far from `before`. From 0 nothing but 0 is near.
-    pub fn allows(self, before: f64, value: f64) -> bool {
+    pub(crate) fn allows(self, before: f64, value: f64) -> bool {
         (value - before).abs() <= before.abs() * self.0 / 100.0
     }
 }
@@ -55,7 +55,7 @@ impl std::fmt::Display for Percent {
 
 /// How a check came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Everything that was asked holds.
     Passed,
     /// It does not: why, e.g. "812 is less than 1000".
@@ -70,7 +70,12 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 impl Rule {
     /// Holds an answer (`None` is SQL's NULL) against the rule. `before` is the answer in the last proven
     /// snapshot; `consistent_at` the moment whose state was restored.
-    pub fn judge(&self, answer: Option<&str>, before: Option<&str>, consistent_at: Timestamp) -> Outcome {
+    pub(crate) fn judge(
+        &self,
+        answer: Option<&str>,
+        before: Option<&str>,
+        consistent_at: Timestamp,
+    ) -> Outcome {
         let Some(answer) = answer.map(str::trim) else {
             return Outcome::Failed("the answer is NULL".to_owned());
         };

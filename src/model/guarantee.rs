@@ -13,12 +13,12 @@ use crate::model::id::TargetName;
 use crate::model::object_lock::LockMode;
 
 /// How old a probe may be before it proves nothing any more.
-pub const FRESH: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub(crate) const FRESH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What is tried on an object of the probe's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trial {
+pub(crate) enum Trial {
     /// To create an object whose key is taken.
     CreateIfAbsent,
     /// To create one object eight times at the same moment.
@@ -39,7 +39,7 @@ pub enum Trial {
 
 impl Trial {
     /// All of them, in the order in which they are made and shown.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::CreateIfAbsent,
         Self::Race,
         Self::Lock,
@@ -51,7 +51,7 @@ impl Trial {
     ];
 
     /// The word used in messages and JSON.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::CreateIfAbsent => "create-if-absent",
             Self::Race => "race",
@@ -65,7 +65,7 @@ impl Trial {
     }
 
     /// Every target must withstand these: snapshots rely on it. The others are about immutability.
-    pub fn is_basic(self) -> bool {
+    pub(crate) fn is_basic(self) -> bool {
         matches!(self, Self::CreateIfAbsent | Self::Race)
     }
 }
@@ -73,7 +73,7 @@ impl Trial {
 /// How a trial ended. The text says what was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "result", content = "seen")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The object was still there, unchanged.
     Held(String),
     /// It was not.
@@ -84,7 +84,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// What was seen.
-    pub fn seen(&self) -> &str {
+    pub(crate) fn seen(&self) -> &str {
         match self {
             Self::Held(text) | Self::Broken(text) | Self::Untested(text) => text,
         }
@@ -93,7 +93,7 @@ impl Outcome {
 
 /// What a target guarantees against whoever has the credentials that were used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guarantees {
+pub(crate) struct Guarantees {
     /// When it was found out.
     pub at: Timestamp,
     /// The place that was probed: the target's URL, without credentials.
@@ -111,23 +111,23 @@ impl Guarantees {
     }
 
     /// What was broken.
-    pub fn broken(&self) -> impl Iterator<Item = (Trial, &str)> {
+    pub(crate) fn broken(&self) -> impl Iterator<Item = (Trial, &str)> {
         self.ended(|outcome| matches!(outcome, Outcome::Broken(_)))
     }
 
     /// What could not be tried.
-    pub fn untested(&self) -> impl Iterator<Item = (Trial, &str)> {
+    pub(crate) fn untested(&self) -> impl Iterator<Item = (Trial, &str)> {
         self.ended(|outcome| matches!(outcome, Outcome::Untested(_)))
     }
 
     /// What held.
-    pub fn held(&self) -> impl Iterator<Item = (Trial, &str)> {
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Trial, &str)> {
         self.ended(|outcome| matches!(outcome, Outcome::Held(_)))
     }
 
     /// Whether it is proven that nobody with these credentials can change or remove an object before its time: every
     /// trial was made, and held. A lock of governance cannot be weakened further: there that is no trial.
-    pub fn immutable(&self) -> bool {
+    pub(crate) fn immutable(&self) -> bool {
         let held = |trial: &Trial| match self.trials.get(trial) {
             Some(outcome) => matches!(outcome, Outcome::Held(_)),
             None => *trial == Trial::WeakenLock,
@@ -136,18 +136,18 @@ impl Guarantees {
     }
 
     /// Whether this still says something of the target at this place.
-    pub fn counts(&self, place: &str, now: Timestamp) -> bool {
+    pub(crate) fn counts(&self, place: &str, now: Timestamp) -> bool {
         self.place == place && now.duration_since(self.at) <= FRESH
     }
 
     /// What was broken although it must hold: the basic trials at every target, and all others where the configuration
     /// claims a lock.
-    pub fn mismatches(&self, claim: Option<LockMode>) -> Vec<(Trial, &str)> {
+    pub(crate) fn mismatches(&self, claim: Option<LockMode>) -> Vec<(Trial, &str)> {
         self.broken().filter(|(trial, _)| trial.is_basic() || claim.is_some()).collect()
     }
 
     /// The incident that a mismatch is.
-    pub fn condition(&self, target: &TargetName, claim: Option<LockMode>) -> Option<Condition> {
+    pub(crate) fn condition(&self, target: &TargetName, claim: Option<LockMode>) -> Option<Condition> {
         let mismatches = self.mismatches(claim);
         if mismatches.is_empty() {
             return None;
@@ -175,7 +175,7 @@ impl Guarantees {
 }
 
 /// What to do about a mismatch.
-pub fn remedy(claim: Option<LockMode>) -> &'static str {
+pub(crate) fn remedy(claim: Option<LockMode>) -> &'static str {
     match claim {
         Some(_) => {
             "Make the bucket with Object Lock and versioning as docs/TARGETS.md shows, or use a server that honours them. Until then count this target as one that can be emptied."
@@ -185,7 +185,7 @@ pub fn remedy(claim: Option<LockMode>) -> &'static str {
 }
 
 /// Trials with what was seen, as one text.
-pub fn list<'a>(trials: impl IntoIterator<Item = (Trial, &'a str)>) -> String {
+pub(crate) fn list<'a>(trials: impl IntoIterator<Item = (Trial, &'a str)>) -> String {
     let texts: Vec<String> =
         trials.into_iter().map(|(trial, seen)| format!("{}: {seen}", trial.word())).collect();
     texts.join("; ")

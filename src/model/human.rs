@@ -1,7 +1,7 @@
 //! Sizes, rates and durations as people read them.
 
 /// `1536` as `1.5 KiB`.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = n as f64;
     let mut unit = 0;
@@ -13,7 +13,7 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -26,7 +26,7 @@ pub fn count(n: u64) -> String {
 }
 
 /// Seconds as `0.4 s`, `12 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         0..=9 => format!("{:.1} s", seconds.max(0.0)),
@@ -38,7 +38,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// The first `shown` of several, and how many more there are: `a; b; and 3 more`.
-pub fn first_few(all: &[String], shown: usize) -> String {
+pub(crate) fn first_few(all: &[String], shown: usize) -> String {
     let mut text = all.iter().take(shown).cloned().collect::<Vec<_>>().join("; ");
     if all.len() > shown {
         text += &format!("; and {} more", all.len() - shown);

@@ -130,7 +130,7 @@ impl Unknown {
 
 /// What came of looking.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// Every incident that is new or changed, as it is now.
     pub changed: Vec<Incident>,
     /// What people are to be told, at most one thing per incident.
@@ -250,13 +250,13 @@ fn passed(since: Timestamp, time: Duration, now: Timestamp) -> bool {
 }
 
 /// Before this moment a resolution is so old that the same condition is a new incident.
-pub fn forgotten_before(now: Timestamp, policy: &Policy) -> Timestamp {
+pub(crate) fn forgotten_before(now: Timestamp, policy: &Policy) -> Timestamp {
     now.checked_sub(policy.remind_every).unwrap_or(Timestamp::MIN)
 }
 
 /// Looks at what is wrong now. `known` holds every open incident, and those that were resolved since
 /// [`forgotten_before`]: what comes back within that time is the same incident again.
-pub fn observe(
+pub(crate) fn observe(
     known: &[Incident],
     seen: &[Condition],
     unknown: &[Unknown],

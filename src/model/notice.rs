@@ -38,7 +38,7 @@ impl Phase {
 /// A message on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Notice {
+pub(crate) enum Notice {
     /// Something happened to an incident.
     Incident(Box<Event>),
     /// A job of a database goes so.
@@ -59,7 +59,7 @@ pub enum Notice {
 
 impl Notice {
     /// How urgent it is.
-    pub fn severity(&self) -> Severity {
+    pub(crate) fn severity(&self) -> Severity {
         match self {
             Self::Incident(event) => event.incident.severity,
             // A monitor that counts must not wait for the end of quiet hours.
@@ -68,7 +68,7 @@ impl Notice {
     }
 
     /// Which database it concerns.
-    pub fn database(&self) -> Option<&DatabaseId> {
+    pub(crate) fn database(&self) -> Option<&DatabaseId> {
         match self {
             Self::Incident(event) => event.incident.condition.database.as_ref(),
             Self::Job { database, .. } => Some(database),

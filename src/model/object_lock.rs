@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::retention::Policy;
 
 /// Clocks differ, and uploads take their time: every lock lasts so much longer than it is needed.
-pub const MARGIN: Duration = Duration::from_secs(86_400);
+pub(crate) const MARGIN: Duration = Duration::from_secs(86_400);
 
 const DAY: u64 = 86_400;
 
@@ -68,7 +68,7 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// How long rules of retention keep a snapshot, where they say so in time. `keep_last` alone does not.
-pub fn span(policy: &Policy) -> Option<Duration> {
+pub(crate) fn span(policy: &Policy) -> Option<Duration> {
     let spans = [
         policy.hourly.saturating_mul(3600),
         policy.daily.saturating_mul(DAY),

@@ -5,7 +5,7 @@ use crate::model::sabotage::Sabotage;
 
 /// What a drill has shown. Everything starts at nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Objects that the receipt names.
     pub objects: u64,
     /// Of these, fetched from the one target, with the right size and hash.
@@ -26,18 +26,18 @@ pub struct Evidence {
 
 /// A drill that passed. Only [`Evidence::weigh`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof(Level);
+pub(crate) struct Proof(Level);
 
 impl Proof {
     /// The level that was proven.
-    pub fn level(self) -> Level {
+    pub(crate) fn level(self) -> Level {
         self.0
     }
 }
 
 impl Evidence {
     /// The proof, if nothing is missing; otherwise what is.
-    pub fn weigh(&self, by: By) -> Result<Proof, &'static str> {
+    pub(crate) fn weigh(&self, by: By) -> Result<Proof, &'static str> {
         if self.sabotage.is_some() {
             Err("a sabotage proves nothing about the snapshot")
         } else if self.objects == 0 || self.fetched != self.objects {

@@ -28,7 +28,7 @@ const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is to be kept. Rules add up: what one of them keeps is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// So many of the newest snapshots.
     pub last: u64,
     /// The newest snapshot of each of so many hours in which there is one.
@@ -48,14 +48,14 @@ pub struct Policy {
 
 impl Policy {
     /// Whether there is no rule.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 /// A snapshot that there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its place in the chain.
@@ -76,7 +76,7 @@ pub struct Candidate {
 
 /// Why a snapshot is kept, or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nothing was taken after it.
     Newest,
     /// Nothing was taken after it that is dated in order and not damaged.
@@ -148,7 +148,7 @@ impl fmt::Display for Reason {
 
 /// What becomes of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It stays, for these reasons; at least one.
     Keep(Vec<Reason>),
     /// It goes.
@@ -157,7 +157,7 @@ pub enum Fate {
 
 /// What becomes of all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Each snapshot, by its name.
     pub fates: BTreeMap<SnapshotId, Fate>,
     /// How many would go too, if one run could delete more.
@@ -166,7 +166,7 @@ pub struct Decision {
 
 impl Decision {
     /// The snapshots that go.
-    pub fn deleted(&self) -> BTreeSet<SnapshotId> {
+    pub(crate) fn deleted(&self) -> BTreeSet<SnapshotId> {
         let going = self.fates.iter().filter(|(_, fate)| matches!(fate, Fate::Delete(_)));
         going.map(|(snapshot, _)| snapshot.clone()).collect()
     }
@@ -183,7 +183,7 @@ enum Dated {
 }
 
 /// Decides what is kept. `zone` says where days begin; at most `max_delete` snapshots go.
-pub fn decide(
+pub(crate) fn decide(
     candidates: &[Candidate],
     policy: &Policy,
     zone: &TimeZone,

@@ -17,32 +17,32 @@ pub fn row_hash(key: &[u8; 32], row: &[u8]) -> u128 {
 
 /// Counts rows and adds up their hashes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DigestSum {
+pub(crate) struct DigestSum {
     rows: u64,
     sum: u128,
 }
 
 impl DigestSum {
     /// Adds one row by its [`row_hash`].
-    pub fn add(&mut self, hash: u128) {
+    pub(crate) fn add(&mut self, hash: u128) {
         self.rows += 1;
         self.sum = self.sum.wrapping_add(hash);
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
     /// The digest.
-    pub fn digest(&self) -> RowDigest {
+    pub(crate) fn digest(&self) -> RowDigest {
         RowDigest(self.sum)
     }
 }
 
 /// The digest of rows that arrive as lines, in batches cut anywhere.
 #[derive(Debug)]
-pub struct RowHasher {
+pub(crate) struct RowHasher {
     key: [u8; 32],
     cutter: Cutter,
     sum: DigestSum,
@@ -50,12 +50,12 @@ pub struct RowHasher {
 
 impl RowHasher {
     /// Starts with no rows.
-    pub fn new(key: &[u8; 32]) -> Self {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
         Self { key: *key, cutter: Cutter::new(StreamKind::Rows), sum: DigestSum::default() }
     }
 
     /// Takes the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) -> Result<(), CutError> {
+    pub(crate) fn update(&mut self, bytes: &[u8]) -> Result<(), CutError> {
         let (key, sum) = (&self.key, &mut self.sum);
         self.cutter.push(bytes, |line| {
             sum.add(row_hash(key, without_line_feed(line)));
@@ -64,14 +64,14 @@ impl RowHasher {
     }
 
     /// Count and digest. Fails where the last row has no line feed.
-    pub fn finish(self) -> Result<DigestSum, CutError> {
+    pub(crate) fn finish(self) -> Result<DigestSum, CutError> {
         self.cutter.finish(|_| Ok(()))?;
         Ok(self.sum)
     }
 }
 
 /// A row's bytes without the line feed that ends it.
-pub fn without_line_feed(line: &[u8]) -> &[u8] {
+pub(crate) fn without_line_feed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\n").unwrap_or(line)
 }
 

@@ -72,7 +72,7 @@ pub struct LastRun {
 
 /// What the last runs of all jobs of one database found wrong. What a run says of a target is overruled by a later
 /// run that reached it.
-pub fn findings(runs: &[LastRun]) -> Vec<Condition> {
+pub(crate) fn findings(runs: &[LastRun]) -> Vec<Condition> {
     let overruled = |by: &LastRun, condition: &Condition| {
         let about_target = condition.kind == ConditionKind::TargetFailing;
         let later = |run: &&LastRun| run.finished_at > by.finished_at;

@@ -29,7 +29,7 @@ impl fmt::Display for InvalidTemplate {
 }
 
 /// What a template can hold.
-pub const PLACEHOLDERS: [&str; 17] = [
+pub(crate) const PLACEHOLDERS: [&str; 17] = [
     "agent",
     "at",
     "database",

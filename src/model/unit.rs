@@ -7,11 +7,11 @@ const BLOCK: usize = 64 * 1024;
 
 /// The longest unit that is kept whole. A longer row is hashed as one row all the same, but the
 /// caller must hold it in memory; PostgreSQL itself limits a row's text to 1 GiB.
-pub const LONGEST_UNIT: usize = 1 << 30;
+pub(crate) const LONGEST_UNIT: usize = 1 << 30;
 
 /// Cuts bytes that arrive in arbitrary batches into units.
 #[derive(Debug)]
-pub struct Cutter {
+pub(crate) struct Cutter {
     kind: StreamKind,
     /// The beginning of a unit whose end has not arrived yet.
     pending: Vec<u8>,
@@ -19,7 +19,7 @@ pub struct Cutter {
 
 /// Why a stream cannot be cut.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CutError {
+pub(crate) enum CutError {
     /// Rows must end with a line feed, pages must be whole.
     #[error("the stream ends inside a {0}")]
     Torn(&'static str),
@@ -30,12 +30,12 @@ pub enum CutError {
 
 impl Cutter {
     /// A cutter for a stream of this kind.
-    pub fn new(kind: StreamKind) -> Self {
+    pub(crate) fn new(kind: StreamKind) -> Self {
         Self { kind, pending: Vec::new() }
     }
 
     /// Takes some bytes and calls `unit` for every unit that is now complete, in order.
-    pub fn push<E: From<CutError>>(
+    pub(crate) fn push<E: From<CutError>>(
         &mut self,
         mut bytes: &[u8],
         mut unit: impl FnMut(&[u8]) -> Result<(), E>,
@@ -81,7 +81,10 @@ impl Cutter {
     }
 
     /// The end of the stream: the last block may be short, a row or a page may not.
-    pub fn finish<E: From<CutError>>(self, mut unit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn finish<E: From<CutError>>(
+        self,
+        mut unit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.pending.is_empty() {
             return Ok(());
         }

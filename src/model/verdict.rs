@@ -10,26 +10,21 @@ use crate::model::id::TargetName;
 /// Evidence that one target holds a whole snapshot: every object acknowledged, and then its
 /// receipt. Only [`TargetLedger::close`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub(crate) struct Stored {
     target: TargetName,
     objects: u64,
 }
 
 impl Stored {
     /// The target that holds the snapshot.
-    pub fn target(&self) -> &TargetName {
+    pub(crate) fn target(&self) -> &TargetName {
         &self.target
-    }
-
-    /// How many objects it acknowledged, receipt and signature included.
-    pub fn objects(&self) -> u64 {
-        self.objects
     }
 }
 
 /// Counts what a target must hold against what it acknowledged.
 #[derive(Debug)]
-pub struct TargetLedger {
+pub(crate) struct TargetLedger {
     target: TargetName,
     expected: u64,
     acknowledged: u64,
@@ -37,17 +32,17 @@ pub struct TargetLedger {
 
 impl TargetLedger {
     /// Opens the account of one target that must come to hold `expected` objects.
-    pub fn open(target: TargetName, expected: u64) -> Self {
+    pub(crate) fn open(target: TargetName, expected: u64) -> Self {
         Self { target, expected, acknowledged: 0 }
     }
 
     /// One more object is known to be there.
-    pub fn acknowledge(&mut self) {
+    pub(crate) fn acknowledge(&mut self) {
         self.acknowledged += 1;
     }
 
     /// Evidence, if nothing is missing; otherwise how many objects are.
-    pub fn close(self) -> Result<Stored, u64> {
+    pub(crate) fn close(self) -> Result<Stored, u64> {
         if self.expected > 0 && self.acknowledged == self.expected {
             Ok(Stored { target: self.target, objects: self.acknowledged })
         } else {
@@ -70,7 +65,7 @@ pub enum Word {
 
 /// The verdict over all targets. Its word follows from the evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     word: Word,
     stored: Vec<Stored>,
 }
@@ -78,7 +73,7 @@ pub struct Verdict {
 impl Verdict {
     /// Weighs the evidence of `targets` targets, of which at least `copies`, and all that are `required`, must hold the
     /// snapshot. Evidence given twice for one target counts once.
-    pub fn weigh(
+    pub(crate) fn weigh(
         mut stored: Vec<Stored>,
         targets: NonZeroUsize,
         copies: NonZeroUsize,
@@ -100,12 +95,12 @@ impl Verdict {
     }
 
     /// The word.
-    pub fn word(&self) -> Word {
+    pub(crate) fn word(&self) -> Word {
         self.word
     }
 
     /// The targets that hold the snapshot.
-    pub fn stored(&self) -> &[Stored] {
+    pub(crate) fn stored(&self) -> &[Stored] {
         &self.stored
     }
 }

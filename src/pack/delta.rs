@@ -25,7 +25,7 @@ const RECORD: usize = 20;
 
 impl Unit {
     /// Appends the unit to a file of units.
-    pub fn write(self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(self, out: &mut impl Write) -> io::Result<()> {
         let mut record = [0; RECORD];
         record[..16].copy_from_slice(&self.hash.to_le_bytes());
         record[16..].copy_from_slice(&self.length.to_le_bytes());
@@ -33,7 +33,7 @@ impl Unit {
     }
 
     /// Reads the next unit; `None` at the end of the file.
-    pub fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let mut record = [0; RECORD];
         let mut filled = 0;
         while filled < RECORD {
@@ -79,7 +79,7 @@ pub(crate) struct Matcher<R> {
 
 impl<R: Read> Matcher<R> {
     /// Searches in the units that `previous` yields.
-    pub fn new(previous: R, order: Order) -> Self {
+    pub(crate) fn new(previous: R, order: Order) -> Self {
         Self {
             previous,
             order,
@@ -94,7 +94,7 @@ impl<R: Read> Matcher<R> {
 
     /// The offset of the next new unit in the previous stream, if it was found there. Offsets
     /// only grow from call to call.
-    pub fn find(&mut self, unit: Unit) -> io::Result<Option<u64>> {
+    pub(crate) fn find(&mut self, unit: Unit) -> io::Result<Option<u64>> {
         let ahead = match self.order {
             Order::ByPlace => 0,
             Order::Shifting => WINDOW,

@@ -32,7 +32,7 @@ struct Frame {
 
 impl PackReader {
     /// Opens a pack whose size and hash were checked before, and reads its seek table.
-    pub fn open(path: &Path, identity: &age::x25519::Identity) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, identity: &age::x25519::Identity) -> io::Result<Self> {
         let file = BufReader::with_capacity(128 << 10, File::open(path)?);
         let mut input = age::Decryptor::new_buffered(file)
             .and_then(|d| d.decrypt(std::iter::once(identity as &dyn age::Identity)))
@@ -49,7 +49,7 @@ impl PackReader {
     }
 
     /// Passes the bytes of a range to `out`, in pieces.
-    pub fn read<E: From<io::Error>>(
+    pub(crate) fn read<E: From<io::Error>>(
         &mut self,
         mut offset: u64,
         mut length: u64,

@@ -54,7 +54,7 @@ pub(crate) struct PackWriter {
 
 impl PackWriter {
     /// Opens a pack in the spool folder, encrypted to the epoch's recipient.
-    pub fn create(spool: &Path, ordinal: u32, recipient: &age::x25519::Recipient) -> io::Result<Self> {
+    pub(crate) fn create(spool: &Path, ordinal: u32, recipient: &age::x25519::Recipient) -> io::Result<Self> {
         let path = spool.join(format!("{ordinal:06}.pack"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let out = encrypt(recipient, Hashing::new(BufWriter::with_capacity(256 << 10, file)))?;
@@ -62,18 +62,18 @@ impl PackWriter {
     }
 
     /// The number given at [`PackWriter::create`].
-    pub fn ordinal(&self) -> u32 {
+    pub(crate) fn ordinal(&self) -> u32 {
         self.ordinal
     }
 
     /// Whether the pack is large enough to be closed.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.plaintext >= PACK
     }
 
     /// Appends a frame made by [`compress`] of `decompressed` bytes; returns where these start in
     /// the pack's decompressed bytes.
-    pub fn append(&mut self, frame: &[u8], decompressed: u32) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, frame: &[u8], decompressed: u32) -> io::Result<u64> {
         let offset = self.content;
         self.write_frame(frame, decompressed)?;
         self.content += u64::from(decompressed);
@@ -92,7 +92,7 @@ impl PackWriter {
     }
 
     /// Closes the pack: padding if asked for, seek table, the last chunk of age.
-    pub fn finish(mut self, pad: bool) -> io::Result<Sealed> {
+    pub(crate) fn finish(mut self, pad: bool) -> io::Result<Sealed> {
         if pad {
             let table = table_length(self.frames.len() + 1);
             let bare = self.plaintext + table + SKIPPABLE_HEADER;

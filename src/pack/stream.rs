@@ -81,7 +81,7 @@ struct State<'a, U> {
 
 impl<'a, U: Write> StreamEncoder<'a, U> {
     /// Encodes a stream of this kind into `sink`; its units are recorded in `units`.
-    pub fn new(
+    pub(crate) fn new(
         kind: StreamKind,
         key: [u8; 32],
         sink: &'a (dyn FrameSink + Sync),
@@ -110,7 +110,7 @@ impl<'a, U: Write> StreamEncoder<'a, U> {
     }
 
     /// The next bytes of the stream.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.state.hash.update(bytes);
         self.state.length += bytes.len() as u64;
         let state = &mut self.state;
@@ -121,7 +121,7 @@ impl<'a, U: Write> StreamEncoder<'a, U> {
     }
 
     /// Finishes the stream; to be called only when the source has said that it is complete.
-    pub fn finish(mut self) -> Result<Encoded, EncodeError> {
+    pub(crate) fn finish(mut self) -> Result<Encoded, EncodeError> {
         let state = &mut self.state;
         if let Some(cutter) = self.cutter.take() {
             cutter.finish(|unit| state.unit(unit))?;

@@ -1,3 +1,3 @@
 //! Pages for people.
 
-pub mod drill;
+pub(crate) mod drill;

@@ -7,19 +7,19 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result, ResultExt};
 
 /// The canonical bytes of a value: members sorted, no white space.
-pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     // `serde_json::Value` keeps its members sorted by byte order, and writes no white space.
     let value = serde_json::to_value(value).or_internal("serialise a record")?;
     serde_json::to_vec(&value).or_internal("serialise a record")
 }
 
 /// A moment as records hold it, without its fraction of a second.
-pub fn whole_second(at: Timestamp) -> Timestamp {
+pub(crate) fn whole_second(at: Timestamp) -> Timestamp {
     at - SignedDuration::from_nanos(i64::from(at.subsec_nanosecond()))
 }
 
 /// Parses canonical bytes, refusing any other spelling of the same value: what was signed is what is read.
-pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|e| Error::verification("a record is not JSON").cause(e))?;
     if let Some(format) = value.get("format").and_then(serde_json::Value::as_u64)

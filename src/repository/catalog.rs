@@ -25,24 +25,20 @@ use crate::targets::{TargetError, TargetErrorKind};
 const RECEIPT_LIMIT: u64 = 64 << 20;
 /// One snapshot in the catalog: its receipt without the list of objects.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The receipt; `objects` is empty here, [`Catalog::load`] has them.
     pub receipt: Receipt,
     /// Its place in the chain.
     pub link: Link,
     /// Bytes that a restore fetches.
     pub size: u64,
-    /// Number of objects.
-    pub objects: u64,
-    /// Fingerprint of its signer.
-    pub signer: String,
     /// The targets where this receipt was found, and no other one under its name.
     pub targets: BTreeSet<TargetName>,
 }
 
 /// What the targets hold of one database.
 #[derive(Debug, Default)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     /// Every snapshot with a good receipt on some target, oldest first.
     pub entries: BTreeMap<SnapshotId, Entry>,
     /// Receipts that failed a check.
@@ -55,7 +51,7 @@ pub struct Catalog {
 
 impl Reader<'_> {
     /// Lists every target and fetches the receipts that are not known yet.
-    pub async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
+    pub(crate) async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
         let mut catalog = Catalog::default();
         // At the same time: a target that does not answer takes its time.
         let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel))).await;
@@ -102,7 +98,7 @@ impl Reader<'_> {
     }
 
     /// The keys of all receipts at one target, not checked in any way.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         target: &NamedTarget,
         cancel: &CancellationToken,
@@ -111,7 +107,7 @@ impl Reader<'_> {
     }
 
     /// One receipt from one target, its signature checked; from the state if it was seen before.
-    pub async fn receipt(
+    pub(crate) async fn receipt(
         &self,
         target: &NamedTarget,
         snapshot: &SnapshotId,
@@ -129,7 +125,7 @@ impl Reader<'_> {
 
     /// One receipt from one target, its signature checked, whatever was seen before; an older version of it, where
     /// somebody has overwritten or deleted the newest.
-    pub async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         target: &NamedTarget,
         snapshot: &SnapshotId,
@@ -162,7 +158,7 @@ impl Reader<'_> {
     }
 
     /// The receipt of an entry with its objects, from the first target that gives a good one.
-    pub async fn load(&self, entry: &Entry, cancel: &CancellationToken) -> Result<SignedReceipt> {
+    pub(crate) async fn load(&self, entry: &Entry, cancel: &CancellationToken) -> Result<SignedReceipt> {
         let mut last = Error::internal("no target has the receipt");
         for target in self.targets.iter().filter(|t| entry.targets.contains(&t.name)) {
             match self.receipt(target, &entry.receipt.snapshot, cancel).await {
@@ -186,7 +182,6 @@ impl Catalog {
         let hash = signed.hash();
         let entry = self.entries.entry(signed.receipt.snapshot.clone()).or_insert_with(|| {
             let size = signed.receipt.size();
-            let objects = signed.receipt.objects.len() as u64;
             let mut receipt = signed.receipt;
             receipt.objects = Vec::new();
             Entry {
@@ -198,8 +193,6 @@ impl Catalog {
                 },
                 receipt,
                 size,
-                objects,
-                signer: signed.signer,
                 targets: BTreeSet::new(),
             }
         });
@@ -214,14 +207,14 @@ impl Catalog {
     }
 
     /// What is wrong with the chain. `seen` is the newest receipt that the caller remembers.
-    pub fn breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+    pub(crate) fn breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
         let links: Vec<Link> =
             self.entries.values().map(|e| e.link.clone()).chain(self.prunes.links()).collect();
         chain::check(&links, true, seen)
     }
 
     /// The same, without what may be explained by a target that cannot be reached.
-    pub fn certain_breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+    pub(crate) fn certain_breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
         let mut breaks = self.breaks(seen);
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..) | Break::Rollback(_)));
@@ -230,13 +223,16 @@ impl Catalog {
     }
 
     /// The newest snapshot.
-    pub fn newest(&self) -> Option<&Entry> {
+    pub(crate) fn newest(&self) -> Option<&Entry> {
         self.entries.values().max_by_key(|e| e.receipt.sequence)
     }
 }
 
 /// The databases that have a receipt at any of these targets.
-pub async fn databases(targets: &[NamedTarget], cancel: &CancellationToken) -> Result<Vec<DatabaseId>> {
+pub(crate) async fn databases(
+    targets: &[NamedTarget],
+    cancel: &CancellationToken,
+) -> Result<Vec<DatabaseId>> {
     let mut found = BTreeSet::new();
     let mut last: Option<TargetError> = None;
     for target in targets {
@@ -257,7 +253,7 @@ pub async fn databases(targets: &[NamedTarget], cancel: &CancellationToken) -> R
 }
 
 /// Who signed the newest receipt that has a valid signature, whoever that is: to be confirmed by a person.
-pub async fn any_signer(
+pub(crate) async fn any_signer(
     targets: &[NamedTarget],
     database: &DatabaseId,
     cancel: &CancellationToken,

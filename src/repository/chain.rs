@@ -8,7 +8,7 @@ use crate::model::id::{Sha256, SnapshotId};
 
 /// What the chain needs to know of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link<I = SnapshotId> {
+pub(crate) struct Link<I = SnapshotId> {
     /// The snapshot, or the drill.
     pub id: I,
     /// Its place.
@@ -21,7 +21,7 @@ pub struct Link<I = SnapshotId> {
 
 /// What is wrong with a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Break<I = SnapshotId> {
+pub(crate) enum Break<I = SnapshotId> {
     /// No receipt has these places (first and last of a gap).
     Missing(u64, u64),
     /// Two different receipts claim one place.
@@ -53,7 +53,11 @@ impl<I: Display> Display for Break<I> {
 
 /// Checks a set of links, in any order. `from_start` demands that the chain begins with number 1
 /// (retention may have removed the oldest). `seen` is the newest head that the caller remembers.
-pub fn check<I: Clone>(links: &[Link<I>], from_start: bool, seen: Option<(u64, Sha256)>) -> Vec<Break<I>> {
+pub(crate) fn check<I: Clone>(
+    links: &[Link<I>],
+    from_start: bool,
+    seen: Option<(u64, Sha256)>,
+) -> Vec<Break<I>> {
     let mut breaks = Vec::new();
     let mut places: BTreeMap<u64, &Link<I>> = BTreeMap::new();
     for link in links {

@@ -31,7 +31,7 @@ const RECEIPT_LIMIT: u64 = 1 << 20;
 
 /// One drill.
 #[derive(Debug, Clone)]
-pub struct KnownDrill {
+pub(crate) struct KnownDrill {
     /// Its receipt.
     pub signed: SignedDrill,
     /// The targets that have the receipt.
@@ -40,7 +40,7 @@ pub struct KnownDrill {
 
 /// The drills of one database.
 #[derive(Debug, Default)]
-pub struct DrillCatalog {
+pub(crate) struct DrillCatalog {
     /// Every drill with a good receipt in the state or on some target, oldest first.
     pub drills: BTreeMap<DrillId, KnownDrill>,
     /// Receipts that failed a check.
@@ -109,7 +109,7 @@ impl DrillSummary {
 
 impl Reader<'_> {
     /// Lists the drills of every target, and fetches the receipts that are not known yet.
-    pub async fn drills(&self, cancel: &CancellationToken) -> Result<DrillCatalog> {
+    pub(crate) async fn drills(&self, cancel: &CancellationToken) -> Result<DrillCatalog> {
         let mut catalog = DrillCatalog::default();
         for signed in self.state.map(|s| s.drills(self.database)).transpose()?.unwrap_or_default() {
             let id = signed.receipt.drill.clone();
@@ -201,7 +201,7 @@ impl DrillCatalog {
 
     /// Adds the drills in a folder of reports that are signed with this key: an owner who may not write to a target keeps
     /// the chain of their drills there. What is not a receipt, or not theirs, is passed over.
-    pub fn recall(&mut self, folder: &Path, database: &DatabaseId, own: &Signer) -> Result<()> {
+    pub(crate) fn recall(&mut self, folder: &Path, database: &DatabaseId, own: &Signer) -> Result<()> {
         let what = format!("look for earlier drills in {}", folder.display());
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -229,14 +229,14 @@ impl DrillCatalog {
     }
 
     /// Every drill of a snapshot, oldest first.
-    pub fn of(&self, snapshot: &SnapshotId) -> Vec<DrillSummary> {
+    pub(crate) fn of(&self, snapshot: &SnapshotId) -> Vec<DrillSummary> {
         let all = self.receipts().map(DrillSummary::of);
         all.filter(|d| d.snapshot.as_ref() == Some(snapshot)).collect()
     }
 
     /// Every level that drills proved for a snapshot, oldest first. A later drill that found the same snapshot damaged at
     /// the same target revokes what earlier ones proved.
-    pub fn proofs(&self, snapshot: &SnapshotId) -> Vec<DrillProof> {
+    pub(crate) fn proofs(&self, snapshot: &SnapshotId) -> Vec<DrillProof> {
         let of_snapshot = |d: &&DrillReceipt| d.subject.as_ref().is_some_and(|s| s.snapshot == *snapshot);
         let mut proofs: Vec<DrillProof> = Vec::new();
         for receipt in self.receipts().filter(of_snapshot) {
@@ -249,27 +249,27 @@ impl DrillCatalog {
     }
 
     /// The newest proof of this level at a target.
-    pub fn last_proof(&self, target: &TargetName, level: Level) -> Option<DrillProof> {
+    pub(crate) fn last_proof(&self, target: &TargetName, level: Level) -> Option<DrillProof> {
         let mut newest =
             self.receipts().rev().filter_map(proof).filter(|p| p.target == *target && p.level == level);
         newest.find(|p| self.proofs(&p.snapshot).contains(p))
     }
 
     /// Adds what drills proved to the levels of a snapshot at a target.
-    pub fn raise(&self, levels: &mut Levels, snapshot: &SnapshotId, target: &TargetName) {
+    pub(crate) fn raise(&self, levels: &mut Levels, snapshot: &SnapshotId, target: &TargetName) {
         for proof in self.proofs(snapshot).into_iter().filter(|p| p.target == *target) {
             levels.add(proof.level, proof.at);
         }
     }
 
     /// The place in the maker's chain of their last drill of a target that was no sabotage; 0 if there is none.
-    pub fn last_number(&self, target: &TargetName, by: By) -> u64 {
+    pub(crate) fn last_number(&self, target: &TargetName, by: By) -> u64 {
         let of = |d: &&DrillReceipt| d.by == by && d.sabotage.is_none() && d.target.as_ref() == Some(target);
         self.receipts().filter(of).map(|d| d.sequence).max().unwrap_or(0)
     }
 
     /// The newest sabotage, where it was not noticed.
-    pub fn unnoticed(&self) -> Option<&DrillId> {
+    pub(crate) fn unnoticed(&self) -> Option<&DrillId> {
         let went_past = |d: &DrillReceipt| {
             d.failure.as_ref().is_some_and(|f| f.known_stage() == Some(DrillStage::Verdict))
         };
@@ -279,7 +279,7 @@ impl DrillCatalog {
     }
 
     /// The receipts, oldest first.
-    pub fn receipts(&self) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
+    pub(crate) fn receipts(&self) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
         let mut receipts: Vec<&DrillReceipt> =
             self.drills.values().map(|known| &known.signed.receipt).collect();
         // Within one second, names do not show the order.
@@ -289,7 +289,7 @@ impl DrillCatalog {
 
     /// What is wrong with the chain of one maker's drills. `seen` is the newest that the caller remembers. A target that
     /// does not answer may have what is missing.
-    pub fn breaks(&self, by: By, seen: Option<(u64, Sha256)>) -> Vec<Break<DrillId>> {
+    pub(crate) fn breaks(&self, by: By, seen: Option<(u64, Sha256)>) -> Vec<Break<DrillId>> {
         let of = |known: &&KnownDrill| known.signed.receipt.by == by;
         let links: Vec<Link<DrillId>> = self
             .drills
@@ -310,7 +310,7 @@ impl DrillCatalog {
     }
 
     /// The newest receipt of one maker: its place in their chain, and its hash.
-    pub fn head(&self, by: By) -> Option<(u64, Sha256)> {
+    pub(crate) fn head(&self, by: By) -> Option<(u64, Sha256)> {
         let of = |known: &&KnownDrill| known.signed.receipt.by == by;
         let newest = self.drills.values().filter(of).max_by_key(|known| known.signed.receipt.sequence);
         newest.map(|known| (known.signed.receipt.sequence, known.signed.hash()))

@@ -203,7 +203,7 @@ impl DrillReceipt {
 
 /// A drill's receipt whose signature was checked, with its bytes.
 #[derive(Debug, Clone)]
-pub struct SignedDrill {
+pub(crate) struct SignedDrill {
     /// The content.
     pub receipt: DrillReceipt,
     /// The bytes that were signed.
@@ -216,7 +216,7 @@ pub struct SignedDrill {
 
 impl SignedDrill {
     /// The hash that the next receipt names.
-    pub fn hash(&self) -> Sha256 {
+    pub(crate) fn hash(&self) -> Sha256 {
         Sha256::of(&self.bytes)
     }
 }

@@ -5,81 +5,81 @@ use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId
 use crate::model::object::ObjectKey;
 
 /// Key of an object, relative to its database, e.g. `receipts/20261122T020000Z-1f3a9c4e.json`.
-pub type RelativeKey = String;
+pub(crate) type RelativeKey = String;
 
 /// `epochs/<epoch>/epoch.age`
-pub fn epoch(epoch: &EpochId) -> RelativeKey {
+pub(crate) fn epoch(epoch: &EpochId) -> RelativeKey {
     format!("epochs/{epoch}/epoch.age")
 }
 
 /// `epochs/<epoch>/packs/<sha256>.zst.age`
-pub fn pack(epoch: &EpochId, sha256: &Sha256) -> RelativeKey {
+pub(crate) fn pack(epoch: &EpochId, sha256: &Sha256) -> RelativeKey {
     format!("epochs/{epoch}/packs/{sha256}.zst.age")
 }
 
 /// `epochs/<epoch>/manifests/<snapshot>.json.zst.age`
-pub fn manifest(epoch: &EpochId, snapshot: &SnapshotId) -> RelativeKey {
+pub(crate) fn manifest(epoch: &EpochId, snapshot: &SnapshotId) -> RelativeKey {
     format!("epochs/{epoch}/manifests/{snapshot}.json.zst.age")
 }
 
 /// `receipts/<snapshot>.json`
-pub fn receipt(snapshot: &SnapshotId) -> RelativeKey {
+pub(crate) fn receipt(snapshot: &SnapshotId) -> RelativeKey {
     format!("receipts/{snapshot}.json")
 }
 
 /// `receipts/<snapshot>.json.sig`
-pub fn signature(snapshot: &SnapshotId) -> RelativeKey {
+pub(crate) fn signature(snapshot: &SnapshotId) -> RelativeKey {
     format!("receipts/{snapshot}.json.sig")
 }
 
 /// `drills/<drill>.json`
-pub fn drill(drill: &DrillId) -> RelativeKey {
+pub(crate) fn drill(drill: &DrillId) -> RelativeKey {
     format!("drills/{drill}.json")
 }
 
 /// `drills/<drill>.json.sig`
-pub fn drill_signature(drill: &DrillId) -> RelativeKey {
+pub(crate) fn drill_signature(drill: &DrillId) -> RelativeKey {
     format!("drills/{drill}.json.sig")
 }
 
 /// `drills/<drill>.html.age`
-pub fn drill_page(drill: &DrillId) -> RelativeKey {
+pub(crate) fn drill_page(drill: &DrillId) -> RelativeKey {
     format!("drills/{drill}.html.age")
 }
 
 /// `prunes/<prune>.json`
-pub fn prune(prune: &PruneId) -> RelativeKey {
+pub(crate) fn prune(prune: &PruneId) -> RelativeKey {
     format!("prunes/{prune}.json")
 }
 
 /// `prunes/<prune>.json.sig`
-pub fn prune_signature(prune: &PruneId) -> RelativeKey {
+pub(crate) fn prune_signature(prune: &PruneId) -> RelativeKey {
     format!("prunes/{prune}.json.sig")
 }
 
 /// The prune whose record lies under this key of `database`, if it is such a key.
-pub fn prune_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
+pub(crate) fn prune_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
     let (found, file) = split(key, "prunes")?;
     (found == *database).then_some(())?;
     file.strip_suffix(".json")?.parse().ok()
 }
 
 /// The drill whose receipt lies under this key of `database`, if it is such a key.
-pub fn drill_of(database: &DatabaseId, key: &ObjectKey) -> Option<DrillId> {
+pub(crate) fn drill_of(database: &DatabaseId, key: &ObjectKey) -> Option<DrillId> {
     let (found, file) = split(key, "drills")?;
     (found == *database).then_some(())?;
     file.strip_suffix(".json")?.parse().ok()
 }
 
 /// The snapshot whose receipt lies under this key of `database`, if it is a receipt's key.
-pub fn snapshot_of(database: &DatabaseId, key: &ObjectKey) -> Option<SnapshotId> {
+pub(crate) fn snapshot_of(database: &DatabaseId, key: &ObjectKey) -> Option<SnapshotId> {
     let (found, file) = split(key, "receipts")?;
     (found == *database).then_some(())?;
     file.strip_suffix(".json")?.parse().ok()
 }
 
 /// The database below whose prefix a receipt's key lies.
-pub fn database_of(key: &ObjectKey) -> Option<DatabaseId> {
+pub(crate) fn database_of(key: &ObjectKey) -> Option<DatabaseId> {
     split(key, "receipts").map(|(database, _)| database)
 }
 
@@ -93,7 +93,7 @@ fn split<'k>(key: &'k ObjectKey, wanted: &str) -> Option<(DatabaseId, &'k str)> 
 
 /// The full key of something relative to its database. Fails only for a relative key that came from
 /// outside and is not well-formed.
-pub fn key(database: &DatabaseId, relative: &str) -> Result<ObjectKey> {
+pub(crate) fn key(database: &DatabaseId, relative: &str) -> Result<ObjectKey> {
     format!("{database}/{relative}")
         .parse()
         .map_err(|e| Error::verification("an object's key is not well-formed").cause(e))

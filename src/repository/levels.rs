@@ -9,7 +9,7 @@ use crate::repository::reader::Reader;
 
 impl Reader<'_> {
     /// The levels of one snapshot at one target. `stored` is what the target shows: a signed receipt, written last.
-    pub fn levels(
+    pub(crate) fn levels(
         &self,
         catalog: &Catalog,
         drills: &DrillCatalog,

@@ -8,11 +8,11 @@ use crate::model::stream::{Contents, SourceFacts, StreamFacts, StreamKind};
 use crate::model::table::TableProof;
 
 /// The version of the format that this code writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// A snapshot's description: its streams and where their bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Format version, [`FORMAT`].
     pub format: u32,
     /// The owner of the data.
@@ -35,7 +35,7 @@ pub struct Manifest {
 
 impl Manifest {
     /// What engines need to know of it. Fails where the row key is not one.
-    pub fn contents(&self) -> Result<Contents> {
+    pub(crate) fn contents(&self) -> Result<Contents> {
         let mut row_key = [0; 32];
         hex::decode_to_slice(&self.row_key, &mut row_key).map_err(|_| {
             Error::verification(format!(
@@ -60,7 +60,7 @@ impl Manifest {
 
 /// A pack of this snapshot's epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackRef {
+pub(crate) struct PackRef {
     /// SHA-256 of the pack's ciphertext: also its name.
     pub sha256: Sha256,
     /// Size of the ciphertext in bytes.
@@ -69,7 +69,7 @@ pub struct PackRef {
 
 /// One stream of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamEntry {
+pub(crate) struct StreamEntry {
     /// Its name, unique in the snapshot; a relative path of safe characters, e.g. `rows/0001`.
     pub name: String,
     /// How it is cut.

@@ -1,17 +1,17 @@
 //! What is stored, and how it is found again: layout, manifest, receipt, chain, and catalogues of them.
 
-pub mod canonical;
-pub mod catalog;
-pub mod chain;
-pub mod drill_catalog;
-pub mod drill_receipt;
-pub mod layout;
+pub(crate) mod canonical;
+pub(crate) mod catalog;
+pub(crate) mod chain;
+pub(crate) mod drill_catalog;
+pub(crate) mod drill_receipt;
+pub(crate) mod layout;
 mod levels;
-pub mod manifest;
-pub mod prune_catalog;
-pub mod prune_record;
-pub mod put;
-pub mod reader;
-pub mod receipt;
-pub mod remembered;
-pub mod signed_record;
+pub(crate) mod manifest;
+pub(crate) mod prune_catalog;
+pub(crate) mod prune_record;
+pub(crate) mod put;
+pub(crate) mod reader;
+pub(crate) mod receipt;
+pub(crate) mod remembered;
+pub(crate) mod signed_record;

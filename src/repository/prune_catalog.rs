@@ -23,7 +23,7 @@ const RECORD_LIMIT: u64 = 32 << 20;
 
 /// One record.
 #[derive(Debug, Clone)]
-pub struct KnownPrune {
+pub(crate) struct KnownPrune {
     /// The record.
     pub signed: SignedPrune,
     /// The targets that have it.
@@ -32,7 +32,7 @@ pub struct KnownPrune {
 
 /// What retention has removed.
 #[derive(Debug, Default)]
-pub struct Prunes {
+pub(crate) struct Prunes {
     /// Every record with a good signature on some target, oldest first.
     pub records: BTreeMap<PruneId, KnownPrune>,
     /// Records that failed a check.
@@ -41,12 +41,12 @@ pub struct Prunes {
 
 impl Prunes {
     /// The snapshots that the records name. Where the receipt of one is missing, nobody else has deleted it.
-    pub fn snapshots(&self) -> BTreeSet<SnapshotId> {
+    pub(crate) fn snapshots(&self) -> BTreeSet<SnapshotId> {
         self.links().map(|link| link.id).collect()
     }
 
     /// The links that take the place of removed receipts in the chain.
-    pub fn links(&self) -> impl Iterator<Item = Link> {
+    pub(crate) fn links(&self) -> impl Iterator<Item = Link> {
         self.records.values().flat_map(|known| known.signed.record.snapshots.iter().map(Pruned::link))
     }
 }
@@ -54,7 +54,11 @@ impl Prunes {
 impl Reader<'_> {
     /// Reads the records of these targets, and those that the state remembers: the only target that has one may be away. A
     /// target that does not answer is passed over: whoever lists its receipts finds that out.
-    pub async fn prunes(&self, targets: Vec<&NamedTarget>, cancel: &CancellationToken) -> Result<Prunes> {
+    pub(crate) async fn prunes(
+        &self,
+        targets: Vec<&NamedTarget>,
+        cancel: &CancellationToken,
+    ) -> Result<Prunes> {
         let mut prunes = Prunes::default();
         let remembered = self.state.map(|s| s.prunes(self.database)).transpose()?.unwrap_or_default();
         for signed in remembered {

@@ -11,7 +11,7 @@ use crate::repository::chain::Link;
 
 /// What is recorded of a prune, before the first receipt is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PruneRecord {
+pub(crate) struct PruneRecord {
     /// Format version.
     pub format: u32,
     /// What is recorded; `prune`.
@@ -33,14 +33,14 @@ pub struct PruneRecord {
 /// What a [`PruneRecord`] records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PruneKind {
+pub(crate) enum PruneKind {
     /// A prune.
     Prune,
 }
 
 /// A receipt that is deleted: its link stays in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pruned {
+pub(crate) struct Pruned {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its place in the chain.
@@ -55,7 +55,7 @@ pub struct Pruned {
 
 impl Pruned {
     /// The link that its receipt was.
-    pub fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         Link {
             id: self.snapshot.clone(),
             sequence: self.sequence,
@@ -67,12 +67,12 @@ impl Pruned {
 
 impl PruneRecord {
     /// The bytes that are signed and stored.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         canonical::to_bytes(self)
     }
 
     /// Parses the record that was found at its place. The caller has checked the signature of `bytes`.
-    pub fn parse(bytes: &[u8], database: &DatabaseId, prune: &PruneId) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8], database: &DatabaseId, prune: &PruneId) -> Result<Self> {
         let record: Self =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("record of prune {prune}")))?;
         let place = (&record.publisher, &record.database, &record.prune);
@@ -94,7 +94,7 @@ impl PruneRecord {
 
 /// A record whose signature was checked, with its bytes.
 #[derive(Debug, Clone)]
-pub struct SignedPrune {
+pub(crate) struct SignedPrune {
     /// The content.
     pub record: PruneRecord,
     /// The bytes that were signed.

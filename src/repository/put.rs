@@ -10,7 +10,7 @@ use crate::targets::{Acknowledged, PutOutcome, TargetErrorKind, TargetExt, Uploa
 
 /// Puts one object and demands evidence that the target holds these bytes. An object of other bytes under this key is
 /// an error of the kind [`ErrorKind::Verification`].
-pub async fn put(
+pub(crate) async fn put(
     target: &NamedTarget,
     state: &State,
     key: &ObjectKey,

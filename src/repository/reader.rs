@@ -13,7 +13,7 @@ use crate::targets::{NamedTarget, TargetError, TargetErrorKind};
 pub(crate) const PARALLEL: usize = 8;
 
 /// Reads the records of one database.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// The database.
     pub database: &'a DatabaseId,
     /// Where to look.
@@ -26,7 +26,7 @@ pub struct Reader<'a> {
 
 /// A record that cannot be used.
 #[derive(Debug, Clone)]
-pub struct BadRecord {
+pub(crate) struct BadRecord {
     /// Where it lies.
     pub target: TargetName,
     /// Its key.

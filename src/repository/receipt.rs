@@ -9,7 +9,7 @@ use crate::repository::{canonical, layout};
 
 /// A receipt's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     /// Format version.
     pub format: u32,
     /// What is recorded; `snapshot`.
@@ -61,7 +61,7 @@ pub struct Receipt {
 /// What a receipt records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ReceiptKind {
+pub(crate) enum ReceiptKind {
     /// A snapshot.
     Snapshot,
 }
@@ -79,12 +79,12 @@ pub struct ObjectRef {
 
 impl Receipt {
     /// The bytes that are hashed, signed and stored.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         canonical::to_bytes(self)
     }
 
     /// Parses the receipt that was found at its place. The caller has checked the signature of `bytes`.
-    pub fn parse(bytes: &[u8], database: &DatabaseId, snapshot: &SnapshotId) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8], database: &DatabaseId, snapshot: &SnapshotId) -> Result<Self> {
         let receipt: Receipt =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("receipt of {snapshot}")))?;
         let place = (&receipt.publisher, &receipt.database, &receipt.snapshot);
@@ -120,24 +120,24 @@ impl Receipt {
     }
 
     /// The database that it is of.
-    pub fn database_id(&self) -> DatabaseId {
+    pub(crate) fn database_id(&self) -> DatabaseId {
         DatabaseId { publisher: self.publisher.clone(), database: self.database.clone() }
     }
 
     /// The object with this relative key.
-    pub fn object(&self, key: &str) -> Option<&ObjectRef> {
+    pub(crate) fn object(&self, key: &str) -> Option<&ObjectRef> {
         self.objects.binary_search_by(|o| o.key.as_str().cmp(key)).ok().map(|i| &self.objects[i])
     }
 
     /// Bytes of all objects that a restore needs.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.objects.iter().map(|o| o.size).sum()
     }
 }
 
 /// A receipt whose signature was checked, with its bytes.
 #[derive(Debug, Clone)]
-pub struct SignedReceipt {
+pub(crate) struct SignedReceipt {
     /// The content.
     pub receipt: Receipt,
     /// The bytes that were signed.
@@ -150,7 +150,7 @@ pub struct SignedReceipt {
 
 impl SignedReceipt {
     /// The hash that the next receipt names.
-    pub fn hash(&self) -> Sha256 {
+    pub(crate) fn hash(&self) -> Sha256 {
         Sha256::of(&self.bytes)
     }
 }

@@ -8,7 +8,7 @@ use crate::repository::receipt::{Receipt, SignedReceipt};
 use crate::state::{SavedDrill, SavedReceipt, SavedRecord, State};
 
 /// Signed records in the state. Every one that goes in has had its signature checked.
-pub trait Remembered {
+pub(crate) trait Remembered {
     /// Remembers a receipt.
     fn remember_receipt(&self, database: &DatabaseId, receipt: &SignedReceipt) -> Result<()>;
     /// A receipt seen before.

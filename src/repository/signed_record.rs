@@ -47,7 +47,7 @@ pub(crate) struct SignedBytes {
 impl SignedRecord<'_> {
     /// Reads the record. `accept` decides whether its content and its signer are what is looked for: a valid signature
     /// alone can be anybody's.
-    pub async fn read<T>(
+    pub(crate) async fn read<T>(
         &self,
         target: &NamedTarget,
         depth: Depth,

@@ -17,8 +17,8 @@ mod unneeded;
 pub(crate) use baseline::Baseline;
 pub(crate) use outbox::{ChannelHealth, Post, Waiting, Which};
 pub(crate) use records::{SavedDrill, SavedReceipt, SavedRecord};
-pub(crate) use slots::{DIED, Scheduled};
-pub use slots::{SlotRecord, Slots};
+pub use slots::SlotRecord;
+pub(crate) use slots::{DIED, Scheduled, Slots};
 pub(crate) use unneeded::Waited;
 
 use std::path::{Path, PathBuf};

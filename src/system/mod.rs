@@ -1,5 +1,5 @@
 //! What the host and its network offer: room on disks, TLS, what a server shows of itself.
 
-pub mod certificate;
+pub(crate) mod certificate;
 pub(crate) mod disk;
 pub(crate) mod tls;

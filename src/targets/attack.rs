@@ -10,7 +10,7 @@ use crate::targets::{Target, TargetError};
 
 /// A target that can be attacked. No operation here says whether anything was harmed: look afterwards.
 #[async_trait]
-pub trait Attack: Target {
+pub(crate) trait Attack: Target {
     /// Why nothing that this target refuses binds its host, where that is so.
     fn caveat(&self) -> Option<&'static str>;
 

@@ -1,16 +1,16 @@
 //! Where copies are kept: the contract every target fulfils, and its adapters.
 
 pub(crate) mod attack;
-pub mod directory;
+pub(crate) mod directory;
 mod error;
 pub(crate) mod ext;
-pub mod memory;
+pub(crate) mod memory;
 pub(crate) mod pace;
-pub mod registry;
-pub mod s3;
+pub(crate) mod registry;
+pub(crate) mod s3;
 mod upload;
 mod url;
-pub mod wrapper;
+pub(crate) mod wrapper;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +24,10 @@ use crate::model::id::{Sha256, TargetName};
 use crate::model::object::{ObjectKey, VersionId};
 
 pub use error::{TargetError, TargetErrorKind};
-pub use ext::{Acknowledged, Expected, Fetched, TargetExt};
-pub use upload::{Body, Upload};
+pub(crate) use ext::Acknowledged;
+pub use ext::{Expected, Fetched, TargetExt};
+pub(crate) use upload::Body;
+pub use upload::Upload;
 pub use url::{S3Location, TargetUrl};
 
 /// What a target said about a put.
@@ -56,7 +58,7 @@ pub struct ObjectInfo {
 }
 
 /// An object's bytes in order. An error item ends the stream.
-pub type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
+pub(crate) type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 
 /// A place where copies are kept.
 ///

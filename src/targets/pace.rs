@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// The pieces in which paced bytes go out: small enough that a slow line is seen to move.
-pub const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// So many bytes per second, for everybody who holds a clone together.
 ///

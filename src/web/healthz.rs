@@ -10,7 +10,7 @@ use crate::model::id::DatabaseId;
 
 /// What `/healthz` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Health {
+pub(crate) struct Health {
     /// There is no reason to say otherwise.
     pub healthy: bool,
     /// Why not.
@@ -19,7 +19,7 @@ pub struct Health {
 
 /// One reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reason {
+pub(crate) struct Reason {
     /// `not-looked`, `look-old`, `late`, or the kind of a critical incident.
     pub kind: &'static str,
     /// The database that it is about.
@@ -30,7 +30,7 @@ pub struct Reason {
 
 /// Whether all is well at `now`. This is judged at the time of the request, so that it turns bad by itself when the
 /// daemon stops looking.
-pub fn health(published: &Published, now: Timestamp) -> Health {
+pub(crate) fn health(published: &Published, now: Timestamp) -> Health {
     let mut reasons = Vec::new();
     let mut add = |kind, database: Option<&DatabaseId>, message| {
         reasons.push(Reason { kind, database: database.map(DatabaseId::to_string), message });

@@ -15,10 +15,8 @@ mod published;
 mod server;
 mod status_json;
 
-pub use healthz::{Health, Reason, health};
 pub use job_figures::JobFigures;
 pub use listen::bind;
 pub use metrics::metrics;
 pub use published::{ConfigLoad, Look, OpenIncident, Published, PublishedDatabase};
 pub use server::serve;
-pub use status_json::status;

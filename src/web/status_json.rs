@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::published::{OpenIncident, Published, PublishedDatabase};
 
 /// The document.
-pub fn status(published: &Published, now: Timestamp) -> Value {
+pub(crate) fn status(published: &Published, now: Timestamp) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": published.started_at,

@@ -24,7 +24,7 @@ const STDERR_GRACE: Duration = Duration::from_millis(200);
 
 /// The channel.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     program: PathBuf,
     args: Vec<String>,
     timeout: Duration,
@@ -44,7 +44,7 @@ impl Drop for Group {
 
 impl Program {
     /// The program and its arguments, which no shell interprets.
-    pub fn new(program: impl Into<PathBuf>, args: Vec<String>, timeout: Duration) -> Self {
+    pub(crate) fn new(program: impl Into<PathBuf>, args: Vec<String>, timeout: Duration) -> Self {
         Self { program: program.into(), args, timeout }
     }
 

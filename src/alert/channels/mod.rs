@@ -1,9 +1,9 @@
 //! The services that messages go to: one file each.
 
 pub(crate) mod command;
-pub mod email;
+pub(crate) mod email;
 pub(crate) mod ntfy;
 pub(crate) mod pagerduty;
 pub(crate) mod ping;
 pub(crate) mod unopened;
-pub mod webhook;
+pub(crate) mod webhook;

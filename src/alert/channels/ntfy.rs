@@ -13,20 +13,20 @@ use crate::model::condition::Severity;
 use crate::model::incident::EventKind;
 
 /// The public server.
-pub const DEFAULT_URL: &str = "https://ntfy.sh/";
+pub(crate) const DEFAULT_URL: &str = "https://ntfy.sh/";
 /// What is longer than 4096 bytes becomes an attachment; a character has up to four bytes.
 const LONGEST: usize = 4096;
 
 /// The channel.
 #[derive(Debug)]
-pub struct Ntfy {
+pub(crate) struct Ntfy {
     endpoint: Endpoint,
     topic: SecretString,
 }
 
 impl Ntfy {
     /// Makes the channel, without connecting. Whoever knows the topic of a public server can read it.
-    pub fn new(settings: &HttpSettings, topic: SecretString) -> Result<Self> {
+    pub(crate) fn new(settings: &HttpSettings, topic: SecretString) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)?, topic })
     }
 }

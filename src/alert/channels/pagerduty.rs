@@ -12,20 +12,20 @@ use crate::model::id::Sha256;
 use crate::model::incident::EventKind;
 
 /// Where events go.
-pub const DEFAULT_URL: &str = "https://events.pagerduty.com/v2/enqueue";
+pub(crate) const DEFAULT_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 /// The longest key that it takes.
 const LONGEST_KEY: usize = 255;
 
 /// The channel.
 #[derive(Debug)]
-pub struct PagerDuty {
+pub(crate) struct PagerDuty {
     endpoint: Endpoint,
     routing_key: SecretString,
 }
 
 impl PagerDuty {
     /// Makes the channel, without connecting. `routing_key` is the integration key of a service.
-    pub fn new(settings: &HttpSettings, routing_key: SecretString) -> Result<Self> {
+    pub(crate) fn new(settings: &HttpSettings, routing_key: SecretString) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)?, routing_key })
     }
 

@@ -11,13 +11,13 @@ use crate::model::notice::Phase;
 
 /// The channel.
 #[derive(Debug)]
-pub struct Ping {
+pub(crate) struct Ping {
     endpoint: Endpoint,
 }
 
 impl Ping {
     /// Makes the channel, without connecting.
-    pub fn new(settings: &HttpSettings) -> Result<Self> {
+    pub(crate) fn new(settings: &HttpSettings) -> Result<Self> {
         Ok(Self { endpoint: Endpoint::new(settings)? })
     }
 }

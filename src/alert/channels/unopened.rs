@@ -9,14 +9,14 @@ use crate::error::Error;
 /// A channel whose secret or certificate cannot be read. It always fails with that error, so that its messages go to the
 /// fallback channels, and people hear of it.
 #[derive(Debug)]
-pub struct Unopened {
+pub(crate) struct Unopened {
     what: String,
     error: ChannelError,
 }
 
 impl Unopened {
     /// Stands for the channel `what`, which could not be made.
-    pub fn new(what: impl Into<String>, error: &Error) -> Self {
+    pub(crate) fn new(what: impl Into<String>, error: &Error) -> Self {
         let remedy = error.remedy_text().unwrap_or("Run `marbre doctor`.");
         Self { what: what.into(), error: ChannelError::refused(error, remedy) }
     }

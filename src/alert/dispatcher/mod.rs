@@ -29,7 +29,8 @@ use crate::model::schedule::Schedule;
 use crate::state::{ChannelHealth, Post, State};
 
 pub(crate) use channel_test::{ChannelTestReport, test_channels};
-pub use delivery::Delivered;
+#[cfg(test)]
+pub(crate) use delivery::Delivered;
 
 /// After so many failures in a row a channel counts as failing, and its messages go to its fallbacks.
 const FAILURES: u32 = 3;

@@ -22,13 +22,13 @@ use crate::error::{Error, Result};
 use crate::state::State;
 
 /// How the agent names itself in alerts.
-pub fn agent_name(config: &Config) -> String {
+pub(crate) fn agent_name(config: &Config) -> String {
     let host = || whoami::hostname().ok().filter(|name| !name.is_empty());
     config.alerts.agent.clone().or_else(host).unwrap_or_else(|| "agent".to_owned())
 }
 
 /// The dispatcher from which people are told, on the state of this configuration.
-pub fn dispatcher(config: &Config) -> Result<Dispatcher> {
+pub(crate) fn dispatcher(config: &Config) -> Result<Dispatcher> {
     let settings = DispatcherSettings {
         agent: agent_name(config),
         policy: config.alerts.policy,
@@ -40,7 +40,7 @@ pub fn dispatcher(config: &Config) -> Result<Dispatcher> {
 
 /// The alert channels. In the place of one that cannot be made (its secret is not there) stands one that fails with that
 /// error: the others must not suffer from it, and people must hear of it.
-pub fn alert_channels(config: &Config) -> Vec<RoutedChannel> {
+pub(crate) fn alert_channels(config: &Config) -> Vec<RoutedChannel> {
     let agent = agent_name(config);
     let routed = |settings: &AlertChannel| {
         let route = settings.route.clone();

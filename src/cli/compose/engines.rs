@@ -9,7 +9,7 @@ use crate::engine::scratch::ScratchHost;
 use crate::error::Result;
 
 /// The engine of a configured database.
-pub fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
+pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     registry::engine(match &database.source {
         Source::Postgres { url, password, bin_dir, lock_timeout } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
@@ -25,7 +25,7 @@ pub fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     })
 }
 
-pub fn scratch_options(database: &Database) -> Result<ScratchOptions> {
+pub(crate) fn scratch_options(database: &Database) -> Result<ScratchOptions> {
     let drills = &database.drills;
     let password = drills.scratch.as_ref().and_then(|s| s.password.as_ref());
     let source_bin_dir = match &database.source {
@@ -42,6 +42,6 @@ pub fn scratch_options(database: &Database) -> Result<ScratchOptions> {
 }
 
 /// The host of a configured database.
-pub fn drill_host(database: &Database) -> Result<Arc<dyn ScratchHost>> {
+pub(crate) fn drill_host(database: &Database) -> Result<Arc<dyn ScratchHost>> {
     registry::scratch_host(database.source.engine().name(), &scratch_options(database)?)
 }

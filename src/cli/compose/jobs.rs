@@ -38,7 +38,7 @@ use crate::state::State;
 const PAGES: Pages = Pages { html, markdown };
 
 /// The snapshot job of a configured database.
-pub async fn snapshot_job(config: &Config, database: &Database) -> Result<SnapshotJob> {
+pub(crate) async fn snapshot_job(config: &Config, database: &Database) -> Result<SnapshotJob> {
     let publisher = config
         .publishers
         .get(&database.id.publisher)
@@ -75,7 +75,7 @@ fn locks(config: &Config, database: &Database) -> BTreeMap<TargetName, LockTerm>
 }
 
 /// Removes what drills left that died: at the start of everything that the agent does.
-pub async fn sweep_scratch(config: &Config, observer: &dyn Observer) -> Result<()> {
+pub(crate) async fn sweep_scratch(config: &Config, observer: &dyn Observer) -> Result<()> {
     let host = |id: &DatabaseId| {
         let database = config.databases.iter().find(|db| db.id == *id)?;
         drill_host(database).ok()
@@ -89,7 +89,7 @@ pub async fn sweep_scratch(config: &Config, observer: &dyn Observer) -> Result<(
 }
 
 /// The drill job of a configured database, by the agent.
-pub async fn drill_job(config: &Config, database: &Database) -> Result<DrillJob> {
+pub(crate) async fn drill_job(config: &Config, database: &Database) -> Result<DrillJob> {
     let drills = &database.drills;
     let options = scratch_options(database)?;
     let publisher = config.publishers.get(&database.id.publisher);
@@ -124,7 +124,7 @@ pub async fn drill_job(config: &Config, database: &Database) -> Result<DrillJob>
 }
 
 /// The drill job of an owner, on a machine of their own: with marbre's own checks, and no memory.
-pub fn owner_drill_job(
+pub(crate) fn owner_drill_job(
     source: Source,
     key: RestoreKey,
     signing_key: SigningKey,
@@ -157,7 +157,7 @@ pub fn owner_drill_job(
 }
 
 /// The prune job of a configured database that has rules of retention.
-pub async fn prune_job(
+pub(crate) async fn prune_job(
     config: &Config,
     database: &Database,
     retention: &Retention,
@@ -178,7 +178,7 @@ pub async fn prune_job(
 }
 
 /// The verification of a configured database: everything at every target.
-pub async fn verify_job(config: &Config, database: &Database) -> Result<VerifyJob> {
+pub(crate) async fn verify_job(config: &Config, database: &Database) -> Result<VerifyJob> {
     Ok(VerifyJob {
         database: database.id.clone(),
         targets: targets(config, database).await?,
@@ -189,7 +189,7 @@ pub async fn verify_job(config: &Config, database: &Database) -> Result<VerifyJo
 }
 
 /// The sync job of a configured database.
-pub async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
+pub(crate) async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
     Ok(SyncJob {
         database: database.id.clone(),
         targets: targets(config, database).await?,
@@ -201,7 +201,7 @@ pub async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
 }
 
 /// Remembers how a run ended that a person asked for, and began then: what it found mended is wrong no longer.
-pub fn record<T>(
+pub(crate) fn record<T>(
     state: &State,
     (database, kind, started): (&DatabaseId, JobKind, Timestamp),
     outcome: &Result<T>,
@@ -215,7 +215,7 @@ pub fn record<T>(
 }
 
 /// What was agreed for a configured database.
-pub fn promises(database: &Database) -> Promises {
+pub(crate) fn promises(database: &Database) -> Promises {
     Promises {
         rpo: database.rpo,
         drill_every: database.drills.every,

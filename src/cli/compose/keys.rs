@@ -7,13 +7,13 @@ use crate::keys::{Signer, SigningKey, TrustStore};
 use crate::model::id::PublisherName;
 
 /// The agent trusts its own key, and the owner's where the owner speaks.
-pub fn own_trust(config: &Config, publisher: &PublisherName) -> Result<TrustStore> {
+pub(crate) fn own_trust(config: &Config, publisher: &PublisherName) -> Result<TrustStore> {
     let signers = config.publishers.get(publisher).map_or(&[][..], |p| &p.signers);
     let owners = signers.iter().map(|text| Signer::parse(text)).collect::<Result<_>>()?;
     Ok(TrustStore::Own { agent: signing_key(config)?.signer(), owners })
 }
 
-pub fn signing_key(config: &Config) -> Result<SigningKey> {
+pub(crate) fn signing_key(config: &Config) -> Result<SigningKey> {
     let path = &config.signing_key;
     SigningKey::load(path).map_err(|e| {
         if path.exists() {
@@ -27,6 +27,6 @@ pub fn signing_key(config: &Config) -> Result<SigningKey> {
 }
 
 /// Which keys of epochs are kept for drills.
-pub fn key_policy(database: &Database) -> KeyPolicy {
+pub(crate) fn key_policy(database: &Database) -> KeyPolicy {
     KeyPolicy { keep: database.drills.key == DrillKey::Epoch, longest: database.drills.keep_key }
 }

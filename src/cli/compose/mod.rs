@@ -1,8 +1,8 @@
 //! The composition root: from configuration or arguments to engines, targets, keys and jobs.
 
-pub mod channels;
-pub mod engines;
-pub mod jobs;
-pub mod keys;
-pub mod source;
-pub mod targets;
+pub(super) mod channels;
+pub(super) mod engines;
+pub(super) mod jobs;
+pub(super) mod keys;
+pub(super) mod source;
+pub(super) mod targets;

@@ -52,7 +52,7 @@ pub(crate) struct Source {
 impl Source {
     /// Resolves the arguments. `wanted` is a database given by position; `key` is the restore key, next to
     /// which there may be an `allowed_signers`.
-    pub async fn all(
+    pub(crate) async fn all(
         args: &SourceArgs,
         wanted: Option<&str>,
         key: Option<&Path>,
@@ -81,7 +81,7 @@ impl Source {
     }
 
     /// Like [`Source::all`], where only one database can be meant.
-    pub async fn one(
+    pub(crate) async fn one(
         args: &SourceArgs,
         key: Option<&Path>,
         context: &Context,
@@ -100,7 +100,7 @@ impl Source {
     }
 
     /// Reads its receipts.
-    pub fn reader(&self) -> Reader<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
         Reader {
             database: &self.database,
             targets: &self.targets,

@@ -39,7 +39,7 @@ pub(crate) struct Archive(File);
 
 impl Archive {
     /// Reads a whole stream.
-    pub async fn receive(
+    pub(super) async fn receive(
         mut stream: StreamReceiver,
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
@@ -105,7 +105,7 @@ pub(crate) async fn next(
 
 impl Restore<'_> {
     /// Restores one section of the archive. Returns what could not be restored.
-    pub async fn section(
+    pub(super) async fn section(
         &self,
         archive: &Archive,
         section: &str,
@@ -132,7 +132,7 @@ impl Restore<'_> {
     }
 
     /// Restores a stream without storing it. Returns what could not be restored.
-    pub async fn stream(
+    pub(super) async fn stream(
         &self,
         mut stream: StreamReceiver,
         observer: &dyn LoadObserver,
@@ -164,7 +164,7 @@ impl Restore<'_> {
     /// materialized views at the same time, which would fire them. If tables have partitions, there is only one job:
     /// keys and indexes of partitions lock their parents and each other, of which `pg_restore` knows nothing, so that
     /// its workers now and then run into a deadlock. Returns what could not be restored.
-    pub async fn post_data(
+    pub(super) async fn post_data(
         &self,
         archive: &Archive,
         jobs: usize,

@@ -24,7 +24,7 @@ const STATEMENTS: usize = 2000;
 
 impl Complaints {
     /// Reads to the end.
-    pub async fn read(mut stderr: impl AsyncRead + Unpin) -> Self {
+    pub(super) async fn read(mut stderr: impl AsyncRead + Unpin) -> Self {
         let mut complaints = Self::default();
         let mut line: Vec<u8> = Vec::new();
         let mut buffer = vec![0; 8192];
@@ -81,14 +81,14 @@ impl Complaints {
     }
 
     /// The failure of one statement of the tool.
-    pub fn error_of(&self, name: &str, reason: &str) -> Error {
+    pub(super) fn error_of(&self, name: &str, reason: &str) -> Error {
         Error::database(format!("{name} failed"))
             .cause(reason)
             .remedy("Fix what the cause names, and run the command again.")
     }
 
     /// The failure of the tool.
-    pub fn error(&self, name: &str, status: &str) -> Error {
+    pub(super) fn error(&self, name: &str, status: &str) -> Error {
         let failed = Error::database(format!("{name} failed ({status})"))
             .remedy("The server's log may say more. Run the command again when the cause is gone.");
         match &self.first {

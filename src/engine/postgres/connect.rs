@@ -50,7 +50,7 @@ const KEEPALIVE: (u64, u64, u32) = (60, 10, 6);
 
 impl Connector {
     /// Reads the configuration; connects to nothing.
-    pub fn new(config: &PostgresConfig) -> Result<Self> {
+    pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
         let mut place = Place::parse(&config.url)?;
         let password = match &config.password {
             Some(password) => Some(password.clone()),
@@ -91,27 +91,27 @@ impl Connector {
     }
 
     /// The database's name.
-    pub fn database(&self) -> &str {
+    pub(super) fn database(&self) -> &str {
         &self.place.database
     }
 
     /// The user's name.
-    pub fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         &self.place.user
     }
 
     /// How long to wait for a lock.
-    pub fn lock_timeout(&self) -> Duration {
+    pub(super) fn lock_timeout(&self) -> Duration {
         self.lock_timeout
     }
 
     /// For people: no credentials.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         self.place.describe()
     }
 
     /// The server and the database; of several servers the first.
-    pub fn place(&self) -> crate::engine::Place {
+    pub(super) fn place(&self) -> crate::engine::Place {
         crate::engine::Place {
             host: self.place.hosts.first().cloned().unwrap_or_default(),
             port: self.place.ports.first().copied().unwrap_or(5432),
@@ -121,14 +121,14 @@ impl Connector {
     }
 
     /// Whether the server is reached over a network without verifying its identity.
-    pub fn unproven_network(&self) -> bool {
+    pub(super) fn unproven_network(&self) -> bool {
         let local =
             |h: &String| h.starts_with('/') || h == "localhost" || h == "::1" || h.starts_with("127.");
         !self.place.hosts.iter().all(local) && self.place.tls != sslmode::Mode::VerifyFull
     }
 
     /// The same server, another database.
-    pub fn with_database(&self, database: &str) -> Self {
+    pub(super) fn with_database(&self, database: &str) -> Self {
         let mut other = self.clone();
         other.place.database = database.to_owned();
         other.place.config.dbname(database);
@@ -136,7 +136,7 @@ impl Connector {
     }
 
     /// The same database, as another user.
-    pub fn with_user(&self, user: &str, password: SecretString) -> Self {
+    pub(super) fn with_user(&self, user: &str, password: SecretString) -> Self {
         let mut other = self.clone();
         other.place.user = user.to_owned();
         other.place.config.user(user).password(password.expose_secret());
@@ -145,7 +145,7 @@ impl Connector {
     }
 
     /// Connects, and pins the settings that could change the meaning of our statements.
-    pub async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
+    pub(super) async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
         let connecting = async {
             match &self.tls {
                 None => {
@@ -191,7 +191,7 @@ impl Connector {
     }
 
     /// The connection as the environment of a child process, so that no list of processes shows it.
-    pub fn environment(&self, application: &str, tool_major: u32) -> Result<Vec<(String, String)>> {
+    pub(super) fn environment(&self, application: &str, tool_major: u32) -> Result<Vec<(String, String)>> {
         let place = &self.place;
         let list = |ports: &[u16]| {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
@@ -234,7 +234,7 @@ impl Connector {
     }
 
     /// The part of a tool's `--dbname` that its environment cannot express.
-    pub fn keepalives() -> String {
+    pub(super) fn keepalives() -> String {
         let (idle, interval, count) = KEEPALIVE;
         format!("keepalives_idle={idle} keepalives_interval={interval} keepalives_count={count}")
     }
@@ -270,12 +270,12 @@ impl Drop for Session {
 
 impl Session {
     /// Rows of a query.
-    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         self.client.query(sql, params).await.map_err(|e| failed("query the server", &e))
     }
 
     /// Runs statements.
-    pub async fn batch(&self, sql: &str, operation: &str) -> Result<()> {
+    pub(super) async fn batch(&self, sql: &str, operation: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(|e| failed(operation, &e))
     }
 

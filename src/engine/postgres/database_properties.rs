@@ -46,7 +46,7 @@ pub(crate) struct DatabaseGrant {
 
 impl Database {
     /// Everything but creation and name: rights, owner, comment, limit; for the database of this name.
-    pub fn alter(&self, database: &str) -> Vec<String> {
+    pub(super) fn alter(&self, database: &str) -> Vec<String> {
         let database = ident_line(database);
         let mut sql = vec![format!("ALTER DATABASE {database} OWNER TO {}", ident_line(&self.owner))];
         if self.connection_limit != -1 {
@@ -68,7 +68,7 @@ impl Database {
     }
 
     /// `COMMENT ON DATABASE`, which also removes a comment.
-    pub fn comment_on(database: &str, comment: Option<&str>) -> String {
+    pub(super) fn comment_on(database: &str, comment: Option<&str>) -> String {
         format!(
             "COMMENT ON DATABASE {} IS {}",
             ident_line(database),
@@ -77,7 +77,7 @@ impl Database {
     }
 
     /// `CREATE DATABASE` for a server of this major version, with its locale or without.
-    pub fn create(&self, database: &str, major: u32, locale: bool) -> String {
+    pub(super) fn create(&self, database: &str, major: u32, locale: bool) -> String {
         let mut sql = format!(
             "CREATE DATABASE {} TEMPLATE template0 ENCODING {}",
             ident_line(database),

@@ -25,7 +25,7 @@ fn marked(comment: &str) -> Option<Option<SnapshotId>> {
 }
 
 /// The destination's server, and the database if it exists.
-pub struct Place {
+pub(super) struct Place {
     /// A session in another database of the server.
     pub server: Session,
     /// A session in the database itself.

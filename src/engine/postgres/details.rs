@@ -52,13 +52,13 @@ pub(crate) struct Extension {
 
 impl Details {
     /// The root through which this table is loaded, if it is not loaded itself.
-    pub fn root_of(&self, table: &TableId) -> Option<&TableId> {
+    pub(super) fn root_of(&self, table: &TableId) -> Option<&TableId> {
         let scattered = self.scattered.iter().find(|s| s.partition == *table)?;
         Some(&scattered.root)
     }
 
     /// The details of a snapshot's contents.
-    pub fn of(contents: &Contents) -> Result<Self> {
+    pub(super) fn of(contents: &Contents) -> Result<Self> {
         if contents.source.engine != EngineKind::Postgres.name() {
             return Err(Error::preflight(format!(
                 "a snapshot of {} cannot be loaded into postgres",

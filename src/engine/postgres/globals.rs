@@ -80,7 +80,7 @@ pub(crate) struct Setting {
 
 impl Role {
     /// `CREATE ROLE` with all attributes, or only with those that anybody who may create roles may give.
-    pub fn create(&self, everything: bool) -> String {
+    pub(super) fn create(&self, everything: bool) -> String {
         let mut sql = format!("CREATE ROLE {} WITH", ident_line(&self.name));
         let mut option = |on: bool, name: &str| {
             sql.push_str(if on { " " } else { " NO" });
@@ -108,7 +108,7 @@ impl Role {
     }
 
     /// `COMMENT ON ROLE`, if there is one.
-    pub fn comment_on(&self) -> Option<String> {
+    pub(super) fn comment_on(&self) -> Option<String> {
         let comment = self.comment.as_ref()?;
         Some(format!("COMMENT ON ROLE {} IS {}", ident_line(&self.name), literal_line(comment)))
     }
@@ -116,7 +116,7 @@ impl Role {
 
 impl Membership {
     /// `GRANT … TO …` for a server of this major version.
-    pub fn grant(&self, major: u32) -> String {
+    pub(super) fn grant(&self, major: u32) -> String {
         let mut options = Vec::new();
         if self.admin {
             options.push("ADMIN OPTION".to_owned());
@@ -150,7 +150,7 @@ const NAME_LISTS: [&str; 6] = [
 
 impl Setting {
     /// The statement for the database of this name.
-    pub fn alter(&self, database: &str) -> String {
+    pub(super) fn alter(&self, database: &str) -> String {
         let place = match (&self.role, self.in_database) {
             (Some(role), true) => {
                 format!("ROLE {} IN DATABASE {}", ident_line(role), ident_line(database))
@@ -202,7 +202,7 @@ fn split_names(list: &str) -> Vec<String> {
 
 impl Globals {
     /// All of it as a script for people, one statement per line. marbre itself never runs it.
-    pub fn script(&self) -> String {
+    pub(super) fn script(&self) -> String {
         let database = &self.database.name;
         let mut lines = vec![
             "SET standard_conforming_strings = on".to_owned(),

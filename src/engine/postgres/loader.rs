@@ -34,7 +34,7 @@ pub(crate) struct PostgresLoader {
 
 impl PostgresLoader {
     /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
-    pub fn new(config: PostgresConfig) -> Result<Self> {
+    pub(crate) fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self::into_database(Connector::new(&config)?, config.bin_dir, config.jobs))
     }
 

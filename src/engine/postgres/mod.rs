@@ -67,7 +67,7 @@ pub(crate) struct PostgresEngine {
 
 impl PostgresEngine {
     /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
-    pub fn new(config: PostgresConfig) -> Result<Self> {
+    pub(crate) fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self { connector: Connector::new(&config)?, bin_dir: config.bin_dir, jobs: config.jobs.max(1) })
     }
 }

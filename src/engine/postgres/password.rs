@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// What a line of the file is matched with.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     /// Host name; `localhost` for a Unix socket in its usual place, else the socket's directory.
     pub host: &'a str,
     /// Port.

@@ -39,7 +39,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Its name as SQL.
-    pub fn sql(&self) -> String {
+    pub(super) fn sql(&self) -> String {
         qualified(&self.id.schema, &self.id.table)
     }
 }

@@ -81,7 +81,7 @@ pub(crate) struct CopyOut {
 
 impl CopyOut {
     /// Starts it.
-    pub async fn start(session: &Session, sql: &str) -> Result<Self, tokio_postgres::Error> {
+    pub(super) async fn start(session: &Session, sql: &str) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             stream: Box::pin(session.client.copy_out(sql).await?.fuse()),
             batch: BytesMut::new(),
@@ -90,7 +90,7 @@ impl CopyOut {
     }
 
     /// The next batch; `None` when the server has reported the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, tokio_postgres::Error> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, tokio_postgres::Error> {
         loop {
             if !self.large.is_empty() {
                 if !self.batch.is_empty() {

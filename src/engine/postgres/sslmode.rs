@@ -11,7 +11,7 @@ use crate::system::tls::{self, Verification};
 
 /// What `sslmode` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// Never encrypt.
     Disable,
     /// Encrypt where the server can, verify nothing: libpq's default.
@@ -26,7 +26,7 @@ pub enum Mode {
 
 impl Mode {
     /// From the connection's `sslmode`.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         Ok(match text {
             "disable" => Self::Disable,
             // `allow` would try without encryption first: nobody wants that today.
@@ -42,7 +42,7 @@ impl Mode {
     }
 
     /// As the environment of a client tool takes it.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Disable => "disable",
             Self::Prefer => "prefer",
@@ -54,7 +54,7 @@ impl Mode {
 }
 
 /// The connector for this mode; `None` where nothing is to be encrypted.
-pub fn connector(mode: Mode, root: Option<&PathBuf>) -> Result<Option<MakeRustlsConnect>> {
+pub(super) fn connector(mode: Mode, root: Option<&PathBuf>) -> Result<Option<MakeRustlsConnect>> {
     let verification = match (mode, root) {
         (Mode::Disable, _) => return Ok(None),
         (Mode::Prefer, _) | (Mode::Require, None) => Verification::Nothing,

@@ -28,7 +28,7 @@ impl Tools {
     /// The tools to use with a server of this major version: those in `bin_dir`; else those closest to the
     /// server's version in `$PATH` and the folders of distributions. An archive can only be loaded by tools
     /// that are at least as new as those that wrote it, and these can be too new for the server.
-    pub async fn find(bin_dir: Option<&Path>, server_major: u32) -> Result<Self> {
+    pub(super) async fn find(bin_dir: Option<&Path>, server_major: u32) -> Result<Self> {
         let mut found: Vec<Self> = Vec::new();
         let mut refused: Vec<String> = Vec::new();
         for directory in candidates(bin_dir) {
@@ -61,7 +61,7 @@ impl Tools {
     }
 
     /// Where they are.
-    pub fn directory(&self) -> &Path {
+    pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
@@ -74,7 +74,7 @@ impl Tools {
 
     /// Starts one of the tools in its own process group. The kernel kills it when this process
     /// dies, and dropping the [`Tool`] kills it with its group.
-    pub async fn start(
+    pub(super) async fn start(
         &self,
         name: &'static str,
         args: Vec<String>,
@@ -203,7 +203,7 @@ pub(crate) struct Tool {
 
 impl Tool {
     /// Waits for the end. Exit status 0 is success; its complaints are returned in any case.
-    pub async fn wait(mut self, cancel: &CancellationToken) -> Result<(bool, String, Complaints)> {
+    pub(super) async fn wait(mut self, cancel: &CancellationToken) -> Result<(bool, String, Complaints)> {
         drop(self.stdin.take());
         let status = tokio::select! {
             biased;
@@ -216,7 +216,7 @@ impl Tool {
     }
 
     /// Waits for the end, which must be a success.
-    pub async fn succeed(self, cancel: &CancellationToken) -> Result<()> {
+    pub(super) async fn succeed(self, cancel: &CancellationToken) -> Result<()> {
         let name = self.name;
         match self.wait(cancel).await? {
             (true, _, _) => Ok(()),

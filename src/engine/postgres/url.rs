@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A parsed connection string, with libpq's defaults filled in. Holds no password.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(super) struct Place {
     /// What `tokio-postgres` understands.
     pub config: Config,
     /// Encryption.
@@ -36,7 +36,7 @@ fn invalid(what: impl Into<String>) -> Error {
 
 impl Place {
     /// Parses a URL or a list of `key=value`.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let (rest, extra) = take_ssl(text)?;
         let mut config: Config = rest.parse().map_err(|e: tokio_postgres::Error| {
             // The text itself may contain a password by mistake, so it is not shown.
@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// For people: no credentials.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let port = match self.ports.first() {
             Some(5432) | None => String::new(),
             Some(port) => format!(" port {port}"),

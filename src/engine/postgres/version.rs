@@ -20,12 +20,12 @@ pub(crate) struct Version {
 
 impl Version {
     /// From `server_version_num`, e.g. 150020.
-    pub fn from_number(number: u32) -> Self {
+    pub(super) fn from_number(number: u32) -> Self {
         Self { major: number / 10_000, minor: number % 10_000, released: true }
     }
 
     /// From a tool's `--version`, e.g. `pg_dump (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)`.
-    pub fn from_tool(output: &str) -> Option<Self> {
+    pub(super) fn from_tool(output: &str) -> Option<Self> {
         let text = output.split_once("(PostgreSQL) ")?.1;
         let word = text.split_whitespace().next()?;
         let digits = word.bytes().take_while(u8::is_ascii_digit).count();
@@ -38,7 +38,7 @@ impl Version {
     }
 
     /// Why tools of this version must not be used with a server of that major version.
-    pub fn tool_refusal(self, server_major: u32) -> Option<String> {
+    pub(super) fn tool_refusal(self, server_major: u32) -> Option<String> {
         if self.major < server_major {
             return Some(format!("older than the server, which is {server_major}"));
         }

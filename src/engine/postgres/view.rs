@@ -62,7 +62,7 @@ pub(crate) struct PostgresView {
 
 impl PostgresView {
     /// Locks all tables, takes the snapshot, and plans the streams.
-    pub async fn open(
+    pub(super) async fn open(
         connector: &Connector,
         tools: Tools,
         coordinator: Session,

@@ -23,7 +23,7 @@ pub(crate) struct SqliteScratchHost;
 
 impl SqliteScratchHost {
     /// A host.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self
     }
 }

@@ -92,7 +92,7 @@ fn room(spool: &Path, limit: u64) -> Check {
 }
 
 /// What is wrong with the room that the agent has: the same as `doctor` says, for a daemon that looks again and again.
-pub fn conditions(config: &Config) -> Vec<Condition> {
+pub(crate) fn conditions(config: &Config) -> Vec<Condition> {
     let mut found = Vec::new();
     let places =
         [("spool", &config.spool_dir, config.spool_limit), ("state", &config.state_dir, ROOM_FOR_STATE)];

@@ -4,7 +4,7 @@
 mod alerting;
 mod claims;
 mod drill_setup;
-pub mod folders;
+pub(crate) mod folders;
 mod next_runs;
 mod round_trip;
 #[cfg(test)]
@@ -56,14 +56,14 @@ pub(crate) struct DoctorJob {
 
 /// What was found.
 #[derive(Debug, Clone)]
-pub struct DoctorReport {
+pub(crate) struct DoctorReport {
     /// (what it is about, the check), in the order in which people should read them.
     pub checks: Vec<(String, Check)>,
 }
 
 impl DoctorReport {
     /// The error that the command ends with where snapshots or drills would fail.
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         let failed: Vec<String> = self
             .checks
             .iter()
@@ -111,7 +111,7 @@ impl Serialize for DoctorReport {
 }
 
 /// The word for the state of a check, as it is printed: `ok`, `warn`, `fail` or `skipped`.
-pub fn word(state: CheckState) -> &'static str {
+pub(crate) fn word(state: CheckState) -> &'static str {
     match state {
         CheckState::Ok => "ok",
         CheckState::Warn => "warn",
@@ -134,7 +134,7 @@ fn failed(name: &str, e: &Error) -> Check {
 
 impl DoctorJob {
     /// Makes every check. What is wrong is in the report.
-    pub async fn run(self, now: Timestamp, cancel: &CancellationToken) -> Result<DoctorReport> {
+    pub(crate) async fn run(self, now: Timestamp, cancel: &CancellationToken) -> Result<DoctorReport> {
         let mut checks: Vec<(String, Check)> = Vec::new();
         let mut add = |group: &str, more: Vec<Check>| {
             checks.extend(more.into_iter().map(|c| (group.to_owned(), c)));

@@ -29,7 +29,7 @@ use crate::targets::NamedTarget;
 
 /// What an attempt has found so far.
 #[derive(Default)]
-pub struct Findings {
+pub(super) struct Findings {
     /// The target.
     pub target: Option<TargetName>,
     /// The snapshot's receipt.
@@ -61,7 +61,7 @@ pub struct Findings {
 }
 
 /// The attempt.
-pub struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     pub job: &'a DrillJob,
     pub drills: &'a DrillCatalog,
     pub site: &'a Site,
@@ -71,7 +71,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Runs as far as it can. An error is the failure of the drill.
-    pub async fn run(&self, found: &mut Findings) -> Result<()> {
+    pub(super) async fn run(&self, found: &mut Findings) -> Result<()> {
         let opened = self.fetch(found).await?;
         let mut tried = self.load(&opened, found).await;
         // A sabotage that got this far was not noticed: no check may hide that.

@@ -15,7 +15,7 @@ use crate::model::human::count;
 
 /// Which of marbre's own checks are run, and how strictly.
 #[derive(Debug, Clone)]
-pub struct BuiltIn {
+pub(crate) struct BuiltIn {
     /// How far the number of all rows may be from that of the last proven snapshot.
     pub rows_change: Percent,
     /// Tables that may become empty.
@@ -26,14 +26,14 @@ pub struct BuiltIn {
 
 impl BuiltIn {
     /// Whether this check is switched off.
-    pub fn skips(&self, name: &str) -> bool {
+    pub(crate) fn skips(&self, name: &str) -> bool {
         self.skip.iter().any(|skipped| skipped == name)
     }
 }
 
 /// What a proven snapshot held, in the form in which the state keeps it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Values {
+pub(crate) struct Values {
     /// Rows by table.
     pub tables: BTreeMap<String, u64>,
     /// Answers by check.
@@ -42,7 +42,7 @@ pub struct Values {
 
 impl Values {
     /// The rows of all tables.
-    pub fn of(comparison: &Comparison) -> Self {
+    pub(crate) fn of(comparison: &Comparison) -> Self {
         let tables = comparison.tables.iter().map(|t| (t.table.to_string(), t.rows)).collect();
         Self { tables, answers: BTreeMap::new() }
     }
@@ -53,7 +53,7 @@ impl Values {
 }
 
 /// Everything that checks look at.
-pub struct Checking<'a> {
+pub(crate) struct Checking<'a> {
     /// The restored database.
     pub scratch: &'a dyn Scratch,
     /// The owner's checks.
@@ -68,7 +68,11 @@ pub struct Checking<'a> {
 
 impl Checking<'_> {
     /// Runs every check; answers are added to `values`. Only what prevents all of them is an error.
-    pub async fn run(&self, values: &mut Values, cancel: &CancellationToken) -> Result<Vec<CheckReport>> {
+    pub(crate) async fn run(
+        &self,
+        values: &mut Values,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<CheckReport>> {
         let mut reports = vec![
             self.built_in("empty-tables", |before| self.emptied(before, values)),
             self.built_in("row-count", |before| self.row_count(before, values)),

@@ -15,7 +15,7 @@ use crate::repository::receipt::SignedReceipt;
 use crate::targets::NamedTarget;
 
 /// The target of this name.
-pub fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a NamedTarget> {
+pub(super) fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a NamedTarget> {
     let known: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
     targets.iter().find(|t| t.name == *name).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("the database has no target `{name}`"))
@@ -26,7 +26,7 @@ pub fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a Na
 /// The target that is asked for, or else the one whose last drill by this maker is oldest; without any first, and in the
 /// order of the configuration. That is the one whose last proof is oldest, while drills pass; a target where they fail
 /// does not keep the others from being proven.
-pub fn target<'a>(
+pub(super) fn target<'a>(
     targets: &'a [NamedTarget],
     wanted: Option<&TargetName>,
     drills: &DrillCatalog,
@@ -41,7 +41,7 @@ pub fn target<'a>(
 
 /// Chooses the snapshot at the one target of `reader`, and fetches its receipt from there anew. With
 /// [`Sabotage::Stale`], the target's newest receipt is not seen.
-pub async fn snapshot(
+pub(super) async fn snapshot(
     reader: &Reader<'_>,
     wanted: &Wanted,
     sabotage: Option<Sabotage>,

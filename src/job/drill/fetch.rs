@@ -20,7 +20,7 @@ use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
 const PARALLEL: usize = 3;
 
 /// Why not everything could be fetched.
-pub struct Failed {
+pub(super) struct Failed {
     /// The object that has failed; none where it did not come to that.
     pub object: Option<ObjectRef>,
     /// Why.
@@ -29,7 +29,7 @@ pub struct Failed {
 
 /// Fetches every object of the receipt into `folder`, under its hash, and checks size and hash of each.
 /// Returns how many there were.
-pub async fn everything(
+pub(super) async fn everything(
     fetcher: &Fetcher,
     receipt: &Receipt,
     folder: &Path,
@@ -72,7 +72,7 @@ fn has_room(folder: &Path, needed: u64) -> Result<()> {
 }
 
 /// The same target, with one bit of one object of the snapshot inverted whenever it is read. Says of which.
-pub fn flip_one_bit(target: &NamedTarget, receipt: &Receipt) -> Result<(NamedTarget, String)> {
+pub(super) fn flip_one_bit(target: &NamedTarget, receipt: &Receipt) -> Result<(NamedTarget, String)> {
     let of_kind = |folder: &str| receipt.objects.iter().find(|o| o.key.contains(folder));
     let object = of_kind("/packs/")
         .or_else(|| of_kind("/manifests/"))

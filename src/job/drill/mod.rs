@@ -5,13 +5,13 @@
 //! everything, and records what it found, passed or not. A drill that could not run has failed.
 
 mod attempt;
-pub mod checks;
+pub(crate) mod checks;
 mod choose;
 mod fetch;
 mod record;
-pub mod report;
-pub mod site;
-pub mod verdict;
+pub(crate) mod report;
+pub(crate) mod site;
+pub(crate) mod verdict;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,11 +50,11 @@ use report::DrillReport;
 use site::Site;
 
 /// Returns the host for a snapshot's engine.
-pub type MakeHost = Box<dyn Fn(&str) -> Result<Arc<dyn ScratchHost>> + Send + Sync>;
+pub(crate) type MakeHost = Box<dyn Fn(&str) -> Result<Arc<dyn ScratchHost>> + Send + Sync>;
 
 /// How a report is written for people.
 #[derive(Clone, Copy)]
-pub struct Pages {
+pub(crate) struct Pages {
     /// As one HTML document.
     pub html: fn(&DrillReport) -> String,
     /// As Markdown.
@@ -62,7 +62,7 @@ pub struct Pages {
 }
 
 /// What a drill opens a snapshot with.
-pub enum Opens {
+pub(crate) enum Opens {
     /// The key of the epoch, which the agent keeps in its state.
     Kept,
     /// The owner's key.
@@ -70,7 +70,7 @@ pub enum Opens {
 }
 
 /// Everything a drill needs.
-pub struct DrillJob {
+pub(crate) struct DrillJob {
     /// The database that was snapshotted.
     pub database: DatabaseId,
     /// Where its snapshots are, and where the receipt goes.
@@ -117,7 +117,7 @@ pub struct DrillJob {
 
 impl DrillJob {
     /// Who runs this drill.
-    pub fn by(&self) -> By {
+    pub(crate) fn by(&self) -> By {
         match self.opens {
             Opens::Kept => By::Agent,
             Opens::Owner(_) => By::Owner,
@@ -126,7 +126,7 @@ impl DrillJob {
 
     /// Drills once. An error means that there was no drill, and nothing is left of it; a drill that failed is
     /// in the report.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         now: Timestamp,
         observer: Arc<dyn Observer>,

@@ -37,7 +37,7 @@ use crate::targets::{TargetExt, Upload};
 const TREND: usize = 12;
 
 /// Records a drill.
-pub struct Recorder<'a> {
+pub(super) struct Recorder<'a> {
     pub job: &'a DrillJob,
     pub drills: &'a DrillCatalog,
     pub watch: &'a Arc<Stopwatch>,
@@ -49,7 +49,7 @@ type Objects = Vec<(String, Vec<u8>)>;
 
 impl Recorder<'_> {
     /// Signs and stores what was found. The report says where it could not be stored.
-    pub async fn record(&self, ended: Ended, found: Findings) -> Result<DrillReport> {
+    pub(super) async fn record(&self, ended: Ended, found: Findings) -> Result<DrillReport> {
         let mut report = self.report(&ended, &found);
         let page = (self.job.pages.html)(&report);
         let mut objects = Objects::new();

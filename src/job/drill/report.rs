@@ -13,7 +13,7 @@ use crate::model::sabotage::Sabotage;
 
 /// How a drill went, as `drill --json` prints it.
 #[derive(Debug, Clone, Serialize)]
-pub struct DrillReport {
+pub(crate) struct DrillReport {
     /// The drill.
     pub drill: DrillId,
     /// Whose data.
@@ -94,7 +94,7 @@ pub struct DrillReport {
 
 /// A sabotage, and whether it was noticed.
 #[derive(Debug, Clone, Serialize)]
-pub struct SabotageReport {
+pub(crate) struct SabotageReport {
     /// What was damaged.
     pub kind: Sabotage,
     /// What was done, in words.
@@ -139,7 +139,7 @@ impl From<&Error> for DrillError {
 
 /// How many objects of one type were expected and found.
 #[derive(Debug, Clone, Serialize)]
-pub struct ObjectReport {
+pub(crate) struct ObjectReport {
     /// `table`, `index`, …
     #[serde(rename = "type")]
     pub kind: String,
@@ -151,7 +151,7 @@ pub struct ObjectReport {
 
 /// A check of the restored data.
 #[derive(Debug, Clone, Serialize)]
-pub struct CheckReport {
+pub(crate) struct CheckReport {
     /// Its name.
     pub name: String,
     /// `true` only if it was run and held.
@@ -166,7 +166,12 @@ pub struct CheckReport {
 
 impl CheckReport {
     /// How a check came out. Only [`CheckResult::Passed`] has passed.
-    pub fn new(name: &str, result: CheckResult, value: Option<String>, message: Option<String>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        result: CheckResult,
+        value: Option<String>,
+        message: Option<String>,
+    ) -> Self {
         Self { name: name.to_owned(), passed: result == CheckResult::Passed, result, value, message }
     }
 }
@@ -174,7 +179,7 @@ impl CheckReport {
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CheckResult {
+pub(crate) enum CheckResult {
     /// It held.
     Passed,
     /// It did not, or could not be asked: the drill has failed.
@@ -189,7 +194,7 @@ pub enum CheckResult {
 
 /// One earlier drill.
 #[derive(Debug, Clone, Serialize)]
-pub struct TrendPoint {
+pub(crate) struct TrendPoint {
     /// The drill.
     pub drill: DrillId,
     /// When it was over.
@@ -202,7 +207,7 @@ pub struct TrendPoint {
 
 /// A target that the receipt was put to.
 #[derive(Debug, Clone, Serialize)]
-pub struct ReceiptTarget {
+pub(crate) struct ReceiptTarget {
     /// The target.
     pub name: TargetName,
     /// Why it is not there.

@@ -22,7 +22,7 @@ const KEPT: &str = "kept";
 
 /// What one running drill has on the disk.
 #[derive(Debug)]
-pub struct Site {
+pub(crate) struct Site {
     paths: Paths,
     _lock: File,
 }
@@ -64,7 +64,7 @@ impl Paths {
 
 impl Site {
     /// Makes the files of a drill in the scratch folder, its lock first.
-    pub fn open(folder: &Path, drill: &DrillId, database: &DatabaseId) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, drill: &DrillId, database: &DatabaseId) -> Result<Self> {
         make_private_folder(folder)?;
         let paths = Paths { folder: folder.to_owned(), drill: drill.clone() };
         let what = format!("make a place for drill {drill} in {}", folder.display());
@@ -84,17 +84,17 @@ impl Site {
     }
 
     /// A private folder for packs.
-    pub fn packs(&self) -> PathBuf {
+    pub(crate) fn packs(&self) -> PathBuf {
         self.paths.of(PACKS)
     }
 
     /// The engine's folder, which it makes itself.
-    pub fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         self.paths.of(PLACE)
     }
 
     /// Leaves the place for people: no later start removes it.
-    pub fn keep(self, how: &str) -> Result<()> {
+    pub(crate) fn keep(self, how: &str) -> Result<()> {
         let path = self.paths.of(KEPT);
         write_private_file(&path, how.as_bytes()).or_internal(format!("write {}", path.display()))?;
         let _ = fs::remove_dir_all(self.packs());
@@ -103,14 +103,14 @@ impl Site {
     }
 
     /// Removes everything, and looks whether it is gone. The engine has removed its place before.
-    pub fn clear(self) -> Result<()> {
+    pub(crate) fn clear(self) -> Result<()> {
         self.paths.clear()
     }
 }
 
 /// What was found of earlier drills.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Drills that had died, and whose files are gone now.
     pub removed: Vec<DrillId>,
     /// What is left, in full sentences.
@@ -118,7 +118,7 @@ pub struct Swept {
 }
 
 /// Removes what dead drills left. `hosts` knows the engine's part, for databases that are configured.
-pub async fn sweep(
+pub(crate) async fn sweep(
     folder: &Path,
     hosts: &(dyn Fn(&DatabaseId) -> Option<Arc<dyn ScratchHost>> + Send + Sync),
 ) -> Result<Swept> {

@@ -7,7 +7,7 @@ use crate::model::sabotage::Sabotage;
 
 /// How a drill ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It proves a level.
     Passed(Level),
     /// It proves nothing.
@@ -22,7 +22,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Of this drill.
-    pub fn of(report: &DrillReport) -> Self {
+    pub(crate) fn of(report: &DrillReport) -> Self {
         match (&report.sabotage, report.level) {
             (None, Some(level)) if report.passed && report.error.is_none() => Self::Passed(level),
             (None, _) => Self::Failed,
@@ -33,7 +33,7 @@ impl Verdict {
     }
 
     /// The word.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Passed(_) => "PASSED",
             Self::Failed | Self::Untested => "FAILED",

@@ -67,7 +67,7 @@ pub(crate) struct PruneJob {
 impl PruneJob {
     /// Decides, and carries the decision out. An error means that nothing was decided, or that the agent itself failed; what could
     /// not be done at a target is in the report.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         now: Timestamp,
         observer: Arc<dyn Observer>,

@@ -25,7 +25,7 @@ pub(super) struct Needed {
 }
 
 impl Needed {
-    pub async fn gather(
+    pub(super) async fn gather(
         reader: &Reader<'_>,
         state: &State,
         catalog: &Catalog,

@@ -68,7 +68,7 @@ pub(crate) struct PrunedTarget {
 
 impl PruneReport {
     /// The report of a database that has no rules: nothing of it is ever deleted.
-    pub fn without_rules(database: &DatabaseId, dry_run: bool) -> Self {
+    pub(crate) fn without_rules(database: &DatabaseId, dry_run: bool) -> Self {
         let name = &database.database;
         let note = format!("nothing is ever deleted, because there is no [database.{name}.retention]");
         let nothing = Self::new(database, dry_run, Decision::default(), Vec::new(), Vec::new());
@@ -108,7 +108,7 @@ impl PruneReport {
     }
 
     /// The error that the command ends with, unless everything was done at every target.
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         let problem = |t: &PrunedTarget| match (&t.error, t.locked) {
             (Some(e), _) => Some(format!("{}: {e}", t.name)),
             (None, 0) => None,

@@ -73,7 +73,7 @@ struct Unneeded {
 
 impl Sweep<'_> {
     /// Does what can be done at a target. An error is the agent's own; that of the target is in the result.
-    pub async fn target(&self, target: &NamedTarget) -> Result<PrunedTarget> {
+    pub(super) async fn target(&self, target: &NamedTarget) -> Result<PrunedTarget> {
         let mut done = PrunedTarget {
             name: target.name.clone(),
             receipts: 0,

@@ -1,6 +1,6 @@
 //! Restoring a snapshot: from a target and a key, with no configuration and no state.
 
-pub mod open;
+pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod streams;
 
@@ -28,7 +28,7 @@ use recovery::{Recovery, differences, first_few};
 use streams::Streams;
 
 /// Makes the loader that fits a snapshot's engine and the destination.
-pub type MakeLoader<'a> = &'a (dyn Fn(&str) -> Result<Arc<dyn Loader>> + Send + Sync);
+pub(crate) type MakeLoader<'a> = &'a (dyn Fn(&str) -> Result<Arc<dyn Loader>> + Send + Sync);
 
 /// Everything a restore needs.
 pub struct RestoreJob {

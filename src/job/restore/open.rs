@@ -65,7 +65,7 @@ impl Fetcher {
 
     /// Fetches one object into a file; a target that lacks it or has a damaged copy is skipped, and that is
     /// reported.
-    pub async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         object: &ObjectRef,
         path: &Path,
@@ -224,7 +224,7 @@ fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error
 impl OpenSnapshot {
     /// Opens the snapshot of a receipt. `scratch` is a private folder: what it contains under its hash was fetched and
     /// checked before, and is used.
-    pub async fn open(
+    pub(crate) async fn open(
         receipt: SignedReceipt,
         fetcher: Fetcher,
         opener: Opener<'_>,
@@ -254,7 +254,7 @@ impl OpenSnapshot {
 impl Fetcher {
     /// Fetches from all targets. Those that have this receipt come first, but the others may still have some of
     /// its objects.
-    pub fn of(reader: &Reader<'_>, entry: &Entry) -> Self {
+    pub(crate) fn of(reader: &Reader<'_>, entry: &Entry) -> Self {
         Self {
             database: reader.database.clone(),
             targets: by_presence(reader.targets, entry),

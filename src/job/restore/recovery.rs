@@ -25,14 +25,14 @@ pub(crate) struct Recovery<'a> {
 
 impl Recovery<'_> {
     /// Loads everything; every byte is verified on its way in. The destination stays marked as incomplete.
-    pub async fn load(&self, options: &LoadOptions, cancel: &CancellationToken) -> Result<LoadReport> {
+    pub(crate) async fn load(&self, options: &LoadOptions, cancel: &CancellationToken) -> Result<LoadReport> {
         let contents = &self.opened.contents;
         self.watch.expect(contents.streams.iter().map(|s| s.length).sum());
         self.loader.load(contents, self.streams, options, self.watch, cancel).await
     }
 
     /// Compares what was loaded with the manifest. A difference is part of the result, not an error.
-    pub async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
+    pub(crate) async fn compare(&self, cancel: &CancellationToken) -> Result<Comparison> {
         self.watch.stage(Stage::Compare);
         self.loader.compare(&self.opened.contents, cancel).await
     }

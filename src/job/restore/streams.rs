@@ -59,7 +59,7 @@ struct Pack {
 impl Streams {
     /// The streams of `snapshot`; packs are kept in `folder`, which must be private and on a disk that can
     /// hold the part of the snapshot that is being read. Packs that are already there were fetched and checked.
-    pub fn new(
+    pub(crate) fn new(
         snapshot: &OpenSnapshot,
         folder: &Path,
         observer: Arc<dyn Observer>,
@@ -98,7 +98,7 @@ impl Streams {
     }
 
     /// Fetches and opens one pack; returns its size, for an estimate.
-    pub async fn try_one_pack(&self) -> Result<Option<u64>> {
+    pub(crate) async fn try_one_pack(&self) -> Result<Option<u64>> {
         if self.shared.packs.is_empty() {
             return Ok(None);
         }

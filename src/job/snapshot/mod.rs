@@ -10,7 +10,7 @@ mod reuse;
 mod stream_cache;
 mod uploader;
 
-pub use report::{SnapshotReport, TargetReport};
+pub(crate) use report::{SnapshotReport, TargetReport};
 pub(crate) use reuse::referable;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -35,7 +35,7 @@ struct Open {
 impl Packer {
     /// A packer for one snapshot. Slow targets may delay the snapshot for `max_wait`; then they are
     /// given up.
-    pub fn new(
+    pub(super) fn new(
         spool: Arc<Spool>,
         recipient: age::x25519::Recipient,
         uploaders: Arc<Uploaders>,
@@ -79,7 +79,7 @@ impl Packer {
     }
 
     /// Seals the last pack, padded, and returns the packs of this snapshot in order.
-    pub fn finish(&self) -> Result<Vec<PackRef>> {
+    pub(super) fn finish(&self) -> Result<Vec<PackRef>> {
         let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         self.seal(&mut open, true)?;
         Ok(open.sealed)

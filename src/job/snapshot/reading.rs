@@ -57,7 +57,7 @@ pub(crate) struct Content {
 
 impl Reading {
     /// Reads everything. `Ok` only if every stream was complete and the view was intact to its end.
-    pub async fn run(self, cancel: &CancellationToken) -> Result<Content> {
+    pub(super) async fn run(self, cancel: &CancellationToken) -> Result<Content> {
         let observer = self.encoder_context.observer.clone();
         observer.stage(Stage::Read);
         let plans = self.view.streams().to_vec();

@@ -96,7 +96,7 @@ impl Reuse {
     }
 
     /// The previous version of the stream with this identity.
-    pub fn stream(&self, identity: &str) -> Option<Previous> {
+    pub(super) fn stream(&self, identity: &str) -> Option<Previous> {
         self.cache.as_ref()?.stream(identity, &self.lost)
     }
 }

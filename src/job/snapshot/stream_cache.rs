@@ -49,7 +49,7 @@ pub(crate) struct Draft {
 
 impl StreamCache {
     /// Loads what is remembered in the folder of a database, if it is usable.
-    pub fn load(folder: &Path) -> Option<Self> {
+    pub(super) fn load(folder: &Path) -> Option<Self> {
         let current = folder.join("current");
         let index = std::fs::read(current.join(INDEX)).ok()?;
         let (hash, json) = index.split_at_checked(64)?;
@@ -62,7 +62,7 @@ impl StreamCache {
     }
 
     /// The stream with this identity, without the lost packs.
-    pub fn stream(&self, identity: &str, lost: &HashSet<Sha256>) -> Option<Previous> {
+    pub(super) fn stream(&self, identity: &str, lost: &HashSet<Sha256>) -> Option<Previous> {
         let remembered = self.streams.iter().find(|s| s.identity == identity)?;
         let path = self.folder.join(&remembered.units);
         if hash_of(&path).ok()? != remembered.hash {
@@ -79,7 +79,7 @@ impl StreamCache {
 
 impl Draft {
     /// Starts a draft in the folder of a database; what an earlier run left there is removed.
-    pub fn start(folder: &Path) -> Result<Self> {
+    pub(super) fn start(folder: &Path) -> Result<Self> {
         let draft = folder.join("draft");
         if draft.exists() {
             std::fs::remove_dir_all(&draft).or_internal(format!("remove {}", draft.display()))?;
@@ -89,7 +89,7 @@ impl Draft {
     }
 
     /// The file for the units of the stream with this number.
-    pub fn units(&self, number: usize) -> Result<BufWriter<File>> {
+    pub(super) fn units(&self, number: usize) -> Result<BufWriter<File>> {
         let path = self.folder.join(units_name(number));
         let file = OpenOptions::new()
             .write(true)
@@ -101,7 +101,7 @@ impl Draft {
     }
 
     /// The snapshot is stored: the draft becomes the cache. `streams` are (identity, runs) in order.
-    pub fn keep(
+    pub(super) fn keep(
         mut self,
         snapshot: &SnapshotId,
         epoch: &EpochId,

@@ -80,7 +80,7 @@ struct Progress {
 
 impl Uploaders {
     /// Starts a task per target.
-    pub fn start(context: &Arc<UploadContext>, cancel: &CancellationToken) -> Self {
+    pub(super) fn start(context: &Arc<UploadContext>, cancel: &CancellationToken) -> Self {
         let all = context
             .targets
             .iter()
@@ -102,7 +102,7 @@ impl Uploaders {
     }
 
     /// Queues a pack for every target. Its file is removed when the last one is done with it.
-    pub fn send_pack(&self, pack: SpooledPack) {
+    pub(super) fn send_pack(&self, pack: SpooledPack) {
         let pack = Arc::new(pack);
         self.send(|| Message::Pack(pack.clone()));
     }
@@ -117,12 +117,12 @@ impl Uploaders {
     }
 
     /// Whether every upload has failed.
-    pub fn all_failed(&self) -> bool {
+    pub(super) fn all_failed(&self) -> bool {
         !self.all.iter().any(|u| u.progress.alive.load(Ordering::Acquire))
     }
 
     /// Gives up the targets that lag behind the fastest, because the spool has been full for too long.
-    pub fn give_up_slowest(&self) {
+    pub(super) fn give_up_slowest(&self) {
         let packs = |u: &&Uploader| u.progress.packs.load(Ordering::Acquire);
         let alive = || self.all.iter().filter(|u| u.progress.alive.load(Ordering::Acquire));
         let Some(fastest) = alive().map(|u| packs(&u)).max() else {
@@ -135,14 +135,14 @@ impl Uploaders {
     }
 
     /// Queues the commit, and waits until every target has it or has failed.
-    pub async fn commit(&self, commit: Commit) -> Vec<(TargetName, Result<Stored>)> {
+    pub(super) async fn commit(&self, commit: Commit) -> Vec<(TargetName, Result<Stored>)> {
         let commit = Arc::new(commit);
         self.send(|| Message::Commit(commit.clone()));
         self.join().await
     }
 
     /// Aborts the run: nothing more is written.
-    pub async fn abandon(&self) -> Vec<(TargetName, Result<Stored>)> {
+    pub(super) async fn abandon(&self) -> Vec<(TargetName, Result<Stored>)> {
         for uploader in &self.all {
             uploader.progress.cancel.cancel();
         }

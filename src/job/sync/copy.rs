@@ -39,7 +39,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// A failure that says nothing about the target.
-    pub fn of_record(e: Error) -> Self {
+    pub(super) fn of_record(e: Error) -> Self {
         match e.kind() {
             ErrorKind::Interrupted | ErrorKind::Internal => Self::Run(e),
             _ => Self::Record(e),
@@ -66,7 +66,7 @@ pub(super) struct Completed {
 
 impl Completed {
     /// Whether the target lacked anything.
-    pub fn anything(&self) -> bool {
+    pub(super) fn anything(&self) -> bool {
         self.objects > 0
     }
 

@@ -78,7 +78,11 @@ struct Found {
 impl SyncJob {
     /// Brings every target that can be reached up to what all of them together hold. An error means that the run as a
     /// whole failed; what was found is in the report.
-    pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<DatabaseSync> {
+    pub(crate) async fn run(
+        self,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Result<DatabaseSync> {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
         watch.stage(Stage::Receipts);

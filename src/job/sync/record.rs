@@ -33,7 +33,7 @@ impl Small {
 
 impl Record {
     /// A snapshot: everything that a restore needs, and its receipt.
-    pub fn of_snapshot(signed: &SignedReceipt) -> Self {
+    pub(super) fn of_snapshot(signed: &SignedReceipt) -> Self {
         let snapshot = &signed.receipt.snapshot;
         Self {
             name: format!("snapshot {snapshot}"),
@@ -46,7 +46,7 @@ impl Record {
     }
 
     /// A prune: which receipts were removed, and why.
-    pub fn of_prune(signed: &SignedPrune) -> Self {
+    pub(super) fn of_prune(signed: &SignedPrune) -> Self {
         let prune = &signed.record.prune;
         Self {
             name: format!("prune {prune}"),
@@ -59,7 +59,7 @@ impl Record {
     }
 
     /// A drill: its receipt, and the report that is sealed to the owner, if there is one.
-    pub fn of_drill(signed: &SignedDrill) -> Self {
+    pub(super) fn of_drill(signed: &SignedDrill) -> Self {
         let drill = &signed.receipt.drill;
         Self {
             name: format!("drill {drill}"),

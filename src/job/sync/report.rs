@@ -112,12 +112,12 @@ impl TargetSync {
     }
 
     /// Whether it could be reached.
-    pub fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         self.still_behind.is_some()
     }
 
     /// Whether it is known to lack something.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.still_behind.unwrap_or(0) + self.records_behind.unwrap_or(0) > 0
     }
 }
@@ -125,7 +125,7 @@ impl TargetSync {
 impl SyncReport {
     /// The error that the command ends with, unless every target was reached and lacks nothing. Damage counts more than
     /// a target that cannot be reached, and that more than one that is still behind.
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         let targets = || self.databases.iter().flat_map(|db| &db.targets);
         let damaged: Vec<&Damage> = self.databases.iter().flat_map(|db| &db.damaged).collect();
         let away: Vec<&TargetSync> = targets().filter(|t| !t.is_reached()).collect();

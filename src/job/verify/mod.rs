@@ -33,7 +33,7 @@ use objects::{Findings, ReadBack};
 use receipts::Gathered;
 
 /// Everything a verification needs. No key: receipts and hashes are enough.
-pub struct VerifyJob {
+pub(crate) struct VerifyJob {
     /// The database.
     pub database: DatabaseId,
     /// Where its copies are.
@@ -48,7 +48,7 @@ pub struct VerifyJob {
 
 /// What was found, as `verify --json` prints it.
 #[derive(Debug, Clone, Serialize)]
-pub struct VerifyReport {
+pub(crate) struct VerifyReport {
     /// Snapshots whose objects were looked for.
     pub snapshots: u64,
     /// Objects read back to their end, over all targets; receipts do not count.
@@ -67,7 +67,7 @@ pub struct VerifyReport {
 
 /// Something at a target that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Damage {
+pub(crate) struct Damage {
     /// The target.
     pub target: TargetName,
     /// The full key of the object or receipt.
@@ -84,7 +84,7 @@ impl fmt::Display for Damage {
 
 /// How one target did.
 #[derive(Debug, Clone, Serialize)]
-pub struct VerifiedTarget {
+pub(crate) struct VerifiedTarget {
     /// The target.
     pub name: TargetName,
     /// Snapshots that must be there (of those asked for).
@@ -106,7 +106,7 @@ pub struct VerifiedTarget {
 impl VerifyReport {
     /// The reports of two databases as one.
     #[must_use]
-    pub fn merge(mut self, other: Self) -> Self {
+    pub(crate) fn merge(mut self, other: Self) -> Self {
         self.snapshots += other.snapshots;
         self.objects += other.objects;
         self.bytes += other.bytes;
@@ -131,7 +131,7 @@ impl VerifyReport {
     }
 
     /// The error that the command ends with, unless everything was looked at and is good.
-    pub fn error(&self) -> Option<Error> {
+    pub(crate) fn error(&self) -> Option<Error> {
         if !self.damaged.is_empty() || !self.chain.is_empty() {
             return Some(self.damage_error());
         }
@@ -171,7 +171,11 @@ impl VerifyReport {
 
 impl VerifyJob {
     /// Checks everything. An error means that it could not be done at all; what was found is in the report.
-    pub async fn run(self, observer: Arc<dyn Observer>, cancel: &CancellationToken) -> Result<VerifyReport> {
+    pub(crate) async fn run(
+        self,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Result<VerifyReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         watch.stage(Stage::Receipts);
         // Before any target is listed: a snapshot that is being taken meanwhile is not a lost one.

@@ -55,7 +55,7 @@ enum Finding {
 
 impl ReadBack {
     /// Reads these objects, some at a time. Stops where the target stops answering.
-    pub async fn run(self, numbers: Vec<u32>, cancel: &CancellationToken) -> Result<Findings> {
+    pub(super) async fn run(self, numbers: Vec<u32>, cancel: &CancellationToken) -> Result<Findings> {
         let mut findings = Findings::default();
         let mut queue = numbers.into_iter();
         // Dropping the set stops what is still under way.

@@ -113,13 +113,13 @@ pub(super) async fn gather(job: &VerifyJob, cancel: &CancellationToken) -> Resul
 
 impl Gathered {
     /// What must be at a target; nothing, where it cannot be reached.
-    pub fn holdings(&self, target: &TargetName) -> &Holdings {
+    pub(super) fn holdings(&self, target: &TargetName) -> &Holdings {
         static NOTHING: Holdings = Holdings { expected: BTreeSet::new(), bad: BTreeSet::new(), behind: 0 };
         self.holdings.get(target).unwrap_or(&NOTHING)
     }
 
     /// The objects that must be at a target, for one snapshot or for all, each once.
-    pub fn needed_at(&self, target: &TargetName, wanted: Option<&SnapshotId>) -> Vec<u32> {
+    pub(super) fn needed_at(&self, target: &TargetName, wanted: Option<&SnapshotId>) -> Vec<u32> {
         let snapshots = self.holdings(target).expected.iter().filter(|s| wanted.is_none_or(|w| w == *s));
         let needed: BTreeSet<u32> =
             snapshots.filter_map(|s| self.snapshots.get(s)).flat_map(|k| k.objects.iter().copied()).collect();
@@ -128,7 +128,7 @@ impl Gathered {
 
     /// What is wrong with the chain. A target that does not answer may hold what is missing elsewhere: then
     /// gaps are no findings, and the snapshots that the agent stored there count as seen.
-    pub fn breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
+    pub(super) fn breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
         let hidden = |snapshot: &SnapshotId| {
             let mut stored = self.stored.iter().filter(|(target, _)| self.unreachable.contains_key(*target));
             stored.any(|(_, snapshots)| snapshots.contains(snapshot))

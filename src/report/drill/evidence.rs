@@ -9,7 +9,7 @@ use crate::model::drill_stage::DrillStage;
 use crate::model::human::{count, duration};
 
 /// Every check, with its answer. What was not run is not green.
-pub fn checks(report: &DrillReport) -> Section {
+pub(super) fn checks(report: &DrillReport) -> Section {
     let heading = "Checks of the restored data";
     if report.checks.is_empty() {
         let none = "No check was run: the drill ended before that.".to_owned();
@@ -84,7 +84,7 @@ fn asked(check: &str) -> &'static str {
 }
 
 /// How many objects of each type.
-pub fn objects(report: &DrillReport) -> Option<Section> {
+pub(super) fn objects(report: &DrillReport) -> Option<Section> {
     if report.objects.is_empty() {
         return None;
     }
@@ -109,7 +109,7 @@ pub fn objects(report: &DrillReport) -> Option<Section> {
 }
 
 /// How long each stage took.
-pub fn stages(report: &DrillReport) -> Section {
+pub(super) fn stages(report: &DrillReport) -> Section {
     let longest = report.stages.iter().map(|s| s.seconds).fold(0.001, f64::max);
     let row = |s: &StageTime<DrillStage>| {
         let what = doing(s.name);
@@ -139,7 +139,7 @@ pub fn stages(report: &DrillReport) -> Section {
 }
 
 /// Which software was used.
-pub fn versions(report: &DrillReport) -> Section {
+pub(super) fn versions(report: &DrillReport) -> Section {
     let unknown = || Cell::Mark(Tone::Open, "not known: the drill ended before that".to_owned());
     let version = |version: &Option<String>| version.as_deref().map_or_else(unknown, text);
     let facts = vec![
@@ -152,7 +152,7 @@ pub fn versions(report: &DrillReport) -> Section {
 }
 
 /// What the proof depends on.
-pub fn signatures(report: &DrillReport) -> Section {
+pub(super) fn signatures(report: &DrillReport) -> Section {
     let mut facts = Vec::new();
     facts.extend(report.snapshot.as_ref().map(|s| ("Snapshot", Cell::Name(s.to_string()))));
     facts.extend(report.epoch.as_ref().map(|e| ("Its epoch", Cell::Name(e.to_string()))));
@@ -166,7 +166,7 @@ pub fn signatures(report: &DrillReport) -> Section {
 }
 
 /// How anybody can check it, without marbre.
-pub fn by_yourself(report: &DrillReport) -> Section {
+pub(super) fn by_yourself(report: &DrillReport) -> Section {
     let (drill, who) = (&report.drill, principal(report.by));
     let intro = format!(
         "This page is for reading; the proof is the signed receipt of the drill, drills/{drill}.json. In the folder {}/{} of \
@@ -200,7 +200,7 @@ pub fn by_yourself(report: &DrillReport) -> Section {
 }
 
 /// The copy that was left for people.
-pub fn kept(report: &DrillReport) -> Option<Section> {
+pub(super) fn kept(report: &DrillReport) -> Option<Section> {
     let how = report.kept.as_deref()?;
     let blocks = vec![
         Block::Text(
@@ -214,7 +214,7 @@ pub fn kept(report: &DrillReport) -> Option<Section> {
 }
 
 /// What people should know.
-pub fn warnings(report: &DrillReport) -> Option<Section> {
+pub(super) fn warnings(report: &DrillReport) -> Option<Section> {
     if report.warnings.is_empty() {
         return None;
     }

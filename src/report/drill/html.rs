@@ -11,7 +11,7 @@ use crate::model::id::Sha256;
 const STYLE: &str = include_str!("style.css");
 
 /// The whole document.
-pub fn render(page: &Page) -> String {
+pub(super) fn render(page: &Page) -> String {
     // Nothing may be loaded, sent or run; the one style is known by its hash.
     let style = BASE64_STANDARD.encode(Sha256::of(STYLE.as_bytes()).0);
     let policy =

@@ -7,7 +7,7 @@ use crate::model::human::duration;
 use crate::model::level::By;
 
 /// The sentences under the word.
-pub fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
+pub(super) fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
     let mut lead = match verdict {
         Verdict::Passed(_) => passed(report),
         Verdict::Failed => failed(report),

@@ -4,7 +4,7 @@ use super::words::{on_one_line, time, visible};
 use super::{Block, Cell, Column, Page, Section, Table};
 
 /// The whole document.
-pub fn render(page: &Page) -> String {
+pub(super) fn render(page: &Page) -> String {
     let level = page.level.map(|level| format!(": {level}")).unwrap_or_default();
     let mut out = format!("# {}\n\n## {} {}{level}\n\n", escape(&page.title), page.tone.sign(), page.verdict);
     for sentence in &page.lead {

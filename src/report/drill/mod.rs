@@ -18,12 +18,12 @@ use crate::job::drill::report::DrillReport;
 use crate::job::drill::verdict::Verdict;
 
 /// The report as one self-contained HTML page.
-pub fn html(report: &DrillReport) -> String {
+pub(crate) fn html(report: &DrillReport) -> String {
     html::render(&page(report))
 }
 
 /// The same as Markdown.
-pub fn markdown(report: &DrillReport) -> String {
+pub(crate) fn markdown(report: &DrillReport) -> String {
     markdown::render(&page(report))
 }
 

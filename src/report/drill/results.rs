@@ -9,7 +9,7 @@ use crate::model::human::{bytes, count, duration};
 use crate::model::level::By;
 
 /// What, from where, by whom.
-pub fn tested(report: &DrillReport) -> Section {
+pub(super) fn tested(report: &DrillReport) -> Section {
     let mut facts = vec![
         ("Publisher", Cell::Name(report.publisher.to_string())),
         ("Database", Cell::Name(report.database.to_string())),
@@ -43,7 +43,7 @@ pub fn tested(report: &DrillReport) -> Section {
 }
 
 /// The damage that the drill did, and that it proves nothing.
-pub fn sabotage(report: &DrillReport) -> Option<Section> {
+pub(super) fn sabotage(report: &DrillReport) -> Option<Section> {
     let sabotage = report.sabotage.as_ref()?;
     let expected = sabotage.expected_stage;
     let noticed = match Verdict::of(report) {
@@ -69,7 +69,7 @@ pub fn sabotage(report: &DrillReport) -> Option<Section> {
 }
 
 /// The rows of each table.
-pub fn came_back(report: &DrillReport) -> Section {
+pub(super) fn came_back(report: &DrillReport) -> Section {
     let heading = "What was restored";
     let total = report.tables.len() as u64;
     let mut facts = Vec::new();
@@ -164,7 +164,7 @@ fn differences(report: &DrillReport) -> Vec<Block> {
 }
 
 /// How long a recovery takes, against the promise and the drills before.
-pub fn recovery(report: &DrillReport, verdict: Verdict) -> Section {
+pub(super) fn recovery(report: &DrillReport, verdict: Verdict) -> Section {
     let rto = report.rto_promised_seconds.map(|rto| rto as f64);
     let passed = matches!(verdict, Verdict::Passed(_));
     let measured = match report.rto_seconds {
@@ -265,7 +265,7 @@ fn trend(report: &DrillReport, rto: Option<f64>) -> Vec<Block> {
 }
 
 /// What failed; of a sabotage, how it was noticed.
-pub fn failure(report: &DrillReport, verdict: Verdict) -> Option<Section> {
+pub(super) fn failure(report: &DrillReport, verdict: Verdict) -> Option<Section> {
     let error = report.error.as_ref()?;
     let stage = last_stage(report);
     let at = format!("{}: {}", stage.word(), doing(stage));

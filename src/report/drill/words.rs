@@ -11,28 +11,28 @@ use crate::model::level::By;
 use crate::model::sabotage::Sabotage;
 
 /// Rows of a table that people will look through.
-pub const MANY: usize = 200;
+pub(super) const MANY: usize = 200;
 
 /// Characters of one text: whatever a server says, the page stays readable.
 const LONG: usize = 2000;
 
 /// `1 table`, `2 tables`.
-pub fn counted(n: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
 /// `2026-11-22 02:00:00Z`: RFC 3339 with the space that it allows for people.
-pub fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 /// A text of somebody else, which may be of any length.
-pub fn text(text: &str) -> Cell {
+pub(super) fn text(text: &str) -> Cell {
     Cell::Text(shortened(text))
 }
 
 /// At most so much of it as people will read.
-pub fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONG) {
         None => text.to_owned(),
         Some((end, _)) => {
@@ -43,13 +43,13 @@ pub fn shortened(text: &str) -> String {
 }
 
 /// With a full stop at its end.
-pub fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let text = shortened(text.trim_end());
     if text.ends_with(['.', '!', '?']) { text } else { text + "." }
 }
 
 /// Who makes drills.
-pub fn maker(by: By) -> &'static str {
+pub(super) fn maker(by: By) -> &'static str {
     match by {
         By::Agent => "the agent",
         By::Owner => "the owner of the data",
@@ -57,12 +57,12 @@ pub fn maker(by: By) -> &'static str {
 }
 
 /// The engine's own name.
-pub fn engine(engine: &str) -> &str {
+pub(super) fn engine(engine: &str) -> &str {
     EngineKind::from_name(engine).map_or(engine, |kind| kind.title())
 }
 
 /// What is done at a stage.
-pub fn doing(stage: DrillStage) -> &'static str {
+pub(super) fn doing(stage: DrillStage) -> &'static str {
     match stage {
         DrillStage::Start => "beginning",
         DrillStage::Receipts => "reading the signed receipts and choosing the snapshot",
@@ -79,17 +79,17 @@ pub fn doing(stage: DrillStage) -> &'static str {
 }
 
 /// The stage at which a drill ended.
-pub fn last_stage(report: &DrillReport) -> DrillStage {
+pub(super) fn last_stage(report: &DrillReport) -> DrillStage {
     report.failed_stage.unwrap_or(DrillStage::Verdict)
 }
 
 /// While it was doing what.
-pub fn at_stage(report: &DrillReport) -> String {
+pub(super) fn at_stage(report: &DrillReport) -> String {
     format!("while {}", doing(last_stage(report)))
 }
 
 /// What a sabotage does, in words.
-pub fn meaning(sabotage: Sabotage) -> &'static str {
+pub(super) fn meaning(sabotage: Sabotage) -> &'static str {
     match sabotage {
         Sabotage::Byte => "one bit was changed on its way from the target",
         Sabotage::Row => "one row of the restored database was changed",
@@ -101,12 +101,12 @@ pub fn meaning(sabotage: Sabotage) -> &'static str {
 }
 
 /// A text with its line breaks as spaces, for a page that breaks lines itself.
-pub fn on_one_line(text: &str) -> String {
+pub(super) fn on_one_line(text: &str) -> String {
     visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// With whatever could not be seen, or could turn the text around it, written out: names come from databases.
-pub fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')

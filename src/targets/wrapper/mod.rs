@@ -4,7 +4,7 @@
 pub(crate) mod faulty;
 pub(crate) mod limit;
 pub(crate) mod lock;
-pub mod retry;
+pub(crate) mod retry;
 pub(crate) mod unopened;
 pub(crate) mod watch;
 

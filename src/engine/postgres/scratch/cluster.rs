@@ -90,7 +90,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Makes the server in `folder`, which does not exist yet, and waits until it answers.
-    pub async fn start(
+    pub(super) async fn start(
         programs: Programs,
         runner: Runner,
         folder: &Path,
@@ -113,23 +113,23 @@ impl Server {
     }
 
     /// The server's version.
-    pub fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         self.version
     }
 
     /// A serious problem of the server, if its log reports one.
-    pub fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         let words = last_message(&tail(&self.layout.log()))?;
         ["PANIC:", "FATAL:", "No space left"].iter().any(|sign| words.contains(sign)).then_some(words)
     }
 
     /// The database to restore into, as the superuser.
-    pub fn connector(&self) -> &Connector {
+    pub(super) fn connector(&self) -> &Connector {
         &self.connector
     }
 
     /// Ends the server immediately, and removes everything it made.
-    pub async fn remove(mut self) -> Result<()> {
+    pub(super) async fn remove(mut self) -> Result<()> {
         let segment = Segment::of(&self.layout.folder);
         self.running.signal(Signal::QUIT);
         if tokio::time::timeout(QUIT, self.running.wait()).await.is_err() {
@@ -140,7 +140,7 @@ impl Server {
     }
 
     /// Shuts the server down cleanly, keeps its files, and says how to look at them.
-    pub async fn keep(mut self) -> Result<String> {
+    pub(super) async fn keep(mut self) -> Result<String> {
         let segment = Segment::of(&self.layout.folder);
         self.running.signal(Signal::INT);
         if tokio::time::timeout(SHUTDOWN, self.running.wait()).await.is_err() {

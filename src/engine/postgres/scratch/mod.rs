@@ -88,7 +88,7 @@ pub(crate) struct PostgresScratchHost {
 
 impl PostgresScratchHost {
     /// Reads the configuration; connects to nothing, starts nothing. Fails if the URL is wrong.
-    pub fn new(config: PostgresScratchConfig) -> Result<Self> {
+    pub(crate) fn new(config: PostgresScratchConfig) -> Result<Self> {
         let connector = |url: &String| {
             Connector::new(&PostgresConfig {
                 url: url.clone(),

@@ -120,7 +120,7 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// The segment of the server in this folder, according to its lock file, if there is one.
-    pub fn of(folder: &Path) -> Option<Self> {
+    pub(super) fn of(folder: &Path) -> Option<Self> {
         let file = open_regular(&folder.join("data/postmaster.pid")).ok()?;
         let mut text = String::new();
         file.take(4096).read_to_string(&mut text).ok()?;
@@ -147,12 +147,12 @@ impl Segment {
     }
 
     /// Whether it is still there.
-    pub fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|list| self.is_in(&list))
     }
 
     /// Removes it, if it is still there. The server's processes have ended before.
-    pub async fn remove(&self) -> Result<()> {
+    pub(super) async fn remove(&self) -> Result<()> {
         if !self.is_there() {
             return Ok(());
         }

@@ -24,7 +24,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// All that can be found: in `bin_dir`, else in `$PATH` and the folders of distributions. Oldest first.
-    pub async fn all(bin_dir: Option<&Path>) -> Vec<Self> {
+    pub(super) async fn all(bin_dir: Option<&Path>) -> Vec<Self> {
         let mut found = Vec::new();
         for directory in candidates(bin_dir) {
             let server = tool_version(&directory.join("postgres")).await;
@@ -41,7 +41,7 @@ impl Programs {
 
     /// The newest of exactly this major version: another one could prove neither that the snapshot is restored as it
     /// was, nor what would happen to the publisher in a disaster.
-    pub async fn find(bin_dir: Option<&Path>, major: u32) -> Result<Self> {
+    pub(super) async fn find(bin_dir: Option<&Path>, major: u32) -> Result<Self> {
         let mut found = Self::all(bin_dir).await;
         match found.iter().rposition(|programs| programs.version.major == major) {
             Some(at) => Ok(found.swap_remove(at)),
@@ -113,7 +113,7 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// For root: the user of this name, by default `postgres`; for anybody else: the current user.
-    pub async fn new(name: Option<&str>) -> Result<Self> {
+    pub(super) async fn new(name: Option<&str>) -> Result<Self> {
         let user = match rustix::process::geteuid().is_root() {
             true => Some(look_up(name.unwrap_or("postgres")).await?),
             false => None,
@@ -144,7 +144,7 @@ impl Runner {
     }
 
     /// A command that runs the program this way. It does not inherit our environment, which may contain passwords.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut words = self.wrappers.iter();
         let mut command = match words.next() {
             Some(first) => Command::new(first),
@@ -163,12 +163,12 @@ impl Runner {
     }
 
     /// For people: what to put in front of a command that is to be run as that user.
-    pub fn prefix(&self) -> String {
+    pub(super) fn prefix(&self) -> String {
         self.user.as_ref().map_or_else(String::new, |user| format!("runuser -u {} -- ", user.name))
     }
 
     /// Gives a file or folder to the user.
-    pub fn give(&self, path: &Path) -> Result<()> {
+    pub(super) fn give(&self, path: &Path) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         chown(path, Some(user.uid), Some(user.gid)).or_internal(format!(
             "give {} to user {}",
@@ -179,7 +179,7 @@ impl Runner {
 
     /// Lets the user pass through `parent`, the folder of drills, whose contents stay private. Folders above it are not
     /// ours to open.
-    pub async fn open_way(&self, parent: &Path) -> Result<()> {
+    pub(super) async fn open_way(&self, parent: &Path) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         let what = format!("let user {} through {}", user.name, parent.display());
         let meta = fs::metadata(parent).or_internal(&what)?;
@@ -190,7 +190,7 @@ impl Runner {
     }
 
     /// Fails if the user cannot reach this folder, and names the folder that is closed.
-    pub async fn refuse_closed(&self, folder: &Path) -> Result<()> {
+    pub(super) async fn refuse_closed(&self, folder: &Path) -> Result<()> {
         let Some(user) = &self.user else { return Ok(()) };
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
@@ -269,7 +269,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it in its own process group, so that only we receive the terminal's Ctrl-C. Its output goes to the
     /// log. The kernel kills it when we die.
-    pub async fn start(mut command: Command, log: &File) -> Result<Self> {
+    pub(super) async fn start(mut command: Command, log: &File) -> Result<Self> {
         let share = || log.try_clone().or_internal("share the log");
         command.stdin(Stdio::null()).stdout(share()?).stderr(share()?).process_group(0).kill_on_drop(true);
         let child = spawn_on_lasting_thread(command).await?.or_internal("start a program")?;
@@ -278,7 +278,7 @@ impl Running {
     }
 
     /// How it ended, if it has.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let ended = self.child.try_wait().or_internal("wait for a program")?;
         if ended.is_some() {
             self.process = None;
@@ -287,14 +287,14 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub async fn wait(&mut self) -> Result<ExitStatus> {
+    pub(super) async fn wait(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().await.or_internal("wait for a program")?;
         self.process = None;
         Ok(status)
     }
 
     /// Sends it a signal, if it still runs.
-    pub fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         if let Some(process) = self.process {
             // It may have ended a moment ago.
             let _gone = kill_process(process, signal);

@@ -32,18 +32,18 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// A reader of `admin`'s database, in which `admin` may do everything.
-    pub fn new(admin: Connector) -> Self {
+    pub(super) fn new(admin: Connector) -> Self {
         let (name, password) = (random_name("marbre_reader"), random_password());
         Self { name, password, admin, made: OnceCell::new() }
     }
 
     /// The role's name.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     /// Runs one statement, which must return one row of one column.
-    pub async fn query(
+    pub(super) async fn query(
         &self,
         sql: &str,
         timeout: Duration,

@@ -120,7 +120,7 @@ pub(crate) async fn rights(session: &Session) -> Result<Rights> {
 
 impl Rights {
     /// Fails where the user may not create databases.
-    pub fn refuse(&self, admin: &Connector) -> Result<()> {
+    pub(super) fn refuse(&self, admin: &Connector) -> Result<()> {
         match self.databases {
             true => Ok(()),
             false => Err(Error::preflight(format!(
@@ -145,7 +145,7 @@ pub(crate) struct RemoteDatabase {
 impl RemoteDatabase {
     /// Checks that the server fits, and records what will be made there; the loader makes the database itself.
     /// `reader` is the role that will run queries.
-    pub async fn start(
+    pub(super) async fn start(
         admin: Connector,
         details: &Details,
         database: String,
@@ -180,24 +180,24 @@ impl RemoteDatabase {
     }
 
     /// A name for a database.
-    pub fn name() -> String {
+    pub(super) fn name() -> String {
         random_name(super::DATABASE_PREFIX)
     }
 
     /// The server's version.
-    pub fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         self.version
     }
 
     /// Drops everything that was made.
-    pub async fn remove(self) -> Result<()> {
+    pub(super) async fn remove(self) -> Result<()> {
         // Held until the end, unless the connection has been lost in the meantime.
         let _turn = self.turn;
         clear(&self.admin, &self.folder).await
     }
 
     /// Leaves the database, and says what is there.
-    pub fn keep(self) -> Result<String> {
+    pub(super) fn keep(self) -> Result<String> {
         let roles = Journal::read(&self.folder)?.map(|journal| journal.roles).unwrap_or_default();
         let roles = match roles.is_empty() {
             true => String::new(),
