@@ -15,7 +15,7 @@ use crate::model::template::{InvalidTemplate, PLACEHOLDERS, Template};
 pub(crate) enum Place {
     /// In the configuration.
     Open(String),
-    /// Elsewhere.
+    /// Where the secret is kept.
     Secret(Secret),
 }
 
