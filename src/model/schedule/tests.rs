@@ -166,15 +166,48 @@ fn what_is_no_schedule_is_refused_with_its_field() {
     }
 }
 
+/// Whether a field of the forms that [`field`] makes has this value.
+fn has(field: &str, value: i8) -> bool {
+    let number = |text: &str| text.parse::<i8>().unwrap();
+    field.split(',').any(|part| match (part.strip_prefix("*/"), part.split_once('-')) {
+        (Some(step), _) => value % number(step) == 0,
+        (None, Some((first, last))) => (number(first)..=number(last)).contains(&value),
+        (None, None) => part == "*" || number(part) == value,
+    })
+}
+
+/// Whether five fields name this minute.
+fn names(fields: &[&str], civil: DateTime) -> bool {
+    // A step is counted from the first value: day 1, month 1.
+    let from_one = |field: &str, value: i8| match field.starts_with("*/") {
+        true => has(field, value - 1),
+        false => has(field, value),
+    };
+    let sunday_is_0 = civil.weekday().to_sunday_zero_offset();
+    let (day, weekday) = (
+        from_one(fields[2], civil.day()),
+        has(fields[4], sunday_is_0) || (sunday_is_0 == 0 && has(fields[4], 7)),
+    );
+    let either = !fields[2].starts_with('*') && !fields[4].starts_with('*');
+    let date = if either { day || weekday } else { day && weekday };
+    has(fields[0], civil.minute())
+        && has(fields[1], civil.hour())
+        && from_one(fields[3], civil.month())
+        && date
+}
+
 /// Looks at every minute of the time: what the slots must be, found in another way.
 fn scan(schedule: &Schedule, after: Timestamp, minutes: i64, zone: &TimeZone) -> Vec<Timestamp> {
-    let named = |civil: DateTime| schedule.calendar.is_time_matching(&civil).unwrap();
+    let text = schedule.to_string();
+    let fields: Vec<&str> = text.split(' ').collect();
+    let named = |civil: DateTime| names(&fields, civil);
+    let every_hour = (0..24).all(|hour| has(fields[1], hour));
     let mut found = Vec::new();
     for n in 1..=minutes {
         let instant = after + SignedDuration::from_mins(n);
         let civil = zone.to_datetime(instant);
         let repeated = zone.to_ambiguous_timestamp(civil).earlier().unwrap() != instant;
-        let mut is_slot = named(civil) && (!repeated || schedule.hourly);
+        let mut is_slot = named(civil) && (!repeated || every_hour);
         // The end of a gap stands for all that is in it.
         let before = zone.to_datetime(instant - SignedDuration::from_mins(1));
         let mut skipped = before.checked_add(1.minute()).unwrap();
