@@ -134,3 +134,18 @@ impl From<TargetError> for crate::Error {
         crate::Error::new(kind, format!("failed to {}", e.operation)).cause(e.cause).remedy(e.kind.remedy())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_kept_and_shown_nowhere() {
+        let below = std::io::Error::other("a secret of what lies below");
+        let error = TargetError::new(TargetErrorKind::Unavailable, "get x", "it broke").with_source(below);
+        assert!(error.source().is_some_and(|e| e.to_string().contains("secret")));
+        for shown in [format!("{error} {error:?} {error:#?}"), format!("{:?}", crate::Error::from(error))] {
+            assert!(!shown.contains("secret") && shown.contains("it broke"), "{shown}");
+        }
+    }
+}
