@@ -59,7 +59,7 @@ impl Signer {
     }
 
     /// The key as `allowed_signers` and `.pub` files have it: `ssh-ed25519 AAAA…`.
-    pub fn to_openssh(&self) -> String {
+    pub fn to_openssh(self) -> String {
         self.public_key()
             .to_openssh()
             // Encoding 32 bytes into memory cannot fail.

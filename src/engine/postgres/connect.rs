@@ -164,8 +164,9 @@ impl Connector {
             connected = connecting => connected.map_err(|e| self.refused(&e))?,
         };
         let mut session = Session { client, task, version: Version::from_number(0) };
-        // Before any name is looked up: a database's own search path could put another function in its place.
-        let sql = set_config([("search_path", "")].into_iter());
+        // Before any name is looked up: a database's own search path could put another function in its place. And before
+        // a time limit of the database's own ends the session, between two of our statements.
+        let sql = format!("{}; {WITHOUT_LIMITS}", set_config([("search_path", "")].into_iter()));
         session.batch(&sql, "set up the session").await?;
         let rows = session.query("SELECT current_setting('server_version_num')::int4", &[]).await?;
         let number: i32 = rows.first().map_or(0, |row| row.get(0));
@@ -308,6 +309,10 @@ impl Session {
         self.batch(&sql, "set up the session").await
     }
 }
+
+/// Takes away the time limits of a session, on servers of any version: not all of them have each.
+const WITHOUT_LIMITS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('statement_timeout', 'idle_session_timeout', 'transaction_timeout')";
 
 /// One statement that sets all of these for the session.
 pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {

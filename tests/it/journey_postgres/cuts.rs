@@ -20,13 +20,26 @@ INSERT INTO small VALUES (1, 'before')";
 
 const READING: &str = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%big%' AND state = 'active' AND application_name = 'marbre'";
 
+/// Returns within milliseconds once the big table is being read. The server itself looks: on a busy machine, starting a
+/// program for each look can take longer than reading the table.
+fn until_it_is_read(database: &Database<'_>) {
+    database.sql(&format!(
+        "DO $$ BEGIN FOR i IN 1..30000 LOOP
+             PERFORM pg_stat_clear_snapshot();
+             EXIT WHEN ({READING}) > 0;
+             PERFORM pg_sleep(0.002);
+         END LOOP; END $$"
+    ));
+}
+
 /// A snapshot that was stopped (SIGSTOP) while it reads the big table.
 fn stopped_in_the_middle(provider: &Provider, database: &Database<'_>) -> Running {
-    let mut running = provider.snapshot().start();
-    while database.sql(READING) == "0" {
-        let ended = running.ended();
-        assert!(ended.is_none(), "the table was never seen to be read: {}", ended.unwrap_or_default());
-    }
+    let running = std::thread::scope(|scope| {
+        let seen = scope.spawn(|| until_it_is_read(database));
+        let running = provider.snapshot().start();
+        seen.join().unwrap();
+        running
+    });
     running.signal(Signal::STOP);
     // What is on its way to it fills its socket, and then the server waits.
     std::thread::sleep(Duration::from_millis(100));
