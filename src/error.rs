@@ -6,8 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use strum::VariantArray;
+
 /// What kind of failure this is; decides the exit code (see `docs/EXIT-CODES.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub enum ErrorKind {
     /// A bug in marbre, or the machine failing under it.
     Internal,
@@ -56,22 +58,7 @@ impl ErrorKind {
 
     /// The kind that has this exit code; `Internal` for one that no kind has.
     pub(crate) fn of_exit_code(code: u8) -> Self {
-        [
-            Self::Usage,
-            Self::Config,
-            Self::Preflight,
-            Self::NotFound,
-            Self::Database,
-            Self::Conflict,
-            Self::Target,
-            Self::Verification,
-            Self::Degraded,
-            Self::Key,
-            Self::Interrupted,
-        ]
-        .into_iter()
-        .find(|kind| kind.exit_code() == code)
-        .unwrap_or(Self::Internal)
+        Self::VARIANTS.iter().copied().find(|kind| kind.exit_code() == code).unwrap_or(Self::Internal)
     }
 }
 
@@ -237,6 +224,16 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_which_is_written_up() {
+        let documented = include_str!("../docs/EXIT-CODES.md");
+        for kind in ErrorKind::VARIANTS {
+            let code = kind.exit_code();
+            assert_eq!(ErrorKind::of_exit_code(code), *kind);
+            assert!(documented.contains(&format!("\n| {code} |")), "{kind:?} is not in docs/EXIT-CODES.md");
+        }
+    }
 
     #[test]
     fn the_source_keeps_its_type_and_the_text_is_that_of_the_cause() {

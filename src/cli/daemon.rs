@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::compose::channels;
 use super::compose::jobs;
 use super::context::Context;
-use super::launcher::Launcher;
+use crate::cli::compose::launcher::Launcher;
 use crate::config::Config;
 use crate::daemon::plan::Plan;
 use crate::daemon::publish::nothing_yet;

@@ -8,7 +8,6 @@ mod demo;
 mod doctor;
 mod drill;
 mod keygen;
-mod launcher;
 mod list;
 mod output;
 mod progress;
@@ -18,7 +17,6 @@ mod show;
 mod signals;
 mod snapshot;
 mod status;
-mod surroundings;
 mod sync;
 mod verify;
 

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{launcher, output, signals};
+use super::{output, signals};
+use crate::cli::compose::launcher;
 use crate::error::{Error, Result};
 use crate::health::findings;
 use crate::job::snapshot::SnapshotReport;

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{launcher, output, show, signals};
+use super::{output, show, signals};
+use crate::cli::compose::launcher;
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::look::database_status;

@@ -39,12 +39,15 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         drills.keep_key = section.optional("keep_key", forms::duration).unwrap_or(drills.keep_key);
         drills.every = section.optional("every", forms::duration);
         drills.rto = section.optional("rto", forms::duration);
-        if engine == Some(EngineKind::Sqlite) {
-            foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
-        } else {
-            drills.scratch = scratch(section, base);
-            drills.bin_dir = section.optional("bin_dir", forms::path(base));
-            drills.user = section.optional("user", forms::server_user);
+        match engine {
+            Some(EngineKind::Sqlite) => {
+                foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
+            }
+            Some(EngineKind::Postgres) | None => {
+                drills.scratch = scratch(section, base);
+                drills.bin_dir = section.optional("bin_dir", forms::path(base));
+                drills.user = section.optional("user", forms::server_user);
+            }
         }
         drills.rows_change = section.optional("rows_change", forms::percent).unwrap_or(drills.rows_change);
         drills.may_be_empty = section.list("may_be_empty", forms::filled_text);

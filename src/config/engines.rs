@@ -19,7 +19,11 @@ pub(super) fn engine(section: &mut Section<'_>) -> Option<EngineKind> {
     section.required("engine", "engine = \"postgres\"", |value| {
         let name = forms::text(value)?;
         EngineKind::from_name(&name).ok_or_else(|| {
-            let accepted = EngineKind::ALL.map(|kind| format!("{:?}", kind.name())).join(" or ");
+            let accepted = EngineKind::ALL
+                .iter()
+                .map(|kind| format!("{:?}", kind.name()))
+                .collect::<Vec<_>>()
+                .join(" or ");
             Complaint::new(format!("there is no engine {name:?}")).accepted(accepted)
         })
     })

@@ -213,7 +213,7 @@ pub(crate) struct Drills {
     pub rows_change: Percent,
     /// Tables, as `schema.table` (or `table`), that may become empty.
     pub may_be_empty: Vec<String>,
-    /// Built-in checks that are not made.
+    /// Built-in checks to skip.
     pub skip: Vec<String>,
 }
 

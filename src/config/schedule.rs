@@ -94,7 +94,7 @@ pub(super) struct Abilities {
 pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can: &Abilities) -> Schedules {
     let mut schedules = Schedules { time_zone: zone.clone(), jobs: Vec::new() };
     database.table("schedule", |section| {
-        for kind in JobKind::ALL {
+        for &kind in JobKind::ALL {
             if let Some(schedule) = section.optional(kind.word(), schedule) {
                 schedules.jobs.push((kind, schedule));
             }
@@ -134,7 +134,7 @@ pub(super) fn deadlines(database: &mut Section<'_>, lock_timeout: Option<Duratio
         verify: DEFAULT_DEADLINE,
         prune: DEFAULT_DEADLINE,
         sync: DEFAULT_DEADLINE,
-        stages: Stage::ALL.into_iter().filter(|s| s.is_brief()).map(|s| (s, DEFAULT_BRIEF)).collect(),
+        stages: Stage::ALL.iter().copied().filter(|s| s.is_brief()).map(|s| (s, DEFAULT_BRIEF)).collect(),
         stall: DEFAULT_STALL,
     };
     // Who asks for long waits must not be told that opening took too long.
@@ -158,7 +158,7 @@ pub(super) fn deadlines(database: &mut Section<'_>, lock_timeout: Option<Duratio
                 .remedy("Remove the key: `drill` holds for sabotage drills too.")
         });
         section.table("stages", |section| {
-            for stage in Stage::ALL {
+            for &stage in Stage::ALL {
                 if let Some(limit) = section.optional(stage.word(), forms::duration) {
                     deadlines.stages.insert(stage, limit);
                 }

@@ -20,7 +20,7 @@ const RESTORE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where a database is, and how it is read.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub(crate) enum EngineSettings {
     /// On a server.
     Postgres(PostgresConfig),
     /// In a file.
@@ -28,10 +28,10 @@ pub(crate) enum Source {
 }
 
 /// The engine that reads this database.
-pub(crate) fn engine(source: Source) -> Result<Arc<dyn Engine>> {
-    Ok(match source {
-        Source::Postgres(settings) => Arc::new(PostgresEngine::new(settings)?),
-        Source::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
+pub(crate) fn engine(settings: EngineSettings) -> Result<Arc<dyn Engine>> {
+    Ok(match settings {
+        EngineSettings::Postgres(config) => Arc::new(PostgresEngine::new(config)?),
+        EngineSettings::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
     })
 }
 

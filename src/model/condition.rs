@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
 
@@ -36,7 +37,7 @@ impl fmt::Display for Severity {
 }
 
 /// The kinds of things that can be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConditionKind {
     /// The last snapshot failed.
@@ -93,33 +94,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// All of them.
-    pub const ALL: [Self; 25] = [
-        Self::SnapshotFailed,
-        Self::SnapshotLate,
-        Self::SlotMissed,
-        Self::SlotOverlapped,
-        Self::DrillFailed,
-        Self::DrillOverdue,
-        Self::DrillSlow,
-        Self::SabotageUnnoticed,
-        Self::SabotageFailed,
-        Self::VerifyFailed,
-        Self::PruneFailed,
-        Self::SyncFailed,
-        Self::ChainBroken,
-        Self::TargetFailing,
-        Self::TargetBehind,
-        Self::TargetMutable,
-        Self::SizeOutOfBand,
-        Self::KeyProofOverdue,
-        Self::UndeclaredDatabase,
-        Self::DiskLow,
-        Self::ClockSkew,
-        Self::ConfigRefused,
-        Self::LookFailed,
-        Self::ChannelFailing,
-        Self::Expiring,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word used in keys, messages and metrics.
     pub fn word(self) -> &'static str {
@@ -163,7 +138,7 @@ impl FromStr for ConditionKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
+        let found = Self::ALL.iter().copied().find(|kind| kind.word() == text);
         found.ok_or_else(|| format!("there is no condition {text:?}"))
     }
 }

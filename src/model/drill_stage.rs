@@ -1,11 +1,12 @@
 //! The stages of a drill, as its report names them.
 
 use serde::{Serialize, Serializer};
+use strum::VariantArray;
 
 use crate::model::stage::Stage;
 
 /// What a drill is doing, in the order in which it does it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub enum DrillStage {
     /// Beginning: nothing has been read yet.
     Start,
@@ -33,19 +34,7 @@ pub enum DrillStage {
 
 impl DrillStage {
     /// All of them, in their order.
-    pub const ALL: [Self; 11] = [
-        Self::Start,
-        Self::Receipts,
-        Self::Fetch,
-        Self::Open,
-        Self::Server,
-        Self::Load,
-        Self::Index,
-        Self::Compare,
-        Self::Checks,
-        Self::Remove,
-        Self::Verdict,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word used in receipts, reports and messages.
     pub fn word(self) -> &'static str {
@@ -66,7 +55,7 @@ impl DrillStage {
 
     /// The one that this word names; `None` for a word that a newer release may know.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stage| stage.word() == word)
+        Self::ALL.iter().copied().find(|stage| stage.word() == word)
     }
 
     /// The stage of a drill that a job's stage belongs to; `None` where drills do not have it.
@@ -119,7 +108,7 @@ mod tests {
     #[test]
     fn words_lead_back_to_their_stages_in_order() {
         assert!(DrillStage::ALL.is_sorted());
-        for stage in DrillStage::ALL {
+        for &stage in DrillStage::ALL {
             assert_eq!(DrillStage::from_word(stage.word()), Some(stage));
         }
         assert_eq!(DrillStage::from_word("rows"), None);
@@ -127,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_recovery_goes_from_the_receipts_to_the_indexes() {
-        let recovery = DrillStage::ALL.into_iter().filter(|stage| stage.is_recovery());
+        let recovery = DrillStage::ALL.iter().copied().filter(|stage| stage.is_recovery());
         let words: Vec<&str> = recovery.map(DrillStage::word).collect();
         assert_eq!(words, ["receipts", "fetch", "open", "server", "load", "index"]);
     }

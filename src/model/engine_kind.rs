@@ -1,7 +1,9 @@
 //! The kinds of database that marbre can read and load.
 
+use strum::VariantArray;
+
 /// A kind of database, with its own engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub enum EngineKind {
     /// A PostgreSQL database on a server.
     Postgres,
@@ -11,7 +13,7 @@ pub enum EngineKind {
 
 impl EngineKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Postgres, Self::Sqlite];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Its name in configurations, receipts and manifests.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,6 @@ impl EngineKind {
 
     /// The one that has this name; `None` for one that a newer release may know.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }

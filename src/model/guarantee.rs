@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::id::TargetName;
@@ -16,7 +17,7 @@ use crate::model::object_lock::LockMode;
 pub(crate) const FRESH: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What is tried on an object of the probe's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Trial {
     /// To create an object whose key is taken.
@@ -39,16 +40,7 @@ pub(crate) enum Trial {
 
 impl Trial {
     /// All of them, in the order in which they are made and shown.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::CreateIfAbsent,
-        Self::Race,
-        Self::Lock,
-        Self::Overwrite,
-        Self::Delete,
-        Self::DeleteVersion,
-        Self::ShortenLock,
-        Self::WeakenLock,
-    ];
+    pub(crate) const ALL: &[Self] = Self::VARIANTS;
 
     /// The word used in messages and JSON.
     pub(crate) fn word(self) -> &'static str {
@@ -200,7 +192,7 @@ mod tests {
             at: "2026-11-22T02:00:00Z".parse().unwrap(),
             place: "s3://bucket".to_owned(),
             caveat: None,
-            trials: Trial::ALL.into_iter().map(|trial| (trial, outcome.clone())).collect(),
+            trials: Trial::ALL.iter().copied().map(|trial| (trial, outcome.clone())).collect(),
         }
     }
 
@@ -211,7 +203,7 @@ mod tests {
     #[test]
     fn only_what_was_tried_and_held_is_immutable() {
         assert!(held().immutable());
-        for trial in Trial::ALL {
+        for &trial in Trial::ALL {
             for worse in
                 [None, Some(Outcome::Broken("x".to_owned())), Some(Outcome::Untested("x".to_owned()))]
             {

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 /// A kind of work that can be scheduled for a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {
     /// A snapshot.
@@ -25,8 +26,7 @@ pub enum JobKind {
 
 impl JobKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Snapshot, Self::Drill, Self::Sabotage, Self::Verify, Self::Prune, Self::Sync];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Its key in the configuration, and its word everywhere else.
     pub fn word(self) -> &'static str {
@@ -51,13 +51,13 @@ impl FromStr for JobKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
+        let found = Self::ALL.iter().copied().find(|kind| kind.word() == text);
         found.ok_or_else(|| format!("there is no job {text:?}"))
     }
 }
 
 /// What became of a scheduled slot. Every slot has exactly one of these in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlotState {
     /// Its job is at work.
@@ -76,8 +76,7 @@ pub enum SlotState {
 
 impl SlotState {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Done, Self::Failed, Self::Interrupted, Self::Missed, Self::Overlapped];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word used in the state and in logs.
     pub fn word(self) -> &'static str {
@@ -96,7 +95,7 @@ impl FromStr for SlotState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|state| state.word() == text);
+        let found = Self::ALL.iter().copied().find(|state| state.word() == text);
         found.ok_or_else(|| format!("there is no state {text:?} of a slot"))
     }
 }

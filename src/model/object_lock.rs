@@ -69,13 +69,15 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 
 /// How long rules of retention keep a snapshot, where they say so in time. `keep_last` alone does not.
 pub(crate) fn span(policy: &Policy) -> Option<Duration> {
+    // Taken apart, so that no new rule is forgotten here: a lock would end before what it keeps.
+    let Policy { last: _, hourly, daily, weekly, monthly, yearly, within } = policy;
     let spans = [
-        policy.hourly.saturating_mul(3600),
-        policy.daily.saturating_mul(DAY),
-        policy.weekly.saturating_mul(7 * DAY),
-        policy.monthly.saturating_mul(31 * DAY),
-        policy.yearly.saturating_mul(366 * DAY),
-        policy.within.map_or(0, |within| within.as_secs()),
+        hourly.saturating_mul(3600),
+        daily.saturating_mul(DAY),
+        weekly.saturating_mul(7 * DAY),
+        monthly.saturating_mul(31 * DAY),
+        yearly.saturating_mul(366 * DAY),
+        within.map_or(0, |within| within.as_secs()),
     ];
     spans.into_iter().max().filter(|longest| *longest > 0).map(Duration::from_secs)
 }

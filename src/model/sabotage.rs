@@ -3,11 +3,12 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::model::drill_stage::DrillStage;
 
 /// What is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sabotage {
     /// One byte of a pack, on its way from the target.
@@ -26,8 +27,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Byte, Self::Row, Self::MissingTable, Self::Index, Self::Sequence, Self::Stale];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word used on the command line and in documents.
     pub fn word(self) -> &'static str {
@@ -56,7 +56,7 @@ impl FromStr for Sabotage {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = Self::ALL.iter().map(|s| s.word()).collect();
-        let found = Self::ALL.into_iter().find(|s| s.word() == text);
+        let found = Self::ALL.iter().copied().find(|s| s.word() == text);
         found.ok_or_else(|| format!("{text:?} is not one of {}", words.join(", ")))
     }
 }

@@ -1,9 +1,10 @@
 //! The stages of jobs: one list, for whoever announces, times, limits or reports them.
 
 use serde::{Serialize, Serializer};
+use strum::VariantArray;
 
 /// What a job is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, VariantArray)]
 pub enum Stage {
     /// Listing what the targets hold.
     Targets,
@@ -55,31 +56,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 23] = [
-        Self::Targets,
-        Self::Receipts,
-        Self::Open,
-        Self::Read,
-        Self::Close,
-        Self::Record,
-        Self::Commit,
-        Self::Fetch,
-        Self::Server,
-        Self::Roles,
-        Self::Schema,
-        Self::Data,
-        Self::Rows,
-        Self::Pages,
-        Self::Check,
-        Self::Indexes,
-        Self::Analyze,
-        Self::Compare,
-        Self::Checks,
-        Self::Remove,
-        Self::Objects,
-        Self::Copy,
-        Self::Delete,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Its key in the configuration, and its word in messages and documents.
     pub fn word(self) -> &'static str {

@@ -271,7 +271,7 @@ fn jobs(e: &mut Exposition, views: &[View<'_>]) {
     let mut states = Vec::new();
     for view in views {
         for (job, last) in view.database.jobs.iter().filter_map(|job| Some((job.job, job.last_state?))) {
-            for state in SlotState::ALL {
+            for &state in SlotState::ALL {
                 let labels = vec![("job", job.to_string()), ("state", state.word().to_owned())];
                 states.push(view.sample(labels, flag(state == last)));
             }

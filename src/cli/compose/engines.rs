@@ -13,7 +13,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     registry::engine(match &database.source {
         Source::Postgres { url, password, bin_dir, lock_timeout } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
-            registry::Source::Postgres(PostgresConfig {
+            registry::EngineSettings::Postgres(PostgresConfig {
                 url: url.clone(),
                 password,
                 bin_dir: bin_dir.clone(),
@@ -21,7 +21,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
                 jobs: database.jobs,
             })
         }
-        Source::Sqlite { path } => registry::Source::Sqlite(path.clone()),
+        Source::Sqlite { path } => registry::EngineSettings::Sqlite(path.clone()),
     })
 }
 

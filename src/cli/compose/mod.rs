@@ -4,5 +4,7 @@ pub(super) mod channels;
 pub(super) mod engines;
 pub(super) mod jobs;
 pub(super) mod keys;
+pub(super) mod launcher;
 pub(super) mod source;
+pub(super) mod surroundings;
 pub(super) mod targets;

@@ -17,7 +17,7 @@ fn without_a_word_nothing_is_scheduled() {
     assert_eq!((config.jitter, config.parallel_jobs.get()), (Duration::ZERO, 2));
     let database = only(&small());
     assert!(database.schedules.jobs.is_empty());
-    for kind in JobKind::ALL {
+    for &kind in JobKind::ALL {
         assert_eq!(database.deadlines.of(kind), Duration::from_secs(6 * 3600), "{kind}");
     }
 }
@@ -39,7 +39,7 @@ fn everything_about_schedules() {
         ["snapshot: 30 2 * * *", "drill: 0 6 * * SAT", "sabotage: @monthly", "verify: 0 0 12 1 JAN,JUL *"];
     assert_eq!(jobs, expected);
     let hours = |kind| database.deadlines.of(kind).as_secs() / 3600;
-    assert_eq!(JobKind::ALL.map(hours), [4, 5, 5, 48, 6, 6]);
+    assert_eq!(JobKind::ALL.iter().copied().map(hours).collect::<Vec<_>>(), [4, 5, 5, 48, 6, 6]);
 
     let stages =
         |text: &str, stage| only(text).deadlines.stages.get(&stage).map(|limit| limit.as_secs() / 60);

@@ -82,7 +82,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             place: String::new(),
             caveat: None,
-            trials: Trial::ALL.into_iter().map(|trial| (trial, outcome(trial))).collect(),
+            trials: Trial::ALL.iter().copied().map(|trial| (trial, outcome(trial))).collect(),
         }
     }
 
@@ -92,7 +92,7 @@ mod tests {
         let compliance = Some(LockMode::Compliance);
         let state = |found: &Guarantees, claim| compare(found, claim).state;
         assert_eq!(state(&found(held), compliance), CheckState::Ok);
-        for trial in Trial::ALL {
+        for &trial in Trial::ALL {
             let with = |other: Outcome| found(|t| if t == trial { other.clone() } else { held(t) });
             let broken = with(Outcome::Broken("gone".to_owned()));
             assert_eq!(state(&broken, compliance), CheckState::Fail, "{trial:?}");

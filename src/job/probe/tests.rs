@@ -181,7 +181,7 @@ async fn what_holds_is_immutable() {
 
 #[tokio::test]
 async fn every_promise_that_is_not_kept_is_found() {
-    for trial in Trial::ALL {
+    for &trial in Trial::ALL {
         let found = run(&bucket([trial]), Some(LockMode::Compliance)).await;
         assert!(trials(found.broken()).contains(&trial), "{trial:?}: {found:#?}");
         assert!(!found.immutable());

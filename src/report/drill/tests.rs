@@ -133,7 +133,7 @@ fn failed() -> DrillReport {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some(cause.into()),
         remedy: Some("Do not rely on this snapshot. Drill it from another target.".into()),
-        exit_code: 6,
+        exit_code: 9,
     });
     report.failed_stage = Some(DrillStage::Compare);
     report.stages.retain(|s| s.name != DrillStage::Checks);
@@ -153,7 +153,7 @@ fn sabotaged(kind: Sabotage, caught: bool, failed_stage: DrillStage, done: Optio
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some("the rows of public.payments differ".into()),
         remedy: Some("Do not rely on this snapshot.".into()),
-        exit_code: 6,
+        exit_code: 9,
     });
     (report.level, report.passed, report.checks) = (None, false, Vec::new());
     report.tables[1].equal = false;
@@ -299,7 +299,7 @@ fn names_and_messages_are_only_text() {
         message: hostile.into(),
         cause: Some("- not a list".into()),
         remedy: Some("1. not a list".into()),
-        exit_code: 6,
+        exit_code: 9,
     });
     for text in [&mut report.engine, &mut report.source_version, &mut report.scratch, &mut report.kept] {
         *text = Some(hostile.into());

@@ -1,12 +1,12 @@
-//! The composition root of what surrounds the agent: from configuration to the servers that it speaks to.
+//! What surrounds the agent: from the configuration to the servers that it speaks to.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use url::Url;
 
-use super::compose::{engines, targets};
 use crate::alert::address;
+use crate::cli::compose::{engines, targets};
 use crate::config::{ChannelSettings, Config, Http, MailTls, Place};
 use crate::engine::Engine;
 use crate::health::neighbours;
@@ -16,11 +16,15 @@ use crate::system::certificate::{Protocol, Server};
 use crate::targets::{S3Location, TargetUrl};
 
 /// Everything that surrounds the agent of this configuration.
-pub(super) fn of(config: &Config) -> Surroundings {
+pub(crate) fn of(config: &Config) -> Surroundings {
     let engines: Vec<_> = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
     let (mut servers, mut credentials) = (Vec::new(), Vec::new());
     for (name, settings) in &config.targets {
-        let Ok(TargetUrl::S3(location)) = targets::target_url(settings) else { continue };
+        let location = match targets::target_url(settings) {
+            Ok(TargetUrl::S3(location)) => location,
+            // A directory has no server, and opening the target tells of a URL that is not one.
+            Ok(TargetUrl::Directory(_)) | Err(_) => continue,
+        };
         servers.extend(target(name, &location));
         credentials.extend(location.credentials_file.map(|file| Credentials {
             target: name.clone(),

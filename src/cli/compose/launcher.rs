@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{jobs, keys, targets};
 use super::surroundings;
+use crate::cli::compose::{jobs, keys, targets};
 use crate::config::{Config, Database};
 use crate::daemon::work::{JobSpec, LookReport, Work};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,7 +54,7 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// For this configuration.
-    pub(super) fn new(config: Config, state: State) -> Self {
+    pub(crate) fn new(config: Config, state: State) -> Self {
         Self { config, state, probed: Mutex::default(), known: tokio::sync::Mutex::default() }
     }
 
