@@ -11,7 +11,15 @@ use crate::state::make_private_folder;
 
 /// Held while a job runs. The kernel releases it with the process, even after `kill -9`.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started shares it until it runs its own
+        // program, and would hold the lock for so long. What cannot be unlocked is released with the process.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     /// Takes the lock of a job, or says which process holds it.
@@ -48,5 +56,22 @@ impl Lock {
             }
             Err(std::fs::TryLockError::Error(e)) => Err(e).or_internal(&what),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_free_at_once_although_a_child_being_started_shares_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, database) = (folder.path().join("locks/x"), "gazette/abonnes".parse().unwrap());
+        let lock = Lock::take(&path, &database).unwrap();
+        assert_eq!(Lock::take(&path, &database).unwrap_err().kind(), ErrorKind::Conflict);
+        let of_the_child = lock.0.try_clone().unwrap();
+        drop(lock);
+        Lock::take(&path, &database).unwrap();
+        drop(of_the_child);
     }
 }
