@@ -17,7 +17,7 @@ fn a_bad_configuration_is_refused_and_a_good_one_taken() {
     daemon.until("there is a snapshot", || daemon.database("abonnes")?["snapshot"].as_str().map(drop));
     let good = fs::read_to_string(&file).unwrap();
     for (bad, why) in [
-        (good.replace(&format!("\"{ALWAYS}\""), "\"61 * * * *\""), "is no schedule"),
+        (good.replace(&format!("\"{ALWAYS}\""), "\"61 * * * *\""), "is not a schedule"),
         (good.replace("state_dir = \"state\"", "state_dir = \"other\""), "`state_dir` was"),
         (good.split("[database.abonnes.schedule]").next().unwrap().to_owned(), "nothing is scheduled"),
         ("rubbish".to_owned(), "marbre.toml"),
