@@ -277,7 +277,7 @@ impl Daemon {
 
     fn outline(&self) -> String {
         let (databases, jobs) = (self.setup.databases.len(), self.scheduler.jobs.len());
-        format!("{jobs} scheduled jobs of {databases} databases; {}", self.doing())
+        format!("scheduled jobs: {jobs}, databases: {databases}; {}", self.doing())
     }
 
     /// What the daemon is doing now, in one line.

@@ -28,7 +28,7 @@ pub(super) const WEEKDAY: Field =
 
 impl Field {
     fn problem(&self, text: &str, what: &str) -> InvalidSchedule {
-        InvalidSchedule { problem: format!("{text:?} is no {}: {what}", self.name) }
+        InvalidSchedule { problem: format!("{text:?} is not a valid {}: {what}", self.name) }
     }
 
     fn value(&self, text: &str) -> Result<u8, InvalidSchedule> {

@@ -33,7 +33,7 @@ pub struct Schedule {
     hourly: bool,
 }
 
-/// Why a text is no schedule.
+/// Why a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidSchedule {
     /// What is wrong: a fragment.
