@@ -281,10 +281,8 @@ impl Session {
     }
 
     async fn pin(&self, lock_timeout: Duration) -> Result<()> {
-        let mut settings = vec![
+        let settings = [
             ("lock_timeout", lock_timeout.as_millis().max(1).to_string()),
-            ("statement_timeout", "0".into()),
-            ("idle_in_transaction_session_timeout", "0".into()),
             ("synchronize_seqscans", "off".into()),
             ("row_security", "off".into()),
             ("default_transaction_read_only", "off".into()),
@@ -299,12 +297,6 @@ impl Session {
             ("extra_float_digits", "3".into()),
             ("quote_all_identifiers", "off".into()),
         ];
-        if self.version.major >= 14 {
-            settings.push(("idle_session_timeout", "0".into()));
-        }
-        if self.version.major >= 17 {
-            settings.push(("transaction_timeout", "0".into()));
-        }
         let sql = set_config(settings.iter().map(|(n, v)| (*n, v.as_str())));
         self.batch(&sql, "set up the session").await
     }
@@ -312,7 +304,8 @@ impl Session {
 
 /// Takes away the time limits of a session, on servers of any version: not all of them have each.
 const WITHOUT_LIMITS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
-     WHERE name IN ('statement_timeout', 'idle_session_timeout', 'transaction_timeout')";
+     WHERE name IN ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', \
+     'transaction_timeout')";
 
 /// One statement that sets all of these for the session.
 pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
