@@ -64,7 +64,7 @@ async fn compare_table(
     let (rows, digest) = if there {
         let session = connector.connect(cancel).await?;
         rows::apply(&session, &contents.source.settings).await?;
-        let sql = rows::copy_out(&proof.table, &proof.columns, &[], condition);
+        let sql = rows::copy_out(&proof.table, &proof.columns, condition);
         rows::digest(&session, &sql, row_key, cancel).await.map_err(|e| e.context(&proof.table))?
     } else {
         (0, RowDigest::default())

@@ -125,7 +125,6 @@ impl PostgresView {
                 table.id.schema,
                 table.id.table,
                 table.columns,
-                table.key,
                 table.condition,
                 self.settings
             ]);
@@ -149,7 +148,7 @@ impl PostgresView {
         let session = self.reader(cancel).await?;
         table_locks::join(&session, &self.snapshot).await?;
         let condition = table.condition.as_deref().unwrap_or_default();
-        let sql = rows::copy_out(&table.id, &table.columns, &table.key, condition);
+        let sql = rows::copy_out(&table.id, &table.columns, condition);
         let copying = async {
             let mut copy = CopyOut::start(&session, &sql).await?;
             while let Some(bytes) = copy.next().await? {
