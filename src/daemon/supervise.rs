@@ -21,6 +21,9 @@ use crate::model::stage::Stage;
 /// How long a run that was told to stop may take to end gracefully.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
+/// How often a long run logs how far it is.
+const LOGGED_EVERY: Duration = Duration::from_secs(300);
+
 /// How long a run may take.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -79,12 +82,17 @@ struct Activity {
     /// The stage and when it began.
     stage: Option<(Stage, Instant)>,
     moved: Instant,
+    /// Bytes of the stage so far, how many are expected, and when this was logged last.
+    bytes: u64,
+    expected: u64,
+    logged: Instant,
 }
 
 impl Progress {
     /// A run that has just begun.
     pub(crate) fn new(spec: &JobSpec) -> Self {
-        let activity = Activity { stage: None, moved: Instant::now() };
+        let now = Instant::now();
+        let activity = Activity { stage: None, moved: now, bytes: 0, expected: 0, logged: now };
         let what = format!("{} of {}", spec.kind, spec.database);
         Self { what, activity: Mutex::new(activity), stage_started: Notify::new() }
     }
@@ -102,7 +110,22 @@ impl Progress {
         let mut activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         activity.moved = now;
-        activity.stage = stage.map(|stage| (stage, now)).or(activity.stage);
+        if let Some(stage) = stage {
+            (activity.stage, activity.bytes, activity.expected) = (Some((stage, now)), 0, 0);
+        }
+    }
+
+    /// Counts bytes. True when it is time to log how far the run is.
+    fn count(&self, n: u64) -> bool {
+        let mut activity = self.activity.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        activity.moved = now;
+        activity.bytes += n;
+        let due = now >= activity.logged + LOGGED_EVERY;
+        if due {
+            activity.logged = now;
+        }
+        due
     }
 }
 
@@ -114,14 +137,20 @@ impl LoadObserver for Progress {
     }
 
     fn bytes(&self, n: u64) {
-        if n > 0 {
-            self.moved(None);
+        if n > 0 && self.count(n) {
+            let Activity { stage, bytes, expected, .. } = self.activity();
+            let stage = stage.map_or("", |(stage, _)| stage.word());
+            let of =
+                if expected > 0 { format!(" of about {}", human::bytes(expected)) } else { String::new() };
+            tracing::info!("{}: {stage}, {}{of} so far", self.what, human::bytes(bytes));
         }
     }
 }
 
 impl Observer for Progress {
-    fn expect(&self, _bytes: u64) {}
+    fn expect(&self, bytes: u64) {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner).expected = bytes;
+    }
 
     fn moves(&self) {
         self.moved(None);
