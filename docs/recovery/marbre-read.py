@@ -164,30 +164,105 @@ def read_manifest(objects, receipt, identity):
         check((known["sha256"], known["size"]) == (pack["sha256"], pack["size"]), "manifest and receipt differ about a pack")
     for stream in manifest["streams"]:
         check(STREAM_NAME.fullmatch(stream["name"]), f"stream name {stream['name']!r} is not a safe path")
-        check(all(e[0] in range(len(manifest["packs"])) and e[1] >= 0 and e[2] >= 1 for e in stream["extents"]),
-              f"{stream['name']}: an extent is not valid")
-        check(sum(e[2] for e in stream["extents"]) == stream["length"], f"{stream['name']}: its extents do not add up")
+        check_layers(stream, len(manifest["packs"]))
     return manifest
 
+def check_layers(stream, packs):
+    """A stream is the data of its lowest layer, edited by the script of each layer above it. Scripts are checked when they are read."""
+    layers = stream.setdefault("layers", [])
+    for number, layer in enumerate(layers):
+        layer.setdefault("script", [])
+        layer.setdefault("data", [])
+        check(all((e[0] is None or e[0] in range(packs)) and e[1] >= 0 and e[2] >= 1 for e in layer["script"] + layer["data"]),
+              f"{stream['name']}: an extent is not valid")
+        check((number > 0) == bool(layer["script"]), f"{stream['name']}: a layer lacks its script, or has one too many")
+    if layers:
+        check(sum(e[2] for e in layers[0]["data"]) == layers[0]["length"], f"{stream['name']}: its extents do not add up")
+    check((layers[-1]["length"] if layers else 0) == stream["length"], f"{stream['name']}: its layers do not have its length")
+
 def write_streams(objects, manifest, identity, out):
-    """Goes through each pack once, and puts its parts where they belong."""
-    parts = [[] for _ in manifest["packs"]]  # per pack: (offset in the pack, length, stream, offset in the stream)
-    for number, stream in enumerate(manifest["streams"]):
-        path = out / stream["name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb") as file:
-            file.truncate(stream["length"])
-        at = 0
-        for pack, offset, length in stream["extents"]:
-            parts[pack].append((offset, length, number, at))
-            at += length
-    paths = [out / stream["name"] for stream in manifest["streams"]]
-    for number, (pack, wanted) in enumerate(zip(manifest["packs"], parts), 1):
-        data = objects.read(pack["name"], PACK_LIMIT)
-        with plaintext(data, identity, pack["name"]) as stream:
-            place(stream, sorted(wanted, reverse=True), paths)
-        print(f"\rpack {number} of {len(parts)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+    """Goes through each pack once, and puts its parts where they belong; then puts each stream together from its layers."""
+    parts = [[] for _ in manifest["packs"]]  # per pack: (offset in the pack, length, file, offset in the file)
+    paths = []
+    with tempfile.TemporaryDirectory(prefix=".layers-", dir=out) as folder:
+        def file_of(extents, path):
+            with open(path, "xb") as file:
+                file.truncate(sum(e[2] for e in extents))
+            at = 0
+            for pack, offset, length in extents:
+                if pack is not None:  # else the bytes are lost, and no later layer copies them
+                    parts[pack].append((offset, length, len(paths), at))
+                at += length
+            paths.append(path)
+        for number, stream in enumerate(manifest["streams"]):
+            path = out / stream["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            layers = stream["layers"]
+            if len(layers) < 2:
+                file_of(layers[0]["data"] if layers else [], path)
+                continue
+            for depth, layer in enumerate(layers):
+                file_of(layer["data"], Path(folder, f"{number}-{depth}.data"))
+                file_of(layer["script"], Path(folder, f"{number}-{depth}.script"))
+        for number, (pack, wanted) in enumerate(zip(manifest["packs"], parts), 1):
+            data = objects.read(pack["name"], PACK_LIMIT)
+            with plaintext(data, identity, pack["name"]) as stream:
+                place(stream, sorted(wanted, reverse=True), paths)
+            print(f"\rpack {number} of {len(parts)}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        for number, stream in enumerate(manifest["streams"]):
+            if len(stream["layers"]) >= 2:
+                compose(stream, Path(folder, str(number)), out / stream["name"])
+
+def compose(stream, base, path):
+    """Puts a stream together from the data and scripts of its layers, which are removed."""
+    layers = stream["layers"]
+    names = [[Path(f"{base}-{depth}.{kind}") for depth in range(len(layers))] for kind in ("data", "script")]
+    pieces = iter([(0, 0, layers[0]["length"])])
+    for depth in range(1, len(layers)):
+        pieces = edited(pieces, edits(names[1][depth].read_bytes()), depth)
+    with contextlib.ExitStack() as stack, open(path, "xb") as file:
+        data = [stack.enter_context(open(name, "rb")) for name in names[0]]
+        for layer, offset, length in pieces:
+            data[layer].seek(offset)
+            while length:
+                block = data[layer].read(min(length, BLOCK))
+                check(block, f"{stream['name']}: a layer has fewer bytes than its script takes")
+                file.write(block)
+                length -= len(block)
+    for name in names[0] + names[1]:
+        name.unlink()
+
+def edits(script):
+    """The steps of an edit script: three numbers each, as unsigned LEB128."""
+    numbers, number, shift = [], 0, 0
+    for byte in script:
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            numbers.append(number)
+            number = shift = 0
+            if len(numbers) == 3:
+                yield numbers
+                numbers = []
+    check(not numbers and not shift, "an edit script ends within a step")
+
+def edited(below, script, layer):
+    """The pieces (layer, offset in its data, length) of a version, from those of the version below it and a script."""
+    source = offset = left = taken = 0
+    for copy, skip, take in script:
+        for wanted, keep in (copy, True), (skip, False):
+            while wanted:
+                if not left:
+                    source, offset, left = next(below, (0, 0, 0))
+                    check(left, "an edit script goes beyond the version that it edits")
+                length = min(wanted, left)
+                if keep:
+                    yield source, offset, length
+                offset, left, wanted = offset + length, left - length, wanted - length
+        if take:
+            yield layer, taken, take
+            taken += take
 
 def place(stream, wanted, paths):
     """Copies the wanted parts of a pack's decompressed bytes (last first) into files; reads it once, block by block."""

@@ -4,7 +4,7 @@ a second implementation of the writer. Run: python3 docs/recovery/test_marbre_re
 
 Needs age, zstd, ssh-keygen, sqlite3 and the programs of a PostgreSQL server (in PG_BIN, or Debian's newest).
 """
-import hashlib, json, math, os, re, shutil, sqlite3, struct, subprocess, tempfile, unittest
+import difflib, hashlib, json, math, os, re, shutil, sqlite3, struct, subprocess, tempfile, unittest
 from pathlib import Path
 
 READER = Path(__file__).with_name("marbre-read.py")
@@ -34,6 +34,26 @@ def padme(length):
 
 def skippable(magic, content):
     return struct.pack("<II", magic, len(content)) + content
+
+
+def leb128(number):
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes(out + bytes([number]))
+
+
+def edit_script(old, new):
+    """What makes the lines `new` of the lines `old`: a script, and the bytes that it takes."""
+    size = lambda lines: sum(map(len, lines))
+    script, taken = bytearray(), b""
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        copied = size(new[c:d]) if tag == "equal" else 0
+        fresh = b"" if tag == "equal" else b"".join(new[c:d])
+        script += leb128(copied) + leb128(0 if tag == "equal" else size(old[a:b])) + leb128(len(fresh))
+        taken += fresh
+    return bytes(script), taken
 
 
 def frame(data):
@@ -79,18 +99,31 @@ class Repository:
     def seal(self, data):
         return run("age", "-r", self.epoch_recipient, input=data)
 
-    def snapshot(self, streams, engine="sqlite", settings={}, signer=None, length=2500, size=1000, **receipt_changes):
+    def snapshot(self, streams, engine="sqlite", settings={}, signer=None, length=2500, size=1000,
+                 change=lambda layers: None, lose=lambda layers: [], **receipt_changes):
         """Cuts streams (name, kind, tables, bytes) into runs of a length, which go to three packs in turn; cuts packs
-        into frames of a size that no run fits."""
+        into frames of a size that no run fits. Instead of bytes, a stream may have a list of versions, each of which is a layer."""
         contents, entries, turn = [bytearray(b"x" * 10) for _ in range(3)], [], 0
-        for name, kind, tables, data in streams:
-            extents = []
+        def extents(data):
+            nonlocal turn
+            placed = []
             for start in range(0, len(data), length):
                 piece = data[start:start + length]
-                extents.append([turn, len(contents[turn]), len(piece)])
+                placed.append([turn, len(contents[turn]), len(piece)])
                 contents[turn] += piece
                 turn = (turn + 1) % 3
-            entries.append({"name": name, "kind": kind, "length": len(data), "sha256": sha256(data), "tables": tables, "extents": extents})
+            return placed
+        for name, kind, tables, data in streams:
+            versions = data if isinstance(data, list) else [data]
+            data = versions[-1]
+            layers = [{"length": len(versions[0]), "data": extents(versions[0])}] if versions[0] else []
+            for old, new in zip(versions, versions[1:]):
+                script, taken = edit_script(old.splitlines(keepends=True), new.splitlines(keepends=True))
+                layers.append({"length": len(new), "script": extents(script), "data": extents(taken)})
+            for extent in lose(layers):
+                extent[0] = None
+            change(layers)
+            entries.append({"name": name, "kind": kind, "length": len(data), "sha256": sha256(data), "tables": tables, "layers": layers})
         packs = []
         for number, content in enumerate(contents):
             data = self.seal(pack_plaintext(bytes(content), number == 2, size))
@@ -119,6 +152,14 @@ class Repository:
         trust = trust or ["--allowed-signers", self.folder / "allowed_signers"]
         command = ["python3", READER, self.folder / "objects", "--key", key or self.restore_key, *trust, "--out", self.folder / "out", *more]
         return subprocess.run([str(c) for c in command], capture_output=True, text=True)
+
+    def read_all(self, test, streams):
+        done = self.read()
+        test.assertEqual(done.returncode, 0, done.stderr)
+        for name, data in streams.items():
+            test.assertEqual((self.folder / "out" / name).read_bytes(), data)
+        test.assertEqual([p.name for p in (self.folder / "out").iterdir() if p.name.startswith(".")], [])
+        shutil.rmtree(self.folder / "out")
 
 
 class Reader(unittest.TestCase):
@@ -159,8 +200,39 @@ class Reader(unittest.TestCase):
         self.assertEqual(self.repository.read().returncode, 0)
         self.assertEqual((self.folder / "out/a/b").read_bytes(), data)
 
+    def versions(self):
+        """A table over four nights: rows changed, removed, inserted, and all gone but a few."""
+        nights = [[b"%d\tname %d\n" % (n, n) for n in range(3000)]]
+        nights.append([row if n % 97 else row.upper() for n, row in enumerate(nights[0])])
+        nights.append(nights[1][100:900] + nights[1][1500:] + [b"new %d\n" % n for n in range(200)])
+        nights.append(nights[2][:5] + [b"x\n"] + nights[2][-300:])
+        return [b"".join(rows) for rows in nights]
+
+    def test_layers_are_put_together(self):
+        versions = self.versions()
+        for nights in range(1, 5):
+            with self.subTest(nights=nights):
+                self.repository.snapshot([("rows/0001", "bytes", [], versions[:nights]), ("b", "bytes", [], b"z" * 5000)], length=700)
+                self.repository.read_all(self, {"rows/0001": versions[nights - 1], "b": b"z" * 5000})
+
+    def test_bytes_that_are_lost_and_not_needed_do_not_matter(self):
+        versions = self.versions()
+        self.repository.snapshot([("rows/0001", "bytes", [], versions)], lose=lambda layers: layers[0]["data"][12:13])
+        self.repository.read_all(self, {"rows/0001": versions[-1]})
+
+    def test_a_script_that_does_not_fit_is_refused(self):
+        for change, text in [(lambda l: l[1].update(length=5), "length"), (lambda l: l[1].update(script=[]), "lacks its script"),
+                             (lambda l: l[1]["data"].pop(), "fewer bytes"), (lambda l: l[1]["script"].append([0, 0, 1]), "within a step"),
+                             (lambda l: l[0]["data"].pop(), "add up")]:
+            with self.subTest(text=text):
+                self.repository.snapshot([("rows/0001", "bytes", [], self.versions()[:2])], change=change)
+                self.refused(9, text)
+                shutil.rmtree(self.folder / "out", ignore_errors=True)
+
     def test_the_commands_of_recovery_md(self):
-        data = self.simple()
+        data = self.versions()
+        self.repository.snapshot([("rows/0001", "bytes", [], data), ("one", "bytes", [], data[0])], length=4_000)
+        data = data[-1]
         text = READER.parent.with_name("RECOVERY.md").read_text()
         script = text.split("<!-- tested: by hand -->\n```sh\n")[1].split("```")[0]
         for name, path in [("KEY", self.repository.restore_key), ("SIGNERS", self.folder / "allowed_signers"), ("OUT", self.folder / "out")]:

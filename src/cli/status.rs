@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::health::look::database_status;
 use crate::health::status::{DatabaseStatus, Promises, StatusReport};
 use crate::model::condition::ConditionKind;
-use crate::model::human::duration;
+use crate::model::human::{self, duration};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -100,6 +100,12 @@ fn print(database: &DatabaseStatus) {
     };
     let late = if database.late { "  LATE" } else { "" };
     output::print(&format!("{}/{}: {age}{late}", database.publisher, database.database));
+    if let Some(so_far) = &database.packed_so_far {
+        let size = human::bytes(so_far.bytes);
+        output::print(&format!(
+            "  first snapshot of an epoch: {size} packed so far; the next run goes on there"
+        ));
+    }
     for target in &database.targets {
         let state = match (&target.error, &target.snapshot) {
             (Some(e), _) => format!("NOT REACHED: {e}"),

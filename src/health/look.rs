@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Result;
 use crate::health::conditions::{Observation, age};
 use crate::health::status::{DatabaseStatus, DrillSummary, Promises, SnapshotFigures, TargetStatus};
+use crate::job::snapshot::packed_so_far;
 use crate::model::condition::first_of_each;
 use crate::model::id::TargetName;
 use crate::model::level::{By, Level, Levels};
@@ -42,6 +43,7 @@ pub(crate) async fn database_status(
         late: false,
         next_run: None,
         figures: newest.map(|e| SnapshotFigures::of(&e.receipt)),
+        packed_so_far: reader.state.map(|s| packed_so_far(s, reader.database)).transpose()?.flatten(),
         targets,
         last_drill: last_drill(&drills),
         drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::job::snapshot::PackedSoFar;
 use crate::model::condition::Condition;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::Levels;
@@ -40,6 +41,8 @@ pub struct DatabaseStatus {
     pub next_run: Option<Timestamp>,
     /// What the newest snapshot cost.
     pub figures: Option<SnapshotFigures>,
+    /// How far the first snapshot of an epoch is that is being taken, or was cut off; `null` where there is none.
+    pub packed_so_far: Option<PackedSoFar>,
     /// Every target.
     pub targets: Vec<TargetStatus>,
     /// The newest drill of the agent that was no sabotage, passed or not.

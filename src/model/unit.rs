@@ -1,9 +1,12 @@
 //! Cutting a stream into the units that are hashed and compared: rows, pages, or blocks.
 
+use fastcdc::v2020::FastCDC;
+
 use crate::model::stream::StreamKind;
 
-/// Block size for streams of [`StreamKind::Bytes`].
-const BLOCK: usize = 64 * 1024;
+/// The shortest, the usual and the longest block of a stream of [`StreamKind::Bytes`]. Blocks are cut where the content says
+/// (FastCDC, Xia et al., 2020), so what is put in or taken out moves no block after it.
+const BLOCK: (usize, usize, usize) = (16 << 10, 64 << 10, 256 << 10);
 
 /// The longest unit that is kept whole. A longer row is hashed as one row all the same, but the
 /// caller must hold it in memory; PostgreSQL itself limits a row's text to 1 GiB.
@@ -40,6 +43,10 @@ impl Cutter {
         mut bytes: &[u8],
         mut unit: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        if self.kind == StreamKind::Bytes {
+            self.pending.extend_from_slice(bytes);
+            return self.cut_blocks(BLOCK.2, unit);
+        }
         if !self.pending.is_empty() {
             let missing = match self.end_of_unit(bytes) {
                 Some(end) => end,
@@ -74,16 +81,31 @@ impl Cutter {
         let fixed = match self.kind {
             StreamKind::Rows => return memchr::memchr(b'\n', bytes).map(|at| at + 1),
             StreamKind::Pages { page_size } => page_size as usize,
-            StreamKind::Bytes => BLOCK,
+            StreamKind::Bytes => return None,
         };
         let missing = fixed - self.pending.len();
         (bytes.len() >= missing).then_some(missing)
     }
 
+    /// Cuts blocks off the beginning of `pending` as long as more than `keep` bytes are there: a cut needs to see as many as the
+    /// longest block has.
+    fn cut_blocks<E>(&mut self, keep: usize, mut unit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut start = 0;
+        while self.pending.len() - start > keep {
+            let (min, usual, max) = BLOCK;
+            let rest = &self.pending[start..];
+            let (_, length) = FastCDC::new(rest, min, usual, max).cut(0, rest.len());
+            unit(&rest[..length])?;
+            start += length;
+        }
+        self.pending.drain(..start);
+        Ok(())
+    }
+
     /// The end of the stream: the last block may be short, a row or a page may not.
     pub(crate) fn finish<E: From<CutError>>(
-        self,
-        mut unit: impl FnMut(&[u8]) -> Result<(), E>,
+        mut self,
+        unit: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.pending.is_empty() {
             return Ok(());
@@ -91,7 +113,7 @@ impl Cutter {
         match self.kind {
             StreamKind::Rows => Err(CutError::Torn("row").into()),
             StreamKind::Pages { .. } => Err(CutError::Torn("page").into()),
-            StreamKind::Bytes => unit(&self.pending),
+            StreamKind::Bytes => self.cut_blocks(0, unit),
         }
     }
 }
@@ -122,6 +144,37 @@ mod tests {
         assert_eq!(cut(StreamKind::Rows, &[b"a\nb"]), Err(CutError::Torn("row")));
         assert_eq!(cut(StreamKind::Pages { page_size: 512 }, &[&[0; 513]]), Err(CutError::Torn("page")));
         assert_eq!(cut(StreamKind::Rows, &[b"\n\n"]).unwrap(), [b"\n", b"\n"]);
+    }
+
+    /// Bytes that look like nothing in particular.
+    fn noise(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn lengths(data: &[u8], batch: usize) -> Vec<usize> {
+        let batches: Vec<&[u8]> = data.chunks(batch).collect();
+        cut(StreamKind::Bytes, &batches).unwrap().iter().map(Vec::len).collect()
+    }
+
+    /// Other cut points would send everything again, once, after an update of marbre.
+    #[test]
+    fn cut_points_are_pinned() {
+        let expected =
+            [32798, 100912, 40249, 68411, 152004, 75528, 61313, 86054, 69684, 80169, 58517, 51479, 122882];
+        assert_eq!(lengths(&noise(1_000_000), 12_345), expected);
+        assert_eq!(lengths(&vec![0; 600_000], 77), [262_144, 262_144, 75_712]);
+    }
+
+    #[test]
+    fn blocks_after_an_insertion_are_the_same() {
+        let before = noise(3_000_000);
+        let mut after = before.clone();
+        after.splice(1_000_000..1_000_000, noise(333));
+        let (before, after) = (lengths(&before, 100_000), lengths(&after, 65_536));
+        let common = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+        assert!(common > before.len() / 2, "{before:?} {after:?}");
     }
 
     proptest! {

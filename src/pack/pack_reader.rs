@@ -1,4 +1,4 @@
-//! Reading packs: any range of a pack's decompressed bytes, from a verified file of ciphertext.
+//! Reading packs: any frame of a pack, from a verified file of ciphertext.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -6,20 +6,25 @@ use std::path::Path;
 
 use age::stream::StreamReader;
 
-use crate::pack::pack_writer::{FRAME, SEEKABLE_MAGIC, TABLE_MAGIC};
-
-/// The most frames in a pack: a bound on what a reader allocates for the seek table.
-const MOST_FRAMES: u32 = 1 << 20;
+use crate::pack::pack_writer::{FRAME, MOST_FRAMES, SEEKABLE_MAGIC, TABLE_MAGIC};
 
 /// A pack, opened with its epoch's key.
 pub(crate) struct PackReader {
     input: StreamReader<BufReader<File>>,
     frames: Vec<Frame>,
-    /// The frame in `content`.
-    current: Option<usize>,
-    content: Vec<u8>,
+}
+
+/// Decompresses frames; one serves many packs.
+pub(crate) struct FrameDecoder {
     compressed: Vec<u8>,
     decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+impl FrameDecoder {
+    /// A decoder.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { compressed: Vec::new(), decompressor: zstd::bulk::Decompressor::new()? })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,64 +38,38 @@ struct Frame {
 impl PackReader {
     /// Opens a pack whose size and hash were checked before, and reads its seek table.
     pub(crate) fn open(path: &Path, identity: &age::x25519::Identity) -> io::Result<Self> {
-        let file = BufReader::with_capacity(128 << 10, File::open(path)?);
+        let file = BufReader::with_capacity(64 << 10, File::open(path)?);
         let mut input = age::Decryptor::new_buffered(file)
             .and_then(|d| d.decrypt(std::iter::once(identity as &dyn age::Identity)))
             .map_err(io::Error::other)?;
         let frames = read_table(&mut input)?;
-        Ok(Self {
-            input,
-            frames,
-            current: None,
-            content: Vec::new(),
-            compressed: Vec::new(),
-            decompressor: zstd::bulk::Decompressor::new()?,
-        })
+        Ok(Self { input, frames })
     }
 
-    /// Passes the bytes of a range to `out`, in pieces.
-    pub(crate) fn read<E: From<io::Error>>(
+    /// Puts the frame that holds an offset of the pack's decompressed bytes into `content`; returns the offset at which
+    /// it starts.
+    pub(crate) fn frame(
         &mut self,
-        mut offset: u64,
-        mut length: u64,
-        mut out: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        while length > 0 {
-            let index = self.frame_at(offset).ok_or_else(|| invalid("an extent is outside its pack"))?;
-            self.load(index)?;
-            let frame = self.frames[index];
-            let start = (offset - frame.content_at) as usize;
-            let take = (self.content.len() - start).min(usize::try_from(length).unwrap_or(usize::MAX));
-            out(&self.content[start..start + take])?;
-            offset += take as u64;
-            length -= take as u64;
-        }
-        Ok(())
-    }
-
-    fn frame_at(&self, offset: u64) -> Option<usize> {
-        let after = self.frames.partition_point(|f| f.content_at <= offset);
-        let index = after.checked_sub(1)?;
-        let frame = self.frames[index];
-        (offset < frame.content_at + u64::from(frame.content_length)).then_some(index)
-    }
-
-    fn load(&mut self, index: usize) -> io::Result<()> {
-        if self.current == Some(index) {
-            return Ok(());
-        }
-        self.current = None;
-        let frame = self.frames[index];
+        offset: u64,
+        decoder: &mut FrameDecoder,
+        content: &mut Vec<u8>,
+    ) -> io::Result<u64> {
+        let frame = self.frame_at(offset).ok_or_else(|| invalid("an extent is outside its pack"))?;
         self.input.seek(SeekFrom::Start(frame.at))?;
-        self.compressed.resize(frame.length as usize, 0);
-        self.input.read_exact(&mut self.compressed)?;
-        self.content.resize(frame.content_length as usize, 0);
-        let n = self.decompressor.decompress_to_buffer(&self.compressed, &mut self.content[..])?;
-        if n != self.content.len() {
+        decoder.compressed.resize(frame.length as usize, 0);
+        self.input.read_exact(&mut decoder.compressed)?;
+        content.resize(frame.content_length as usize, 0);
+        let n = decoder.decompressor.decompress_to_buffer(&decoder.compressed, &mut content[..])?;
+        if n != content.len() {
             return Err(invalid("a frame is shorter than the seek table says"));
         }
-        self.current = Some(index);
-        Ok(())
+        Ok(frame.content_at)
+    }
+
+    fn frame_at(&self, offset: u64) -> Option<Frame> {
+        let after = self.frames.partition_point(|f| f.content_at <= offset);
+        let frame = self.frames[after.checked_sub(1)?];
+        (offset < frame.content_at + u64::from(frame.content_length)).then_some(frame)
     }
 }
 
@@ -172,17 +151,12 @@ mod tests {
         assert_eq!(zstd::stream::decode_all(plain.as_slice()).unwrap(), data);
 
         let mut reader = PackReader::open(&sealed.path, &identity).unwrap();
-        for (offset, length) in [(0, data.len()), (99_999, 2), (1_199_999, 1), (350_000, 400_000), (7, 3)] {
-            let mut got = Vec::new();
-            reader
-                .read(offset as u64, length as u64, |b| {
-                    got.extend_from_slice(b);
-                    Ok::<_, io::Error>(())
-                })
-                .unwrap();
-            assert_eq!(got, data[offset..offset + length]);
+        let (mut content, mut decoder) = (Vec::new(), FrameDecoder::new().unwrap());
+        for (offset, start) in [(0, 0), (99_999, 0), (100_000, 100_000), (1_199_999, 1_100_000), (7, 0)] {
+            assert_eq!(reader.frame(offset, &mut decoder, &mut content).unwrap(), start);
+            assert_eq!(content, data[start as usize..start as usize + 100_000]);
         }
-        assert!(reader.read(1_199_999, 2, |_| Ok::<_, io::Error>(())).is_err());
+        assert!(reader.frame(1_200_000, &mut decoder, &mut content).is_err());
     }
 
     #[test]

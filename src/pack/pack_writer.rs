@@ -18,6 +18,10 @@ use crate::pack::padme;
 pub(crate) const FRAME: usize = 1 << 20;
 /// A pack is closed when its plaintext reaches this size.
 pub(crate) const PACK: u64 = 32 << 20;
+/// A pack is closed when it has so many frames: readers accept [`MOST_FRAMES`].
+const FULL_OF_FRAMES: usize = 64 << 10;
+/// The most frames in a pack: a bound on what a reader allocates for the seek table.
+pub(super) const MOST_FRAMES: u32 = 1 << 20;
 /// Compression level: zstd's own default.
 pub(crate) const LEVEL: i32 = 3;
 
@@ -68,7 +72,7 @@ impl PackWriter {
 
     /// Whether the pack is large enough to be closed.
     pub(crate) fn is_full(&self) -> bool {
-        self.plaintext >= PACK
+        self.plaintext >= PACK || self.frames.len() >= FULL_OF_FRAMES
     }
 
     /// Appends a frame made by [`compress`] of `decompressed` bytes; returns where these start in

@@ -15,14 +15,12 @@ use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
 use crate::repository::prune_catalog::Prunes;
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
-use crate::repository::receipt::{Receipt, SignedReceipt};
+use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, SignedRecord};
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind};
 
-/// A receipt is smaller than this: 400,000 objects.
-const RECEIPT_LIMIT: u64 = 64 << 20;
 /// One snapshot in the catalog: its receipt without the list of objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {

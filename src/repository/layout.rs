@@ -17,6 +17,17 @@ pub(crate) fn pack(epoch: &EpochId, sha256: &Sha256) -> RelativeKey {
     format!("epochs/{epoch}/packs/{sha256}.zst.age")
 }
 
+/// `epochs/<epoch>/packs`
+pub(crate) fn packs(epoch: &EpochId) -> RelativeKey {
+    format!("epochs/{epoch}/packs")
+}
+
+/// The pack of this epoch that lies under a key of `database`, if it is such a key.
+pub(crate) fn pack_of(database: &DatabaseId, epoch: &EpochId, key: &ObjectKey) -> Option<Sha256> {
+    let file = key.as_str().strip_prefix(&format!("{database}/{}/", packs(epoch)))?;
+    file.strip_suffix(".zst.age")?.parse().ok()
+}
+
 /// `epochs/<epoch>/manifests/<snapshot>.json.zst.age`
 pub(crate) fn manifest(epoch: &EpochId, snapshot: &SnapshotId) -> RelativeKey {
     format!("epochs/{epoch}/manifests/{snapshot}.json.zst.age")

@@ -6,9 +6,16 @@ use crate::error::{Error, Result};
 use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
 use crate::model::stream::{Contents, SourceFacts, StreamFacts, StreamKind};
 use crate::model::table::TableProof;
+use crate::pack::extent::{Extent, Layer, total};
 
 /// The version of the format that this code writes, and the newest it reads.
 pub(crate) const FORMAT: u32 = 1;
+
+/// A manifest is smaller than this, decompressed.
+pub(crate) const MANIFEST_LIMIT: usize = 1 << 30;
+
+/// The most layers of a stream.
+pub(crate) const MOST_LAYERS: usize = 256;
 
 /// A snapshot's description: its streams and where their bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +34,7 @@ pub(crate) struct Manifest {
     pub source: SourceFacts,
     /// The key of the row hashes: 32 bytes in hexadecimal, one per epoch.
     pub row_key: String,
-    /// The packs that extents refer to by their place in this list.
+    /// The packs that the extents of layers refer to by their place in this list.
     pub packs: Vec<PackRef>,
     /// The streams, in the order in which they were planned.
     pub streams: Vec<StreamEntry>,
@@ -81,30 +88,22 @@ pub(crate) struct StreamEntry {
     /// For rows (and for tables inside pages): which table, and its proof.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableProof>,
-    /// Where the bytes are, in order: the lengths add up to `length`.
-    pub extents: Vec<Extent>,
+    /// How its bytes are had: the lowest layer first. None for an empty stream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
 }
 
-/// A run of a stream's bytes inside a pack, written as `[pack, offset, length]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u32, u64, u64)", into = "(u32, u64, u64)")]
-pub struct Extent {
-    /// Index into [`Manifest::packs`].
-    pub pack: u32,
-    /// Offset in the pack's decompressed bytes.
-    pub offset: u64,
-    /// Number of bytes, at least 1.
-    pub length: u64,
-}
-
-impl From<(u32, u64, u64)> for Extent {
-    fn from((pack, offset, length): (u32, u64, u64)) -> Self {
-        Self { pack, offset, length }
-    }
-}
-
-impl From<Extent> for (u32, u64, u64) {
-    fn from(e: Extent) -> Self {
-        (e.pack, e.offset, e.length)
+impl StreamEntry {
+    /// Whether its layers are well-formed, all packs being among the first `packs`.
+    pub(crate) fn well_formed(&self, packs: usize) -> bool {
+        let inside = |e: &Extent| e.length > 0 && e.pack.is_none_or(|pack| (pack as usize) < packs);
+        let layers = &self.layers;
+        let lowest = layers.first().is_none_or(|l| l.script.is_empty() && total(&l.data) == Some(l.length));
+        lowest
+            && layers.len() <= MOST_LAYERS
+            && layers.last().map_or(0, |l| l.length) == self.length
+            && layers.iter().skip(1).all(|l| !l.script.is_empty())
+            && layers.iter().all(|l| total(&l.data).is_some() && total(&l.script).is_some())
+            && layers.iter().flat_map(Layer::extents).all(inside)
     }
 }

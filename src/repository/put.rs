@@ -41,7 +41,14 @@ pub(crate) async fn put(
         }
     }
     if let Some(version) = &done.version {
-        state.remember_version(&target.name, key, version)?;
+        // Without it the newest version is read first, and older ones where that is not good.
+        if let Err(e) = state.remember_version(&target.name, key, version) {
+            tracing::warn!(
+                key = key.as_str(),
+                cause = e.to_string(),
+                "which version is ours could not be saved"
+            );
+        }
     }
     Ok(done)
 }

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::model::id::{DatabaseId, DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
 use crate::repository::{canonical, layout};
 
+/// A receipt is smaller than this: 400,000 objects.
+pub(crate) const RECEIPT_LIMIT: u64 = 64 << 20;
+
 /// A receipt's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {

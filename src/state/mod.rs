@@ -153,6 +153,11 @@ impl State {
             .map(drop)
     }
 
+    /// Remembers an epoch as it begins: what is stored of it is used again, even if its first snapshot is cut off.
+    pub(crate) fn begin_epoch(&self, database: &DatabaseId, epoch: &EpochState) -> Result<()> {
+        save_epoch(&self.db(), database, epoch).or_internal("save the epoch in the state")
+    }
+
     /// Remembers the current epoch and the newest receipt together, once a snapshot is stored.
     pub(crate) fn commit(
         &self,
@@ -163,20 +168,7 @@ impl State {
         let mut db = self.db();
         let change = |db: &mut Connection| -> rusqlite::Result<()> {
             let transaction = db.transaction()?;
-            let recipients: Vec<String> = epoch.recipients.iter().map(Sha256::to_string).collect();
-            transaction.execute(
-                "INSERT OR REPLACE INTO epoch (database, epoch, recipient, row_key, sealed, created_at, recipients)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    database.to_string(),
-                    epoch.epoch.as_str(),
-                    epoch.recipient,
-                    epoch.row_key,
-                    epoch.sealed,
-                    epoch.created_at.to_string(),
-                    recipients.join(" ")
-                ],
-            )?;
+            save_epoch(&transaction, database, epoch)?;
             records::save_receipt(&transaction, database, receipt)?;
             transaction.commit()
         };
@@ -256,6 +248,24 @@ pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> std::io::Result<(
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+fn save_epoch(db: &Connection, database: &DatabaseId, epoch: &EpochState) -> rusqlite::Result<()> {
+    let recipients: Vec<String> = epoch.recipients.iter().map(Sha256::to_string).collect();
+    db.execute(
+        "INSERT OR REPLACE INTO epoch (database, epoch, recipient, row_key, sealed, created_at, recipients)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            database.to_string(),
+            epoch.epoch.as_str(),
+            epoch.recipient,
+            epoch.row_key,
+            epoch.sealed,
+            epoch.created_at.to_string(),
+            recipients.join(" ")
+        ],
+    )
+    .map(drop)
 }
 
 fn restrict(path: &Path) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Snapshots that are killed, interrupted, or robbed of their state.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -139,6 +141,43 @@ fn kill_9_at_20_moments_of_a_sqlite_snapshot() {
     assert_eq!(setup.snapshot().success().json()["verdict"], "complete");
     assert!(setup.spooled().is_empty(), "{:?}", setup.spooled());
     sound(&setup);
+    setup.restores_equal(&[&setup.target("a")]);
+    setup.restores_equal(&[&setup.target("b")]);
+}
+
+fn packs(target: &Path) -> BTreeSet<String> {
+    objects(target).into_keys().filter(|key| key.contains("/packs/")).collect()
+}
+
+/// A first snapshot over a slow line: each run is killed after some packs, and the next goes on from there.
+#[test]
+fn a_first_snapshot_that_is_cut_off_goes_on() {
+    // Some 240 MB that do not compress: 8 packs.
+    let setup = Setup::new(2_400, 100_000);
+    setup.configure_directories("");
+    let target = PathBuf::from(setup.target("a"));
+    for cut in 1..=5 {
+        let before = packs(&target).len();
+        let run = setup.snapshot().start();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while packs(&target).len() <= before {
+            assert!(Instant::now() < deadline, "no pack arrives: {}", run.stderr());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(rand::random_range(0..50)));
+        run.signal(Signal::KILL);
+        assert_eq!(run.wait().code(), None, "cut {cut}");
+    }
+    assert!(sound(&setup).is_empty());
+    let arrived = packs(&target);
+    let report = setup.snapshot().success().json();
+    assert_eq!((&report["verdict"], &report["full"]), (&"complete".into(), &true.into()));
+    let receipt = sound(&setup).into_values().next_back().unwrap();
+    let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap();
+    let named = receipt["objects"].as_array().unwrap().iter().map(|o| o["key"].as_str().unwrap());
+    let named: BTreeSet<String> = named.filter(|key| key.contains("/packs/")).map(str::to_owned).collect();
+    assert_eq!(packs(&target), named, "each pack is sent once");
+    assert!(arrived.is_subset(&named) && arrived.len() >= 5, "{arrived:?}");
     setup.restores_equal(&[&setup.target("a")]);
     setup.restores_equal(&[&setup.target("b")]);
 }

@@ -77,7 +77,7 @@ impl Needed {
                 }
             }
         }
-        self.objects.extend(snapshot::referable(state, database)?.into_iter().map(|o| o.key));
+        self.objects.extend(snapshot::referable(state, database));
         self.objects.extend(state.epoch(database)?.map(|current| layout::epoch(&current.epoch)));
         Ok(())
     }

@@ -14,15 +14,12 @@ use crate::model::stream::Contents;
 use crate::pack::pack_reader::open_small;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::layout;
-use crate::repository::manifest::{FORMAT, Manifest};
+use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest};
 use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
 use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::{Expected, TargetExt};
-
-/// A manifest is smaller than this, decompressed.
-const MANIFEST_LIMIT: usize = 1 << 30;
 
 /// Which snapshot is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,9 +298,7 @@ fn parse(json: &[u8], receipt: &Receipt) -> Result<Manifest> {
     }
     let mut names = HashSet::new();
     for stream in &manifest.streams {
-        let length: Option<u64> = stream.extents.iter().try_fold(0u64, |sum, e| sum.checked_add(e.length));
-        let inside = stream.extents.iter().all(|e| (e.pack as usize) < manifest.packs.len() && e.length > 0);
-        if !names.insert(&stream.name) || length != Some(stream.length) || !inside {
+        if !names.insert(&stream.name) || !stream.well_formed(manifest.packs.len()) {
             return Err(wrong(format!("stream {:?} is not well-formed", stream.name)));
         }
     }

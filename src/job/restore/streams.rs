@@ -1,8 +1,11 @@
 //! Reads a snapshot's streams out of its packs, which are fetched when needed and removed after use.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -17,15 +20,17 @@ use crate::job::restore::open::{Fetcher, OpenSnapshot};
 use crate::keys::EpochKey;
 use crate::model::id::Sha256;
 use crate::model::observer::Observer;
-use crate::pack::pack_reader::PackReader;
+use crate::pack::extent::Layer;
+use crate::pack::layers::{self, PackSource};
+use crate::pack::pack_reader::{FrameDecoder, PackReader};
 use crate::repository::layout;
-use crate::repository::manifest::{Extent, Manifest, StreamEntry};
+use crate::repository::manifest::{Manifest, StreamEntry};
 use crate::repository::receipt::ObjectRef;
 
 /// Packs that are fetched at the same time.
 const FETCHES: usize = 3;
-/// Packs that one stream keeps open: its rows may alternate between as many snapshots.
-const OPEN_PACKS: usize = 8;
+/// Packs that are kept open between frames: opening one costs about as much as reading a tenth of a frame.
+const OPEN_PACKS: usize = 32;
 /// Bytes per item of a stream, about.
 const BATCH: usize = 256 << 10;
 /// Items buffered for the loader, per stream.
@@ -43,6 +48,8 @@ struct Shared {
     fetcher: Fetcher,
     folder: PathBuf,
     packs: Vec<Pack>,
+    /// Open packs that nobody reads at the moment, by their number; the one used last is at the end.
+    open: std::sync::Mutex<VecDeque<(u32, PackReader)>>,
     fetches: Semaphore,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
@@ -67,8 +74,9 @@ impl Streams {
     ) -> Self {
         let manifest = snapshot.manifest.clone();
         let mut uses = vec![0; manifest.packs.len()];
-        for extent in manifest.streams.iter().flat_map(|s| &s.extents) {
-            uses[extent.pack as usize] += 1;
+        let layers = manifest.streams.iter().flat_map(|s| &s.layers);
+        for pack in layers.flat_map(Layer::extents).filter_map(|e| e.pack) {
+            uses[pack as usize] += 1;
         }
         let packs = manifest
             .packs
@@ -90,6 +98,7 @@ impl Streams {
             fetcher: snapshot.fetcher.clone(),
             folder: folder.to_owned(),
             packs,
+            open: std::sync::Mutex::default(),
             fetches: Semaphore::new(FETCHES),
             observer,
             cancel: cancel.clone(),
@@ -103,8 +112,7 @@ impl Streams {
             return Ok(None);
         }
         let path = self.shared.fetch(0).await?;
-        PackReader::open(&path, self.shared.key.identity())
-            .map_err(|e| damaged(&self.shared.packs[0].object, e))?;
+        self.shared.open(0, &path)?;
         Ok(Some(self.shared.packs[0].object.size))
     }
 }
@@ -123,7 +131,7 @@ impl StreamSource for Streams {
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
             let out = Output { sender: sender.clone(), batch: BytesMut::new() };
-            let reader = ExtentReader { shared: &shared, runtime, out, open: Vec::new() };
+            let reader = LayerReader { shared: &shared, runtime, out };
             let last = reader.run(&shared.manifest.streams[index]).map(|()| StreamItem::End);
             // A loader that has given up has closed its end.
             let _ = sender.blocking_send(last);
@@ -146,11 +154,32 @@ impl Shared {
         Ok(path)
     }
 
+    /// Opens the fetched file of a pack.
+    fn open(&self, index: usize, path: &Path) -> Result<PackReader> {
+        PackReader::open(path, self.key.identity()).map_err(|e| damaged(&self.packs[index].object, e))
+    }
+
+    /// An open pack that nobody reads at the moment.
+    fn take_open(&self, pack: u32) -> Option<PackReader> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = open.iter().rposition(|(number, _)| *number == pack)?;
+        open.remove(at).map(|(_, reader)| reader)
+    }
+
+    fn keep_open(&self, pack: u32, reader: PackReader) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= OPEN_PACKS {
+            open.pop_front();
+        }
+        open.push_back((pack, reader));
+    }
+
     /// Notes that an extent of a pack was read.
     async fn used(&self, index: usize) {
         let pack = &self.packs[index];
         let before = pack.uses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
         if before == Ok(1) {
+            while self.take_open(index as u32).is_some() {}
             let mut here = pack.here.lock().await;
             let _ = tokio::fs::remove_file(self.folder.join(pack.object.sha256.to_string())).await;
             *here = false;
@@ -159,12 +188,10 @@ impl Shared {
 }
 
 /// Reads one stream on its own thread.
-struct ExtentReader<'a> {
+struct LayerReader<'a> {
     shared: &'a Arc<Shared>,
     runtime: Handle,
     out: Output,
-    /// Open packs, the one used last at the end.
-    open: Vec<(u32, PackReader)>,
 }
 
 struct Output {
@@ -187,69 +214,77 @@ impl Output {
     }
 }
 
-impl ExtentReader<'_> {
+impl LayerReader<'_> {
     fn run(mut self, stream: &StreamEntry) -> Result<()> {
         let mut hash = sha2::Sha256::new();
-        for (number, extent) in stream.extents.iter().enumerate() {
+        let decoder = FrameDecoder::new().or_internal("prepare decompression")?;
+        let source = Packs { shared: self.shared, runtime: self.runtime, decoder: RefCell::new(decoder) };
+        let out = &mut self.out;
+        let read = layers::read(&stream.layers, &source, |bytes| {
+            hash.update(bytes);
+            out.write(bytes).map_err(io::Error::other)
+        });
+        read.map_err(|e| match e.downcast::<Error>() {
+            Ok(e) => e,
+            Err(e) => wrong_bytes(&stream.name).cause(e),
+        })?;
+        self.out.flush()?;
+        if Sha256(hash.finalize().into()) == stream.sha256 { Ok(()) } else { Err(wrong_bytes(&stream.name)) }
+    }
+}
+
+/// The packs of the snapshot, for a thread that reads a stream.
+struct Packs<'a> {
+    shared: &'a Arc<Shared>,
+    runtime: Handle,
+    decoder: RefCell<FrameDecoder>,
+}
+
+impl PackSource for Packs<'_> {
+    fn frame(&self, pack: u32, offset: u64, content: &mut Vec<u8>) -> io::Result<u64> {
+        let mut read = || {
             if self.shared.cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
-            self.fetch_ahead(&stream.extents[number..]);
-            let mut reader = self.reader(extent.pack)?;
-            let out = &mut self.out;
-            let read = reader.read(extent.offset, extent.length, |bytes| {
-                hash.update(bytes);
-                out.write(bytes).map_err(std::io::Error::other)
-            });
-            self.open.push((extent.pack, reader));
-            read.map_err(|e| match e.downcast::<Error>() {
-                Ok(e) => e,
-                Err(e) => damaged(&self.shared.packs[extent.pack as usize].object, e),
-            })?;
-            self.runtime.block_on(self.shared.used(extent.pack as usize));
-        }
-        self.out.flush()?;
-        if Sha256(hash.finalize().into()) == stream.sha256 {
-            Ok(())
-        } else {
-            Err(Error::verification(format!(
-                "stream {} does not have the bytes that the manifest states",
-                stream.name
-            ))
-            .remedy("Restore another snapshot, and report this as a bug."))
-        }
-    }
-
-    /// The reader of a pack: an open one, or a new one.
-    fn reader(&mut self, pack: u32) -> Result<PackReader> {
-        if let Some(at) = self.open.iter().position(|(p, _)| *p == pack) {
-            return Ok(self.open.remove(at).1);
-        }
-        if self.open.len() >= OPEN_PACKS {
-            self.open.remove(0);
-        }
-        let index = pack as usize;
-        let path = self.runtime.block_on(self.shared.fetch(index))?;
-        PackReader::open(&path, self.shared.key.identity())
-            .map_err(|e| damaged(&self.shared.packs[index].object, e))
-    }
-
-    /// Starts fetching the pack after the current one, so that reading need not wait.
-    fn fetch_ahead(&self, extents: &[Extent]) {
-        let next = extents.iter().map(|e| e.pack).find(|p| Some(*p) != extents.first().map(|e| e.pack));
-        let Some(next) = next.filter(|p| !self.open.iter().any(|(open, _)| open == p)) else {
-            return;
+            let index = pack as usize;
+            let mut reader = match self.shared.take_open(pack) {
+                Some(reader) => reader,
+                None => {
+                    let path = self.runtime.block_on(self.shared.fetch(index))?;
+                    self.shared.open(index, &path)?
+                }
+            };
+            let start = reader
+                .frame(offset, &mut self.decoder.borrow_mut(), content)
+                .map_err(|e| damaged(&self.shared.packs[index].object, e))?;
+            self.shared.keep_open(pack, reader);
+            Ok(start)
         };
-        let index = next as usize;
+        read().map_err(io::Error::other)
+    }
+
+    fn upcoming(&self, pack: u32) {
+        let index = pack as usize;
         // If the lock is taken, the pack is already being fetched.
         if self.shared.packs[index].here.try_lock().is_ok_and(|here| !*here) {
             let shared = self.shared.clone();
             self.runtime.spawn(async move {
-                // A failure here recurs when the pack is really needed.
-                let _ = shared.fetch(index).await;
+                // A failure here recurs when the pack is really needed; by now it may have been passed over.
+                if shared.packs[index].uses.load(Ordering::Acquire) > 0 {
+                    let _ = shared.fetch(index).await;
+                }
             });
         }
     }
+
+    fn finished(&self, pack: u32) {
+        self.runtime.block_on(self.shared.used(pack as usize));
+    }
+}
+
+fn wrong_bytes(stream: &str) -> Error {
+    Error::verification(format!("stream {stream} does not have the bytes that the manifest states"))
+        .remedy("Restore another snapshot, and report this as a bug.")
 }
 
 fn damaged(object: &ObjectRef, e: std::io::Error) -> Error {

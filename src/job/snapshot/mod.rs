@@ -3,6 +3,7 @@
 mod epoch;
 mod lock_term;
 mod packer;
+mod presence;
 mod reading;
 mod record;
 mod report;
@@ -11,7 +12,7 @@ mod stream_cache;
 mod uploader;
 
 pub(crate) use report::{SnapshotReport, TargetReport};
-pub(crate) use reuse::referable;
+pub(crate) use reuse::{PackedSoFar, packed_so_far, referable};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -31,7 +32,7 @@ use crate::job::run_lock::Lock;
 use crate::job::spool::Spool;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::{Recipients, SigningKey, TrustStore};
-use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::model::id::{DatabaseId, EpochId, SnapshotId, TargetName};
 use crate::model::level::Level;
 use crate::model::object_lock::LockTerm;
 use crate::model::observer::LoadObserver as _;
@@ -44,6 +45,8 @@ use crate::state::State;
 use crate::targets::NamedTarget;
 use epoch::Epoch;
 use packer::Packer;
+use presence::Presence;
+use stream_cache::Draft;
 use uploader::{UploadContext, Uploaders};
 
 /// Everything a snapshot needs.
@@ -95,19 +98,23 @@ impl SnapshotJob {
         let catalog = self.read_catalog(cancel).await?;
         let (reachable, unreachable) = self.split_reachable(&catalog)?;
         let snapshot = SnapshotId::new(now, rand::random());
-        let epoch = self.epoch(&catalog, now)?;
+        let mut epoch = self.epoch(now)?;
         let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
         watch.stage(Stage::Open);
         let view = self.engine.open(cancel).await?;
         // Cancelled when reading fails, so that no upload outlives the error.
         let run = cancel.child_token();
-        let context = self.upload_context(&epoch, &reuse, reachable)?;
+        let streams = self.state.streams_folder(&self.database);
+        let draft =
+            Arc::new(Draft::start(streams, snapshot.clone(), &epoch.state.epoch, reuse.packs().len()));
+        let context = self.upload_context(&epoch, reachable)?;
         let uploaders = Arc::new(Uploaders::start(&context, &run));
-        let draft = Arc::new(stream_cache::Draft::start(&self.state.streams_folder(&self.database))?);
         let packer = Packer::new(
             context.spool.clone(),
             epoch.recipient.clone(),
             uploaders.clone(),
+            draft.clone(),
+            reuse.packs(),
             self.spool_wait,
             &run,
         );
@@ -129,42 +136,38 @@ impl SnapshotJob {
         };
         watch.stage(Stage::Record);
         let finished_at = Timestamp::now();
-        let record = record::Record::make(
-            &self,
-            &epoch,
-            &snapshot,
-            &encoder_context.reuse,
-            content,
-            (now, finished_at),
-        )?;
+        let mut record = record::Record::make(&self, &epoch, &snapshot, content, (now, finished_at))?;
         watch.stage(Stage::Commit);
         let results = uploaders.commit(record.commit.clone()).await;
         if cancel.is_cancelled() && results.iter().all(|(_, r)| r.is_err()) {
             return Err(Error::interrupted());
         }
-        drop(encoder_context);
-        let verdict = self.keep(&epoch, &record, draft, &results)?;
-        key_policy::retire(&self.state, &self.database, self.key_policy, finished_at)?;
+        record.warnings.append(&mut epoch.warnings);
+        let verdict = self.keep(&epoch, &mut record, &draft, &results)?;
         Ok(self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch))
     }
 
-    fn upload_context(
-        &self,
-        epoch: &Epoch,
-        reuse: &reuse::Reuse,
-        targets: Vec<NamedTarget>,
-    ) -> Result<Arc<UploadContext>> {
+    fn upload_context(&self, epoch: &Epoch, targets: Vec<NamedTarget>) -> Result<Arc<UploadContext>> {
         let folder =
             self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
         Ok(Arc::new(UploadContext {
             database: self.database.clone(),
             epoch: epoch.state.epoch.clone(),
             sealed_epoch: epoch.state.sealed.clone().into(),
-            present: reuse.present.clone(),
+            presence: self.presence(&epoch.state.epoch),
             targets,
             state: self.state.clone(),
             spool: Arc::new(Spool::open(&folder, self.spool_limit)?),
         }))
+    }
+
+    fn presence(&self, epoch: &EpochId) -> Presence {
+        Presence {
+            database: self.database.clone(),
+            epoch: epoch.clone(),
+            state: self.state.clone(),
+            locking: self.locks.keys().cloned().collect(),
+        }
     }
 
     async fn read_catalog(&self, cancel: &CancellationToken) -> Result<Catalog> {
@@ -214,8 +217,8 @@ impl SnapshotJob {
     fn keep(
         &self,
         epoch: &Epoch,
-        record: &record::Record,
-        draft: Arc<stream_cache::Draft>,
+        record: &mut record::Record,
+        draft: &Draft,
         results: &[(TargetName, Result<Stored>)],
     ) -> Result<Verdict> {
         let stored: Vec<Stored> = results.iter().filter_map(|(_, r)| r.as_ref().ok().cloned()).collect();
@@ -223,24 +226,33 @@ impl SnapshotJob {
             .ok_or_else(|| Error::internal("a snapshot without targets"))?;
         let verdict = Verdict::weigh(stored, targets, self.copies, &self.required);
         if !verdict.stored().is_empty() {
-            let receipt = &record.receipt;
-            self.state.commit(&self.database, &epoch.state, &receipt.to_saved())?;
-            self.remember_locks(&epoch.state.epoch)?;
-            for evidence in verdict.stored() {
-                let at = receipt.receipt.finished_at;
-                self.state.prove(
-                    &self.database,
-                    &receipt.receipt.snapshot,
-                    evidence.target(),
-                    Level::Stored,
-                    at,
-                )?;
+            // What is stored is stored: a state that cannot be written costs the next snapshot its reuse, not this one.
+            let saved = self.remember(epoch, record, verdict.stored());
+            let kept = match record.remembered.take() {
+                Some((packs, streams)) => {
+                    draft.keep(&epoch.state.epoch, packs, streams).map_err(|e| e.to_string())
+                }
+                None => Err(draft.failure().unwrap_or_default()),
+            };
+            if let Err(cause) = saved.map_err(|e| e.to_string()).and(kept) {
+                record.warnings.push(format!(
+                    "what the next snapshot could use again could not be saved, so it may send everything again: {cause}"
+                ));
             }
-            let draft =
-                Arc::into_inner(draft).ok_or_else(|| Error::internal("an encoder is still running"))?;
-            draft.keep(&receipt.receipt.snapshot, &epoch.state.epoch, record.remembered.clone())?;
         }
         Ok(verdict)
+    }
+
+    /// Remembers the snapshot in the state.
+    fn remember(&self, epoch: &Epoch, record: &record::Record, stored: &[Stored]) -> Result<()> {
+        let receipt = &record.receipt;
+        self.state.commit(&self.database, &epoch.state, &receipt.to_saved())?;
+        self.remember_locks(&epoch.state.epoch)?;
+        let (snapshot, at) = (&receipt.receipt.snapshot, receipt.receipt.finished_at);
+        for evidence in stored {
+            self.state.prove(&self.database, snapshot, evidence.target(), Level::Stored, at)?;
+        }
+        key_policy::retire(&self.state, &self.database, self.key_policy, at).map(drop)
     }
 }
 

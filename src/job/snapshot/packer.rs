@@ -9,8 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::job::snapshot::stream_cache::Draft;
 use crate::job::snapshot::uploader::Uploaders;
 use crate::job::spool::{Spool, SpooledPack};
+use crate::pack::extent::Extent;
 use crate::pack::pack_writer::PackWriter;
 use crate::pack::stream::FrameSink;
 use crate::repository::manifest::PackRef;
@@ -21,32 +23,38 @@ pub(crate) struct Packer {
     spool: Arc<Spool>,
     recipient: age::x25519::Recipient,
     uploaders: Arc<Uploaders>,
+    draft: Arc<Draft>,
     max_wait: Duration,
     runtime: Handle,
     cancel: CancellationToken,
 }
 
-#[derive(Default)]
 struct Open {
     pack: Option<(PackWriter, OwnedSemaphorePermit)>,
-    sealed: Vec<PackRef>,
+    /// All packs of the epoch that are known, those of this run at the end: extents count from the beginning.
+    packs: Vec<PackRef>,
+    /// How many of them are older.
+    older: usize,
 }
 
 impl Packer {
-    /// A packer for one snapshot. Slow targets may delay the snapshot for `max_wait`; then they are
-    /// given up.
+    /// A packer for one snapshot, whose packs are numbered after the `older` ones. Slow targets may delay the snapshot for
+    /// `max_wait`; then they are given up.
     pub(super) fn new(
         spool: Arc<Spool>,
         recipient: age::x25519::Recipient,
         uploaders: Arc<Uploaders>,
+        draft: Arc<Draft>,
+        older: &[PackRef],
         max_wait: Duration,
         cancel: &CancellationToken,
     ) -> Self {
         Self {
-            open: Mutex::default(),
+            open: Mutex::new(Open { pack: None, packs: older.to_vec(), older: older.len() }),
             spool,
             recipient,
             uploaders,
+            draft,
             max_wait,
             runtime: Handle::current(),
             cancel: cancel.clone(),
@@ -62,7 +70,7 @@ impl Packer {
         if self.uploaders.all_failed() {
             return Err(Error::new(crate::ErrorKind::Target, "every target has failed"));
         }
-        let ordinal = open.sealed.len() as u32;
+        let ordinal = open.packs.len() as u32;
         let pack = PackWriter::create(self.spool.folder(), ordinal, &self.recipient)
             .map_err(|e| spool_failure(&self.spool, e))?;
         open.pack = Some((pack, permit));
@@ -72,17 +80,19 @@ impl Packer {
     fn seal(&self, open: &mut Open, pad: bool) -> Result<()> {
         if let Some((pack, permit)) = open.pack.take() {
             let sealed = pack.finish(pad).map_err(|e| spool_failure(&self.spool, e))?;
-            open.sealed.push(PackRef { sha256: sealed.sha256, size: sealed.size });
+            let pack = PackRef { sha256: sealed.sha256, size: sealed.size };
+            self.draft.sealed(&pack);
+            open.packs.push(pack);
             self.uploaders.send_pack(SpooledPack::new(&sealed, permit));
         }
         Ok(())
     }
 
-    /// Seals the last pack, padded, and returns the packs of this snapshot in order.
-    pub(super) fn finish(&self) -> Result<Vec<PackRef>> {
-        let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Seals the last pack, padded, and returns all packs by their numbers, and how many of them are older than this snapshot.
+    pub(super) fn finish(&self) -> Result<(Vec<PackRef>, usize)> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.seal(&mut open, true)?;
-        Ok(open.sealed)
+        Ok((std::mem::take(&mut open.packs), open.older))
     }
 }
 
@@ -93,7 +103,7 @@ fn spool_failure(spool: &Spool, e: io::Error) -> Error {
 }
 
 impl FrameSink for Packer {
-    fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<(u32, u64)> {
+    fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<Extent> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (|| {
             if open.pack.is_none() {
@@ -101,7 +111,7 @@ impl FrameSink for Packer {
             }
             let (pack, _) = open.pack.as_mut().ok_or_else(|| Error::internal("no pack is open"))?;
             let offset = pack.append(frame, decompressed).map_err(|e| spool_failure(&self.spool, e))?;
-            let place = (pack.ordinal(), offset);
+            let place = Extent { pack: Some(pack.ordinal()), offset, length: u64::from(decompressed) };
             if pack.is_full() {
                 self.seal(&mut open, false)?;
             }

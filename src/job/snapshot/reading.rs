@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
-use crate::job::snapshot::reuse::Reuse;
-use crate::job::snapshot::stream_cache::Draft;
+use crate::job::snapshot::reuse::{Earlier, Reuse};
+use crate::job::snapshot::stream_cache::{Basis, CachedStream, Draft};
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::pack::stream::{Encoded, StreamEncoder};
@@ -19,6 +19,9 @@ use crate::repository::manifest::PackRef;
 
 /// Batches buffered between the database and the encoder, per stream.
 const BATCHES: usize = 4;
+
+/// A stream as it was encoded, and as it is remembered.
+type Read = (Encoded, Option<CachedStream>);
 
 /// One pass over a view.
 pub(crate) struct Reading {
@@ -49,10 +52,12 @@ pub(crate) struct EncoderContext {
 pub(crate) struct Content {
     /// What the engine reports.
     pub facts: ViewFacts,
-    /// The streams as planned, and as encoded.
-    pub streams: Vec<(StreamPlan, Encoded)>,
-    /// The packs written, by their number.
+    /// The streams as planned, as encoded, and as they are remembered.
+    pub streams: Vec<(StreamPlan, Encoded, Option<CachedStream>)>,
+    /// All packs, by their numbers.
     pub packs: Vec<PackRef>,
+    /// How many of these are older than this snapshot.
+    pub older: usize,
 }
 
 impl Reading {
@@ -62,7 +67,7 @@ impl Reading {
         observer.stage(Stage::Read);
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
-        let read: Result<Vec<(usize, Encoded)>> = stream::iter(plans.clone().into_iter().enumerate())
+        let read: Result<Vec<(usize, Read)>> = stream::iter(plans.clone().into_iter().enumerate())
             .map(|(number, plan)| {
                 let reading = &self;
                 async move { reading.stream(number, &plan, cancel).await }
@@ -79,13 +84,14 @@ impl Reading {
                 return Err(e);
             }
         };
-        encoded.sort_by_key(|(number, _)| *number);
+        encoded.sort_by_key(|(number, ..)| *number);
         observer.stage(Stage::Close);
         let facts = self.view.close(row_key, cancel).await?;
         let encoder_context = self.encoder_context.clone();
-        let packs = blocking(move || encoder_context.packer.finish()).await?;
-        let streams = plans.into_iter().zip(encoded).map(|(plan, (_, encoded))| (plan, encoded)).collect();
-        Ok(Content { facts, streams, packs })
+        let (packs, older) = blocking(move || encoder_context.packer.finish()).await?;
+        let streams = plans.into_iter().zip(encoded);
+        let streams = streams.map(|(plan, (_, (encoded, cached)))| (plan, encoded, cached)).collect();
+        Ok(Content { facts, streams, packs, older })
     }
 
     async fn stream(
@@ -93,7 +99,7 @@ impl Reading {
         number: usize,
         plan: &StreamPlan,
         cancel: &CancellationToken,
-    ) -> Result<(usize, Encoded)> {
+    ) -> Result<(usize, Read)> {
         let (sender, batches) = mpsc::channel(BATCHES);
         let sender = StreamSender(sender);
         let source = async {
@@ -116,19 +122,20 @@ impl Reading {
 }
 
 impl EncoderContext {
-    fn encode(
-        &self,
-        number: usize,
-        plan: &StreamPlan,
-        mut batches: mpsc::Receiver<Bytes>,
-    ) -> Result<Encoded> {
+    fn encode(&self, number: usize, plan: &StreamPlan, mut batches: mpsc::Receiver<Bytes>) -> Result<Read> {
         let what = format!("pack stream {}", plan.name);
-        let units = self.draft.units(number)?;
-        let previous = self.reuse.stream(&plan.identity);
-        let mut encoder = StreamEncoder::new(plan.kind, self.row_key, &self.packer, previous, units);
+        let (previous, below, spans, basis) = match self.reuse.stream(&plan.identity, plan.kind) {
+            Some(Earlier { previous, below, spans, basis }) => (Some(previous), below, spans, basis),
+            None => (None, Vec::new(), 0, Basis::Nothing),
+        };
+        let memory = self.draft.stream(number, &plan.identity, plan.kind, basis);
+        let mut encoder = StreamEncoder::new(plan.kind, self.row_key, &self.packer, previous, memory)
+            .map_err(|e| unwrap_error(e, &what))?;
         while let Some(batch) = batches.blocking_recv() {
             if batch.is_empty() {
-                return encoder.finish().map_err(|e| unwrap_error(e, &what));
+                let (encoded, memory) = encoder.finish().map_err(|e| unwrap_error(e, &what))?;
+                let cached = memory.finish(&encoded, &below, spans);
+                return Ok((encoded, cached));
             }
             self.observer.bytes(batch.len() as u64);
             encoder.push(&batch).map_err(|e| unwrap_error(e, &what))?;

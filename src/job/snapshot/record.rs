@@ -1,6 +1,6 @@
 //! Builds the records of a snapshot from what was read: manifest, receipt, signature.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -8,16 +8,16 @@ use crate::error::{Error, Result, ResultExt};
 use crate::job::snapshot::SnapshotJob;
 use crate::job::snapshot::epoch::Epoch;
 use crate::job::snapshot::reading::Content;
-use crate::job::snapshot::reuse::Reuse;
+use crate::job::snapshot::stream_cache::CachedStream;
 use crate::job::snapshot::uploader::Commit;
 use crate::keys::Namespace;
 use crate::model::id::{Sha256, SnapshotId};
 use crate::model::table::TableProof;
-use crate::pack::history::{Place, Run, StoredRun};
+use crate::pack::extent::Layer;
 use crate::pack::pack_writer::seal_small;
 use crate::pack::stream::Encoded;
-use crate::repository::manifest::{Extent, FORMAT, Manifest, PackRef, StreamEntry};
-use crate::repository::receipt::{ObjectRef, Receipt, ReceiptKind, SignedReceipt};
+use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest, PackRef, StreamEntry};
+use crate::repository::receipt::{ObjectRef, RECEIPT_LIMIT, Receipt, ReceiptKind, SignedReceipt};
 use crate::repository::{canonical, layout};
 
 /// The records of a snapshot, ready to be stored.
@@ -26,33 +26,32 @@ pub(crate) struct Record {
     pub commit: Commit,
     /// The signed receipt.
     pub receipt: SignedReceipt,
-    /// (identity, runs) of every stream, for the next snapshot.
-    pub remembered: Vec<(String, Vec<StoredRun>)>,
+    /// The packs that it needs, and its streams, for the next snapshot; nothing if something of it could not be remembered.
+    pub remembered: Option<(Vec<PackRef>, Vec<CachedStream>)>,
     /// What people should know.
     pub warnings: Vec<String>,
 }
 
-/// The packs that extents refer to, in the order of their first use.
+/// The packs that are needed, in the order of their first use.
 struct Packs<'a> {
-    new: &'a [PackRef],
-    old: &'a BTreeMap<Sha256, u64>,
+    all: &'a [PackRef],
     list: Vec<PackRef>,
-    places: HashMap<Sha256, u32>,
+    places: HashMap<u32, u32>,
 }
 
 impl Packs<'_> {
-    fn extent(&mut self, run: &Run) -> Result<Extent> {
-        let pack = match run.place {
-            Place::New(ordinal) => self.new.get(ordinal as usize).cloned(),
-            Place::Old(sha256) => self.old.get(&sha256).map(|size| PackRef { sha256, size: *size }),
-        };
-        let pack = pack.ok_or_else(|| Error::internal("a stream refers to an unknown pack"))?;
-        let list = &mut self.list;
-        let index = *self.places.entry(pack.sha256).or_insert_with(|| {
-            list.push(pack);
-            list.len() as u32 - 1
-        });
-        Ok(Extent { pack: index, offset: run.offset, length: run.length })
+    /// Lets a layer refer to the list.
+    fn place(&mut self, layer: &mut Layer) -> Result<()> {
+        for pack in layer.script.iter_mut().chain(&mut layer.data).filter_map(|e| e.pack.as_mut()) {
+            let known = self.all.get(*pack as usize);
+            let known = known.ok_or_else(|| Error::internal("a stream refers to an unknown pack"))?;
+            let list = &mut self.list;
+            *pack = *self.places.entry(*pack).or_insert_with(|| {
+                list.push(known.clone());
+                list.len() as u32 - 1
+            });
+        }
+        Ok(())
     }
 }
 
@@ -62,20 +61,26 @@ impl Record {
         job: &SnapshotJob,
         epoch: &Epoch,
         snapshot: &SnapshotId,
-        reuse: &Reuse,
         content: Content,
         times: (Timestamp, Timestamp),
     ) -> Result<Self> {
-        let Content { facts, streams, packs: new } = content;
-        let mut packs = Packs { new: &new, old: &reuse.sizes, list: Vec::new(), places: HashMap::new() };
+        let Content { facts, streams, packs: all, older } = content;
+        let mut packs = Packs { all: &all, list: Vec::new(), places: HashMap::new() };
         let mut tables: HashMap<String, Vec<TableProof>> = facts.tables.into_iter().collect();
         let mut entries = Vec::new();
-        let mut remembered = Vec::new();
+        let mut remembered = Some(Vec::new());
         let mut new_bytes = 0;
-        for (plan, encoded) in streams {
-            let extents = encoded.runs.iter().map(|r| packs.extent(r)).collect::<Result<Vec<_>>>()?;
-            let runs = extents.iter().map(|e| (packs.list[e.pack as usize].sha256, e.offset, e.length));
-            remembered.push((plan.identity, runs.collect()));
+        for (plan, mut encoded, cached) in streams {
+            for layer in &mut encoded.layers {
+                packs.place(layer)?;
+            }
+            remembered = remembered.zip(cached).map(|(mut all, mut cached)| {
+                for (cached, layer) in cached.layers.iter_mut().zip(&encoded.layers) {
+                    cached.layer = layer.clone();
+                }
+                all.push(cached);
+                all
+            });
             new_bytes += encoded.new_bytes;
             let inside = tables.remove(&plan.name).unwrap_or_default();
             let own = plan.table.map(|t| TableProof {
@@ -85,9 +90,9 @@ impl Record {
                 rows: encoded.sum.rows(),
                 digest: encoded.sum.digest(),
             });
-            let Encoded { length, sha256, .. } = encoded;
+            let Encoded { length, sha256, layers, .. } = encoded;
             let tables = inside.into_iter().chain(own).collect();
-            entries.push(StreamEntry { name: plan.name, kind: plan.kind, length, sha256, tables, extents });
+            entries.push(StreamEntry { name: plan.name, kind: plan.kind, length, sha256, tables, layers });
         }
         if let Some(name) = tables.keys().next() {
             return Err(Error::internal(format!(
@@ -105,7 +110,14 @@ impl Record {
             packs: packs.list,
             streams: entries,
         };
-        let totals = Totals { new_bytes, written: &new };
+        if let Some(stream) = manifest.streams.iter().find(|s| !s.well_formed(manifest.packs.len())) {
+            return Err(Error::internal(format!(
+                "stream {:?} was not encoded as readers demand",
+                stream.name
+            )));
+        }
+        let remembered = remembered.map(|streams| (manifest.packs.clone(), streams));
+        let totals = Totals { new_bytes, written: &all[older..] };
         let (commit, receipt) = sign(job, epoch, manifest, &totals, times)?;
         Ok(Self { commit, receipt, remembered, warnings: facts.warnings })
     }
@@ -123,8 +135,9 @@ fn sign(
     totals: &Totals<'_>,
     (started_at, finished_at): (Timestamp, Timestamp),
 ) -> Result<(Commit, SignedReceipt)> {
-    let (database, snapshot) = (&job.database, &manifest.snapshot);
+    let (database, snapshot) = (&job.database, &manifest.snapshot.clone());
     let json = serde_json::to_vec(&manifest).or_internal("serialise the manifest")?;
+    within(json.len(), MANIFEST_LIMIT, "manifest")?;
     let sealed = seal_small(&epoch.recipient, &json).or_internal("encrypt the manifest")?;
     let objects = objects(epoch, &manifest, &sealed);
     let head = job.state.head(database)?;
@@ -157,10 +170,12 @@ fn sign(
         objects,
     };
     let bytes = receipt.to_bytes()?;
+    within(bytes.len(), RECEIPT_LIMIT as usize, "receipt")?;
     let signature = job.signing_key.sign(Namespace::SnapshotReceipt, &bytes)?;
     let commit = Commit {
         objects: receipt.objects.clone(),
-        manifest: (layout::key(database, &layout::manifest(&manifest.epoch, snapshot))?, sealed.into()),
+        packs: manifest.packs,
+        manifest: (layout::key(database, &layout::manifest(&receipt.epoch, snapshot))?, sealed.into()),
         signature: (
             layout::key(database, &layout::signature(snapshot))?,
             signature.clone().into_bytes().into(),
@@ -169,6 +184,19 @@ fn sign(
     };
     let signer = job.signing_key.signer().fingerprint();
     Ok((commit, SignedReceipt { receipt, bytes, signature, signer }))
+}
+
+/// A snapshot that no reader would open must not be recorded.
+fn within(size: usize, limit: usize, what: &str) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::preflight(format!(
+        "the {what} of the snapshot would have {size} bytes, more than the {limit} that readers accept"
+    ))
+    .remedy(
+        "Protect the database in parts, as several databases, or begin epochs more often: they shorten it.",
+    ))
 }
 
 fn objects(epoch: &Epoch, manifest: &Manifest, sealed_manifest: &[u8]) -> Vec<ObjectRef> {

@@ -1,31 +1,40 @@
 //! One upload task per target, each at its own pace: packs as they are sealed, then the commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::snapshot::presence::Presence;
 use crate::job::spool::{Spool, SpooledPack};
 use crate::model::id::{DatabaseId, EpochId, Sha256, TargetName};
 use crate::model::object::ObjectKey;
 use crate::model::verdict::{Stored, TargetLedger};
 use crate::repository::layout;
+use crate::repository::manifest::PackRef;
 use crate::repository::put;
 use crate::repository::receipt::ObjectRef;
 use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::{Acknowledged, Expected, TargetExt, Upload};
 
+/// Packs that are on their way to one target at the same time.
+const UPLOADS: usize = 4;
+
 /// What a target must receive last, in this order: reused objects, manifest, signature, receipt.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     /// Every object that the snapshot needs.
     pub objects: Vec<ObjectRef>,
+    /// The packs among them.
+    pub packs: Vec<PackRef>,
     /// Key and content of the manifest.
     pub manifest: (ObjectKey, Bytes),
     /// Key and content of the signature.
@@ -47,8 +56,8 @@ pub(crate) struct UploadContext {
     pub epoch: EpochId,
     /// Content of `epoch.age`.
     pub sealed_epoch: Bytes,
-    /// Which older packs each target is known to hold with the right size.
-    pub present: BTreeMap<TargetName, HashSet<Sha256>>,
+    /// Tells which packs a target holds.
+    pub presence: Presence,
     /// The targets that can be reached: one that lacks an older pack copies it from another.
     pub targets: Vec<NamedTarget>,
     /// Where versions are remembered.
@@ -197,35 +206,52 @@ impl Worker {
         let context = &*self.context;
         let epoch_key = layout::key(&context.database, &layout::epoch(&context.epoch))?;
         self.put(&epoch_key, &Upload::memory(context.sealed_epoch.clone())).await?;
-        let mut sent: HashMap<String, (Sha256, u64)> = HashMap::new();
-        while let Some(message) = messages.recv().await {
-            match message {
-                Message::Pack(pack) => {
-                    let relative = layout::pack(&context.epoch, &pack.sha256);
-                    let key = layout::key(&context.database, &relative)?;
-                    self.put(&key, &Upload::file(&pack.path, pack.size, pack.sha256)).await?;
-                    sent.insert(relative, (pack.sha256, pack.size));
-                    self.progress.packs.fetch_add(1, Ordering::AcqRel);
+        let mut sent: HashSet<Sha256> = HashSet::new();
+        let mut running = FuturesUnordered::new();
+        let commit = loop {
+            tokio::select! {
+                biased;
+                Some(done) = running.next(), if !running.is_empty() => {
+                    sent.insert(done?);
                 }
-                Message::Commit(commit) => return self.commit(&commit, &sent).await,
+                message = messages.recv(), if running.len() < UPLOADS => match message {
+                    Some(Message::Pack(pack)) => running.push(self.put_pack(pack)),
+                    Some(Message::Commit(commit)) => break commit,
+                    None => return Err(Error::interrupted()),
+                },
             }
+        };
+        while let Some(done) = running.next().await {
+            sent.insert(done?);
         }
-        Err(Error::interrupted())
+        self.commit(&commit, &sent).await
     }
 
-    async fn commit(&self, commit: &Commit, sent: &HashMap<String, (Sha256, u64)>) -> Result<Stored> {
+    async fn put_pack(&self, pack: Arc<SpooledPack>) -> Result<Sha256> {
+        let context = &*self.context;
+        let key = layout::key(&context.database, &layout::pack(&context.epoch, &pack.sha256))?;
+        self.put(&key, &Upload::file(&pack.path, pack.size, pack.sha256)).await?;
+        self.progress.packs.fetch_add(1, Ordering::AcqRel);
+        Ok(pack.sha256)
+    }
+
+    async fn commit(&self, commit: &Commit, sent: &HashSet<Sha256>) -> Result<Stored> {
         // Objects, signature, receipt. The epoch and the manifest are among the objects.
         let mut ledger = TargetLedger::open(self.target.name.clone(), commit.objects.len() as u64 + 2);
         self.put(&commit.manifest.0, &Upload::memory(commit.manifest.1.clone())).await?;
-        let database = &self.context.database;
-        let epoch_key = layout::epoch(&self.context.epoch);
-        let present = self.context.present.get(&self.target.name);
+        let context = &*self.context;
+        let older: Vec<PackRef> =
+            commit.packs.iter().filter(|p| !sent.contains(&p.sha256)).cloned().collect();
+        let present = match older.is_empty() {
+            true => HashSet::new(),
+            false => context.presence.at(&self.target, &older, &self.progress.cancel).await?,
+        };
+        let epoch_key = layout::epoch(&context.epoch);
         for object in &commit.objects {
-            let key = layout::key(database, &object.key)?;
-            let written_now = object.key == epoch_key
-                || key == commit.manifest.0
-                || sent.get(&object.key) == Some(&(object.sha256, object.size));
-            if !written_now && !present.is_some_and(|packs| packs.contains(&object.sha256)) {
+            let key = layout::key(&context.database, &object.key)?;
+            let written_now =
+                object.key == epoch_key || key == commit.manifest.0 || sent.contains(&object.sha256);
+            if !written_now && !present.contains(&object.sha256) {
                 self.copy_from_another(&key, object).await?;
             }
             ledger.acknowledge();
@@ -255,10 +281,8 @@ impl Worker {
     /// Copies an older pack that this target lacks from another target, as ciphertext.
     async fn copy_from_another(&self, key: &ObjectKey, object: &ObjectRef) -> Result<()> {
         let path = self.context.spool.folder().join(format!("{}-{}", self.target.name, object.sha256));
-        let has =
-            |t: &&NamedTarget| self.context.present.get(&t.name).is_some_and(|p| p.contains(&object.sha256));
         let mut last = None;
-        for other in self.context.targets.iter().filter(has) {
+        for other in self.context.targets.iter().filter(|t| t.name != self.target.name) {
             let version = self.context.state.version(&other.name, key)?;
             let expected = Expected { version, size: object.size, sha256: object.sha256 };
             match other.target.fetch_to_file(key, &expected, &path, &self.progress.cancel).await {

@@ -79,6 +79,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
         rpo_seconds: Some(RPO),
         late: false,
         next_run: None,
+        packed_so_far: None,
         figures: Some(SnapshotFigures {
             seconds: 42.5,
             rows: 150_000,
