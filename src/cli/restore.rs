@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Replace what is at the destination
+    /// Replace what is at the destination, at the very end
     #[arg(long)]
     overwrite: bool,
 

@@ -258,7 +258,8 @@ pub trait Loader: Send + Sync {
     async fn inspect(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Destination>;
 
     /// Loads the snapshot. The destination is marked incomplete before anything is put in it, and stays
-    /// marked until [`Loader::finish`]. What [`Loader::inspect`] called incomplete is cleared first.
+    /// marked until [`Loader::finish`]. What [`Loader::inspect`] called incomplete is cleared first. What it called
+    /// occupied stays as it is until [`Loader::finish`]: the snapshot is loaded beside it.
     async fn load(
         &self,
         contents: &Contents,
@@ -271,6 +272,11 @@ pub trait Loader: Send + Sync {
     /// Compares the loaded database with the contents. The destination may still be marked.
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison>;
 
-    /// Removes the mark: the restore is complete.
-    async fn finish(&self) -> Result<()>;
+    /// Removes the mark, and puts what was loaded in the place of what is to be overwritten: the restore is complete.
+    /// After an error what was there is as it was. Returns what people should know.
+    async fn finish(&self) -> Result<Vec<String>>;
+
+    /// Gives up a load. What it was to overwrite is as it was, and what was loaded beside it is removed; any other
+    /// destination stays marked as incomplete.
+    async fn abandon(&self) -> Result<()>;
 }

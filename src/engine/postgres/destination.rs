@@ -19,7 +19,8 @@ pub(crate) fn mark(snapshot: &SnapshotId) -> String {
     format!("{MARK}{snapshot}; do not use this database, restore it again")
 }
 
-fn marked(comment: &str) -> Option<Option<SnapshotId>> {
+/// The snapshot that a comment is the mark of, where it is one.
+pub(super) fn marked(comment: &str) -> Option<Option<SnapshotId>> {
     let rest = comment.strip_prefix(MARK)?;
     Some(rest.split(';').next().and_then(|id| id.parse().ok()))
 }
@@ -39,22 +40,18 @@ pub(crate) async fn connect(connector: &Connector, cancel: &CancellationToken) -
         Err(e) if e.kind() == ErrorKind::NotFound => None,
         Err(e) => return Err(e),
     };
-    let server = match maintenance(connector).connect(cancel).await {
-        Ok(session) => session,
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            connector.with_database("template1").connect(cancel).await?
-        }
-        Err(e) => return Err(e),
-    };
-    Ok(Place { server, database })
+    Ok(Place { server: maintenance(connector, cancel).await?, database })
 }
 
-fn maintenance(connector: &Connector) -> Connector {
-    // A database cannot be dropped from within.
-    connector.with_database(match connector.database() {
-        "postgres" => "template1",
-        _ => "postgres",
-    })
+/// A session in another database of the server: a database cannot be dropped or renamed from within.
+pub(super) async fn maintenance(connector: &Connector, cancel: &CancellationToken) -> Result<Session> {
+    if connector.database() != "postgres" {
+        match connector.with_database("postgres").connect(cancel).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            connected => return connected,
+        }
+    }
+    connector.with_database("template1").connect(cancel).await
 }
 
 /// What the database holds.

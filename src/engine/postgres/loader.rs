@@ -1,7 +1,7 @@
 //! Loading a snapshot into a database.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt, TryStreamExt};
@@ -11,6 +11,7 @@ use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
 use super::database_properties::Database;
 use super::details::Details;
 use super::quote::{literal, qualified};
+use super::replace::{self, Names};
 use super::tools::Tools;
 use super::version::Version;
 use super::view::{DATA, SCHEMA};
@@ -18,18 +19,29 @@ use super::{compare, destination, details, roles, rows};
 use crate::engine::postgres::archive::{Archive, Restore, next};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, Result};
+use crate::model::id::SnapshotId;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
 use crate::model::stream::StreamKind;
 use crate::model::stream::{Contents, StreamFacts};
 
-/// Loads snapshots of PostgreSQL into the database that its URL names.
+/// Loads snapshots of PostgreSQL into the database that its URL names. Where that is to be replaced, they are loaded
+/// beside it, and [`Loader::finish`] puts the new database in its place.
 pub(crate) struct PostgresLoader {
     connector: Connector,
     bin_dir: Option<PathBuf>,
     jobs: usize,
+    loading: Mutex<Option<Loading>>,
+}
+
+/// A load that was begun by this loader.
+#[derive(Debug, Clone)]
+struct Loading {
+    snapshot: SnapshotId,
     /// The comment that replaces the mark.
-    comment: Mutex<Option<String>>,
+    comment: Option<String>,
+    /// Set if a database is to be replaced.
+    replaces: Option<Names>,
 }
 
 impl PostgresLoader {
@@ -40,7 +52,19 @@ impl PostgresLoader {
 
     /// Loads into the database that the connector names.
     pub(super) fn into_database(connector: Connector, bin_dir: Option<PathBuf>, jobs: usize) -> Self {
-        Self { connector, bin_dir, jobs: jobs.max(1), comment: Mutex::new(None) }
+        Self { connector, bin_dir, jobs: jobs.max(1), loading: Mutex::new(None) }
+    }
+
+    fn loading(&self) -> MutexGuard<'_, Option<Loading>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database that is being loaded, or was.
+    fn current(&self) -> Connector {
+        match self.loading().as_ref().and_then(|loading| loading.replaces.as_ref()) {
+            Some(names) => self.connector.with_database(&names.new),
+            None => self.connector.clone(),
+        }
     }
 
     /// Tools that can read the archive and talk to the server.
@@ -50,7 +74,7 @@ impl PostgresLoader {
         Tools::find(self.bin_dir.as_deref(), server.major.max(wrote)).await
     }
 
-    /// Makes the destination an empty database with the mark.
+    /// Makes an empty database with the mark: the destination, or one beside it that will replace it.
     async fn prepare(
         &self,
         contents: &Contents,
@@ -64,6 +88,8 @@ impl PostgresLoader {
         let state = destination::state(place.database.as_ref()).await?;
         let name = self.connector.database();
         let source = &details.globals.database;
+        let mut loading =
+            Loading { snapshot: contents.snapshot.clone(), comment: source.comment.clone(), replaces: None };
         match state {
             Destination::Empty => {}
             Destination::Occupied(what) if !overwrite => {
@@ -73,20 +99,29 @@ impl PostgresLoader {
                 ))
                 .remedy("Name another database, or allow overwriting."));
             }
-            Destination::Absent | Destination::Incomplete(_) | Destination::Occupied(_) => {
+            Destination::Occupied(_) => {
+                let names = Names::beside(name);
+                replace::prepare(&self.connector, &place.server, &names, cancel).await?;
+                loading.replaces = Some(names);
+            }
+            Destination::Absent | Destination::Incomplete(_) => {
                 if let Some(database) = &place.database {
                     destination::drop_subscriptions(database, &mut report.warnings).await?;
                 }
                 drop(place.database);
                 destination::drop_database(&place.server, name).await?;
-                destination::create(&place.server, name, source, &mut report.warnings).await?;
             }
+        }
+        *self.loading() = Some(loading);
+        let connector = self.current();
+        let name = connector.database();
+        if state != Destination::Empty {
+            destination::create(&place.server, name, source, &mut report.warnings).await?;
         }
         let mark = destination::mark(&contents.snapshot);
         let sql = Database::comment_on(name, Some(&mark));
         place.server.batch(&sql, "mark the database as incomplete").await?;
-        *self.comment.lock().unwrap_or_else(PoisonError::into_inner) = source.comment.clone();
-        let session = self.connector.connect(cancel).await?;
+        let session = connector.connect(cancel).await?;
         destination::strip(&session, details).await?;
         let rows = session
             .query("SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()", &[])
@@ -135,7 +170,7 @@ impl PostgresLoader {
             return Err(Error::verification(format!("stream {} does not name its table", stream.name)));
         };
         let operation = format!("load table {}", proof.table);
-        let session = self.connector.connect(cancel).await?;
+        let session = self.current().connect(cancel).await?;
         rows::apply(&session, &contents.source.settings).await?;
         session.batch("SET synchronous_commit = off", "set up the session").await?;
         let mut bytes = streams.open(&stream.name).await?;
@@ -183,8 +218,9 @@ impl PostgresLoader {
         let session = self.prepare(contents, &details, options.overwrite, &mut report, cancel).await?;
         let tools = self.tools(&details, session.version).await?;
         report.warnings.extend(roles::create(&session, &details.globals).await?);
+        let connector = self.current();
         let restore = Restore {
-            connector: &self.connector,
+            connector: &connector,
             tools: &tools,
             server_major: session.version.major,
             superuser: is_superuser(&session).await?,
@@ -206,7 +242,7 @@ impl PostgresLoader {
         observer.stage(Stage::Indexes);
         let jobs = options.jobs.max(1);
         report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
-        report.warnings.extend(roles::settle(&session, &details.globals, self.connector.database()).await);
+        report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);
         report.warnings.extend(changed_extensions(&session, &details).await?);
 
         observer.stage(Stage::Analyze);
@@ -289,18 +325,36 @@ impl Loader for PostgresLoader {
 
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
         let details = Details::of(contents)?;
-        let session = self.connector.connect(cancel).await?;
+        let connector = self.current();
+        let session = connector.connect(cancel).await?;
         let superuser = is_superuser(&session).await?;
         let comparing =
-            compare::compare(&self.connector, &session, contents, &details, superuser, self.jobs, cancel);
+            compare::compare(&connector, &session, contents, &details, superuser, self.jobs, cancel);
         interruptible(cancel, comparing).await
     }
 
-    async fn finish(&self) -> Result<()> {
-        let comment = self.comment.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let session = self.connector.connect(&CancellationToken::new()).await?;
-        let sql = Database::comment_on(self.connector.database(), comment.as_deref());
-        session.batch(&sql, "take the mark from the database").await
+    async fn finish(&self) -> Result<Vec<String>> {
+        let Some(loading) = self.loading().clone() else {
+            return Err(Error::internal("finish of a restore that did not load"));
+        };
+        let comment = loading.comment.as_deref();
+        let Some(names) = &loading.replaces else {
+            let session = self.connector.connect(&CancellationToken::new()).await?;
+            let sql = Database::comment_on(self.connector.database(), comment);
+            session.batch(&sql, "take the mark from the database").await?;
+            return Ok(Vec::new());
+        };
+        replace::swap(&self.connector, names, comment, &loading.snapshot).await?;
+        *self.loading() = None;
+        Ok(replace::drop_old(&self.connector, names).await)
+    }
+
+    async fn abandon(&self) -> Result<()> {
+        let loading = self.loading().take();
+        match loading.and_then(|loading| loading.replaces) {
+            Some(names) => replace::drop_new(&self.connector, &names).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod normal;
 mod password;
 mod quote;
 mod relations;
+mod replace;
 mod roles;
 mod rows;
 mod scratch;

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{open_still, side_file};
-use super::place::{cannot_write, claim, remove, rename_new};
+use super::place::{aside, cannot_write, claim, remove, rename_new, set_aside};
 use super::{STREAM, absolute, compare, facts};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -168,13 +168,22 @@ impl Loader for SqliteLoader {
         compare::compare(self.current(), still, contents, entry, cancel).await
     }
 
-    async fn finish(&self) -> Result<()> {
+    async fn finish(&self) -> Result<Vec<String>> {
         let mut loading = self.loading();
         match loading.as_ref() {
             Some(Loading { overwrite, loaded: true, .. }) => self.put_in_place(*overwrite)?,
             _ => return Err(Error::internal("finish of a restore that did not load")),
         }
         // Only now another restore may take the name of the incomplete file.
+        *loading = None;
+        Ok(Vec::new())
+    }
+
+    async fn abandon(&self) -> Result<()> {
+        let mut loading = self.loading();
+        if self.path.exists() && loading.as_ref().is_some_and(|loading| loading.overwrite) {
+            remove(&self.incomplete())?;
+        }
         *loading = None;
         Ok(())
     }
@@ -201,18 +210,28 @@ impl SqliteLoader {
             fs::set_permissions(&from, fs::Permissions::from_mode(existing.mode() & 0o777))
                 .or_internal(format!("set the mode of {}", from.display()))?;
         }
-        // First the old logs: SQLite would apply them to the new database.
-        for suffix in ["-wal", "-shm", "-journal"] {
-            remove(&side_file(to, suffix))?;
+        // First the old logs: SQLite would apply them to the new database. They go back if the old one stays.
+        let mut logs = Vec::new();
+        for log in ["-wal", "-shm", "-journal"].map(|suffix| side_file(to, suffix)) {
+            if set_aside(&log)? {
+                logs.push(log);
+            }
         }
-        if overwrite || empty {
-            fs::rename(&from, to).map_err(|e| cannot_write(to, e))?;
+        let renamed = if overwrite || empty {
+            fs::rename(&from, to).map_err(|e| cannot_write(to, e))
         } else {
             rename_new(&from, to).map_err(|e| match e.kind() {
                 std::io::ErrorKind::AlreadyExists => in_the_way(),
                 _ => cannot_write(to, e),
-            })?;
+            })
+        };
+        for log in &logs {
+            match &renamed {
+                Ok(()) => remove(&aside(log))?,
+                Err(_) => fs::rename(aside(log), log).map_err(|e| cannot_write(log, e))?,
+            }
         }
+        renamed?;
         let folder = to.parent().unwrap_or(Path::new("/"));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| cannot_write(folder, e))
     }

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 
+use super::connection::side_file;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens, locks and empties the incomplete file. From the start, only its owner can read it.
@@ -51,6 +52,20 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(cannot_write(path, e)),
         _ => Ok(()),
+    }
+}
+
+/// Where a log of the old database is while the new one takes its place.
+pub(super) fn aside(log: &Path) -> PathBuf {
+    side_file(log, ".marbre-old")
+}
+
+/// Puts a log aside. Returns whether there was one.
+pub(super) fn set_aside(log: &Path) -> Result<bool> {
+    match fs::rename(log, aside(log)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(cannot_write(log, e)),
     }
 }
 

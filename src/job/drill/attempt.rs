@@ -183,7 +183,8 @@ impl Attempt<'_> {
 
         self.compare(&recovery, found).await?;
         let Some(damage) = job.sabotage.and_then(damage) else {
-            return loader.finish().await;
+            found.warnings.extend(loader.finish().await?);
+            return Ok(());
         };
         // What was equal a moment ago must be seen to differ now, and for this reason only.
         let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;

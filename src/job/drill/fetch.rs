@@ -6,9 +6,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Result};
 use crate::job::restore::open::Fetcher;
-use crate::model::human;
 use crate::model::observer::Observer;
 use crate::repository::layout;
 use crate::repository::receipt::{ObjectRef, Receipt};
@@ -36,7 +35,12 @@ pub(super) async fn everything(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> std::result::Result<u64, Failed> {
-    has_room(folder, receipt.size()).map_err(|error| Failed { object: None, error })?;
+    disk::require(folder, receipt.size(), "the snapshot's objects alone").map_err(|error| Failed {
+        object: None,
+        error: error.remedy(
+            "Free some space, or name another `scratch_dir`. The restored database needs room there too.",
+        ),
+    })?;
     observer.expect(receipt.size());
     let fetches: Vec<_> = receipt
         .objects
@@ -55,20 +59,6 @@ pub(super) async fn everything(
         fetched += one;
     }
     Ok(fetched)
-}
-
-fn has_room(folder: &Path, needed: u64) -> Result<()> {
-    let free = disk::free(folder).or_internal(format!("look at the space in {}", folder.display()))?;
-    if free >= needed {
-        return Ok(());
-    }
-    Err(Error::preflight(format!(
-        "{} has {} free, and the snapshot's objects alone need {}",
-        folder.display(),
-        human::bytes(free),
-        human::bytes(needed)
-    ))
-    .remedy("Free some space, or name another `scratch_dir`. The restored database needs room there too."))
 }
 
 /// The same target, with one bit of one object of the snapshot inverted whenever it is read. Says of which.

@@ -22,6 +22,7 @@ use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::reader::Reader;
 use crate::state::State;
+use crate::system::disk;
 use crate::targets::NamedTarget;
 use open::{Fetcher, OpenSnapshot, Opener, Wanted, choose};
 use recovery::{Recovery, differences, first_few};
@@ -115,7 +116,7 @@ pub struct TableReport {
 }
 
 impl RestoreJob {
-    /// Restores. An error means that the destination is unchanged, or is marked as incomplete.
+    /// Restores. An error means that the destination is as it was; if nothing was in it, it may be marked as incomplete.
     pub async fn run(
         self,
         make_loader: MakeLoader<'_>,
@@ -135,6 +136,9 @@ impl RestoreJob {
         let spool = self.make_spool()?;
         watch.stage(Stage::Open);
         let receipt = reader.load(entry, cancel).await?;
+        // A pack stays until the last table that has rows in it was read: at worst, all of them lie there.
+        disk::require(spool.path(), receipt.receipt.size(), "the snapshot's packs")
+            .map_err(|e| e.remedy("Free some space, or name a folder on a larger disk with `--spool`."))?;
         let fetcher = Fetcher::of(&reader, entry);
         let opener = Opener::Owner(&self.key);
         let opened = OpenSnapshot::open(receipt, fetcher, opener, spool.path(), &*watch, cancel).await?;
@@ -150,8 +154,12 @@ impl RestoreJob {
         let mut report = self.blank_report(&opened, &*loader, &was);
         if self.dry_run {
             report.estimated_seconds = estimate(&streams, opened.receipt.receipt.size()).await?;
-        } else {
-            self.load(&opened, &*loader, &streams, &watch, &mut report, cancel).await?;
+        } else if let Err(e) = self.load(&opened, &*loader, &streams, &watch, &mut report, cancel).await {
+            if let Err(left) = loader.abandon().await {
+                watch.warn(&format!("what was loaded is still there: {left}"));
+            }
+            let replaces = matches!(was, Destination::Occupied(_));
+            return Err(if e.remedy_text().is_some() { e } else { e.remedy(after_failure(replaces)) });
         }
         (report.stages, report.seconds) = watch.read();
         Ok(report)
@@ -180,7 +188,8 @@ impl RestoreJob {
             }
             report.verdict = RestoreVerdict::Proven;
         }
-        loader.finish().await
+        report.warnings.extend(loader.finish().await?);
+        Ok(())
     }
 
     fn make_spool(&self) -> Result<tempfile::TempDir> {
@@ -243,9 +252,16 @@ pub(crate) fn tables(comparison: &Comparison) -> Vec<TableReport> {
 }
 
 fn differs(loader: &dyn Loader, comparison: &Comparison) -> Error {
-    Error::verification(format!("{} is not equal to the snapshot", loader.describe()))
+    Error::verification(format!("what was restored into {} is not equal to the snapshot", loader.describe()))
         .cause(first_few(&differences(comparison)))
-        .remedy(
-            "The destination stays marked as incomplete: do not use it. Restore again, or another snapshot.",
-        )
+}
+
+/// What to do after a load that failed.
+fn after_failure(replaces: bool) -> &'static str {
+    match replaces {
+        true => "What was to be overwritten is as it was. Restore again, or another snapshot.",
+        false => {
+            "The destination stays marked as incomplete: do not use it. Restore again, or another snapshot."
+        }
+    }
 }

@@ -6,8 +6,9 @@ use rustix::process::Signal;
 
 use super::refusals::wait_for;
 use crate::support::equality::{Aspect, assert_equal, assert_equal_in};
-use crate::support::postgres::{Cluster, SUPERUSER, Version};
-use crate::support::setup::Provider;
+use crate::support::postgres::{Cluster, Database, SUPERUSER, Version};
+use crate::support::setup::{Provider, Tmpfs};
+use crate::support::sqlite_setup::files;
 
 const SMALL: &str = "
 CREATE TABLE abonnes (id int PRIMARY KEY, nom text);
@@ -59,6 +60,102 @@ fn only_into_an_empty_place_unless_told() {
     let empty = destination.create_db("vide");
     provider.restore("nas", &empty.url()).arg("--prove").success();
     assert_equal_in(&database, &empty, &[Aspect::Schema, Aspect::Rows]);
+}
+
+/// A database that holds something, with all that belongs to it.
+fn precious<'a>(destination: &'a Cluster) -> Database<'a> {
+    let old = destination.create_db("abonnes");
+    old.sql("CREATE TABLE précieux (id int); INSERT INTO précieux VALUES (7); COMMENT ON DATABASE abonnes IS 'à garder'");
+    old.sql("ALTER DATABASE abonnes SET work_mem = '5MB'");
+    old
+}
+
+/// The old database is as it was, and there is no other.
+#[track_caller]
+fn is_kept(old: &Database<'_>) {
+    assert_eq!(old.sql("SELECT id FROM précieux"), "7");
+    let facts = "SELECT d.datname, shobj_description(d.oid, 'pg_database'), s.setconfig FROM pg_database d
+                 LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid WHERE d.datname LIKE 'abonnes%'";
+    assert_eq!(old.sql(facts), "abonnes|à garder|{work_mem=5MB}");
+}
+
+#[test]
+fn overwriting_keeps_the_old_database_until_the_new_one_is_whole() {
+    let source = Cluster::start(Version::V15);
+    let destination = Cluster::start_with(Version::V15, &["max_prepared_transactions=2"]);
+    let database = source.create_db("abonnes");
+    database.sql(SMALL);
+    database.sql("CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 100) AS t FROM generate_series(1, 20000) g; ALTER TABLE big ADD PRIMARY KEY (id)");
+    let provider = Provider::of(&database);
+    provider.snapshot().success();
+    let old = precious(&destination);
+    let postgres = destination.database("postgres");
+    let overwrite = || provider.restore("nas", &old.url()).args(["--prove", "--overwrite"]);
+
+    // A pack is damaged.
+    let pack =
+        files(&provider.objects()).into_iter().rfind(|p| p.parent().unwrap().ends_with("packs")).unwrap();
+    let whole = std::fs::read(&pack).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&pack, damaged).unwrap();
+    let said = overwrite().fails_with(9).json();
+    assert!(said["remedy"].is_string(), "{said}");
+    is_kept(&old);
+    std::fs::write(&pack, whole).unwrap();
+
+    // It cannot be renamed.
+    old.sql("BEGIN; INSERT INTO précieux VALUES (8); PREPARE TRANSACTION 'p'");
+    let said = overwrite().fails_with(4).json();
+    assert!(said["error"].as_str().unwrap().contains("1 prepared transactions"), "{said}");
+    old.sql("ROLLBACK PREPARED 'p'");
+    is_kept(&old);
+
+    // Somebody else's database has the name.
+    postgres.sql("CREATE DATABASE \"abonnes.marbre-new\"");
+    let said = overwrite().fails_with(4).json();
+    assert!(said["error"].as_str().unwrap().contains("abonnes.marbre-new is in the way"), "{said}");
+    postgres.sql("DROP DATABASE \"abonnes.marbre-new\"");
+    is_kept(&old);
+
+    let loading =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'abonnes.marbre-new' AND query LIKE 'COPY %'";
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        let running = overwrite().start();
+        wait_for(&postgres, loading);
+        running.signal(signal);
+        assert_eq!(running.wait().code(), code);
+        if code.is_some() {
+            is_kept(&old);
+        }
+    }
+    // What the killed one left is in nobody's way.
+    assert_eq!(old.sql("SELECT id FROM précieux"), "7");
+    let said = overwrite().success().json();
+    assert_eq!(said["verdict"], "proven", "{said}");
+    assert_equal(&database, &old);
+    assert_eq!(postgres.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'abonnes%'"), "1");
+}
+
+#[test]
+fn a_spool_without_room_is_refused_beforehand() {
+    let cluster = Cluster::start(Version::V15);
+    let database = cluster.create_db("abonnes");
+    database.sql(SMALL);
+    let provider = Provider::of(&database);
+    provider.snapshot().success();
+    let spool = provider.path("small");
+    let _mounted = Tmpfs::mount(&spool, "4k");
+    let said = provider
+        .restore("nas", &cluster.database("copy").url())
+        .arg("--spool")
+        .arg(&spool)
+        .fails_with(4)
+        .json();
+    let error = said["error"].as_str().unwrap();
+    assert!(error.contains(" free, and the snapshot's packs may need "), "{said}");
+    assert!(said["remedy"].as_str().unwrap().contains("--spool"), "{said}");
+    assert_eq!(database.sql("SELECT count(*) FROM pg_database WHERE datname = 'copy'"), "0");
 }
 
 #[test]

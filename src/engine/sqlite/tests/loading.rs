@@ -110,6 +110,25 @@ async fn what_is_there_is_not_overwritten_unless_told() {
 }
 
 #[tokio::test]
+async fn an_overwriting_load_that_is_given_up_leaves_what_was_there() {
+    let (folder, snapshot, to) = taken().await;
+    let contents = snapshot.contents();
+    std::fs::write(&to, b"the old one").unwrap();
+    let loader = SqliteLoader::new(&to);
+    load(&loader, &contents, &snapshot.bytes, true).await.unwrap();
+    loader.abandon().await.unwrap();
+    assert_eq!(files(folder.path()), ["restored é?#%.db"]);
+    // It cannot take its place: the old one keeps its log.
+    std::fs::remove_file(&to).unwrap();
+    std::fs::create_dir(&to).unwrap();
+    std::fs::write(folder.path().join("restored é?#%.db-wal"), b"its log").unwrap();
+    load(&loader, &contents, &snapshot.bytes, true).await.unwrap();
+    assert!(loader.finish().await.is_err());
+    loader.abandon().await.unwrap();
+    assert_eq!(files(folder.path()), ["restored é?#%.db", "restored é?#%.db-wal"]);
+}
+
+#[tokio::test]
 async fn a_log_without_its_database_is_in_the_way() {
     let (folder, snapshot, to) = taken().await;
     let (contents, cancel) = (snapshot.contents(), CancellationToken::new());
