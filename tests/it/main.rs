@@ -17,4 +17,5 @@ mod sync;
 mod systemd;
 mod target_conformance;
 mod target_faults;
+mod target_tls;
 mod web;

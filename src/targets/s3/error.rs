@@ -162,7 +162,10 @@ fn unsent(e: &(dyn StdError + 'static)) -> Failure {
     let chain = chain(e);
     for e in &chain {
         if let Some(tls) = e.downcast_ref::<rustls::Error>() {
-            return Failure::new(Kind::Unsupported, format!("TLS failed: {tls}"));
+            return match is_lasting(tls) {
+                true => Failure::new(Kind::Unsupported, format!("TLS failed: {tls}")),
+                false => Failure::new(Kind::Unavailable, format!("the TLS connection broke: {tls}")),
+            };
         }
     }
     for e in &chain {
@@ -174,6 +177,38 @@ fn unsent(e: &(dyn StdError + 'static)) -> Failure {
     }
     let deepest = chain.last().map_or_else(String::new, ToString::to_string);
     Failure::new(Kind::Unavailable, format!("no connection: {}", short(&deepest)))
+}
+
+/// Whether a failure of TLS says what the server is, and not what became of one connection: a certificate that is not
+/// trusted stays so, while a handshake that breaks off (a server that starts, a proxy without its server) may not.
+fn is_lasting(e: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, Error as Tls, InvalidMessage};
+    match e {
+        Tls::InvalidCertificate(_)
+        | Tls::NoCertificatesPresented
+        | Tls::UnsupportedNameType
+        | Tls::PeerIncompatible(_)
+        | Tls::NoApplicationProtocol
+        // Something answers that speaks no TLS.
+        | Tls::InvalidMessage(InvalidMessage::InvalidContentType) => true,
+        Tls::AlertReceived(alert) => matches!(
+            alert,
+            Alert::HandshakeFailure
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::CertificateRequired
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::ProtocolVersion
+                | Alert::InsufficientSecurity
+                | Alert::UnrecognisedName
+                | Alert::NoApplicationProtocol
+        ),
+        _ => false,
+    }
 }
 
 fn by_io(kind: std::io::ErrorKind) -> Option<&'static str> {
@@ -245,5 +280,28 @@ mod tests {
             assert!(failure.cause.contains(words), "{}", failure.cause);
             assert!(!failure.cause.contains('\n'));
         }
+    }
+    #[test]
+    fn a_certificate_lasts_and_a_broken_handshake_does_not() {
+        use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
+        let lasting = [
+            Tls::InvalidCertificate(CertificateError::UnknownIssuer),
+            Tls::InvalidMessage(InvalidMessage::InvalidContentType),
+            Tls::AlertReceived(AlertDescription::ProtocolVersion),
+        ];
+        let passing = [
+            Tls::AlertReceived(AlertDescription::InternalError),
+            Tls::AlertReceived(AlertDescription::CloseNotify),
+            Tls::InvalidMessage(InvalidMessage::MessageTooShort),
+            Tls::DecryptError,
+        ];
+        let expected = lasting.map(|e| (e, Kind::Unsupported)).into_iter();
+        for (e, kind) in expected.chain(passing.map(|e| (e, Kind::Unavailable))) {
+            let failure = unsent(&std::io::Error::other(e));
+            assert_eq!(failure.kind, kind, "{}", failure.cause);
+            assert!(failure.cause.contains("TLS"), "{}", failure.cause);
+        }
+        let broken = unsent(&std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "tls handshake eof"));
+        assert_eq!((broken.kind, broken.cause.as_str()), (Kind::Unavailable, "the connection broke"));
     }
 }

@@ -21,7 +21,8 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// The longest wait, before the random part.
     pub longest_wait: Duration,
-    /// No attempt starts later than this after the first one started.
+    /// No attempt starts later than this after the first failure. An attempt that took longer than this before it
+    /// failed was no part of the trouble before it: then the time counts from its failure.
     pub total: Duration,
 }
 
@@ -52,7 +53,7 @@ impl RetryPolicy {
         F: Future<Output = Result<T, TargetError>> + Send,
         T: Send,
     {
-        let start = Instant::now();
+        let mut first_failure: Option<Instant> = None;
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(self.first_wait)
             .with_max_delay(self.longest_wait)
@@ -61,16 +62,20 @@ impl RetryPolicy {
             .build();
         let mut attempts = 0;
         loop {
+            let started = Instant::now();
             let error = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(e) => e,
             };
             attempts += 1;
+            let failed = Instant::now();
+            let since = first_failure.filter(|_| failed - started <= self.total).unwrap_or(failed);
+            first_failure = Some(since);
             let worn_out = error.kind == TargetErrorKind::Corrupt && attempts >= CORRUPT_ATTEMPTS;
             if error.kind.is_permanent() || worn_out {
                 return Err(error);
             }
-            let wait = waits.next().filter(|w| start.elapsed() + *w <= self.total);
+            let wait = waits.next().filter(|w| failed - since + *w <= self.total);
             let Some(wait) = wait else {
                 return Err(given_up(error, attempts));
             };
@@ -180,6 +185,41 @@ mod tests {
         }
         let (calls, _) = put_with(TargetErrorKind::Corrupt, 100).await;
         assert_eq!(calls, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_attempt_uses_up_no_time_of_the_next() {
+        let hour = Duration::from_secs(3600);
+        let policy = RetryPolicy::default();
+        let unavailable = || TargetError::new(TargetErrorKind::Unavailable, "put a", "it broke");
+        // Long uploads that break, each by itself.
+        let mut left = 5;
+        let outcome = policy
+            .run(&CancellationToken::new(), || {
+                left -= 1;
+                async move {
+                    tokio::time::sleep(hour).await;
+                    if left > 0 { Err(unavailable()) } else { Ok(()) }
+                }
+            })
+            .await;
+        assert_eq!((outcome.map_err(|e| e.cause), left), (Ok(()), 0));
+        // One that broke, and then a server that is gone: it has all of its time, and no more.
+        let (mut calls, start) = (0, Instant::now());
+        let patient = RetryPolicy { attempts: 1000, ..policy };
+        let outcome: Result<(), _> = patient
+            .run(&CancellationToken::new(), || {
+                calls += 1;
+                let took = if calls == 1 { hour } else { Duration::from_secs(1) };
+                async move {
+                    tokio::time::sleep(took).await;
+                    Err(unavailable())
+                }
+            })
+            .await;
+        let after = start.elapsed() - hour;
+        assert!(outcome.is_err() && calls > 6, "{calls}");
+        assert!(after > policy.total / 2 && after <= policy.total + Duration::from_secs(1), "{after:?}");
     }
 
     #[tokio::test]
