@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,7 @@ use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, SignedRecord};
 use crate::targets::NamedTarget;
-use crate::targets::{TargetError, TargetErrorKind};
+use crate::targets::{TargetError, TargetErrorKind, TargetExt};
 
 /// One snapshot in the catalog: its receipt without the list of objects.
 #[derive(Debug, Clone)]
@@ -234,9 +234,15 @@ pub(crate) async fn databases(
     let mut found = BTreeSet::new();
     let mut last: Option<TargetError> = None;
     for target in targets {
-        match target.target.list(None, cancel).await {
-            Ok(objects) => found.extend(objects.iter().filter_map(|o| layout::database_of(&o.key))),
-            Err(e) => last = Some(e),
+        let listed = async {
+            let mut pages = target.target.list(None, None, cancel).await?;
+            while let Some(page) = pages.try_next().await? {
+                found.extend(page.iter().filter_map(|o| layout::database_of(&o.key)));
+            }
+            Ok(())
+        };
+        if let Err(e) = listed.await {
+            last = Some(e);
         }
     }
     match (found.is_empty(), last) {
@@ -258,10 +264,8 @@ pub(crate) async fn any_signer(
 ) -> Result<Option<Signer>> {
     let mut last: Option<Error> = None;
     for target in targets {
-        let prefix = format!("{database}/receipts")
-            .parse()
-            .map_err(|e| Error::internal("a prefix is not well-formed").cause(e))?;
-        let objects = match target.target.list(Some(&prefix), cancel).await {
+        let prefix = layout::key(database, "receipts")?;
+        let objects = match target.target.list_all(Some(&prefix), cancel).await {
             Ok(objects) => objects,
             Err(e) => {
                 last = Some(Error::from(e).with_kind(ErrorKind::Target));

@@ -1,5 +1,6 @@
 //! Whose records are read, from where, and with which signatures.
 
+use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -47,7 +48,11 @@ impl Reader<'_> {
         let prefix = format!("{}/{folder}", self.database)
             .parse()
             .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, format!("list {folder}"), e))?;
-        let objects = target.target.list(Some(&prefix), cancel).await?;
-        Ok(objects.into_iter().filter_map(|o| Some((id_of(self.database, &o.key)?, o.key))).collect())
+        let mut pages = target.target.list(Some(&prefix), None, cancel).await?;
+        let mut found = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            found.extend(page.into_iter().filter_map(|o| Some((id_of(self.database, &o.key)?, o.key))));
+        }
+        Ok(found)
     }
 }

@@ -1,7 +1,8 @@
 //! A target in memory: for tests, and as the simplest example of the contract.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::{
-    Body, ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
+    Body, ObjectInfo, ObjectPages, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
 };
 
 /// Size of the pieces in which an object is given out, so that readers meet more than one.
@@ -21,8 +22,11 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct MemoryTarget {
     versioned: bool,
-    objects: Mutex<BTreeMap<ObjectKey, Vec<Entry>>>,
+    objects: Arc<Mutex<Objects>>,
 }
+
+/// The versions of every object, oldest first.
+type Objects = BTreeMap<ObjectKey, Vec<Entry>>;
 
 /// One version of an object, or a delete marker over the older ones.
 #[derive(Debug, Clone)]
@@ -30,6 +34,9 @@ struct Entry {
     id: VersionId,
     bytes: Option<Bytes>,
 }
+
+/// How many objects a page of a list has.
+const PAGE: usize = 1000;
 
 impl MemoryTarget {
     /// An empty target without versions.
@@ -54,20 +61,34 @@ impl MemoryTarget {
         entries.push(Entry { id, bytes });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Vec<Entry>>> {
-        // No code panics while it holds the lock.
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Objects> {
+        lock(&self.objects)
     }
 
     fn info(&self, key: &ObjectKey, entry: &Entry) -> Option<ObjectInfo> {
-        let bytes = entry.bytes.as_ref()?;
-        Some(ObjectInfo {
-            key: key.clone(),
-            size: bytes.len() as u64,
-            sha256: Some(Sha256::of(bytes)),
-            version: self.versioned.then(|| entry.id.clone()),
-        })
+        info(self.versioned, key, entry)
     }
+}
+
+fn lock(objects: &Mutex<Objects>) -> MutexGuard<'_, Objects> {
+    // No code panics while it holds the lock.
+    objects.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn info(versioned: bool, key: &ObjectKey, entry: &Entry) -> Option<ObjectInfo> {
+    let bytes = entry.bytes.as_ref()?;
+    Some(ObjectInfo {
+        key: key.clone(),
+        size: bytes.len() as u64,
+        sha256: Some(Sha256::of(bytes)),
+        version: versioned.then(|| entry.id.clone()),
+    })
+}
+
+/// What a list shows of an object: under a marker the oldest version, which is the object that was put.
+fn listed(versioned: bool, key: &ObjectKey, entries: &[Entry]) -> Option<ObjectInfo> {
+    let visible = entries.last().filter(|newest| newest.bytes.is_some());
+    info(versioned, key, visible.or_else(|| entries.iter().find(|e| e.bytes.is_some()))?)
 }
 
 /// A version that no entry has: older ones may have been deleted.
@@ -191,22 +212,30 @@ impl Target for MemoryTarget {
     async fn list(
         &self,
         prefix: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        if cancel.is_cancelled() {
-            return Err(TargetError::cancelled("list memory"));
-        }
+    ) -> Result<ObjectPages, TargetError> {
         let below = prefix.map(|prefix| format!("{prefix}/"));
-        Ok(self
-            .lock()
-            .iter()
-            .filter(|(key, _)| below.as_ref().is_none_or(|b| key.as_str().starts_with(b.as_str())))
-            .filter_map(|(key, entries)| {
-                // Under a marker the oldest version is the object that was put.
-                let visible = entries.last().filter(|newest| newest.bytes.is_some());
-                self.info(key, visible.or_else(|| entries.iter().find(|e| e.bytes.is_some()))?)
-            })
-            .collect())
+        let begin = after.or(prefix).map_or(Bound::Unbounded, |key| Bound::Excluded(key.clone()));
+        let (objects, versioned, cancel) = (self.objects.clone(), self.versioned, cancel.clone());
+        Ok(stream::try_unfold(begin, move |begin| {
+            let next = || {
+                if cancel.is_cancelled() {
+                    return Err(TargetError::cancelled("list memory"));
+                }
+                let mine = |key: &ObjectKey| below.as_ref().is_none_or(|b| key.as_str().starts_with(b));
+                let page: Vec<ObjectInfo> = lock(&objects)
+                    .range((begin, Bound::Unbounded))
+                    .filter(|(key, _)| mine(key))
+                    .filter_map(|(key, entries)| listed(versioned, key, entries))
+                    .take(PAGE)
+                    .collect();
+                let last = page.last().map(|last| Bound::Excluded(last.key.clone()));
+                Ok(last.map(|last| (page, last)))
+            };
+            std::future::ready(next())
+        })
+        .boxed())
     }
 
     async fn versions(

@@ -60,6 +60,9 @@ pub struct ObjectInfo {
 /// An object's bytes in order. An error item ends the stream.
 pub(crate) type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 
+/// A list page by page, so that nobody holds the names of a whole bucket. An error item ends the stream.
+pub(crate) type ObjectPages = BoxStream<'static, Result<Vec<ObjectInfo>, TargetError>>;
+
 /// A place where copies are kept.
 ///
 /// The contract, which `tests/it/target_conformance.rs` holds every adapter to:
@@ -68,8 +71,10 @@ pub(crate) type ObjectStream = BoxStream<'static, Result<Bytes, TargetError>>;
 ///   is durable. Bytes that do not have the announced size and SHA-256 are refused and leave nothing behind.
 /// - `get` and `head` see an object at once after its `put`. A missing object is [`TargetErrorKind::NotFound`]
 ///   for `get` and `None` for `head`.
-/// - `list` returns every object whose key starts with `prefix/` (or all, for `None`), sorted by key, and
-///   nothing that is half-written. Objects under a delete marker are among them, where the credentials allow to see them.
+/// - `list` returns every object whose key starts with `prefix/` (or all, for `None`) and is greater than `after`, sorted by
+///   key, and nothing that is half-written. Objects under a delete marker are among them, where the credentials allow to see
+///   them. Of two folders of which one's name begins with the other's (`a` and `a-b`), either may come first: some servers
+///   walk a tree. A failure may come as an error of the call or as the stream's last item.
 /// - `delete` removes an object with all its versions, or exactly the version that is named. What is not there is `Ok`. What
 ///   the target protects (by a lock, or a missing right) is [`TargetErrorKind::Refused`], and then nothing was laid over it that
 ///   would hide it. When it returns `Ok` the object is gone for good, durably.
@@ -104,12 +109,13 @@ pub trait Target: Send + Sync + fmt::Debug {
         cancel: &CancellationToken,
     ) -> Result<ObjectStream, TargetError>;
 
-    /// Every object below a prefix (given without its trailing slash).
+    /// Every object below a prefix (given without its trailing slash); with `after`, only what comes after this key.
     async fn list(
         &self,
         prefix: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError>;
+    ) -> Result<ObjectPages, TargetError>;
 
     /// All versions of one object, oldest first, also those under a delete marker. Targets without
     /// versions return what `head` returns.

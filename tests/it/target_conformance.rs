@@ -51,7 +51,7 @@ pub async fn read(target: &dyn Target, name: &str) -> Result<Vec<u8>, TargetErro
 
 async fn names(target: &dyn Target, prefix: Option<&str>) -> Vec<String> {
     let prefix = prefix.map(key);
-    let found = target.list(prefix.as_ref(), &token()).await.unwrap();
+    let found = target.list_all(prefix.as_ref(), &token()).await.unwrap();
     found.iter().map(|o| o.key.to_string()).collect()
 }
 
@@ -209,6 +209,18 @@ async fn lists_are_exact(target: &dyn Target) {
     // A prefix is whole segments, and an object is not below itself.
     assert_eq!(names(target, Some("man")).await, [""; 0]);
     assert_eq!(names(target, Some("many/0/0000")).await, [""; 0]);
+    // From the middle on, and in pages that follow each other.
+    for at in [0, 1, 500, 1099] {
+        let after = key(&expected[at]);
+        let mut pages = target.list(Some(&key("many")), Some(&after), &token()).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            found.extend(page.unwrap().into_iter().map(|o| o.key.to_string()));
+        }
+        assert_eq!(found, expected[at + 1..]);
+    }
+    let none = target.list(Some(&key("many/1")), Some(&key("many/2/0000")), &token()).await.unwrap();
+    assert_eq!(none.map(|page| page.unwrap().len()).collect::<Vec<_>>().await.iter().sum::<usize>(), 0);
     for name in ["p/x", "p-/x", "p.q/x", "pp/x", "p0"] {
         target.put(&key(name), &Upload::memory("x"), &token()).await.unwrap();
     }
@@ -226,7 +238,7 @@ async fn cancelled_operations_end(target: &dyn Target) {
         target.put(&name, &upload, &cancel).await.map(drop),
         target.head(&name, &cancel).await.map(drop),
         target.get(&name, None, &cancel).await.map(drop),
-        target.list(None, &cancel).await.map(drop),
+        target.list_all(None, &cancel).await.map(drop),
         target.versions(&name, &cancel).await.map(drop),
     ]
     .map(|outcome| outcome.unwrap_err().kind);

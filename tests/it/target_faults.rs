@@ -45,7 +45,7 @@ async fn failures(location: &S3Location) -> Vec<(Kind, String)> {
         target.put(&name, &upload, &token()).await.map(drop),
         target.head(&name, &token()).await.map(drop),
         target.get(&name, None, &token()).await.map(drop),
-        target.list(None, &token()).await.map(drop),
+        target.list_all(None, &token()).await.map(drop),
         target.versions(&name, &token()).await.map(drop),
     ];
     let errors = outcomes.map(|outcome| outcome.unwrap_err());
@@ -198,7 +198,7 @@ async fn s3_upload_that_breaks_off_leaves_nothing() {
     let error = target.put(&key("x"), &upload, &token()).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
     assert_eq!(direct.head(&key("x"), &token()).await.unwrap(), None);
-    assert_eq!(direct.list(None, &token()).await.unwrap(), []);
+    assert_eq!(direct.list_all(None, &token()).await.unwrap(), []);
     proxy.set(Mode::Pass);
     let again = target.put_or_compare(&key("x"), &upload, &token()).await.unwrap();
     assert!(again.created);
@@ -237,7 +237,7 @@ async fn s3_that_answers_5xx_now_and_then_is_tried_again() {
         let upload = Upload::memory(noise(200_000));
         target.put_or_compare(&key(&name), &upload, &token()).await.unwrap();
     }
-    assert_eq!(target.list(Some(&key("many")), &token()).await.unwrap().len(), 6);
+    assert_eq!(target.list_all(Some(&key("many")), &token()).await.unwrap().len(), 6);
     proxy.set(Mode::StatusEvery(1, 507));
     let full = target.put(&key("y"), &Upload::memory("y"), &token()).await;
     assert_eq!(full.unwrap_err().kind, Kind::Full);
@@ -324,7 +324,7 @@ async fn directory_follows_no_link_out_of_itself() {
     let put = target.put(&key("folder/new"), &Upload::memory("x"), &token()).await;
     assert_eq!(put.unwrap_err().kind, Kind::Unsupported);
     assert!(!outside.join("new").exists());
-    assert_eq!(target.list(None, &token()).await.unwrap(), []);
+    assert_eq!(target.list_all(None, &token()).await.unwrap(), []);
 }
 
 /// A small file system that goes away with the test.
@@ -362,7 +362,7 @@ async fn directory_that_is_full_or_read_only_says_so() {
     // What was written of it was removed again.
     let half = Upload::memory(noise(700_000));
     target.put(&key("a/half"), &half, &token()).await.unwrap();
-    let names: Vec<_> = target.list(None, &token()).await.unwrap();
+    let names: Vec<_> = target.list_all(None, &token()).await.unwrap();
     assert_eq!(names.len(), 2);
 
     run("mount", &["-o", "remount,ro", mounted.0.to_str().unwrap()]);
@@ -427,7 +427,7 @@ async fn directory_writer_killed_in_the_middle_leaves_nothing_visible() {
     writer.wait().unwrap();
     let leftover = half_written().unwrap().path();
 
-    assert_eq!(target.list(None, &token()).await.unwrap(), []);
+    assert_eq!(target.list_all(None, &token()).await.unwrap(), []);
     assert_eq!(target.head(&key("a/b/x"), &token()).await.unwrap(), None);
     // It may be somebody's upload, until it is old.
     DirectoryTarget::open(&root).await.unwrap();
@@ -473,7 +473,7 @@ async fn directory_puts_without_renameat2_and_never_hides_a_failed_fsync() {
         let target = DirectoryTarget::create(&root).await.unwrap();
         let outcome = put_with_injected(fault, &root, &body);
         assert!(outcome.contains(said), "{fault}: {outcome}");
-        let listed = target.list(None, &token()).await.unwrap();
+        let listed = target.list_all(None, &token()).await.unwrap();
         assert_eq!(listed.len(), usize::from(created), "{fault}");
         assert_eq!(std::fs::read_dir(root.join(".tmp")).unwrap().count(), 0, "{fault}");
     }

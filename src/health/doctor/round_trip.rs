@@ -3,6 +3,7 @@
 //! marbre cannot delete, and must not leave objects behind at every run: the probe is one object per target, always of the
 //! same content, which the first `doctor` puts there and every later one finds.
 
+use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::check::{Check, CheckState};
@@ -62,7 +63,9 @@ pub(super) async fn checks(target: &dyn Target, cancel: &CancellationToken) -> V
 async fn list(target: &dyn Target, cancel: &CancellationToken) -> Check {
     const NAME: &str = "list";
     let prefix: Option<ObjectKey> = KEY.split('/').next().and_then(|p| p.parse().ok());
-    match target.list(prefix.as_ref(), cancel).await {
+    // One page says that it may be listed.
+    let listed = async { target.list(prefix.as_ref(), None, cancel).await?.try_next().await };
+    match listed.await {
         Ok(_) => ok(NAME, target.describe()),
         // A credential that may only put is a good idea on the agent; others then list.
         Err(e) if e.kind == TargetErrorKind::Denied => check(

@@ -19,9 +19,9 @@ use crate::job::testing::{Repository, Shared};
 use crate::model::condition::Severity;
 use crate::model::route::{Audience, Role, Route};
 use crate::model::stream::Contents;
-use crate::targets::TargetErrorKind;
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
+use crate::targets::{TargetErrorKind, TargetExt};
 
 struct Patient {
     folder: tempfile::TempDir,
@@ -134,7 +134,7 @@ async fn a_sound_host_has_nothing_to_do() {
     assert!(worse.is_empty(), "{worse:#?}");
     // One object, and one only, also after the second time.
     super::round_trip::checks(&*a, &CancellationToken::new()).await;
-    let objects = a.list(None, &CancellationToken::new()).await.unwrap();
+    let objects = a.list_all(None, &CancellationToken::new()).await.unwrap();
     assert_eq!(objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), [super::round_trip::KEY]);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["checks"][0]["group"], "configuration");

@@ -16,7 +16,7 @@ use crate::model::id::PruneId;
 use crate::model::object::ObjectKey;
 use crate::model::object_lock::LockMode;
 use crate::targets::attack::Attack;
-use crate::targets::{Target, TargetError, TargetErrorKind};
+use crate::targets::{Target, TargetError, TargetErrorKind, TargetExt};
 
 /// Where probes put their objects.
 pub(crate) const FOLDER: &str = "marbre-doctor";
@@ -116,7 +116,7 @@ impl Probe<'_> {
         }
         let Ok(folder) = FOLDER.parse::<ObjectKey>() else { return };
         // Whoever may not list cannot clear up after others.
-        for object in self.target.list(Some(&folder), self.cancel).await.unwrap_or_default() {
+        for object in self.target.list_all(Some(&folder), self.cancel).await.unwrap_or_default() {
             let began = object.key.as_str().split('/').nth(1).and_then(began);
             if began.is_some_and(|at| self.now.duration_since(at) > LEFTOVER) {
                 self.remove(&object.key).await;

@@ -215,7 +215,7 @@ async fn what_may_not_be_tried_is_not_held() {
 async fn a_probe_clears_up_after_itself_and_others() {
     let bucket = bucket([]);
     run(&bucket, Some(LockMode::Compliance)).await;
-    let left = bucket.list(None, &CancellationToken::new()).await.unwrap();
+    let left = bucket.list_all(None, &CancellationToken::new()).await.unwrap();
     let names: Vec<&str> = left.iter().map(|o| o.key.as_str().rsplit('/').next().unwrap()).collect();
     assert_eq!(names, ["locked"]);
     bucket.locks.lock().unwrap().clear();
@@ -223,9 +223,9 @@ async fn a_probe_clears_up_after_itself_and_others() {
     // Not while its lock may last.
     let probe_at = |minutes| start() + SignedDuration::from_mins(minutes);
     probe(&bucket, None, probe_at(10), &CancellationToken::new()).await.unwrap();
-    assert_eq!(bucket.list(None, &CancellationToken::new()).await.unwrap().len(), 2);
+    assert_eq!(bucket.list_all(None, &CancellationToken::new()).await.unwrap().len(), 2);
     probe(&bucket, None, probe_at(20), &CancellationToken::new()).await.unwrap();
-    let left = bucket.list(None, &CancellationToken::new()).await.unwrap();
+    let left = bucket.list_all(None, &CancellationToken::new()).await.unwrap();
     assert_eq!(left.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["marbre-doctor/probe"]);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -159,7 +159,8 @@ impl Sweep<'_> {
         if pruned.is_empty() || self.job.dry_run {
             return Ok(());
         }
-        let listed = target.target.list(Some(&layout::key(database, "receipts")?), self.cancel).await?;
+        let folder = layout::key(database, "receipts")?;
+        let listed = target.target.list_all(Some(&folder), self.cancel).await?;
         let keys: BTreeSet<&ObjectKey> = listed.iter().map(|o| &o.key).collect();
         for snapshot in &pruned {
             let signature = layout::key(database, &layout::signature(snapshot))?;
@@ -231,18 +232,21 @@ impl Sweep<'_> {
         let database = &self.job.database;
         let prefix = format!("{database}/");
         let known = self.job.state.unneeded(database, &target.name)?;
-        let listed = target.target.list(Some(&layout::key(database, "epochs")?), self.cancel).await?;
+        let mut pages =
+            target.target.list(Some(&layout::key(database, "epochs")?), None, self.cancel).await?;
         let mut unneeded = Vec::new();
         let mut alive = BTreeSet::new();
-        for object in listed {
-            let relative = object.key.as_str().strip_prefix(&prefix).unwrap_or_default();
-            let Some(kind) = kind(relative) else { continue };
-            if self.needed.objects.contains(relative) || held.contains(relative) {
-                alive.insert(epoch_folder(&object.key).to_owned());
-                continue;
+        while let Some(page) = pages.try_next().await? {
+            for object in page {
+                let relative = object.key.as_str().strip_prefix(&prefix).unwrap_or_default();
+                let Some(kind) = kind(relative) else { continue };
+                if self.needed.objects.contains(relative) || held.contains(relative) {
+                    alive.insert(epoch_folder(&object.key).to_owned());
+                    continue;
+                }
+                let waited = self.waited(known.get(&object.key));
+                unneeded.push(Unneeded { kind, size: object.size, waited, key: object.key });
             }
-            let waited = self.waited(known.get(&object.key));
-            unneeded.push(Unneeded { kind, size: object.size, waited, key: object.key });
         }
         Ok((unneeded, alive))
     }

@@ -5,7 +5,7 @@ use crate::job::testing::{Repository, Silent, named, start};
 use crate::job::verify::{VerifyJob, VerifyReport};
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
-use crate::targets::{Target, TargetErrorKind};
+use crate::targets::{TargetErrorKind, TargetExt};
 
 const DAY: i64 = 24;
 
@@ -54,7 +54,7 @@ async fn sound(repository: &Repository) {
 }
 
 async fn keys(target: &MemoryTarget) -> Vec<String> {
-    let listed = target.list(None, &CancellationToken::new()).await.unwrap();
+    let listed = target.list_all(None, &CancellationToken::new()).await.unwrap();
     listed.into_iter().map(|o| o.key.to_string()).collect()
 }
 

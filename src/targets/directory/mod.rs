@@ -28,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::directory::files::{Disk, failure};
 use crate::targets::upload::CHUNK;
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::{
+    ObjectInfo, ObjectPages, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
+};
 
 /// A target in a directory.
 #[derive(Debug, Clone)]
@@ -57,6 +59,19 @@ impl DirectoryTarget {
         let (named, nothing_ends_it) = (operation.clone(), CancellationToken::new());
         hang::run(&path, operation, &nothing_ends_it, move |_| make_root(&at, &named)).await?;
         Self::open(path).await
+    }
+
+    /// The objects below a folder that come next after a key.
+    async fn page(
+        &self,
+        prefix: Option<ObjectKey>,
+        after: Option<ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        let operation = format!("list {}", self.describe());
+        let (disk, named) = (self.disk.clone(), operation.clone());
+        let walk = move |call: &hang::Call| disk.page(prefix.as_ref(), after.as_ref(), call, &named);
+        hang::run(&self.path, operation, cancel, walk).await
     }
 }
 
@@ -134,11 +149,23 @@ impl Target for DirectoryTarget {
     async fn list(
         &self,
         prefix: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        let operation = format!("list {}", self.describe());
-        let (disk, prefix, named) = (self.disk.clone(), prefix.cloned(), operation.clone());
-        hang::run(&self.path, operation, cancel, move |call| disk.list(prefix.as_ref(), call, &named)).await
+    ) -> Result<ObjectPages, TargetError> {
+        let (target, prefix, cancel) = (self.clone(), prefix.cloned(), cancel.clone());
+        let begin = Some(after.cloned());
+        Ok(stream::try_unfold(begin, move |after| {
+            let (target, prefix, cancel) = (target.clone(), prefix.clone(), cancel.clone());
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page = target.page(prefix, after, &cancel).await?;
+                // A page that is not full is the last one.
+                let full = page.len() == walk::PAGE;
+                let last = page.last().filter(|_| full).map(|object| Some(object.key.clone()));
+                Ok(Some((page, last)))
+            }
+        })
+        .boxed())
     }
 
     async fn versions(

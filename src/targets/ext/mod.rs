@@ -7,7 +7,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use self::compare::compare;
@@ -15,7 +15,7 @@ use self::fetch::fetch_some_version;
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::wrapper::retry::RetryPolicy;
-use crate::targets::{PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::{ObjectInfo, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
 
 /// Evidence that a target holds an object with the bytes that were to be put there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,13 @@ pub trait TargetExt: Target {
         limit: u64,
         cancel: &CancellationToken,
     ) -> Result<Bytes, TargetError>;
+
+    /// Every object below a prefix at once, for a folder that is known to be small.
+    async fn list_all(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError>;
 }
 
 /// How many versions of an object are looked at, oldest first. The oldest is what was put; whoever may put can lay any
@@ -158,6 +165,14 @@ impl<T: Target + ?Sized> TargetExt for T {
             Ok(bytes.freeze())
         };
         fetch_policy().run(cancel, attempt).await
+    }
+
+    async fn list_all(
+        &self,
+        prefix: Option<&ObjectKey>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<ObjectInfo>, TargetError> {
+        self.list(prefix, None, cancel).await?.try_concat().await
     }
 }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod delete;
 mod download;
 mod error;
+mod list;
 mod upload;
 mod versions;
 
@@ -26,7 +27,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumMode, EncodingType};
+use aws_sdk_s3::types::ChecksumMode;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -40,7 +41,8 @@ use crate::targets::s3::error::{Failure, no_credentials};
 use crate::targets::s3::upload::{Feeder, Progress, SignedPayload};
 use crate::targets::s3::versions::{VersionSupport, lock_mode, whole_second};
 use crate::targets::{
-    ObjectInfo, ObjectStream, PutOutcome, S3Location, Target, TargetError, TargetErrorKind, Upload,
+    ObjectInfo, ObjectPages, ObjectStream, PutOutcome, S3Location, Target, TargetError, TargetErrorKind,
+    Upload,
 };
 
 /// When a server counts as hanging.
@@ -297,47 +299,18 @@ impl Target for S3Target {
     async fn list(
         &self,
         prefix: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
+    ) -> Result<ObjectPages, TargetError> {
         let operation = format!("list {}", self.at());
         let below = match (prefix, &self.location.prefix) {
             (Some(prefix), _) => Some(format!("{}/", self.full_key(prefix))),
             (None, Some(prefix)) => Some(format!("{prefix}/")),
             (None, None) => None,
         };
-        let mut found = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let request = self
-                .client
-                .list_objects_v2()
-                .bucket(&self.location.bucket)
-                .encoding_type(EncodingType::Url)
-                .set_prefix(below.clone())
-                .set_continuation_token(token.clone());
-            let page = self
-                .call(cancel, &Progress::default(), request.send())
-                .await
-                .map_err(|e| e.of(&operation))?;
-            for object in page.contents() {
-                // What is no key of ours (`folder/` markers, escaped characters) was not put by us.
-                let key = object.key().and_then(|key| self.own_key(key));
-                found.extend(key.map(|key| ObjectInfo {
-                    key,
-                    size: size_from(object.size()),
-                    sha256: None,
-                    version: None,
-                }));
-            }
-            let next = page.next_continuation_token().map(str::to_owned);
-            if !page.is_truncated().unwrap_or(false) {
-                break;
-            }
-            token = Some(advance(token.as_ref(), next, &operation)?);
-        }
-        self.add_hidden(below.as_deref(), &mut found, &operation, cancel).await?;
-        found.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(found)
+        let scope = list::Scope { below, after: after.map(|key| self.full_key(key)) };
+        let hidden = self.keeps_hidden(&operation, cancel).await?;
+        Ok(list::Listing::new(self.clone(), scope, hidden, operation, cancel.clone()).pages())
     }
 
     async fn versions(

@@ -1,6 +1,5 @@
 //! Locks and versions of a bucket: what lies under a delete marker is still there.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
@@ -10,12 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::object::{ObjectKey, VersionId};
 use crate::model::object_lock::LockMode;
 use crate::targets::s3::error::Failure;
 use crate::targets::s3::upload::Progress;
-use crate::targets::s3::{S3Target, advance, size_from};
-use crate::targets::{ObjectInfo, TargetError, TargetErrorKind};
+use crate::targets::s3::{S3Target, advance};
+use crate::targets::{TargetError, TargetErrorKind};
 
 /// What was learnt of a bucket's versions, so that it is asked for once only.
 #[derive(Debug, Default)]
@@ -23,11 +21,11 @@ pub(super) struct VersionSupport {
     /// The bucket keeps versions, or does not say.
     versioned: OnceCell<bool>,
     /// The credentials may not list versions, or the server cannot.
-    unlistable: AtomicBool,
+    pub(super) unlistable: AtomicBool,
 }
 
 /// Whether versions cannot be listed here, now or later. A server that lacks them may answer something that makes no sense.
-fn cannot_list(e: &Failure) -> bool {
+pub(super) fn cannot_list(e: &Failure) -> bool {
     matches!(e.kind, TargetErrorKind::Denied | TargetErrorKind::Unsupported | TargetErrorKind::NotFound)
         || e.status.is_some_and(|status| (200..300).contains(&status))
 }
@@ -46,60 +44,14 @@ pub(super) fn whole_second(at: Timestamp) -> DateTime {
 }
 
 impl S3Target {
-    /// Adds the objects that are there, but hidden by a delete marker. Where versions cannot be seen, there are none.
-    pub(super) async fn add_hidden(
+    /// Whether objects may lie under delete markers that these credentials may look under.
+    pub(super) async fn keeps_hidden(
         &self,
-        below: Option<&str>,
-        found: &mut Vec<ObjectInfo>,
         operation: &str,
         cancel: &CancellationToken,
-    ) -> Result<(), TargetError> {
-        if self.version_support.unlistable.load(Ordering::Relaxed)
-            || !self.keeps_versions(operation, cancel).await?
-        {
-            return Ok(());
-        }
-        let visible: BTreeSet<&ObjectKey> = found.iter().map(|object| &object.key).collect();
-        let mut hidden: BTreeMap<ObjectKey, ObjectInfo> = BTreeMap::new();
-        let mut marker: Option<(String, Option<String>)> = None;
-        loop {
-            let request = self
-                .client
-                .list_object_versions()
-                .bucket(&self.location.bucket)
-                .set_prefix(below.map(str::to_owned))
-                .set_key_marker(marker.as_ref().map(|(key, _)| key.clone()))
-                .set_version_id_marker(marker.as_ref().and_then(|(_, version)| version.clone()));
-            let page = match self.call(cancel, &Progress::default(), request.send()).await {
-                Ok(page) => page,
-                Err(e) if marker.is_none() && cannot_list(&e) => {
-                    tracing::debug!(operation, cause = e.cause, "versions cannot be listed");
-                    self.version_support.unlistable.store(true, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(e) => return Err(e.of(operation)),
-            };
-            for version in page.versions() {
-                let Some(key) = version.key().and_then(|key| self.own_key(key)) else { continue };
-                if visible.contains(&key) {
-                    continue;
-                }
-                let id = version.version_id().map(|id| VersionId(id.to_owned()));
-                let info = ObjectInfo { key, size: size_from(version.size()), sha256: None, version: id };
-                // The newest comes first, so the oldest stays: that is the object that was put.
-                hidden.insert(info.key.clone(), info);
-            }
-            if !page.is_truncated().unwrap_or(false) {
-                break;
-            }
-            let next = page
-                .next_key_marker()
-                .map(|key| (key.to_owned(), page.next_version_id_marker().map(str::to_owned)));
-            marker = Some(advance(marker.as_ref(), next, operation)?);
-        }
-        drop(visible);
-        found.extend(hidden.into_values());
-        Ok(())
+    ) -> Result<bool, TargetError> {
+        Ok(!self.version_support.unlistable.load(Ordering::Relaxed)
+            && self.keeps_versions(operation, cancel).await?)
     }
 
     /// Every page that names versions of this one key; `None` where the server has no versions. `map_failure` may turn a failure
@@ -145,7 +97,9 @@ impl S3Target {
             let request = self.client.get_bucket_versioning().bucket(&self.location.bucket);
             match self.call(cancel, &Progress::default(), request.send()).await {
                 Ok(answer) => Ok(answer.status().is_some()),
-                Err(e) if e.kind == TargetErrorKind::Cancelled => Err(e.of(operation)),
+                Err(e) if matches!(e.kind, TargetErrorKind::Cancelled | TargetErrorKind::Unavailable) => {
+                    Err(e.of(operation))
+                }
                 Err(_) => Ok(true),
             }
         };

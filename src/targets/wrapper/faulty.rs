@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::targets::wrapper::{Answer, Call, Wrapper};
-use crate::targets::{ObjectStream, Target, TargetError, TargetErrorKind};
+use crate::targets::{ObjectPages, ObjectStream, Target, TargetError, TargetErrorKind};
 
 /// An operation of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
     Fail(TargetErrorKind),
     /// The operation is done, but its answer is lost: it fails as [`TargetErrorKind::Unavailable`].
     FailAfter,
-    /// A get breaks off, with an error item, after so many bytes.
+    /// A get breaks off, with an error item, after so many bytes; a list after so many pages.
     Break(u64),
     /// A get ends after so many bytes as if that were all.
     Truncate(u64),
@@ -153,6 +153,12 @@ fn lost(operation: Operation) -> TargetError {
     TargetError::new(TargetErrorKind::Unavailable, operation, "injected fault: done, but its answer was lost")
 }
 
+/// A list that breaks off after so many pages.
+fn broken(pages: ObjectPages, limit: u64) -> ObjectPages {
+    let whole = usize::try_from(limit).unwrap_or(usize::MAX);
+    pages.take(whole).chain(stream::once(async { Err(lost(Operation::List)) })).boxed()
+}
+
 /// The stream with its fault.
 fn damaged(inner: ObjectStream, fault: Option<Fault>) -> ObjectStream {
     let limit = match fault {
@@ -211,7 +217,10 @@ impl<T: Target> Wrapper for Faulty<T> {
         let answer = call.run(&self.inner, cancel).await?;
         match fault {
             Some(Fault::FailAfter) => Err(lost(operation)),
-            _ => Ok(answer.map_stream(|stream| damaged(stream, fault))),
+            _ => Ok(match (answer, fault) {
+                (Answer::List(pages), Some(Fault::Break(n))) => Answer::List(broken(pages, n)),
+                (answer, _) => answer.map_stream(|stream| damaged(stream, fault)),
+            }),
         }
     }
 }

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
-use crate::targets::{ObjectInfo, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload};
+use crate::targets::{
+    ObjectInfo, ObjectPages, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
+};
 
 /// A call of the contract, with its arguments.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +29,7 @@ pub(crate) enum Call<'a> {
     /// [`Target::get`].
     Get { key: &'a ObjectKey, version: Option<&'a VersionId> },
     /// [`Target::list`].
-    List { prefix: Option<&'a ObjectKey> },
+    List { prefix: Option<&'a ObjectKey>, after: Option<&'a ObjectKey> },
     /// [`Target::versions`].
     Versions { key: &'a ObjectKey },
     /// [`Target::delete`].
@@ -43,7 +45,7 @@ pub(crate) enum Answer {
     /// Of [`Target::get`].
     Get(ObjectStream),
     /// Of [`Target::list`].
-    List(Vec<ObjectInfo>),
+    List(ObjectPages),
     /// Of [`Target::versions`].
     Versions(Vec<ObjectInfo>),
     /// Of [`Target::delete`].
@@ -61,7 +63,7 @@ impl Call<'_> {
             Self::Put { key, upload } => Answer::Put(target.put(key, upload, cancel).await?),
             Self::Head { key } => Answer::Head(target.head(key, cancel).await?),
             Self::Get { key, version } => Answer::Get(target.get(key, version, cancel).await?),
-            Self::List { prefix } => Answer::List(target.list(prefix, cancel).await?),
+            Self::List { prefix, after } => Answer::List(target.list(prefix, after, cancel).await?),
             Self::Versions { key } => Answer::Versions(target.versions(key, cancel).await?),
             Self::Delete { key, version } => {
                 target.delete(key, version, cancel).await?;
@@ -78,7 +80,7 @@ impl Call<'_> {
             | Self::Get { key, .. }
             | Self::Versions { key }
             | Self::Delete { key, .. } => key.as_str(),
-            Self::List { prefix } => prefix.map_or("", ObjectKey::as_str),
+            Self::List { prefix, .. } => prefix.map_or("", ObjectKey::as_str),
         }
     }
 }
@@ -147,10 +149,11 @@ impl<W: Wrapper> Target for W {
     async fn list(
         &self,
         prefix: Option<&ObjectKey>,
+        after: Option<&ObjectKey>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectInfo>, TargetError> {
-        match self.call(Call::List { prefix }, cancel).await? {
-            Answer::List(found) => Ok(found),
+    ) -> Result<ObjectPages, TargetError> {
+        match self.call(Call::List { prefix, after }, cancel).await? {
+            Answer::List(pages) => Ok(pages),
             _ => Err(mismatch("list")),
         }
     }

@@ -1,15 +1,19 @@
 //! Tries again what may work in a moment: a wrapper around any target.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::{StreamExt, stream};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::object::ObjectKey;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
-use crate::targets::{Target, TargetError, TargetErrorKind};
+use crate::targets::{ObjectInfo, ObjectPages, Target, TargetError, TargetErrorKind};
 
 /// How often, and for how long, something is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,39 +110,82 @@ fn given_up(error: TargetError, attempts: usize) -> TargetError {
 ///
 /// A put whose answer was lost may have created the object: the next attempt then says
 /// [`PutOutcome::Exists`](crate::targets::PutOutcome::Exists), as after anybody else's put. [`crate::targets::TargetExt::put_or_compare`] tells
-/// the difference, by comparing. A stream that breaks after [`Target::get`] returned is not mended here:
-/// [`crate::targets::TargetExt::fetch_to_file`] does that.
+/// the difference, by comparing. A list goes on after its last page. A stream that breaks after [`Target::get`] returned is
+/// not mended here: [`crate::targets::TargetExt::fetch_to_file`] does that.
 #[derive(Debug)]
 pub struct Retry<T> {
-    inner: T,
+    inner: Arc<T>,
     policy: RetryPolicy,
 }
 
 impl<T: Target> Retry<T> {
     /// Wraps a target.
     pub fn new(inner: T, policy: RetryPolicy) -> Self {
-        Self { inner, policy }
+        Self { inner: Arc::new(inner), policy }
+    }
+}
+
+/// A list of which each page is tried again.
+struct Listing<T> {
+    inner: Arc<T>,
+    policy: RetryPolicy,
+    cancel: CancellationToken,
+    prefix: Option<ObjectKey>,
+    /// The last key of the pages before.
+    after: Option<ObjectKey>,
+    /// The rest of the list, unless it broke.
+    pages: Mutex<Option<ObjectPages>>,
+}
+
+impl<T: Target> Listing<T> {
+    async fn next(mut self) -> Result<Option<(Vec<ObjectInfo>, Self)>, TargetError> {
+        let page = self.policy.run(&self.cancel, || self.page()).await?;
+        if let Some(last) = page.as_ref().and_then(|page| page.last()) {
+            self.after = Some(last.key.clone());
+        }
+        Ok(page.map(|page| (page, self)))
+    }
+
+    async fn page(&self) -> Result<Option<Vec<ObjectInfo>>, TargetError> {
+        let mut pages = self.pages.lock().await;
+        let mut rest = match pages.take() {
+            Some(rest) => rest,
+            None => self.inner.list(self.prefix.as_ref(), self.after.as_ref(), &self.cancel).await?,
+        };
+        let page = rest.next().await.transpose()?;
+        *pages = Some(rest);
+        Ok(page)
     }
 }
 
 #[async_trait]
-impl<T: Target> Wrapper for Retry<T> {
+impl<T: Target + 'static> Wrapper for Retry<T> {
     fn description(&self) -> String {
         self.inner.describe()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
-        self.policy.run(cancel, || call.run(&self.inner, cancel)).await
+        let Call::List { prefix, after } = call else {
+            return self.policy.run(cancel, || call.run(&*self.inner, cancel)).await;
+        };
+        let listing = Listing {
+            inner: self.inner.clone(),
+            policy: self.policy,
+            cancel: cancel.clone(),
+            prefix: prefix.cloned(),
+            after: after.cloned(),
+            pages: Mutex::default(),
+        };
+        Ok(Answer::List(stream::try_unfold(listing, Listing::next).boxed()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::object::ObjectKey;
     use crate::targets::memory::MemoryTarget;
     use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
-    use crate::targets::{PutOutcome, Upload};
+    use crate::targets::{PutOutcome, TargetExt, Upload};
 
     fn policy() -> RetryPolicy {
         RetryPolicy {
@@ -161,6 +208,29 @@ mod tests {
         let (calls, outcome) = put_with(TargetErrorKind::Unavailable, 3).await;
         assert!(matches!(outcome, Ok(PutOutcome::Created { .. })), "{outcome:?}");
         assert_eq!(calls, 4);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_breaks_goes_on_where_it_was() {
+        let memory = MemoryTarget::new();
+        let cancel = CancellationToken::new();
+        let names: Vec<String> = (0..2500).map(|i| format!("many/{i:04}")).collect();
+        for name in &names {
+            memory.put(&name.parse().unwrap(), &Upload::memory("x"), &cancel).await.unwrap();
+        }
+        // Also the list that goes on after the first page breaks.
+        let faulty = Faulty::new(memory).with(Operation::List, 1..=2, Fault::Break(1));
+        let target = Retry::new(faulty, policy());
+        let listed = target.list_all(None, &cancel).await.unwrap();
+        assert_eq!(listed.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), names);
+        assert_eq!(target.inner.calls(Operation::List), 3);
+        let faulty = Faulty::new(MemoryTarget::new()).with(
+            Operation::List,
+            1..=u64::MAX,
+            Fault::Fail(TargetErrorKind::Denied),
+        );
+        let error = Retry::new(faulty, policy()).list_all(None, &cancel).await.unwrap_err();
+        assert_eq!(error.kind, TargetErrorKind::Denied);
     }
 
     #[tokio::test]

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::observer::Observer;
@@ -41,14 +41,26 @@ impl Wrapper for Watched {
         // Only what succeeds is movement: a target that fails all day stands still.
         let answer = call.run(&*self.inner, cancel).await?;
         self.observer.moves();
-        let observer = self.observer.clone();
-        let heard = move |chunk: &Result<Bytes, TargetError>| {
-            if chunk.is_ok() {
-                observer.moves();
-            }
-        };
-        Ok(answer.map_stream(|stream| stream.inspect(heard).boxed()))
+        Ok(match answer {
+            Answer::Get(stream) => Answer::Get(heard(stream, &self.observer)),
+            Answer::List(pages) => Answer::List(heard(pages, &self.observer)),
+            other => other,
+        })
     }
+}
+
+/// A stream every good item of which the observer hears.
+fn heard<T: 'static>(
+    stream: BoxStream<'static, Result<T, TargetError>>,
+    observer: &Arc<dyn Observer>,
+) -> BoxStream<'static, Result<T, TargetError>> {
+    let observer = observer.clone();
+    let hear = move |item: &Result<T, TargetError>| {
+        if item.is_ok() {
+            observer.moves();
+        }
+    };
+    stream.inspect(hear).boxed()
 }
 
 #[cfg(test)]
@@ -92,8 +104,8 @@ mod tests {
         target.put(&key, &Upload::memory(vec![1; 10]), &cancel).await.unwrap();
         assert_eq!(heard(), 1);
         assert!(target.head(&key, &cancel).await.unwrap().is_some());
-        assert_eq!(target.list(None, &cancel).await.unwrap().len(), 1);
-        assert_eq!(heard(), 2);
+        assert_eq!(target.list_all(None, &cancel).await.unwrap().len(), 1);
+        assert_eq!(heard(), 3, "the calls and a page");
         target.fetch_small(&key, 100, &cancel).await.unwrap();
         assert!(heard() >= 2, "the answer and what came of it");
         target.delete(&key, None, &cancel).await.unwrap();
