@@ -71,7 +71,7 @@ pub(crate) struct Config {
     pub signing_key: PathBuf,
     /// By how much the daemon spreads the starts of its jobs, at most.
     pub jitter: Duration,
-    /// How many jobs the daemon runs at the same time.
+    /// How many snapshots the daemon runs at the same time, and how many other jobs beside them.
     pub parallel_jobs: NonZeroUsize,
     /// How often the daemon looks at the targets, besides after every job.
     pub look_every: Duration,

@@ -16,7 +16,7 @@ use crate::state::Scheduled;
 pub(crate) struct Plan {
     /// Every job that has a schedule.
     pub jobs: Vec<Planned>,
-    /// How many jobs run at the same time.
+    /// How many snapshots run at the same time, and how many other jobs beside them.
     pub parallel: usize,
     /// How often the targets are looked at, in addition to after every job.
     pub look_every: Duration,

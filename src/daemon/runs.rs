@@ -14,19 +14,18 @@ use crate::model::notice::Phase;
 use crate::model::run::Ending;
 use crate::model::stage::Stage;
 
-/// What a job does to stored copies: of each kind of access, one job per database runs at a time. Drills and
-/// verifications only read, so a test restore that takes hours does not delay the next snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Writing,
-    Reading,
-}
-
-fn access(kind: JobKind) -> Access {
-    match kind {
-        JobKind::Snapshot | JobKind::Prune | JobKind::Sync => Access::Writing,
-        JobKind::Drill | JobKind::Sabotage | JobKind::Verify => Access::Reading,
-    }
+/// Whether two jobs of one database cannot run at the same time. A prune deletes what a snapshot could refer to and what a
+/// sync could copy. Of the jobs that read everything, one is enough. Nothing else delays a snapshot: neither a test restore
+/// that takes hours, nor a copy over a slow line.
+fn exclude(one: JobKind, other: JobKind) -> bool {
+    let reads = |kind| match kind {
+        JobKind::Drill | JobKind::Sabotage | JobKind::Verify => true,
+        JobKind::Snapshot | JobKind::Prune | JobKind::Sync => false,
+    };
+    let deletes = |kind| kind == JobKind::Prune;
+    one == other
+        || reads(one) && reads(other)
+        || !reads(one) && !reads(other) && (deletes(one) || deletes(other))
 }
 
 impl Daemon {
@@ -55,12 +54,15 @@ impl Daemon {
     }
 
     fn start(&mut self, index: usize, now: Timestamp) {
-        if self.running.len() >= self.setup.plan.parallel {
-            return;
-        }
         let Some(job) = self.scheduler.jobs.get_mut(index) else { return };
         let (database, kind) = (job.plan.database.clone(), job.plan.kind);
-        let busy = |run: &Running| run.spec.database == database && access(run.spec.kind) == access(kind);
+        // Snapshots have places of their own, so that no other job makes them late.
+        let same_places =
+            |run: &&Running| (run.spec.kind == JobKind::Snapshot) == (kind == JobKind::Snapshot);
+        if self.running.values().filter(same_places).count() >= self.setup.plan.parallel {
+            return;
+        }
+        let busy = |run: &Running| run.spec.database == database && exclude(run.spec.kind, kind);
         if job.pending.is_none() || self.running.values().any(busy) {
             return;
         }

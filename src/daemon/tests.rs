@@ -653,6 +653,39 @@ async fn no_more_run_than_may_and_drills_do_not_hold_snapshots_up() {
     assert_eq!(at("gazette/a", JobKind::Drill), "22:50");
     let mut starts: Vec<String> = names.iter().map(|name| at(name, JobKind::Snapshot)).collect();
     starts.sort();
-    // Two at a time, of which one is the drill until 00:50 (in UTC).
-    assert_eq!(starts, ["00:00", "00:30", "23:00", "23:30"]);
+    // Two snapshots at a time, whatever else runs (in UTC).
+    assert_eq!(starts, ["23:00", "23:00", "23:30", "23:30"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_a_prune_of_its_database_makes_a_snapshot_late() {
+    let jobs = vec![
+        planned("gazette/a", JobKind::Snapshot, "0 * * * *"),
+        planned("gazette/a", JobKind::Drill, "50 0 * * *"),
+        planned("gazette/a", JobKind::Sync, "50 1 * * *"),
+        planned("gazette/a", JobKind::Prune, "50 3 * * *"),
+        planned("gazette/b", JobKind::Verify, "50 0 * * *"),
+        planned("gazette/c", JobKind::Verify, "50 0 * * *"),
+    ];
+    let script = |spec: &JobSpec, _: Timestamp| match spec.kind {
+        JobKind::Snapshot => Behaviour::Takes(60),
+        JobKind::Prune => Behaviour::Takes(1800),
+        _ => Behaviour::Takes(3 * 3600 / 2),
+    };
+    let mut host = Host::new("2026-11-01T22:30:00Z", jobs, Box::new(script));
+    host.live("2026-11-02T05:30:00Z").await;
+    let runs = host.work.runs.lock().unwrap().clone();
+    let starts = |kind: JobKind| -> Vec<String> {
+        let of = runs.iter().filter(|(o, _)| o.kind == kind);
+        of.map(|(o, at)| format!("{} {}", o.database.database, at.strftime("%H:%M"))).collect()
+    };
+    // In UTC: an hour before Paris. Drill, verifications and sync share two places.
+    assert_eq!(starts(JobKind::Drill), ["a 23:50"]);
+    assert_eq!(starts(JobKind::Verify), ["b 23:50", "c 01:20"]);
+    assert_eq!(starts(JobKind::Sync), ["a 01:20"]);
+    // A prune waits for the sync of its database, and a snapshot for the prune.
+    assert_eq!(starts(JobKind::Prune), ["a 02:50"]);
+    let snapshots =
+        ["23:00", "00:00", "01:00", "02:00", "03:20", "04:00", "05:00"].map(|at| format!("a {at}"));
+    assert_eq!(starts(JobKind::Snapshot), snapshots);
 }

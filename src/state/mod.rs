@@ -96,9 +96,15 @@ impl State {
         self.folder.join("streams").join(database.publisher.as_str()).join(database.database.as_str())
     }
 
-    /// The file whose lock says that a job runs for a database.
+    /// The file whose lock says that a snapshot or a prune runs for a database.
     pub(crate) fn lock_file(&self, database: &DatabaseId) -> PathBuf {
         self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
+    }
+
+    /// The file whose lock says that a sync or a prune runs for a database. A sync copies what is complete, so it does not
+    /// block a snapshot; but what a prune deletes it would copy again.
+    pub(crate) fn sync_lock_file(&self, database: &DatabaseId) -> PathBuf {
+        self.lock_file(database).with_extension("sync")
     }
 
     /// The file whose lock says that a drill runs for a database: drills and snapshots do not block each

@@ -74,9 +74,13 @@ impl PruneJob {
         cancel: &CancellationToken,
     ) -> Result<PruneReport> {
         let watch = Stopwatch::new(observer);
-        let _lock = match self.dry_run {
-            true => None,
-            false => Some(Lock::take(&self.state.lock_file(&self.database), &self.database)?),
+        // Neither a snapshot, which may refer to what nobody else needs, nor a sync, which may copy what is being deleted.
+        let _locks = match self.dry_run {
+            true => Vec::new(),
+            false => [self.state.lock_file(&self.database), self.state.sync_lock_file(&self.database)]
+                .iter()
+                .map(|file| Lock::take(file, &self.database))
+                .collect::<Result<_>>()?,
         };
         watch.stage(Stage::Targets);
         let reader = Reader {

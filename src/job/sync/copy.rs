@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Run;
+use super::lists::Listed;
 use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::TargetName;
@@ -20,8 +21,8 @@ use crate::repository::receipt::ObjectRef;
 use crate::targets::NamedTarget;
 use crate::targets::{Expected, TargetError, TargetErrorKind, TargetExt, Upload};
 
-/// HEAD requests to a target at the same time.
-const HEADS: usize = 16;
+/// Questions about single objects to a target at the same time.
+const QUESTIONS: usize = 16;
 /// Uploads to a target at the same time.
 const PARALLEL: usize = 3;
 /// How often the wait for room in the spool is renewed; nothing else happens then.
@@ -47,7 +48,7 @@ impl Failure {
     }
 
     /// A failure of the target that is being caught up.
-    fn of_target(e: TargetError) -> Self {
+    pub(super) fn of_target(e: TargetError) -> Self {
         match e.kind {
             TargetErrorKind::Cancelled => Self::Run(Error::interrupted()),
             _ => Self::Target(Error::from(e).with_kind(ErrorKind::Target)),
@@ -91,6 +92,8 @@ struct CopyTask<'a> {
     record: &'a Record,
     /// The targets that hold the record.
     holders: &'a BTreeSet<TargetName>,
+    /// What was listed at the target; without it, each object is asked for.
+    listed: Option<&'a Listed>,
 }
 
 impl Run<'_> {
@@ -101,9 +104,10 @@ impl Run<'_> {
         target: &NamedTarget,
         record: &Record,
         holders: &BTreeSet<TargetName>,
+        listed: Option<&Listed>,
         present: &mut HashSet<String>,
     ) -> Result<(Stored, Completed), Failure> {
-        let task = CopyTask { run: self, target, record, holders };
+        let task = CopyTask { run: self, target, record, holders, listed };
         let mut ledger = TargetLedger::open(target.name.clone(), record.objects.len() as u64 + 2);
         let mut done = Completed::default();
         for group in in_order(task.missing(present).await?) {
@@ -145,7 +149,7 @@ impl<'a> CopyTask<'a> {
             self.record.objects.iter().filter(|o| !present.contains(&o.key)).collect();
         let question = |object| async move { Ok::<_, Failure>((object, self.lacks(object).await?)) };
         let questions: Vec<_> = unknown.into_iter().map(question).collect();
-        let mut answers = stream::iter(questions).buffer_unordered(HEADS);
+        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
         let mut missing = Vec::new();
         while let Some((object, lacks)) = answers.try_next().await? {
             if lacks {
@@ -171,8 +175,13 @@ impl<'a> CopyTask<'a> {
         if let Some(known) = self.run.damage_at(&self.target.name, key) {
             return Ok(Presence::Damaged(known));
         }
-        let head = self.target.target.head(key, self.run.cancel).await;
-        let Some(found) = head.map_err(Failure::of_target)? else { return Ok(Presence::Missing) };
+        let listed = match self.listed.map(|listed| listed.get(key.as_str())) {
+            Some(None) => return Ok(Presence::Missing),
+            // A version may be one that lies under a delete marker.
+            Some(Some(object)) if object.version.is_none() => Some(object.clone()),
+            _ => self.target.target.head(key, self.run.cancel).await.map_err(Failure::of_target)?,
+        };
+        let Some(found) = listed else { return Ok(Presence::Missing) };
         if found.size != object.size {
             return Ok(Presence::Damaged(format!("it has {} bytes, not {}", found.size, object.size)));
         }

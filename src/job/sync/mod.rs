@@ -2,9 +2,12 @@
 //! database is not read.
 
 mod copy;
+mod lists;
 mod record;
 mod report;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -31,6 +34,7 @@ use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
 use crate::targets::NamedTarget;
 use copy::{Completed, Failure};
+use lists::Lists;
 use record::Record;
 pub(crate) use report::{DatabaseSync, SyncReport, TargetSync};
 
@@ -84,7 +88,7 @@ impl SyncJob {
         cancel: &CancellationToken,
     ) -> Result<DatabaseSync> {
         let watch = Arc::new(Stopwatch::new(observer));
-        let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
+        let _lock = Lock::take(&self.state.sync_lock_file(&self.database), &self.database)?;
         watch.stage(Stage::Receipts);
         let reader = Reader {
             database: &self.database,
@@ -95,8 +99,10 @@ impl SyncJob {
         let catalog = reader.read(cancel).await?;
         let drills = reader.drills(cancel).await?;
         self.refuse_emptiness(&catalog)?;
+        // Not the folder of a snapshot, which may run at the same time.
         let folder =
             self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
+        let folder = folder.with_extension("sync");
         let run = Run {
             job: &self,
             reader,
@@ -143,7 +149,8 @@ impl Run<'_> {
     fn wanted(&self) -> Vec<&Entry> {
         let stays = |e: &&Entry| !self.pruned.contains(&e.receipt.snapshot);
         let mut wanted: Vec<&Entry> = self.catalog.entries.values().filter(stays).collect();
-        wanted.sort_by_key(|e| e.receipt.sequence);
+        // Epoch by epoch, in the order of a target's list.
+        wanted.sort_by_key(|e| (&e.receipt.epoch, e.receipt.sequence));
         wanted
     }
 
@@ -178,6 +185,15 @@ impl Run<'_> {
     /// Copies the snapshots that a target lacks. Returns whether the target still accepts anything.
     async fn snapshots(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
         let wanted = self.wanted();
+        let lists = Lists::open(target, &self.job.database, self.cancel).await;
+        let mut lists = match lists.map_err(Failure::of_target) {
+            Ok(lists) => lists,
+            Err(Failure::Run(e)) => return Err(e),
+            Err(Failure::Record(e) | Failure::Target(e)) => {
+                report.still_lacks_snapshots(wanted.len() as u64, e);
+                return Ok(false);
+            }
+        };
         let mut epoch: Option<&EpochId> = None;
         // Keys of the epoch that are known to be there: snapshots of one epoch share most of them.
         let mut present = HashSet::new();
@@ -186,7 +202,7 @@ impl Run<'_> {
                 epoch = Some(&entry.receipt.epoch);
                 present.clear();
             }
-            match self.snapshot(target, entry, &mut present).await {
+            match self.snapshot(target, entry, &mut lists, &mut present).await {
                 Ok(done) => report.completed_snapshot(&done),
                 Err(Failure::Record(e)) => report.still_lacks_snapshots(1, e),
                 Err(Failure::Target(e)) => {
@@ -203,11 +219,13 @@ impl Run<'_> {
         &self,
         target: &NamedTarget,
         entry: &Entry,
+        lists: &mut Lists,
         present: &mut HashSet<String>,
     ) -> Result<Completed, Failure> {
+        let listed = lists.read_on(&entry.receipt.epoch).await.map_err(Failure::of_target)?;
         let signed = self.reader.load(entry, self.cancel).await.map_err(Failure::of_record)?;
         let record = Record::of_snapshot(&signed);
-        let (stored, done) = self.complete(target, &record, &entry.targets, present).await?;
+        let (stored, done) = self.complete(target, &record, &entry.targets, Some(listed), present).await?;
         let (state, database) = (&self.job.state, &self.job.database);
         let snapshot = &entry.receipt.snapshot;
         let known = state.levels(database, snapshot, stored.target()).map_err(Failure::Run)?;
@@ -226,7 +244,7 @@ impl Run<'_> {
         let drills = self.drills.drills.values().map(|k| (Record::of_drill(&k.signed), &k.targets));
         let wanted: Vec<_> = prunes.chain(drills).filter(lacks).collect();
         for (number, (record, holders)) in wanted.iter().enumerate() {
-            match self.complete(target, record, holders, &mut HashSet::new()).await {
+            match self.complete(target, record, holders, None, &mut HashSet::new()).await {
                 Ok((_, done)) => report.completed_record(&done),
                 Err(Failure::Record(e)) => report.still_lacks_records(1, e),
                 Err(Failure::Target(e)) => {
