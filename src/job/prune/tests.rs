@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 
 use super::*;
@@ -5,9 +7,40 @@ use crate::job::testing::{Repository, Silent, named, start};
 use crate::job::verify::{VerifyJob, VerifyReport};
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
-use crate::targets::{TargetErrorKind, TargetExt};
+use crate::targets::wrapper::{Answer, Call, Wrapper};
+use crate::targets::{TargetError, TargetErrorKind, TargetExt};
 
 const DAY: i64 = 24;
+
+/// A target at which something happens before the first object with this in its key is read.
+struct Meanwhile {
+    target: Arc<MemoryTarget>,
+    before: &'static str,
+    happens: tokio::sync::Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meanwhile").finish_non_exhaustive()
+    }
+}
+
+#[async_trait::async_trait]
+impl Wrapper for Meanwhile {
+    fn description(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {
+        if matches!(call, Call::Get { .. }) && call.key().contains(self.before) {
+            let mut happens = self.happens.lock().await;
+            if let Some(happens) = happens.take() {
+                happens.await;
+            }
+        }
+        call.run(&*self.target, cancel).await
+    }
+}
 
 fn job(repository: &Repository, last: u64) -> PruneJob {
     PruneJob {
@@ -256,4 +289,40 @@ async fn a_decision_stands_though_the_rules_have_changed() {
     }
     prune(job(&repository, 100), 7).await;
     sound(&repository).await;
+}
+
+#[tokio::test]
+async fn a_verification_meanwhile_finds_no_damage_that_is_none() {
+    for before in ["/receipts/", "/packs/"] {
+        for own in [true, false] {
+            let repository = Repository::of(5, MemoryTarget::new).await;
+            let at_once = PruneJob { grace: Duration::ZERO, ..job(&repository, 2) };
+            let happens = async move {
+                let report = prune(at_once, 5).await;
+                assert_eq!(report.deleted.len(), 2);
+                assert!(report.targets.iter().all(|t| t.objects > 0), "{report:?}");
+            };
+            let happens = tokio::sync::Mutex::new(Some(happens.boxed()));
+            let target = Meanwhile { target: repository.a.clone(), before, happens };
+            let targets = vec![named("a", Arc::new(target)), named("b", repository.b.clone())];
+            let report = verify(&repository, targets, own.then(|| repository.state.clone())).await;
+            assert_eq!((&report.damaged, &report.chain), (&vec![], &vec![]), "{before} {own}");
+            let a = &report.targets[0];
+            assert_eq!((a.snapshots, a.intact), (3, 3), "{before} {own}");
+            sound(&repository).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_vanishes_meanwhile_without_a_record_is_damage() {
+    let repository = Repository::of(3, MemoryTarget::new).await;
+    let victim = repository.state.stored_at(&repository.database, &"a".parse().unwrap()).unwrap()[1].clone();
+    let gone = [format!("receipts/{victim}.json"), repository.pack(&victim).key].map(|k| repository.key(&k));
+    let target = repository.a.clone();
+    let happens = async move { gone.iter().for_each(|key| target.tamper(key, None)) };
+    let happens = tokio::sync::Mutex::new(Some(happens.boxed()));
+    let target = Meanwhile { target: repository.a.clone(), before: "/packs/", happens };
+    let report = verify(&repository, vec![named("a", Arc::new(target))], None).await;
+    assert!(report.damaged.iter().any(|d| d.problem.contains("missing")), "{report:?}");
 }

@@ -28,7 +28,7 @@ use crate::model::stage::Stage;
 use crate::repository::chain::Break;
 use crate::repository::reader::Reader;
 use crate::state::State;
-use crate::targets::NamedTarget;
+use crate::targets::{NamedTarget, TargetErrorKind};
 use objects::{Findings, ReadBack};
 use receipts::Gathered;
 
@@ -188,7 +188,7 @@ impl VerifyJob {
         let bytes =
             |numbers: &Vec<u32>| numbers.iter().map(|n| gathered.objects[*n as usize].size).sum::<u64>();
         watch.expect(work.iter().map(|(_, numbers)| bytes(numbers)).sum());
-        let findings = try_join_all(work.into_iter().map(|(target, numbers)| {
+        let mut findings = try_join_all(work.into_iter().map(|(target, numbers)| {
             let read_back = ReadBack {
                 database: self.database.clone(),
                 target: target.clone(),
@@ -198,6 +198,9 @@ impl VerifyJob {
             read_back.run(numbers, cancel)
         }))
         .await?;
+        for (target, found) in self.targets.iter().zip(&mut findings) {
+            self.look_again(target, &gathered, found, cancel).await?;
+        }
         let mut report = VerifyReport {
             snapshots: gathered.snapshots.keys().filter(|s| self.in_scope(s)).count() as u64,
             objects: findings.iter().map(|f| f.objects).sum(),
@@ -215,6 +218,37 @@ impl VerifyJob {
         self.drills(&mut report, cancel).await?;
         report.seconds = watch.read().1;
         Ok(report)
+    }
+
+    /// What a prune has deleted since the receipts were listed is no damage. Only its signed record explains that a receipt
+    /// is gone; otherwise what that receipt names must still be there.
+    async fn look_again(
+        &self,
+        target: &NamedTarget,
+        gathered: &Gathered,
+        found: &mut Findings,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let expected = &gathered.holdings(&target.name).expected;
+        if expected.is_empty() {
+            return Ok(());
+        }
+        let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
+        let reader = Reader { database, targets, trust, state: None };
+        let listed: BTreeSet<SnapshotId> = match reader.list(target, cancel).await {
+            Ok(listed) => listed.into_iter().map(|(snapshot, _)| snapshot).collect(),
+            Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
+            // What was found stands.
+            Err(_) => return Ok(()),
+        };
+        let pruned = reader.prunes(vec![target], cancel).await?.snapshots();
+        found.pruned =
+            expected.iter().filter(|s| !listed.contains(s) && pruned.contains(s)).cloned().collect();
+        let stays = expected.iter().filter(|s| !found.pruned.contains(s));
+        let named: BTreeSet<u32> =
+            stays.filter_map(|s| gathered.snapshots.get(s)).flat_map(|k| k.objects.iter().copied()).collect();
+        found.damaged.retain(|(number, _)| named.contains(number));
+        Ok(())
     }
 
     /// The receipts of drills, fetched afresh, and their chains.
@@ -242,8 +276,9 @@ impl VerifyJob {
     fn weigh(&self, target: &NamedTarget, gathered: &Gathered, found: &Findings) -> Result<VerifiedTarget> {
         let broken: BTreeSet<u32> = found.damaged.iter().map(|(number, _)| *number).collect();
         let holdings = gathered.holdings(&target.name);
+        let expected = || holdings.expected.iter().filter(|snapshot| !found.pruned.contains(*snapshot));
         let mut intact = 0;
-        for snapshot in &holdings.expected {
+        for snapshot in expected() {
             let needed = gathered.snapshots.get(snapshot).map(|k| &k.objects);
             let bad = holdings.bad.contains(snapshot)
                 || needed.is_some_and(|n| n.iter().any(|number| broken.contains(number)));
@@ -263,7 +298,7 @@ impl VerifyJob {
         let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());
         Ok(VerifiedTarget {
             name: target.name.clone(),
-            snapshots: holdings.expected.iter().filter(|s| self.in_scope(s)).count() as u64,
+            snapshots: expected().filter(|s| self.in_scope(s)).count() as u64,
             intact,
             behind: holdings.behind,
             objects: found.objects,

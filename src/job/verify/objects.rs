@@ -1,6 +1,6 @@
 //! Reading objects back: every byte is hashed, none is kept.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use super::Damage;
 use super::receipts::Gathered;
 use super::versions::{Standing, hash, older, policy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::id::{DatabaseId, Sha256};
+use crate::model::id::{DatabaseId, Sha256, SnapshotId};
 use crate::model::object::ObjectKey;
 use crate::model::observer::Observer;
 use crate::repository::layout;
@@ -41,6 +41,8 @@ pub(super) struct Findings {
     pub good: HashSet<u32>,
     /// Objects that are not, by number.
     pub damaged: Vec<(u32, Damage)>,
+    /// Snapshots that were removed by a prune meanwhile.
+    pub pruned: BTreeSet<SnapshotId>,
     /// Why not everything was looked at.
     pub error: Option<Error>,
 }

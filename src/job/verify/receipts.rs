@@ -158,6 +158,31 @@ impl Gathered {
         for stored in self.stored.values_mut() {
             stored.retain(|snapshot| !pruned.contains(snapshot));
         }
+        for target in &job.targets {
+            self.excuse(job, target, &pruned, cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was found of receipts that a prune removed between their being listed and read.
+    async fn excuse(
+        &mut self,
+        job: &VerifyJob,
+        target: &NamedTarget,
+        pruned: &BTreeSet<SnapshotId>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let Some(holdings) = self.holdings.get(&target.name) else { return Ok(()) };
+        let bad: Vec<SnapshotId> = holdings.bad.intersection(pruned).cloned().collect();
+        for snapshot in bad {
+            if self.arrived(job, target, &snapshot, cancel).await? {
+                continue;
+            }
+            let key = layout::key(&job.database, &layout::receipt(&snapshot))?.to_string();
+            self.damaged.retain(|d| d.target != target.name || d.object != key);
+            self.listed.entry(target.name.clone()).or_default().remove(&snapshot);
+            self.holdings.entry(target.name.clone()).or_default().bad.remove(&snapshot);
+        }
         Ok(())
     }
 
@@ -312,7 +337,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Whether a snapshot arrived at a target while the others were checked.
+    /// Whether the receipt of a snapshot is at a target now.
     async fn arrived(
         &self,
         job: &VerifyJob,
