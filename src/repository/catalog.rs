@@ -15,7 +15,7 @@ use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
 use crate::repository::prune_catalog::Prunes;
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
-use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt};
+use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt, Summary};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, SignedRecord};
 use crate::targets::NamedTarget;
@@ -51,6 +51,7 @@ impl Reader<'_> {
     /// Lists every target and fetches the receipts that are not known yet.
     pub(crate) async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
         let mut catalog = Catalog::default();
+        let mut known = self.state.map(|s| s.summaries(self.database)).transpose()?.unwrap_or_default();
         // At the same time: a target that does not answer takes its time.
         let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel))).await;
         for (target, keys) in self.targets.iter().zip(lists) {
@@ -62,14 +63,27 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let mut fetched = stream::iter(keys.into_iter().map(|(snapshot, key)| async move {
+            let (seen, new): (Vec<_>, Vec<_>) =
+                keys.into_iter().partition(|(snapshot, _)| known.contains_key(snapshot));
+            for (snapshot, key) in seen {
+                if let Some(summary) = known.get(&snapshot) {
+                    catalog.add(target, key, summary);
+                }
+            }
+            let mut fetched = stream::iter(new.into_iter().map(|(snapshot, key)| async move {
                 let receipt = self.receipt(target, &snapshot, cancel).await;
                 (snapshot, key, receipt)
             }))
             .buffered(PARALLEL);
             while let Some((snapshot, key, receipt)) = fetched.next().await {
                 match receipt {
-                    Ok(receipt) => catalog.add(target, key, receipt),
+                    Ok(receipt) => {
+                        let summary = receipt.summary();
+                        catalog.add(target, key, &summary);
+                        if self.state.is_some() {
+                            known.insert(snapshot, summary);
+                        }
+                    }
                     Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                     // A target that stops answering in the middle is away; nothing is wrong with what it holds.
                     Err(e) if e.kind() == ErrorKind::Target => {
@@ -176,25 +190,20 @@ impl Reader<'_> {
 }
 
 impl Catalog {
-    fn add(&mut self, target: &NamedTarget, key: ObjectKey, signed: SignedReceipt) {
-        let hash = signed.hash();
-        let entry = self.entries.entry(signed.receipt.snapshot.clone()).or_insert_with(|| {
-            let size = signed.receipt.size();
-            let mut receipt = signed.receipt;
-            receipt.objects = Vec::new();
-            Entry {
-                link: Link {
-                    id: receipt.snapshot.clone(),
-                    sequence: receipt.sequence,
-                    previous: receipt.previous,
-                    hash,
-                },
-                receipt,
-                size,
-                targets: BTreeSet::new(),
-            }
+    fn add(&mut self, target: &NamedTarget, key: ObjectKey, found: &Summary) {
+        let receipt = &found.receipt;
+        let entry = self.entries.entry(receipt.snapshot.clone()).or_insert_with(|| Entry {
+            link: Link {
+                id: receipt.snapshot.clone(),
+                sequence: receipt.sequence,
+                previous: receipt.previous,
+                hash: found.hash,
+            },
+            receipt: receipt.clone(),
+            size: found.size,
+            targets: BTreeSet::new(),
         });
-        if entry.link.hash == hash {
+        if entry.link.hash == found.hash {
             entry.targets.insert(target.name.clone());
         } else {
             let error =

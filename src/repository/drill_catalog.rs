@@ -125,7 +125,15 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let mut fetched = stream::iter(keys.into_iter().map(|(drill, key)| async move {
+            let (seen, new): (Vec<_>, Vec<_>) = keys
+                .into_iter()
+                .partition(|(drill, _)| self.state.is_some() && catalog.drills.contains_key(drill));
+            for (drill, _) in seen {
+                if let Some(known) = catalog.drills.get_mut(&drill) {
+                    known.targets.insert(target.name.clone());
+                }
+            }
+            let mut fetched = stream::iter(new.into_iter().map(|(drill, key)| async move {
                 let receipt = self.drill(target, &drill, cancel).await;
                 (drill, key, receipt)
             }))
@@ -155,17 +163,13 @@ impl Reader<'_> {
         self.list_folder(target, "drills", layout::drill_of, cancel).await
     }
 
-    /// One drill's receipt from one target, its signature checked; from the state if it was seen before. Nothing, where
-    /// nobody is known who could have signed it.
+    /// One drill's receipt from one target, its signature checked. Nothing, where nobody is known who could have signed it.
     async fn drill(
         &self,
         target: &NamedTarget,
         drill: &DrillId,
         cancel: &CancellationToken,
     ) -> Result<Option<SignedDrill>> {
-        if let Some(known) = self.state.map(|s| s.drill(self.database, drill)).transpose()?.flatten() {
-            return Ok(Some(known));
-        }
         let keys = [layout::drill(drill), layout::drill_signature(drill)];
         let namespace = Namespace::DrillReceipt;
         let accept = |bytes: &[u8], signer: &Signer| {

@@ -151,7 +151,28 @@ pub(crate) struct SignedReceipt {
     pub signer: String,
 }
 
+/// A receipt without the list of its objects: what is kept of each of many.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// The content; `objects` is empty.
+    pub receipt: Receipt,
+    /// The hash that the next receipt names.
+    pub hash: Sha256,
+    /// Bytes of all objects that a restore needs.
+    pub size: u64,
+}
+
 impl SignedReceipt {
+    /// The same without its objects.
+    pub(crate) fn summary(&self) -> Summary {
+        let objects = Vec::new();
+        Summary {
+            receipt: Receipt { objects, ..self.receipt.clone() },
+            hash: self.hash(),
+            size: self.receipt.size(),
+        }
+    }
+
     /// The hash that the next receipt names.
     pub(crate) fn hash(&self) -> Sha256 {
         Sha256::of(&self.bytes)

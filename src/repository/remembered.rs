@@ -1,11 +1,13 @@
 //! Records that the agent's state remembers. It keeps their bytes; what they say is known here.
 
-use crate::error::Result;
+use std::collections::BTreeMap;
+
+use crate::error::{Result, ResultExt};
 use crate::model::id::{DatabaseId, DrillId, SnapshotId};
 use crate::repository::drill_receipt::{DrillReceipt, SignedDrill};
 use crate::repository::prune_record::{PruneRecord, SignedPrune};
-use crate::repository::receipt::{Receipt, SignedReceipt};
-use crate::state::{SavedDrill, SavedReceipt, SavedRecord, State};
+use crate::repository::receipt::{Receipt, SignedReceipt, Summary};
+use crate::state::{SavedDrill, SavedReceipt, SavedRecord, SavedSummary, State};
 
 /// Signed records in the state. Every one that goes in has had its signature checked.
 pub(crate) trait Remembered {
@@ -13,10 +15,10 @@ pub(crate) trait Remembered {
     fn remember_receipt(&self, database: &DatabaseId, receipt: &SignedReceipt) -> Result<()>;
     /// A receipt seen before.
     fn receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SignedReceipt>>;
+    /// All receipts of a database seen before, without their objects.
+    fn summaries(&self, database: &DatabaseId) -> Result<BTreeMap<SnapshotId, Summary>>;
     /// Remembers a drill.
     fn remember_drill(&self, database: &DatabaseId, drill: &SignedDrill) -> Result<()>;
-    /// A drill seen before.
-    fn drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SignedDrill>>;
     /// All drills of a database, oldest first.
     fn drills(&self, database: &DatabaseId) -> Result<Vec<SignedDrill>>;
     /// Remembers what a prune has removed.
@@ -27,16 +29,20 @@ pub(crate) trait Remembered {
 
 impl SignedReceipt {
     /// The form in which the state keeps it.
-    pub(crate) fn to_saved(&self) -> SavedReceipt {
-        SavedReceipt {
-            snapshot: self.receipt.snapshot.clone(),
-            sequence: self.receipt.sequence,
+    pub(crate) fn to_saved(&self) -> Result<SavedReceipt> {
+        let Summary { receipt, hash, size } = self.summary();
+        let summary = SavedSummary { bytes: receipt.to_bytes()?, size, hash };
+        Ok(SavedReceipt {
+            snapshot: receipt.snapshot,
+            sequence: receipt.sequence,
+            epoch: receipt.epoch,
+            summary,
             record: SavedRecord {
                 bytes: self.bytes.clone(),
                 signature: self.signature.clone(),
                 signer: self.signer.clone(),
             },
-        }
+        })
     }
 }
 
@@ -47,7 +53,7 @@ fn signed_drill(database: &DatabaseId, drill: &DrillId, saved: SavedRecord) -> R
 
 impl Remembered for State {
     fn remember_receipt(&self, database: &DatabaseId, receipt: &SignedReceipt) -> Result<()> {
-        self.save_receipt(database, &receipt.to_saved())
+        self.save_receipt(database, &receipt.to_saved()?)
     }
 
     fn receipt(&self, database: &DatabaseId, snapshot: &SnapshotId) -> Result<Option<SignedReceipt>> {
@@ -57,16 +63,22 @@ impl Remembered for State {
         Ok(Some(SignedReceipt { receipt, bytes, signature, signer }))
     }
 
+    fn summaries(&self, database: &DatabaseId) -> Result<BTreeMap<SnapshotId, Summary>> {
+        let saved = self.saved_summaries(database)?.into_iter();
+        saved
+            .map(|(snapshot, SavedSummary { bytes, size, hash })| {
+                let receipt = serde_json::from_slice(&bytes)
+                    .or_internal("understand the state (delete the state folder: it is only a cache)")?;
+                Ok((snapshot, Summary { receipt, hash, size }))
+            })
+            .collect()
+    }
+
     fn remember_drill(&self, database: &DatabaseId, drill: &SignedDrill) -> Result<()> {
         let SignedDrill { receipt, bytes, signature, signer } = drill.clone();
         let record = SavedRecord { bytes, signature, signer };
         let (by, sequence) = (receipt.by, receipt.sequence);
         self.save_drill(database, &SavedDrill { drill: receipt.drill, by, sequence, record })
-    }
-
-    fn drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SignedDrill>> {
-        let saved = self.saved_drill(database, drill)?;
-        saved.map(|saved| signed_drill(database, drill, saved)).transpose()
     }
 
     fn drills(&self, database: &DatabaseId) -> Result<Vec<SignedDrill>> {

@@ -10,10 +10,12 @@ CREATE TABLE IF NOT EXISTS epoch (
     sealed BLOB NOT NULL, created_at TEXT NOT NULL, recipients TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS receipt (
-    database TEXT NOT NULL, snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT NOT NULL,
-    body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, snapshot)
+    database TEXT NOT NULL, snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, epoch TEXT NOT NULL, hash TEXT NOT NULL,
+    summary BLOB NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL,
+    PRIMARY KEY (database, snapshot)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS receipt_sequence ON receipt (database, sequence);
+CREATE INDEX IF NOT EXISTS receipt_epoch ON receipt (database, epoch, sequence);
 CREATE TABLE IF NOT EXISTS proof (
     database TEXT NOT NULL, snapshot TEXT NOT NULL, target TEXT NOT NULL, level TEXT NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (database, snapshot, target, level)

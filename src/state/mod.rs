@@ -16,7 +16,7 @@ mod unneeded;
 
 pub(crate) use baseline::Baseline;
 pub(crate) use outbox::{ChannelHealth, Post, Waiting, Which};
-pub(crate) use records::{SavedDrill, SavedReceipt, SavedRecord};
+pub(crate) use records::{SavedDrill, SavedReceipt, SavedRecord, SavedSummary};
 pub use slots::SlotRecord;
 pub(crate) use slots::{DIED, Scheduled, Slots};
 pub(crate) use unneeded::Waited;

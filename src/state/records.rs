@@ -25,8 +25,23 @@ pub(crate) struct SavedReceipt {
     pub snapshot: SnapshotId,
     /// Its place in the chain.
     pub sequence: u64,
+    /// Its epoch.
+    pub epoch: EpochId,
+    /// What a look at the database needs of it.
+    pub summary: SavedSummary,
     /// The receipt.
     pub record: SavedRecord,
+}
+
+/// A receipt at a glance: it may name ten thousand objects, which are not read with every look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SavedSummary {
+    /// The receipt without its objects.
+    pub bytes: Vec<u8>,
+    /// Bytes of its objects.
+    pub size: u64,
+    /// The hash of the receipt.
+    pub hash: Sha256,
 }
 
 /// The receipt of a drill.
@@ -46,8 +61,8 @@ fn saved(row: &Row<'_>) -> rusqlite::Result<SavedRecord> {
     Ok(SavedRecord { bytes: row.get(0)?, signature: row.get(1)?, signer: row.get(2)? })
 }
 
-fn place(sequence: u64) -> i64 {
-    i64::try_from(sequence).unwrap_or(i64::MAX)
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl State {
@@ -72,6 +87,28 @@ impl State {
             .or_internal("read a receipt from the state")
     }
 
+    /// All receipts of a database at a glance, oldest first.
+    pub(crate) fn saved_summaries(&self, database: &DatabaseId) -> Result<Vec<(SnapshotId, SavedSummary)>> {
+        let what = "read receipts from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached(
+                "SELECT snapshot, summary, size, hash FROM receipt WHERE database = ?1 ORDER BY sequence",
+            )
+            .or_internal(what)?;
+        let rows = statement
+            .query_map([database.to_string()], |r| {
+                Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get::<_, String>(3)?))
+            })
+            .or_internal(what)?;
+        rows.map(|row| {
+            let (snapshot, bytes, size, hash) = row.or_internal(what)?;
+            let summary = SavedSummary { bytes, size: size.unsigned_abs(), hash: parse(&hash)? };
+            Ok((parse(&snapshot)?, summary))
+        })
+        .collect()
+    }
+
     /// The newest receipt ever seen.
     pub(crate) fn head(&self, database: &DatabaseId) -> Result<Option<Head>> {
         let row = self
@@ -94,8 +131,7 @@ impl State {
         let newest: Option<i64> = self
             .db()
             .query_row(
-                "SELECT max(sequence) FROM receipt
-                 WHERE database = ?1 AND json_extract(CAST(body AS TEXT), '$.epoch') = ?2",
+                "SELECT max(sequence) FROM receipt WHERE database = ?1 AND epoch = ?2",
                 [database.to_string().as_str(), epoch.as_str()],
                 |r| r.get(0),
             )
@@ -126,7 +162,7 @@ impl State {
                     database.to_string(),
                     drill.drill.as_str(),
                     drill.by.word(),
-                    place(drill.sequence),
+                    integer(drill.sequence),
                     Sha256::of(&record.bytes).to_string(),
                     record.bytes,
                     record.signature,
@@ -135,18 +171,6 @@ impl State {
             )
             .or_internal("save a drill in the state")
             .map(drop)
-    }
-
-    /// A drill seen before.
-    pub(crate) fn saved_drill(&self, database: &DatabaseId, drill: &DrillId) -> Result<Option<SavedRecord>> {
-        self.db()
-            .query_row(
-                "SELECT body, signature, signer FROM drill WHERE database = ?1 AND drill = ?2",
-                [database.to_string().as_str(), drill.as_str()],
-                saved,
-            )
-            .optional()
-            .or_internal("read a drill from the state")
     }
 
     /// All drills of a database, oldest first.
@@ -225,13 +249,17 @@ pub(super) fn save_receipt(
 ) -> rusqlite::Result<()> {
     let record = &receipt.record;
     db.execute(
-        "INSERT OR REPLACE INTO receipt (database, snapshot, sequence, hash, body, signature, signer)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO receipt
+         (database, snapshot, sequence, epoch, hash, summary, size, body, signature, signer)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             database.to_string(),
             receipt.snapshot.as_str(),
-            place(receipt.sequence),
-            Sha256::of(&record.bytes).to_string(),
+            integer(receipt.sequence),
+            receipt.epoch.as_str(),
+            receipt.summary.hash.to_string(),
+            receipt.summary.bytes,
+            integer(receipt.summary.size),
             record.bytes,
             record.signature,
             record.signer

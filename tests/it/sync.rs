@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -296,16 +296,28 @@ fn killed_or_interrupted_at_any_point_nothing_is_half_recorded() {
 }
 
 #[test]
-fn it_waits_for_no_other_job_of_the_database() {
+fn it_runs_beside_a_snapshot_and_not_beside_another_sync_or_a_prune() {
     let setup = Setup::new(50, 50);
-    setup.configure_directories("");
+    setup.configure_directories("[database.abonnes.retention]\nkeep_last = 1");
     setup.snapshot().success();
-    let locks = fs::read_dir(setup.path("provider/state/locks")).unwrap();
-    let path = locks.flatten().map(|e| e.path()).find(|p| p.extension().is_none()).unwrap();
-    let lock = fs::File::open(path).unwrap();
-    lock.lock().unwrap();
+    sync(&setup).success();
+    let lock = |of_sync: bool| {
+        let locks = fs::read_dir(setup.path("provider/state/locks")).unwrap();
+        let mine = |p: &PathBuf| p.extension().is_some_and(|e| e == "sync") == of_sync;
+        let path = locks.flatten().map(|e| e.path()).find(mine).unwrap();
+        let lock = fs::File::open(path).unwrap();
+        lock.lock().unwrap();
+        lock
+    };
+    let snapshot = lock(false);
+    sync(&setup).success();
+    setup.provider(&["prune"]).fails_with(7);
+    drop(snapshot);
+    let other = lock(true);
     sync(&setup).fails_with(7);
-    drop(lock);
+    setup.provider(&["prune"]).fails_with(7);
+    setup.snapshot().success();
+    drop(other);
     sync(&setup).success();
 }
 

@@ -246,7 +246,7 @@ impl SnapshotJob {
     /// Remembers the snapshot in the state.
     fn remember(&self, epoch: &Epoch, record: &record::Record, stored: &[Stored]) -> Result<()> {
         let receipt = &record.receipt;
-        self.state.commit(&self.database, &epoch.state, &receipt.to_saved())?;
+        self.state.commit(&self.database, &epoch.state, &receipt.to_saved()?)?;
         self.remember_locks(&epoch.state.epoch)?;
         let (snapshot, at) = (&receipt.receipt.snapshot, receipt.receipt.finished_at);
         for evidence in stored {
