@@ -71,10 +71,7 @@ async fn prune(
     context: &Context,
     cancel: &CancellationToken,
 ) -> Result<PruneReport> {
-    let Some(retention) = &database.retention else {
-        return Ok(PruneReport::without_rules(&database.id, dry_run));
-    };
-    let job = jobs::prune_job(config, database, retention, dry_run).await?;
+    let job = jobs::prune_job(config, database, dry_run).await?;
     let started = Timestamp::now();
     let (id, state) = (&database.id, job.state.clone());
     let report = job.run(started, context.observer(), cancel).await;
@@ -90,7 +87,6 @@ fn print(report: &PruneReport) {
     let database = format!("{}/{}", report.publisher, report.database);
     if let Some(note) = &report.note {
         output::print(&format!("{database}: {note}"));
-        return;
     }
     let would = if report.dry_run { " (dry run: nothing was changed)" } else { "" };
     let (kept, deleted) = (snapshots(report.kept.len()), snapshots(report.deleted.len()));
@@ -123,7 +119,8 @@ fn done(target: &PrunedTarget) -> String {
     let (receipts, objects) = (number(target.receipts, "receipt"), number(target.objects, "object"));
     let mut text = format!("{receipts}, {objects} ({})", bytes(target.bytes));
     if target.waiting > 0 {
-        text += &format!(", waiting for the end of `grace`: {}", number(target.waiting, "object"));
+        let objects = number(target.waiting, "object");
+        text += &format!(", waiting for the end of `grace`: {objects} ({})", bytes(target.waiting_bytes));
     }
     if target.locked > 0 {
         text += &format!(", {} REFUSED", number(target.locked, "deletion"));

@@ -17,7 +17,19 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(7 * 86_400);
 const RULES: [&str; 7] =
     ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_within"];
 
-/// Reads `[database.NAME.retention]`. Without it nothing is ever deleted.
+/// Without rules every snapshot is kept. What no receipt names goes after the grace all the same.
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            time_zone: TimeZone::UTC,
+            max_delete: DEFAULT_MAX_DELETE,
+            grace: DEFAULT_GRACE,
+        }
+    }
+}
+
+/// Reads `[database.NAME.retention]`. Without it no snapshot is ever deleted.
 pub(super) fn read(database: &mut Section<'_>) -> Option<Retention> {
     let mut retention = None;
     database.table("retention", |section| {

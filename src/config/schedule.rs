@@ -84,8 +84,6 @@ pub(super) fn system_zone() -> TimeZone {
 pub(super) struct Abilities {
     /// The agent keeps a key for drills.
     pub drill: bool,
-    /// There are rules that say what is kept.
-    pub prune: bool,
     /// There is more than one target.
     pub sync: bool,
 }
@@ -103,13 +101,10 @@ pub(super) fn read(database: &mut Section<'_>, zone: &TimeZone, can: &Abilities)
             schedules.time_zone = own;
         }
         let no_key = "cannot be done here: with `drills.key = \"none\"` the agent keeps no key";
-        let no_rules =
-            "cannot be done here: there is no [database.NAME.retention], so nothing is ever deleted";
         let one_target = "cannot be done here: there is only one target";
         let impossible = [
             (JobKind::Drill, can.drill, no_key, "Remove the key, or set `drills.key = \"epoch\"`."),
             (JobKind::Sabotage, can.drill, no_key, "Remove the key, or set `drills.key = \"epoch\"`."),
-            (JobKind::Prune, can.prune, no_rules, "Remove the key, or say in that table what is kept."),
             (JobKind::Sync, can.sync, one_target, "Remove the key, or add a target."),
         ];
         for (kind, possible, why, remedy) in impossible {

@@ -159,7 +159,6 @@ fn database(
     let retention = retention::read(section);
     let can = schedule::Abilities {
         drill: drills.key == DrillKey::Epoch,
-        prune: retention.is_some(),
         sync: names.as_ref().is_some_and(|names| names.len() > 1),
     };
     let schedules = schedule::read(section, zone, &can);

@@ -9,6 +9,7 @@ use crate::health::status::{DatabaseStatus, DrillSummary, Promises, SnapshotFigu
 use crate::job::snapshot::packed_so_far;
 use crate::model::condition::first_of_each;
 use crate::model::id::TargetName;
+use crate::model::job::JobKind;
 use crate::model::level::{By, Level, Levels};
 use crate::model::run::findings;
 use crate::repository::catalog::{Catalog, Entry};
@@ -98,8 +99,16 @@ fn target_status(
         owner_restored,
         behind,
         behind_seconds,
+        unneeded_bytes: unneeded_bytes(reader, name)?,
         error,
     })
+}
+
+/// What the last prune left at a target for the end of its grace; a job that never ran knows nothing.
+fn unneeded_bytes(reader: &Reader<'_>, target: &TargetName) -> Result<Option<u64>> {
+    let Some(state) = reader.state else { return Ok(None) };
+    let pruned = state.runs(reader.database)?.iter().any(|run| run.kind == JobKind::Prune);
+    pruned.then(|| state.unneeded_bytes(reader.database, target)).transpose()
 }
 
 fn newest_at<'a>(catalog: &'a Catalog, target: &TargetName) -> Option<&'a Entry> {

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS prune (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS unneeded (
     database TEXT NOT NULL, target TEXT NOT NULL, key TEXT NOT NULL, waited INTEGER NOT NULL, seen TEXT NOT NULL,
+    size INTEGER NOT NULL,
     PRIMARY KEY (database, target, key)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS baseline (

@@ -18,6 +18,8 @@ pub(crate) struct Waited {
     pub time: Duration,
     /// When this was last updated, by the clock at that time.
     pub seen: Timestamp,
+    /// Its bytes.
+    pub size: u64,
 }
 
 impl State {
@@ -30,19 +32,34 @@ impl State {
         let what = "read unneeded objects from the state";
         let db = self.db();
         let mut statement = db
-            .prepare_cached("SELECT key, waited, seen FROM unneeded WHERE database = ?1 AND target = ?2")
+            .prepare_cached(
+                "SELECT key, waited, seen, size FROM unneeded WHERE database = ?1 AND target = ?2",
+            )
             .or_internal(what)?;
         let rows = statement
             .query_map([database.to_string().as_str(), target.as_str()], |r| {
-                Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?))
+                Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?, r.get::<_, i64>(3)?))
             })
             .or_internal(what)?;
         rows.map(|row| {
-            let (key, time, seen) = row.or_internal(what)?;
+            let (key, time, seen, size) = row.or_internal(what)?;
             let time = Duration::from_millis(time.max(0).unsigned_abs());
-            Ok((parse(&key)?, Waited { time, seen: parse(&seen)? }))
+            Ok((parse(&key)?, Waited { time, seen: parse(&seen)?, size: size.unsigned_abs() }))
         })
         .collect()
+    }
+
+    /// Bytes of the objects of a database that were unneeded at a target when it was last pruned.
+    pub(crate) fn unneeded_bytes(&self, database: &DatabaseId, target: &TargetName) -> Result<u64> {
+        let sum: i64 = self
+            .db()
+            .query_row(
+                "SELECT coalesce(sum(size), 0) FROM unneeded WHERE database = ?1 AND target = ?2",
+                [database.to_string().as_str(), target.as_str()],
+                |r| r.get(0),
+            )
+            .or_internal("read unneeded objects from the state")?;
+        Ok(sum.unsigned_abs())
     }
 
     /// Remembers exactly these as unneeded. An object that is needed again in between starts over.
@@ -60,11 +77,12 @@ impl State {
                 transaction.prepare("DELETE FROM unneeded WHERE database = ?1 AND target = ?2")?;
             delete.execute([&database, &target])?;
             let mut insert = transaction.prepare(
-                "INSERT INTO unneeded (database, target, key, waited, seen) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO unneeded (database, target, key, waited, seen, size) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
             for (key, waited) in objects {
                 let time = i64::try_from(waited.time.as_millis()).unwrap_or(i64::MAX);
-                insert.execute(params![database, target, key.as_str(), time, waited.seen.to_string()])?;
+                let (seen, size) = (waited.seen.to_string(), i64::try_from(waited.size).unwrap_or(i64::MAX));
+                insert.execute(params![database, target, key.as_str(), time, seen, size])?;
             }
             drop((delete, insert));
             transaction.commit()

@@ -220,6 +220,11 @@ fn targets(e: &mut Exposition, views: &[View<'_>], now: Timestamp) {
         each_target(views, |t| vec![(None, t.behind.map(|behind| behind as f64))]),
     );
     e.gauge(
+        "marbre_target_unneeded_bytes",
+        "Bytes of the target's objects that no receipt named at the newest prune, and that wait for the end of the grace.",
+        each_target(views, |t| vec![(None, t.unneeded_bytes.map(|bytes| bytes as f64))]),
+    );
+    e.gauge(
         "marbre_target_level_timestamp_seconds",
         "When each level was proven for the newest snapshot that the target holds; damaged: when damage was found.",
         each_target(views, |t| {

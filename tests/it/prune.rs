@@ -105,12 +105,28 @@ fn what_is_kept_restores_from_every_target() {
 }
 
 #[test]
-fn without_rules_nothing_is_deleted() {
+fn without_rules_only_what_no_receipt_names_goes() {
     let setup = five("");
     let before = files(&setup.path("a"));
     let said = prune(&setup).success().json();
-    assert!(report(&said)["note"].as_str().unwrap().contains("nothing is ever deleted"), "{said}");
+    assert!(report(&said)["note"].as_str().unwrap().contains("no snapshot is ever deleted"), "{said}");
     assert_eq!(files(&setup.path("a")), before);
+    let wanted = objects(&setup.path("a"));
+    let pack = wanted.keys().find(|key| key.contains("/packs/")).unwrap();
+    let orphan = setup.path("a").join("gazette/abonnes").join(pack).with_file_name("00.zst.age");
+    std::fs::write(&orphan, [7; 5000]).unwrap();
+    let dry = prune(&setup).arg("--dry-run").success().json();
+    let target = &report(&dry)["targets"][0];
+    assert_eq!((&target["waiting"], &target["waiting_bytes"]), (&1.into(), &5000.into()), "{dry}");
+    prune(&setup).success();
+    let status = setup.provider(&["status"]).run().json();
+    assert_eq!(status["databases"][0]["targets"][0]["unneeded_bytes"], 5000, "{status}");
+    let doctor = setup.provider(&["doctor"]).run().json();
+    let found =
+        doctor["checks"].as_array().unwrap().iter().find(|c| c["name"] == "unneeded objects").unwrap();
+    assert_eq!(found["found"], "4.9 KiB at a wait for the end of `grace`", "{doctor}");
+    assert!(orphan.exists(), "its time of grace is not over");
+    both_sound(&setup);
 }
 
 /// Kills a prune as soon as so much has changed at `a`; returns whether that was before its end.

@@ -10,7 +10,7 @@ use super::engines::{drill_host, engine, scratch_options};
 use super::keys::{key_policy, own_trust, signing_key};
 use super::targets::targets;
 use crate::cli::compose::source::Source;
-use crate::config::{Config, Database, Retention};
+use crate::config::{Config, Database};
 use crate::engine::registry::{self, ScratchOptions};
 use crate::error::Error;
 use crate::error::Result;
@@ -156,21 +156,17 @@ pub(crate) fn owner_drill_job(
     }
 }
 
-/// The prune job of a configured database that has rules of retention.
-pub(crate) async fn prune_job(
-    config: &Config,
-    database: &Database,
-    retention: &Retention,
-    dry_run: bool,
-) -> Result<PruneJob> {
+/// The prune job of a configured database.
+pub(crate) async fn prune_job(config: &Config, database: &Database, dry_run: bool) -> Result<PruneJob> {
+    let retention = database.retention.clone().unwrap_or_default();
     Ok(PruneJob {
         database: database.id.clone(),
         targets: targets(config, database).await?,
         trust: own_trust(config, &database.id.publisher)?,
         state: State::open(&config.state_dir)?,
         signing_key: signing_key(config)?,
-        policy: retention.policy.clone(),
-        time_zone: retention.time_zone.clone(),
+        policy: retention.policy,
+        time_zone: retention.time_zone,
         max_delete: retention.max_delete,
         grace: retention.grace,
         dry_run,

@@ -90,14 +90,11 @@ impl Launcher {
                 watch(&mut job.targets, &observer);
                 Ok(findings::of_verify(id, &job.run(observer, cancel).await?))
             }
-            JobKind::Prune => match &database.retention {
-                Some(retention) => {
-                    let mut job = jobs::prune_job(config, database, retention, false).await?;
-                    watch(&mut job.targets, &observer);
-                    Ok(findings::of_prune(id, &job.run(now, observer, cancel).await?))
-                }
-                None => Err(Error::internal("a prune without rules")),
-            },
+            JobKind::Prune => {
+                let mut job = jobs::prune_job(config, database, false).await?;
+                watch(&mut job.targets, &observer);
+                Ok(findings::of_prune(id, &job.run(now, observer, cancel).await?))
+            }
             JobKind::Sync => {
                 let mut job = jobs::sync_job(config, database).await?;
                 watch(&mut job.targets, &observer);

@@ -10,6 +10,7 @@ mod round_trip;
 #[cfg(test)]
 mod tests;
 mod three_two_one;
+mod unneeded;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -162,6 +163,7 @@ impl DoctorJob {
             let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
             let mut reading = job.database(db, cancel).await;
             reading.extend(next_runs::checks(db, now));
+            reading.extend(unneeded::check(&job.config, db));
             reading.push(three_two_one::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
             (reading, drill_setup::checks(&job.config, db, host, cancel).await)
         }))

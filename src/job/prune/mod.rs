@@ -111,7 +111,8 @@ impl PruneJob {
         let swept = join_all(self.targets.iter().map(|target| sweep.target(target))).await;
         let targets = swept.into_iter().collect::<Result<Vec<_>>>()?;
         self.forget(&going, &targets)?;
-        Ok(PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown))
+        let report = PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown);
+        Ok(if self.policy.is_empty() { report.without_rules() } else { report })
     }
 
     fn require_reachable(&self, catalog: &Catalog) -> Result<()> {

@@ -23,7 +23,7 @@ pub(crate) struct PruneReport {
     pub held_back: usize,
     /// Every target.
     pub targets: Vec<PrunedTarget>,
-    /// Why nothing is deleted, if there are no rules.
+    /// Why no snapshot is deleted, if there are no rules.
     pub note: Option<String>,
     /// Why objects are kept that might be unneeded.
     pub warnings: Vec<String>,
@@ -60,6 +60,8 @@ pub(crate) struct PrunedTarget {
     pub bytes: u64,
     /// Unneeded objects whose grace period is not over.
     pub waiting: u64,
+    /// Bytes of these.
+    pub waiting_bytes: u64,
     /// Receipts and objects that the target refuses to delete. The next run tries again.
     pub locked: u64,
     /// Why not everything could be done.
@@ -67,12 +69,14 @@ pub(crate) struct PrunedTarget {
 }
 
 impl PruneReport {
-    /// The report of a database that has no rules: nothing of it is ever deleted.
-    pub(crate) fn without_rules(database: &DatabaseId, dry_run: bool) -> Self {
-        let name = &database.database;
-        let note = format!("nothing is ever deleted, because there is no [database.{name}.retention]");
-        let nothing = Self::new(database, dry_run, Decision::default(), Vec::new(), Vec::new());
-        Self { note: Some(note), ..nothing }
+    /// The report of a database that has no rules: no snapshot of it is ever deleted.
+    pub(super) fn without_rules(self) -> Self {
+        let note = format!(
+            "no snapshot is ever deleted, because there is no [database.{}.retention]; what no receipt names goes after \
+             the grace",
+            self.database
+        );
+        Self { note: Some(note), ..self }
     }
 
     pub(super) fn new(
@@ -112,6 +116,8 @@ impl PruneReport {
         let problem = |t: &PrunedTarget| match (&t.error, t.locked) {
             (Some(e), _) => Some(format!("{}: {e}", t.name)),
             (None, 0) => None,
+            // Nobody asked for a deletion: credentials that may not are no failure.
+            (None, _) if self.note.is_some() => None,
             (None, n) => Some(format!("{} refuses to delete {n} receipts or objects", t.name)),
         };
         let mut left: Vec<String> = self.targets.iter().filter_map(problem).collect();

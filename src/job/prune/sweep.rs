@@ -80,6 +80,7 @@ impl Sweep<'_> {
             objects: 0,
             bytes: 0,
             waiting: 0,
+            waiting_bytes: 0,
             locked: 0,
             error: None,
         };
@@ -189,6 +190,7 @@ impl Sweep<'_> {
         let expired = |o: &Unneeded| o.waited.time >= self.job.grace;
         let (expired, waiting): (Vec<Unneeded>, Vec<Unneeded>) = unneeded.into_iter().partition(expired);
         done.waiting = waiting.len() as u64;
+        done.waiting_bytes = waiting.iter().map(|o| o.size).sum();
         alive.extend(waiting.iter().map(|o| epoch_folder(&o.key).to_owned()));
         for kind in [Kind::Manifest, Kind::Pack, Kind::Epoch] {
             // Without its key an epoch cannot be opened, so the key is deleted last.
@@ -244,7 +246,7 @@ impl Sweep<'_> {
                     alive.insert(epoch_folder(&object.key).to_owned());
                     continue;
                 }
-                let waited = self.waited(known.get(&object.key));
+                let waited = self.waited(known.get(&object.key), object.size);
                 unneeded.push(Unneeded { kind, size: object.size, waited, key: object.key });
             }
         }
@@ -253,12 +255,12 @@ impl Sweep<'_> {
 
     /// How long an object has waited until now. Clocks jump, ahead and back: the time since the last run counts for at most
     /// half of the grace period, and never as negative. So at least three runs have seen an object before it is deleted.
-    fn waited(&self, before: Option<&Waited>) -> Waited {
+    fn waited(&self, before: Option<&Waited>, size: u64) -> Waited {
         let passed = |before: &Waited| {
             let passed = Duration::try_from(self.now.duration_since(before.seen)).unwrap_or_default();
             before.time.saturating_add(passed.min(self.job.grace / 2))
         };
-        Waited { time: before.map(passed).unwrap_or_default(), seen: self.now }
+        Waited { time: before.map(passed).unwrap_or_default(), seen: self.now, size }
     }
 
     /// Deletes an object; returns whether it is gone (in a dry run: would be).

@@ -5,10 +5,11 @@ use jiff::SignedDuration;
 use super::*;
 use crate::job::testing::{Repository, Silent, named, start};
 use crate::job::verify::{VerifyJob, VerifyReport};
+use crate::model::object::ObjectKey;
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
 use crate::targets::wrapper::{Answer, Call, Wrapper};
-use crate::targets::{TargetError, TargetErrorKind, TargetExt};
+use crate::targets::{Target, TargetError, TargetErrorKind, TargetExt, Upload};
 
 const DAY: i64 = 24;
 
@@ -325,4 +326,31 @@ async fn what_vanishes_meanwhile_without_a_record_is_damage() {
     let target = Meanwhile { target: repository.a.clone(), before: "/packs/", happens };
     let report = verify(&repository, vec![named("a", Arc::new(target))], None).await;
     assert!(report.damaged.iter().any(|d| d.problem.contains("missing")), "{report:?}");
+}
+
+#[tokio::test]
+async fn without_rules_only_what_no_receipt_names_goes() {
+    let repository = Repository::of(3, MemoryTarget::new).await;
+    let before = keys(&repository.a).await;
+    let pack = before.iter().find(|key| key.contains("/packs/")).unwrap();
+    let orphan: ObjectKey = format!("{}/00.zst.age", pack.rsplit_once('/').unwrap().0).parse().unwrap();
+    let put = async || {
+        let upload = Upload::memory(vec![7; 500]);
+        repository.a.put(&orphan, &upload, &CancellationToken::new()).await.unwrap();
+    };
+    let rules = || PruneJob { policy: Policy::default(), ..job(&repository, 1) };
+    put().await;
+    let report = prune(rules(), 3).await;
+    assert_eq!((report.deleted.len(), report.kept.len(), report.targets[0].waiting_bytes), (0, 3, 500));
+    assert_eq!(repository.state.unneeded_bytes(&repository.database, &"a".parse().unwrap()).unwrap(), 500);
+    // Credentials that may not delete are no failure here.
+    let refused = Fault::Fail(TargetErrorKind::Refused);
+    let guarded = Faulty::new(repository.a.clone()).with(Operation::Delete, 1..=9, refused);
+    let targets = vec![named("a", Arc::new(guarded)), named("b", repository.b.clone())];
+    let report = prune(PruneJob { targets, grace: Duration::ZERO, ..rules() }, 3).await;
+    assert_eq!((report.targets[0].locked, report.error().is_none()), (1, true), "{report:?}");
+    let report = prune(PruneJob { grace: Duration::ZERO, ..rules() }, 3).await;
+    assert_eq!((report.targets[0].objects, report.targets[0].bytes), (1, 500), "{report:?}");
+    assert_eq!(keys(&repository.a).await, before);
+    sound(&repository).await;
 }

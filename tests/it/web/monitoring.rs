@@ -61,6 +61,7 @@ fn prometheus_reads_every_metric() {
         "marbre_snapshot_last_attempt_timestamp_seconds{publisher=\"gazette\",database=\"abonnes\"} 1795600800",
         "marbre_snapshot_bytes{publisher=\"gazette\",database=\"abonnes\",kind=\"new\"} 30000000",
         "marbre_target_up{publisher=\"gazette\",database=\"abonnes\",target=\"s3\"} 0",
+        "marbre_target_unneeded_bytes{publisher=\"gazette\",database=\"abonnes\",target=\"nas\"} 4096",
         "marbre_proof_age_seconds{publisher=\"gazette\",database=\"abonnes\",target=\"nas\",level=\"restored\"} 32400",
         "marbre_rto_met{publisher=\"gazette\",database=\"abonnes\"} 0",
         "marbre_job_last_state{publisher=\"gazette\",database=\"abonnes\",job=\"snapshot\",state=\"failed\"} 1",
