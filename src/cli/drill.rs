@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::restore::{ask_passphrase, wanted};
+use super::restore::{ask_passphrase, wanted_of};
 use super::{output, signals, usage_error};
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::engine::registry;
@@ -35,6 +35,10 @@ pub(super) struct Args {
     /// The snapshot
     #[arg(long, default_value = "latest", value_name = "SNAPSHOT")]
     snapshot: String,
+
+    /// The newest snapshot by the agent with this key, where two agents claim to have written it
+    #[arg(long, value_name = "SHA256:…")]
+    of_agent: Option<String>,
 
     /// The target to read from [default: the one that was drilled longest ago]
     #[arg(long, value_name = "TARGET")]
@@ -163,7 +167,7 @@ impl Args {
     fn apply(&self, job: &mut DrillJob) -> Result<()> {
         let sabotage = self.sabotage.as_deref().map(str::parse).transpose();
         job.target = self.target.as_deref().map(target_name).transpose()?;
-        job.wanted = wanted(&self.snapshot)?;
+        job.wanted = wanted_of(&self.snapshot, self.of_agent.as_ref())?;
         job.sabotage = sabotage.map_err(|e| usage_error(format!("--sabotage {e}")))?;
         job.keep_on_failure = self.keep_on_failure;
         job.new_baseline = self.new_baseline;

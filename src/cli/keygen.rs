@@ -1,15 +1,17 @@
 //! `marbre keygen`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use super::compose::targets;
 use super::context::Context;
-use super::output;
+use super::{output, signals};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::keys::{Signer, keygen};
+use crate::repository::catalog;
 
 /// Arguments of `keygen`.
 #[derive(Debug, clap::Args)]
@@ -32,27 +34,68 @@ pub(crate) struct Args {
     signer: Vec<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<()> {
     match (&args.agent, &args.folder) {
-        (Some(path), _) => {
-            let signer = keygen::agent(path, "marbre agent")?;
-            let line = keygen::agent_line(&signer, "marbre agent")?;
-            if context.json {
-                return output::json(&json!({
-                    "signing_key": path, "signer": signer.fingerprint(), "allowed_signers": line.trim_end(),
-                }));
-            }
-            output::print(&format!("agent's signing key: {}", path.display()));
-            output::print(&format!("fingerprint: {}", signer.fingerprint()));
-            output::print(
-                "Give each publisher this line for their allowed_signers, and the fingerprint on the phone:",
-            );
-            output::print(line.trim_end());
-            Ok(())
-        }
+        (Some(path), _) => agent(path, context).await,
         (None, Some(folder)) => publisher(args, folder, context),
         (None, None) => Err(Error::new(ErrorKind::Usage, "keygen needs a folder, or --agent FILE")),
     }
+}
+
+async fn agent(path: &Path, context: &Context) -> Result<()> {
+    let signer = keygen::agent(path, "marbre agent")?;
+    let line = keygen::agent_line(&signer, "marbre agent")?;
+    let chains = chains(path, context).await;
+    if context.json {
+        return output::json(&json!({
+            "signing_key": path, "signer": signer.fingerprint(), "allowed_signers": line.trim_end(),
+            "chains": chains.unwrap_or_default(),
+        }));
+    }
+    output::print(&format!("agent's signing key: {}", path.display()));
+    output::print(&format!("fingerprint: {}", signer.fingerprint()));
+    output::print(
+        "Give each publisher this line for their allowed_signers, and the fingerprint on the phone:",
+    );
+    output::print(line.trim_end());
+    match chains {
+        Some(chains) if chains.is_empty() => {}
+        Some(chains) => {
+            output::print(&format!(
+                "The targets hold snapshots of {} already, by another key.",
+                chains.join(", ")
+            ));
+            output::print(GO_ON);
+        }
+        None => {
+            output::print("If the targets hold snapshots by another key already:");
+            output::print(GO_ON);
+        }
+    }
+    Ok(())
+}
+
+const GO_ON: &str = "To go on with them, run `marbre rotate --all --old-key FILE` where the old key is at hand, or \
+                     `marbre adopt DB` where it is lost.";
+
+/// The databases of the configuration that have snapshots at some target, where it names this key. `None`, where there is no
+/// such configuration, or nobody could look.
+async fn chains(key: &Path, context: &Context) -> Option<Vec<String>> {
+    let config = context.config().ok()?;
+    if std::path::absolute(&config.signing_key).ok()? != std::path::absolute(key).ok()? {
+        return None;
+    }
+    let cancel = signals::cancellation().ok()?;
+    let mut found = Vec::new();
+    for database in &config.databases {
+        let targets = targets::targets(&config, database).await.ok()?;
+        match catalog::any_signer(&targets, &database.id, &cancel).await {
+            Ok(None) => {}
+            Ok(Some(_)) => found.push(database.id.database.to_string()),
+            Err(_) => return None,
+        }
+    }
+    Some(found)
 }
 
 fn publisher(args: &Args, folder: &std::path::Path, context: &Context) -> Result<()> {

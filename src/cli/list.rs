@@ -22,10 +22,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<()> {
     let cancel = signals::cancellation()?;
     let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
-    let mut report = ListReport { snapshots: Vec::new(), problems: Vec::new() };
+    let mut report = ListReport { snapshots: Vec::new(), set_aside: Vec::new(), problems: Vec::new() };
     for source in &sources {
         let one = list::list(&source.reader(), &cancel).await?;
         report.snapshots.extend(one.snapshots);
+        report.set_aside.extend(one.set_aside);
         report.problems.extend(one.problems);
     }
     if report.snapshots.is_empty() && !report.problems.is_empty() {
@@ -44,6 +45,11 @@ fn print(report: &ListReport) {
     let header = ["SNAPSHOT", "DATABASE", "ENGINE", "ROWS", "NEW", "RESTORE", "TARGETS"];
     let rows: Vec<Vec<String>> = report.snapshots.iter().map(row).collect();
     output::print(&output::table(&header, &rows));
+    if !report.set_aside.is_empty() {
+        output::print("set aside (not of the history that goes on; restored only if named):");
+        let rows: Vec<Vec<String>> = report.set_aside.iter().map(row).collect();
+        output::print(&output::table(&header, &rows));
+    }
     for problem in &report.problems {
         output::print(&format!("problem: {problem}"));
     }

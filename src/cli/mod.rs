@@ -1,7 +1,9 @@
 //! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
 
+mod adopt;
 mod alert;
 mod compose;
+mod confirm;
 mod context;
 mod daemon;
 mod demo;
@@ -13,6 +15,7 @@ mod output;
 mod progress;
 mod prune;
 mod restore;
+mod rotate;
 mod show;
 mod signals;
 mod snapshot;
@@ -76,6 +79,10 @@ enum Verb {
     Sync(sync::Args),
     /// Delete the snapshots that no rule of the configuration keeps
     Prune(prune::Args),
+    /// Go on with the chain of an agent whose host or key is lost, or after one of two branches
+    Adopt(adopt::Args),
+    /// Hand the chain over from the agent's old key to its new one
+    Rotate(rotate::Args),
     /// Look whether alerts arrive, and what is wrong
     Alert(alert::Args),
     /// Restore a snapshot: needs only a target, a key and a destination
@@ -133,9 +140,11 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Sync(args) => return sync::run(&args, &context).await,
         Verb::Status(args) => return status::run(&args, &context).await,
         Verb::Prune(args) => return prune::run(&args, &context).await,
+        Verb::Adopt(args) => return adopt::run(&args, &context).await,
+        Verb::Rotate(args) => return rotate::run(&args, &context).await,
         Verb::Alert(args) => return alert::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
-        Verb::Keygen(args) => keygen::run(&args, &context),
+        Verb::Keygen(args) => keygen::run(&args, &context).await,
         Verb::List(args) => list::run(&args, &context).await,
         Verb::Show(args) => show::run(&args, &context).await,
         Verb::Restore(args) => restore::run(args, &context).await,

@@ -10,7 +10,7 @@ use crate::engine::registry;
 use crate::error::Result;
 use crate::job::restore::open::Wanted;
 use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
-use crate::keys::RestoreKey;
+use crate::keys::{RestoreKey, TrustStore};
 use crate::model::human::{bytes, count, duration};
 
 /// Arguments of `restore`.
@@ -19,6 +19,10 @@ pub(crate) struct Args {
     /// The snapshot
     #[arg(default_value = "latest", value_name = "SNAPSHOT")]
     snapshot: String,
+
+    /// With `latest`: the newest by the agent with this key, where two agents claim to have written it
+    #[arg(long, value_name = "SHA256:…")]
+    of_agent: Option<String>,
 
     #[command(flatten)]
     source: SourceArgs,
@@ -64,8 +68,20 @@ pub(crate) fn wanted(text: &str) -> Result<Wanted> {
     }
 }
 
+/// The same, with `--of-agent`.
+pub(super) fn wanted_of(text: &str, of_agent: Option<&String>) -> Result<Wanted> {
+    match (wanted(text)?, of_agent) {
+        (wanted, None) => Ok(wanted),
+        (Wanted::Latest, Some(agent)) => {
+            TrustStore::fingerprint(agent)?;
+            Ok(Wanted::LatestOf(agent.trim().to_owned()))
+        }
+        (_, Some(_)) => Err(usage_error("--of-agent says whose newest snapshot is meant; this names one")),
+    }
+}
+
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
-    let wanted = wanted(&args.snapshot)?;
+    let wanted = wanted_of(&args.snapshot, args.of_agent.as_ref())?;
     let cancel = signals::cancellation()?;
     let key = RestoreKey::load(&args.key, ask_passphrase)?;
     let observer = context.observer();

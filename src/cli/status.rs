@@ -126,6 +126,12 @@ fn print(database: &DatabaseStatus) {
     if let Some(drill) = &database.last_drill {
         output::print(&format!("  last drill {}, {}", drill.at, show::drilled(drill)));
     }
+    if let Some(last) = database.successions.last() {
+        output::print(&format!(
+            "  agent {} since {} (succession {}, {}: {})",
+            last.to, last.at, last.number, last.action, last.reason
+        ));
+    }
     if let Some(score) = &database.score {
         let met = if score.met { "met".to_owned() } else { score.to_string() };
         output::print(&format!("  3-2-1-1-0: {met}"));

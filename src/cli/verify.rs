@@ -38,8 +38,9 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         let snapshot = match &wanted {
             None => None,
             Some(Wanted::Snapshot(id)) => Some(id.clone()),
-            Some(Wanted::Latest) => {
+            Some(Wanted::Latest | Wanted::LatestOf(_)) => {
                 let catalog = source.reader().read(&cancel).await?;
+                catalog.require_one_head(&source.database)?;
                 catalog.newest().map(|entry| entry.receipt.snapshot.clone())
             }
         };

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::error::Error;
 use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::drill_stage::DrillStage;
@@ -46,7 +47,11 @@ impl Observation<'_> {
         found.extend(self.untrusted(&self.drills.bad));
         let chains = [By::Agent, By::Owner].map(|by| self.drills.breaks(by, None));
         found.extend(chains.iter().flatten().map(|b| self.broken("drills", b)));
-        found.extend(self.breaks.iter().map(|b| self.broken("receipts", b)));
+        let doubt = self.catalog.require_one_head(&self.status.id()).err();
+        // Two receipts of one place are why there are two heads: once is enough.
+        let told = |b: &&Break| doubt.is_some() && matches!(b, Break::Fork(..));
+        found.extend(self.breaks.iter().filter(|b| !told(b)).map(|b| self.broken("receipts", b)));
+        found.extend(doubt.map(|e| self.doubtful(&e)));
         found
     }
 
@@ -154,6 +159,12 @@ impl Observation<'_> {
             let object = format!("{} {}", bad.target, bad.key);
             self.critical(ConditionKind::ChainBroken, summary).object(object).remedy(TELL_PUBLISHER)
         })
+    }
+
+    fn doubtful(&self, e: &Error) -> Condition {
+        self.critical(ConditionKind::ChainBroken, format!("{e}."))
+            .object("heads")
+            .remedy(e.remedy_text().unwrap_or_default())
     }
 
     fn broken<I: std::fmt::Display>(&self, what: &str, b: &Break<I>) -> Condition

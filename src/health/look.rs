@@ -5,7 +5,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::health::conditions::{Observation, age};
-use crate::health::status::{DatabaseStatus, DrillSummary, Promises, SnapshotFigures, TargetStatus};
+use crate::health::status::{
+    DatabaseStatus, DrillSummary, Promises, SnapshotFigures, SuccessionSummary, TargetStatus,
+};
 use crate::job::snapshot::packed_so_far;
 use crate::model::condition::first_of_each;
 use crate::model::id::TargetName;
@@ -48,6 +50,7 @@ pub(crate) async fn database_status(
         targets,
         last_drill: last_drill(&drills),
         drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),
+        successions: catalog.agents.accepted().map(|k| SuccessionSummary::of(&k.signed.record)).collect(),
         score: None,
         incidents: Vec::new(),
         conditions: Vec::new(),
@@ -145,7 +148,7 @@ mod tests {
         rpo: Option<Duration>,
     ) -> DatabaseStatus {
         let trust = repository.trust();
-        let reader = Reader { database: &repository.database, targets, trust: &trust, state };
+        let reader = Reader::new(&repository.database, targets, &trust, state);
         let now = start() + SignedDuration::from_hours(48);
         let promises = Promises { rpo, drill_every: None, key_proof_every: None };
         database_status(&reader, promises, now, &CancellationToken::new()).await.unwrap()
@@ -188,7 +191,7 @@ mod tests {
             repository.receipt(&state.stored_at(&repository.database, &"b".parse().unwrap()).unwrap()[0]);
         let trust = repository.trust();
         let targets = repository.targets();
-        let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state: None };
+        let reader = Reader::new(&repository.database, &targets, &trust, None);
         let late = first.consistent_at + SignedDuration::from_hours(24 * 400);
         let promises =
             Promises { rpo: Some(Duration::from_secs(86_400)), drill_every: None, key_proof_every: None };

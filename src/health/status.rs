@@ -12,6 +12,7 @@ use crate::model::level::Levels;
 use crate::model::score::Score;
 pub use crate::repository::drill_catalog::{DrillProof, DrillSummary};
 use crate::repository::receipt::Receipt;
+use crate::repository::succession::Succession;
 
 /// What `status --json` prints.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +50,8 @@ pub struct DatabaseStatus {
     pub last_drill: Option<DrillSummary>,
     /// How old the newest proof by a drill of the agent may become, in seconds, where that is agreed.
     pub drill_every_seconds: Option<u64>,
+    /// The successions of the accepted history, oldest first: which agents wrote the snapshots.
+    pub successions: Vec<SuccessionSummary>,
     /// Its score by the 3-2-1-1-0 rule; `null` where the configuration of its targets was not looked at.
     pub score: Option<Score>,
     /// What is wrong now, in full sentences.
@@ -56,6 +59,40 @@ pub struct DatabaseStatus {
     /// The same with all that is known about it, for alerts.
     #[serde(skip)]
     pub conditions: Vec<Condition>,
+}
+
+/// One agent went on with the chain of another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SuccessionSummary {
+    /// Its number.
+    pub number: u64,
+    /// `adopt` or `rotate`.
+    pub action: &'static str,
+    /// Fingerprint of the agent before.
+    pub from: String,
+    /// Fingerprint of the agent since then.
+    pub to: String,
+    /// The snapshot that it went on after.
+    pub after: SnapshotId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+impl SuccessionSummary {
+    /// What its record says.
+    pub(super) fn of(record: &Succession) -> Self {
+        Self {
+            number: record.number,
+            action: record.action.word(),
+            from: record.from.fingerprint.clone(),
+            to: record.to.fingerprint.clone(),
+            after: record.after.snapshot.clone(),
+            at: record.decided_at,
+            reason: record.reason.clone(),
+        }
+    }
 }
 
 /// What a snapshot cost.

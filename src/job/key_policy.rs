@@ -81,7 +81,7 @@ fn drill_is_due(
     let over = now.duration_since(next.time()).as_secs();
     let expired = over > i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
     let proven = state.drills(database)?.iter().any(|drill| {
-        let receipt = &drill.receipt;
+        let receipt = &drill.record;
         receipt.by == By::Agent
             && receipt.level == Some(Level::Restored)
             && receipt.subject.as_ref().is_some_and(|s| s.sequence >= newest)

@@ -12,6 +12,7 @@ use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId,
 use crate::model::level::Levels;
 use crate::model::observer::Observer;
 use crate::repository::catalog::{Catalog, Entry};
+use crate::repository::chain::Break;
 use crate::repository::drill_catalog::{DrillCatalog, DrillSummary};
 use crate::repository::reader::Reader;
 use crate::repository::receipt::{ObjectRef, Receipt};
@@ -21,6 +22,8 @@ use crate::repository::receipt::{ObjectRef, Receipt};
 pub(crate) struct ListReport {
     /// Every snapshot with a good receipt somewhere, oldest first.
     pub snapshots: Vec<Listed>,
+    /// Snapshots of branches that the history did not go on with.
+    pub set_aside: Vec<Listed>,
     /// What is wrong: targets that cannot be reached, bad receipts, breaks of the chain.
     pub problems: Vec<String>,
 }
@@ -110,17 +113,21 @@ pub(crate) async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Res
     let mut problems: Vec<String> =
         catalog.unreachable.iter().map(|(name, e)| format!("target {name} cannot be reached: {e}")).collect();
     problems.extend(catalog.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
+    let doubt = catalog.require_one_head(reader.database).err();
     problems.extend(
         catalog
             .certain_breaks(seen.map(|h| (h.sequence, h.hash)))
             .iter()
+            .filter(|b| doubt.is_none() || !matches!(b, Break::Fork(..)))
             .map(|b| format!("the chain of receipts is broken: {b}")),
     );
+    problems.extend(doubt.map(|e| e.to_string()));
     problems.extend(drills.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
     let starts = epoch_starts(&catalog);
     let listed = |entry| listed(reader, &catalog, &drills, entry, &starts);
     let snapshots = catalog.entries.values().map(listed).collect::<Result<_>>()?;
-    Ok(ListReport { snapshots, problems })
+    let set_aside = catalog.aside.values().map(listed).collect::<Result<_>>()?;
+    Ok(ListReport { snapshots, set_aside, problems })
 }
 
 /// Shows one snapshot. Problems of the catalog are reported to the observer.
@@ -210,7 +217,7 @@ mod tests {
         let (targets, trust) = (repository.targets(), repository.trust());
         let cancel = CancellationToken::new();
         for state in [None, Some(&repository.state)] {
-            let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state };
+            let reader = Reader::new(&repository.database, &targets, &trust, state);
             let found = list(&reader, &cancel).await.unwrap();
             assert_eq!(found.problems, Vec::<String>::new());
             let [first, second] = &found.snapshots[..] else { panic!("{found:?}") };
@@ -229,7 +236,7 @@ mod tests {
             assert_eq!(json["snapshot"], second.snapshot.as_str());
             assert!(json["signer"].as_str().unwrap().starts_with("SHA256:"));
         }
-        let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state: None };
+        let reader = Reader::new(&repository.database, &targets, &trust, None);
         let other = Wanted::Snapshot("20200101T000000Z-00000000".parse().unwrap());
         let error = show(&reader, &other, &Silent, &cancel).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -248,7 +255,7 @@ mod tests {
         repository.a.tamper(&receipt, Some("{}".into()));
         repository.b.tamper(&receipt, None);
         let (targets, trust) = (repository.targets(), repository.trust());
-        let reader = Reader { database: &repository.database, targets: &targets, trust: &trust, state: None };
+        let reader = Reader::new(&repository.database, &targets, &trust, None);
         let found = list(&reader, &CancellationToken::new()).await.unwrap();
         assert_eq!(found.snapshots.len(), 1);
         assert!(!found.snapshots[0].full, "its epoch began with a snapshot that is not there");

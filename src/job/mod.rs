@@ -11,6 +11,7 @@ pub(crate) mod run_lock;
 pub(crate) mod snapshot;
 pub(crate) mod spool;
 pub(crate) mod stopwatch;
+pub(crate) mod succession;
 pub(crate) mod sync;
 #[cfg(test)]
 pub(crate) mod testing;

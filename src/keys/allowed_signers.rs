@@ -79,15 +79,26 @@ impl AllowedSigners {
         self.lines.iter().any(|line| matches_list(&line.principals, principal))
     }
 
+    /// Whether some line names this key for this principal and namespace, whatever the time.
+    pub fn names(&self, signer: &Signer, principal: &str, namespace: Namespace) -> bool {
+        self.lines.iter().any(|line| line.names(signer, principal, namespace))
+    }
+
     /// Whether some line lets this key sign as this principal in this namespace at this time.
     pub fn trusts(&self, signer: &Signer, principal: &str, namespace: Namespace, at: Timestamp) -> bool {
         self.lines.iter().any(|line| {
-            line.signer == *signer
-                && matches_list(&line.principals, principal)
-                && line.options.namespaces.as_ref().is_none_or(|n| matches_list(n, namespace.as_str()))
+            line.names(signer, principal, namespace)
                 && line.options.valid_after.is_none_or(|after| at >= after)
                 && line.options.valid_before.is_none_or(|before| at <= before)
         })
+    }
+}
+
+impl Line {
+    fn names(&self, signer: &Signer, principal: &str, namespace: Namespace) -> bool {
+        self.signer == *signer
+            && matches_list(&self.principals, principal)
+            && self.options.namespaces.as_ref().is_none_or(|n| matches_list(n, namespace.as_str()))
     }
 }
 
@@ -95,6 +106,17 @@ impl AllowedSigners {
 pub(crate) fn line(
     principal: &str,
     namespaces: &[Namespace],
+    signer: &Signer,
+    comment: &str,
+) -> Result<String> {
+    line_until(principal, namespaces, None, signer, comment)
+}
+
+/// The same for a key that signs until a moment, and no longer.
+pub(crate) fn line_until(
+    principal: &str,
+    namespaces: &[Namespace],
+    until: Option<Timestamp>,
     signer: &Signer,
     comment: &str,
 ) -> Result<String> {
@@ -106,8 +128,10 @@ pub(crate) fn line(
     }
     let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let namespaces: Vec<_> = namespaces.iter().map(|n| n.as_str()).collect();
-    let text =
-        format!("{principal} namespaces=\"{}\" {} {comment}", namespaces.join(","), signer.to_openssh(),);
+    let until =
+        until.map(|at| format!(",valid-before=\"{}\"", at.strftime("%Y%m%d%H%M%SZ"))).unwrap_or_default();
+    let options = format!("namespaces=\"{}\"{until}", namespaces.join(","));
+    let text = format!("{principal} {options} {} {comment}", signer.to_openssh());
     Ok(format!("{}\n", text.trim_end()))
 }
 

@@ -31,7 +31,7 @@ const ALLOWED_SIGNERS_HEAD: &str = "\
 # Whose records are trusted: those of the owner of the data, who drills with the restore key, and those of the
 # agents that make snapshots. One line for each agent, as the provider gives it (compare the fingerprint
 # by another way, e.g. on the phone):
-#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre,prune-record@marbre\" ssh-ed25519 AAAA...
+#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre,prune-record@marbre,succession@marbre\" ssh-ed25519 AAAA...
 ";
 
 /// What a new publisher's folder should hold beyond the keys.
@@ -100,10 +100,18 @@ pub(crate) fn agent(path: &Path, comment: &str) -> Result<Signer> {
     Ok(key.signer())
 }
 
-/// The line that makes a publisher trust an agent's receipts of snapshots and drills.
+/// What an agent signs.
+const OF_AGENT: [Namespace; 4] =
+    [Namespace::SnapshotReceipt, Namespace::DrillReceipt, Namespace::PruneRecord, Namespace::Succession];
+
+/// The line that makes a publisher trust an agent's records.
 pub(crate) fn agent_line(agent: &Signer, comment: &str) -> Result<String> {
-    let namespaces = [Namespace::SnapshotReceipt, Namespace::DrillReceipt, Namespace::PruneRecord];
-    allowed_signers::line(AGENT, &namespaces, agent, comment)
+    allowed_signers::line(AGENT, &OF_AGENT, agent, comment)
+}
+
+/// The line for an agent that another one has succeeded: what it signed until then stays trusted.
+pub(crate) fn former_agent_line(agent: &Signer, until: Timestamp, comment: &str) -> Result<String> {
+    allowed_signers::line_until(AGENT, &OF_AGENT, Some(until), agent, comment)
 }
 
 /// The line that lets the owner of the data sign their own drills, the charter and key proofs.

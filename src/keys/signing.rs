@@ -23,6 +23,8 @@ pub enum Namespace {
     DrillReceipt,
     /// The agent's record of what retention deleted.
     PruneRecord,
+    /// The record by which one agent goes on with another's chain.
+    Succession,
     /// The publisher's charter.
     Charter,
     /// The publisher's answer to a key challenge.
@@ -36,6 +38,7 @@ impl Namespace {
             Namespace::SnapshotReceipt => "snapshot-receipt@marbre",
             Namespace::DrillReceipt => "drill-receipt@marbre",
             Namespace::PruneRecord => "prune-record@marbre",
+            Namespace::Succession => "succession@marbre",
             Namespace::Charter => "charter@marbre",
             Namespace::KeyProof => "key-proof@marbre",
         }
@@ -203,17 +206,13 @@ pub(super) fn public_path(path: &Path) -> PathBuf {
 }
 
 /// Checks an armored SSHSIG and says who made it. Any Ed25519 key passes: the caller then asks whether it is
-/// trusted, with [`crate::keys::TrustStore::check`].
+/// trusted, with [`crate::keys::TrustStore::check`]. Where several signatures follow each other, this is the first, as
+/// for `ssh-keygen`.
 ///
 /// Errors ([`crate::ErrorKind::Verification`]): not a signature, of another namespace, by another kind of key, or
 /// the message is not what was signed.
 pub(crate) fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Signer> {
-    let signature = SshSig::from_pem(armored)
-        .map_err(|e| Error::verification("the signature cannot be read").cause(e))?;
-    let signer = Signer::of(signature.public_key()).ok_or_else(|| {
-        Error::verification("the signature is not by an Ed25519 key")
-            .cause(signature.public_key().algorithm().to_string())
-    })?;
+    let (signature, signer) = parse(first(armored).0)?;
     signer.public_key().verify(namespace.as_str(), message, &signature).map_err(|e| match e {
         ssh_key::Error::Namespace => Error::verification(format!(
             "the signature is about {}, not {namespace}",
@@ -222,6 +221,38 @@ pub(crate) fn verify(armored: &[u8], namespace: Namespace, message: &[u8]) -> Re
         _ => Error::verification("the signature does not match: what was signed has been changed"),
     })?;
     Ok(signer)
+}
+
+/// Checks several signatures of one message that follow each other, and says who made them, in their order.
+pub(crate) fn verify_all(mut armored: &[u8], namespace: Namespace, message: &[u8]) -> Result<Vec<Signer>> {
+    let mut signers = Vec::new();
+    while !armored.is_empty() {
+        signers.push(verify(armored, namespace, message)?);
+        armored = first(armored).1;
+    }
+    Ok(signers)
+}
+
+/// Whose signature it is, of one that was checked before.
+pub(crate) fn signer_of(armored: &[u8]) -> Result<Signer> {
+    parse(first(armored).0).map(|(_, signer)| signer)
+}
+
+/// The first signature, and what follows it.
+fn first(armored: &[u8]) -> (&[u8], &[u8]) {
+    const END: &[u8] = b"-----END SSH SIGNATURE-----\n";
+    let end = armored.windows(END.len()).position(|window| window == END);
+    armored.split_at(end.map_or(armored.len(), |at| at + END.len()))
+}
+
+fn parse(armored: &[u8]) -> Result<(SshSig, Signer)> {
+    let signature = SshSig::from_pem(armored)
+        .map_err(|e| Error::verification("the signature cannot be read").cause(e))?;
+    let signer = Signer::of(signature.public_key()).ok_or_else(|| {
+        Error::verification("the signature is not by an Ed25519 key")
+            .cause(signature.public_key().algorithm().to_string())
+    })?;
+    Ok((signature, signer))
 }
 
 fn not_ed25519(what: &str, algorithm: &Algorithm) -> Error {

@@ -37,6 +37,17 @@ impl TrustStore {
         }
     }
 
+    /// Whether a key that an accepted succession names may not sign all the same, because a line of `allowed_signers` says
+    /// until when it might.
+    pub fn forbids(&self, signer: &Signer, namespace: Namespace, at: Timestamp) -> bool {
+        match self {
+            Self::AllowedSigners(allowed) => {
+                allowed.names(signer, AGENT, namespace) && !allowed.trusts(signer, AGENT, namespace, at)
+            }
+            Self::Fingerprint(_) | Self::Own { .. } => false,
+        }
+    }
+
     /// A fingerprint given by a person, e.g. to `--accept-signer`.
     pub fn fingerprint(text: &str) -> Result<Self> {
         let text = text.trim();

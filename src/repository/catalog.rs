@@ -7,17 +7,18 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::allowed_signers::AGENT;
-use crate::keys::{Namespace, Signer};
-use crate::model::id::{DatabaseId, SnapshotId, TargetName};
+use crate::keys::{Namespace, Signer, signing};
+use crate::model::id::{DatabaseId, Sha256, SnapshotId, TargetName};
 use crate::model::object::ObjectKey;
+use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
 use crate::repository::prune_catalog::Prunes;
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
 use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt, Summary};
 use crate::repository::remembered::Remembered as _;
-use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::repository::signed_record::{Depth, SignedBytes, SignedRecord};
+use crate::repository::succession::Seen;
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind, TargetExt};
 
@@ -30,17 +31,41 @@ pub(crate) struct Entry {
     pub link: Link,
     /// Bytes that a restore fetches.
     pub size: u64,
+    /// Its signer.
+    pub signer: Signer,
     /// The targets where this receipt was found, and no other one under its name.
     pub targets: BTreeSet<TargetName>,
 }
 
+/// A receipt with a good signature by a key that is no agent of this chain, as far as the reader's trust reaches.
+#[derive(Debug, Clone)]
+pub(crate) struct Stranger {
+    /// What it says of itself.
+    pub receipt: Receipt,
+    /// SHA-256 of its bytes.
+    pub hash: Sha256,
+    /// Its signer.
+    pub signer: Signer,
+}
+
 /// What the targets hold of one database.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Catalog {
-    /// Every snapshot with a good receipt on some target, oldest first.
+    /// Every snapshot of the accepted history with a good receipt on some target, oldest first.
     pub entries: BTreeMap<SnapshotId, Entry>,
-    /// Receipts that failed a check.
+    /// Snapshots of branches that the history did not go on with: nothing is done with them unless they are named.
+    pub aside: BTreeMap<SnapshotId, Entry>,
+    /// Where the history ends, also where no target that can be reached has that receipt; several, where two claim to be the
+    /// newest.
+    pub heads: Vec<Seen>,
+    /// Who wrote all this.
+    pub agents: Agents,
+    /// Receipts of unknown agents that nothing explains.
+    pub strangers: Vec<Stranger>,
+    /// Records that failed a check.
     pub bad: Vec<BadRecord>,
+    /// The keys of bad receipts by agents of this chain, written where they were agents no more.
+    pub superseded: BTreeMap<String, Stranger>,
     /// Targets that could not be listed.
     pub unreachable: Vec<(TargetName, TargetError)>,
     /// What retention has removed; some of it may still be at targets that have not been pruned since.
@@ -50,7 +75,8 @@ pub(crate) struct Catalog {
 impl Reader<'_> {
     /// Lists every target and fetches the receipts that are not known yet.
     pub(crate) async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
-        let mut catalog = Catalog::default();
+        let agents = self.agents(cancel).await?;
+        let mut catalog = Catalog { agents: agents.clone(), bad: agents.bad.clone(), ..Catalog::default() };
         let mut known = self.state.map(|s| s.summaries(self.database)).transpose()?.unwrap_or_default();
         // At the same time: a target that does not answer takes its time.
         let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel))).await;
@@ -63,14 +89,17 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let (seen, new): (Vec<_>, Vec<_>) =
-                keys.into_iter().partition(|(snapshot, _)| known.contains_key(snapshot));
-            for (snapshot, key) in seen {
-                if let Some(summary) = known.get(&snapshot) {
-                    catalog.add(target, key, summary);
+            let mut others = Vec::new();
+            for (snapshot, key) in keys {
+                // Its signature was checked, but who was an agent may be known better now.
+                let counts =
+                    |seen: &&Summary| agents.check_receipt(&seen.receipt, &seen.signer, self.trust).is_ok();
+                match known.get(&snapshot).filter(counts) {
+                    Some(summary) => catalog.add(target, key, summary),
+                    None => others.push((snapshot, key)),
                 }
             }
-            let mut fetched = stream::iter(new.into_iter().map(|(snapshot, key)| async move {
+            let mut fetched = stream::iter(others.into_iter().map(|(snapshot, key)| async move {
                 let receipt = self.receipt(target, &snapshot, cancel).await;
                 (snapshot, key, receipt)
             }))
@@ -78,7 +107,7 @@ impl Reader<'_> {
             while let Some((snapshot, key, receipt)) = fetched.next().await {
                 match receipt {
                     Ok(receipt) => {
-                        let summary = receipt.summary();
+                        let summary = receipt.summary()?;
                         catalog.add(target, key, &summary);
                         if self.state.is_some() {
                             known.insert(snapshot, summary);
@@ -91,7 +120,15 @@ impl Reader<'_> {
                         catalog.unreachable.push((target.name.clone(), e));
                         break;
                     }
+                    // A succession says of it that it does not count.
+                    Err(_) if agents.sets_aside(&snapshot) => {}
                     Err(error) => {
+                        match self.stranger(target, &snapshot, cancel).await {
+                            Some(stranger) if agents.knows(&stranger.signer.fingerprint()) => {
+                                catalog.superseded.insert(key.to_string(), stranger);
+                            }
+                            stranger => catalog.strangers.extend(stranger),
+                        }
                         let error = error.context(format!("receipt of {snapshot} at {}", target.name));
                         catalog.bad.push(BadRecord {
                             target: target.name.clone(),
@@ -106,7 +143,22 @@ impl Reader<'_> {
         let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
         catalog.prunes = self.prunes(reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
+        let remembered = self.remembered(&catalog, cancel).await?;
+        catalog.resolve(remembered);
         Ok(catalog)
+    }
+
+    /// What a receipt says that was refused, if its signature is good.
+    async fn stranger(
+        &self,
+        target: &NamedTarget,
+        snapshot: &SnapshotId,
+        cancel: &CancellationToken,
+    ) -> Option<Stranger> {
+        let accept = |signed: &SignedBytes| Receipt::parse(&signed.bytes, self.database, snapshot);
+        let record = record_of(self.database, snapshot);
+        let (receipt, signed) = record.read(target, Depth::AnyVersion, accept, cancel).await.ok()?;
+        Some(Stranger { receipt, hash: Sha256::of(&signed.bytes), signer: signed.signer })
     }
 
     /// The keys of all receipts at one target, not checked in any way.
@@ -126,6 +178,9 @@ impl Reader<'_> {
         cancel: &CancellationToken,
     ) -> Result<SignedReceipt> {
         if let Some(known) = self.state.map(|s| s.receipt(self.database, snapshot)).transpose()?.flatten() {
+            // Its signature was checked, but who was an agent may be known better now.
+            let signer = signing::signer_of(known.signature.as_bytes())?;
+            self.agents(cancel).await?.check_receipt(&known.receipt, &signer, self.trust)?;
             return Ok(known);
         }
         let receipt = self.fetch(target, snapshot, cancel).await?;
@@ -154,9 +209,10 @@ impl Reader<'_> {
         depth: Depth,
         cancel: &CancellationToken,
     ) -> Result<SignedReceipt> {
-        let accept = |bytes: &[u8], signer: &Signer| {
-            let receipt = Receipt::parse(bytes, self.database, snapshot)?;
-            self.trust.check(signer, AGENT, Namespace::SnapshotReceipt, receipt.finished_at)?;
+        let agents = self.agents(cancel).await?;
+        let accept = |signed: &SignedBytes| {
+            let receipt = Receipt::parse(&signed.bytes, self.database, snapshot)?;
+            agents.check_receipt(&receipt, &signed.signer, self.trust)?;
             Ok(receipt)
         };
         let record = record_of(self.database, snapshot);
@@ -193,14 +249,10 @@ impl Catalog {
     fn add(&mut self, target: &NamedTarget, key: ObjectKey, found: &Summary) {
         let receipt = &found.receipt;
         let entry = self.entries.entry(receipt.snapshot.clone()).or_insert_with(|| Entry {
-            link: Link {
-                id: receipt.snapshot.clone(),
-                sequence: receipt.sequence,
-                previous: receipt.previous,
-                hash: found.hash,
-            },
+            link: Link::of(receipt, found.hash),
             receipt: receipt.clone(),
             size: found.size,
+            signer: found.signer,
             targets: BTreeSet::new(),
         });
         if entry.link.hash == found.hash {
@@ -214,14 +266,14 @@ impl Catalog {
     }
 
     /// What is wrong with the chain. `seen` is the newest receipt that the caller remembers.
-    pub(crate) fn breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+    pub(crate) fn breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
         let links: Vec<Link> =
             self.entries.values().map(|e| e.link.clone()).chain(self.prunes.links()).collect();
-        chain::check(&links, true, seen)
+        chain::check(&links, true, seen.filter(|(_, hash)| !self.is_aside(hash)))
     }
 
     /// The same, without what may be explained by a target that cannot be reached.
-    pub(crate) fn certain_breaks(&self, seen: Option<(u64, crate::model::id::Sha256)>) -> Vec<Break> {
+    pub(crate) fn certain_breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
         let mut breaks = self.breaks(seen);
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..) | Break::Rollback(_)));
@@ -232,6 +284,17 @@ impl Catalog {
     /// The newest snapshot.
     pub(crate) fn newest(&self) -> Option<&Entry> {
         self.entries.values().max_by_key(|e| e.receipt.sequence)
+    }
+
+    /// The newest snapshot that is signed by this key, also of a branch that was set aside.
+    pub(crate) fn newest_of(&self, fingerprint: &str) -> Option<&Entry> {
+        let by = |e: &&Entry| e.signer.fingerprint() == fingerprint;
+        self.entries.values().chain(self.aside.values()).filter(by).max_by_key(|e| e.receipt.sequence)
+    }
+
+    /// A snapshot, also of a branch that was set aside.
+    pub(crate) fn find(&self, snapshot: &SnapshotId) -> Option<&Entry> {
+        self.entries.get(snapshot).or_else(|| self.aside.get(snapshot))
     }
 }
 
@@ -283,7 +346,7 @@ pub(crate) async fn any_signer(
         };
         for snapshot in objects.iter().rev().filter_map(|o| layout::snapshot_of(database, &o.key)) {
             let record = record_of(database, &snapshot);
-            match record.read(target, Depth::AnyVersion, |_, _| Ok(()), cancel).await {
+            match record.read(target, Depth::AnyVersion, |_| Ok(()), cancel).await {
                 Ok(((), signed)) => return Ok(Some(signed.signer)),
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 Err(e) => last = Some(e),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use crate::model::id::{Sha256, SnapshotId};
+use crate::repository::receipt::Receipt;
 
 /// What the chain needs to know of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub(crate) struct Link<I = SnapshotId> {
     pub previous: Option<Sha256>,
     /// Its own hash.
     pub hash: Sha256,
+}
+
+impl Link {
+    /// The link of a receipt with this hash.
+    pub(crate) fn of(receipt: &Receipt, hash: Sha256) -> Self {
+        Self { id: receipt.snapshot.clone(), sequence: receipt.sequence, previous: receipt.previous, hash }
+    }
 }
 
 /// What is wrong with a chain.

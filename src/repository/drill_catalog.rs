@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::keys::allowed_signers::principal;
+use crate::keys::allowed_signers::{OWNER, principal};
 use crate::keys::{Namespace, Signer, signing};
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
@@ -18,11 +18,11 @@ use crate::model::level::{By, Level, Levels};
 use crate::model::object::ObjectKey;
 use crate::model::sabotage::Sabotage;
 use crate::repository::chain::{self, Break, Link};
-use crate::repository::drill_receipt::{DrillReceipt, Failure, SignedDrill};
+use crate::repository::drill_receipt::{DrillReceipt, Failure};
 use crate::repository::layout;
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
-use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -33,7 +33,7 @@ const RECEIPT_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct KnownDrill {
     /// Its receipt.
-    pub signed: SignedDrill,
+    pub signed: Signed<DrillReceipt>,
     /// The targets that have the receipt.
     pub targets: BTreeSet<TargetName>,
 }
@@ -112,7 +112,7 @@ impl Reader<'_> {
     pub(crate) async fn drills(&self, cancel: &CancellationToken) -> Result<DrillCatalog> {
         let mut catalog = DrillCatalog::default();
         for signed in self.state.map(|s| s.drills(self.database)).transpose()?.unwrap_or_default() {
-            let id = signed.receipt.drill.clone();
+            let id = signed.record.drill.clone();
             catalog.drills.insert(id, KnownDrill { signed, targets: BTreeSet::new() });
         }
         let lists = join_all(self.targets.iter().map(|target| self.list_drills(target, cancel))).await;
@@ -169,26 +169,24 @@ impl Reader<'_> {
         target: &NamedTarget,
         drill: &DrillId,
         cancel: &CancellationToken,
-    ) -> Result<Option<SignedDrill>> {
+    ) -> Result<Option<Signed<DrillReceipt>>> {
         let keys = [layout::drill(drill), layout::drill_signature(drill)];
         let namespace = Namespace::DrillReceipt;
-        let accept = |bytes: &[u8], signer: &Signer| {
-            let receipt = DrillReceipt::parse(bytes, self.database, drill)?;
-            if !self.trust.knows(principal(receipt.by)) {
-                return Ok(None);
+        let agents = self.agents(cancel).await?;
+        let accept = |signed: &SignedBytes| {
+            let receipt = DrillReceipt::parse(&signed.bytes, self.database, drill)?;
+            let (signer, at) = (&signed.signer, receipt.finished_at);
+            match receipt.by {
+                _ if !self.trust.knows(principal(receipt.by)) => return Ok(None),
+                By::Agent => agents.check_record(signer, namespace, at, self.trust)?,
+                By::Owner => self.trust.check(signer, OWNER, namespace, at)?,
             }
-            self.trust.check(signer, principal(receipt.by), namespace, receipt.finished_at)?;
             Ok(Some(receipt))
         };
         let record = SignedRecord { database: self.database, keys, limit: RECEIPT_LIMIT, namespace };
         let (receipt, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
         let Some(receipt) = receipt else { return Ok(None) };
-        let signed = SignedDrill {
-            receipt,
-            bytes: read.bytes.to_vec(),
-            signature: String::from_utf8_lossy(&read.signature).into_owned(),
-            signer: read.signer.fingerprint(),
-        };
+        let signed = Signed::new(receipt, read);
         if let Some(state) = self.state {
             state.remember_drill(self.database, &signed)?;
         }
@@ -197,8 +195,8 @@ impl Reader<'_> {
 }
 
 impl DrillCatalog {
-    fn add(&mut self, target: &NamedTarget, signed: SignedDrill) {
-        let id = signed.receipt.drill.clone();
+    fn add(&mut self, target: &NamedTarget, signed: Signed<DrillReceipt>) {
+        let id = signed.record.drill.clone();
         let known = self.drills.entry(id).or_insert(KnownDrill { signed, targets: BTreeSet::new() });
         known.targets.insert(target.name.clone());
     }
@@ -225,7 +223,7 @@ impl DrillCatalog {
             let receipt = DrillReceipt::parse(&bytes, database, &drill).ok().filter(|r| r.by == By::Owner);
             if let (Some(receipt), true) = (receipt, signer.as_ref() == Some(own)) {
                 let signature = String::from_utf8_lossy(&signature).into_owned();
-                let signed = SignedDrill { receipt, bytes, signature, signer: own.fingerprint() };
+                let signed = Signed { record: receipt, bytes, signature, signer: own.fingerprint() };
                 self.drills.entry(drill).or_insert(KnownDrill { signed, targets: BTreeSet::new() });
             }
         }
@@ -285,7 +283,7 @@ impl DrillCatalog {
     /// The receipts, oldest first.
     pub(crate) fn receipts(&self) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
         let mut receipts: Vec<&DrillReceipt> =
-            self.drills.values().map(|known| &known.signed.receipt).collect();
+            self.drills.values().map(|known| &known.signed.record).collect();
         // Within one second, names do not show the order.
         receipts.sort_by_key(|receipt| (receipt.started_at, receipt.sequence));
         receipts.into_iter()
@@ -294,15 +292,15 @@ impl DrillCatalog {
     /// What is wrong with the chain of one maker's drills. `seen` is the newest that the caller remembers. A target that
     /// does not answer may have what is missing.
     pub(crate) fn breaks(&self, by: By, seen: Option<(u64, Sha256)>) -> Vec<Break<DrillId>> {
-        let of = |known: &&KnownDrill| known.signed.receipt.by == by;
+        let of = |known: &&KnownDrill| known.signed.record.by == by;
         let links: Vec<Link<DrillId>> = self
             .drills
             .values()
             .filter(of)
             .map(|known| Link {
-                id: known.signed.receipt.drill.clone(),
-                sequence: known.signed.receipt.sequence,
-                previous: known.signed.receipt.previous,
+                id: known.signed.record.drill.clone(),
+                sequence: known.signed.record.sequence,
+                previous: known.signed.record.previous,
                 hash: known.signed.hash(),
             })
             .collect();
@@ -315,9 +313,9 @@ impl DrillCatalog {
 
     /// The newest receipt of one maker: its place in their chain, and its hash.
     pub(crate) fn head(&self, by: By) -> Option<(u64, Sha256)> {
-        let of = |known: &&KnownDrill| known.signed.receipt.by == by;
-        let newest = self.drills.values().filter(of).max_by_key(|known| known.signed.receipt.sequence);
-        newest.map(|known| (known.signed.receipt.sequence, known.signed.hash()))
+        let of = |known: &&KnownDrill| known.signed.record.by == by;
+        let newest = self.drills.values().filter(of).max_by_key(|known| known.signed.record.sequence);
+        newest.map(|known| (known.signed.record.sequence, known.signed.hash()))
     }
 }
 

@@ -200,23 +200,3 @@ impl DrillReceipt {
         }
     }
 }
-
-/// A drill's receipt whose signature was checked, with its bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct SignedDrill {
-    /// The content.
-    pub receipt: DrillReceipt,
-    /// The bytes that were signed.
-    pub bytes: Vec<u8>,
-    /// The armored signature.
-    pub signature: String,
-    /// Fingerprint of the signer, `SHA256:…`.
-    pub signer: String,
-}
-
-impl SignedDrill {
-    /// The hash that the next receipt names.
-    pub(crate) fn hash(&self) -> Sha256 {
-        Sha256::of(&self.bytes)
-    }
-}

@@ -68,6 +68,31 @@ pub(crate) fn prune_signature(prune: &PruneId) -> RelativeKey {
     format!("prunes/{prune}.json.sig")
 }
 
+/// `claims/<succession>/<sequence>.json`
+pub(crate) fn claim(succession: u64, sequence: u64) -> RelativeKey {
+    format!("claims/{succession}/{sequence}.json")
+}
+
+/// `agents/<n>-<hash>.json`, for the record with this SHA-256
+pub(crate) fn succession(number: u64, sha256: &Sha256) -> RelativeKey {
+    format!("agents/{number}-{}.json", &sha256.to_string()[..8])
+}
+
+/// `agents/<n>-<hash>.json.sig`
+pub(crate) fn succession_signature(number: u64, sha256: &Sha256) -> RelativeKey {
+    format!("{}.sig", succession(number, sha256))
+}
+
+/// The number and the relative key of the succession that lies under this key of `database`, if it is such a key.
+pub(crate) fn succession_of(database: &DatabaseId, key: &ObjectKey) -> Option<(u64, RelativeKey)> {
+    let (found, file) = split(key, "agents")?;
+    (found == *database).then_some(())?;
+    let (number, hash) = file.strip_suffix(".json")?.split_once('-')?;
+    let plain = hash.len() == 8 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let number: u64 = number.parse().ok()?;
+    (plain && *file == *format!("{number}-{hash}.json")).then(|| (number, format!("agents/{file}")))
+}
+
 /// The prune whose record lies under this key of `database`, if it is such a key.
 pub(crate) fn prune_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
     let (found, file) = split(key, "prunes")?;

@@ -22,7 +22,7 @@ impl Reader<'_> {
         };
         let unreachable = catalog.unreachable.iter().any(|(name, _)| name == target);
         if !unreachable {
-            let here = catalog.entries.get(snapshot).filter(|e| e.targets.contains(target));
+            let here = catalog.find(snapshot).filter(|e| e.targets.contains(target));
             levels.stored = here.map(|e| e.receipt.finished_at);
         }
         drills.raise(&mut levels, snapshot, target);

@@ -6,15 +6,14 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::allowed_signers::AGENT;
-use crate::keys::{Namespace, Signer};
-use crate::model::id::{PruneId, SnapshotId, TargetName};
+use crate::keys::Namespace;
+use crate::model::id::{PruneId, Sha256, SnapshotId, TargetName};
 use crate::repository::chain::Link;
 use crate::repository::layout;
-use crate::repository::prune_record::{PruneRecord, Pruned, SignedPrune};
+use crate::repository::prune_record::{PruneRecord, Pruned};
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
-use crate::repository::signed_record::{Depth, SignedRecord};
+use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -25,18 +24,20 @@ const RECORD_LIMIT: u64 = 32 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct KnownPrune {
     /// The record.
-    pub signed: SignedPrune,
+    pub signed: Signed<PruneRecord>,
     /// The targets that have it.
     pub targets: BTreeSet<TargetName>,
 }
 
 /// What retention has removed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Prunes {
     /// Every record with a good signature on some target, oldest first.
     pub records: BTreeMap<PruneId, KnownPrune>,
     /// Records that failed a check.
     pub bad: Vec<BadRecord>,
+    /// Receipts of branches that the history did not go on with.
+    pub branches: BTreeSet<Sha256>,
 }
 
 impl Prunes {
@@ -47,7 +48,9 @@ impl Prunes {
 
     /// The links that take the place of removed receipts in the chain.
     pub(crate) fn links(&self) -> impl Iterator<Item = Link> {
-        self.records.values().flat_map(|known| known.signed.record.snapshots.iter().map(Pruned::link))
+        let links =
+            self.records.values().flat_map(|known| known.signed.record.snapshots.iter().map(Pruned::link));
+        links.filter(|link| !self.branches.contains(&link.hash))
     }
 }
 
@@ -117,18 +120,18 @@ impl Reader<'_> {
         target: &NamedTarget,
         prune: &PruneId,
         cancel: &CancellationToken,
-    ) -> Result<SignedPrune> {
+    ) -> Result<Signed<PruneRecord>> {
         let keys = [layout::prune(prune), layout::prune_signature(prune)];
         let namespace = Namespace::PruneRecord;
-        let accept = |bytes: &[u8], signer: &Signer| {
-            let record = PruneRecord::parse(bytes, self.database, prune)?;
-            self.trust.check(signer, AGENT, namespace, record.decided_at)?;
+        let agents = self.agents(cancel).await?;
+        let accept = |signed: &SignedBytes| {
+            let record = PruneRecord::parse(&signed.bytes, self.database, prune)?;
+            agents.check_record(&signed.signer, namespace, record.decided_at, self.trust)?;
             Ok(record)
         };
         let record = SignedRecord { database: self.database, keys, limit: RECORD_LIMIT, namespace };
         let (record, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
-        let signature = String::from_utf8_lossy(&read.signature).into_owned();
-        let signed = SignedPrune { record, bytes: read.bytes.to_vec(), signature };
+        let signed = Signed::new(record, read);
         if let Some(state) = self.state {
             state.remember_prune(self.database, &signed)?;
         }

@@ -91,14 +91,3 @@ impl PruneRecord {
         Ok(record)
     }
 }
-
-/// A record whose signature was checked, with its bytes.
-#[derive(Debug, Clone)]
-pub(crate) struct SignedPrune {
-    /// The content.
-    pub record: PruneRecord,
-    /// The bytes that were signed.
-    pub bytes: Vec<u8>,
-    /// The armored signature.
-    pub signature: String,
-}

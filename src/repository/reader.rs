@@ -1,12 +1,14 @@
 //! Whose records are read, from where, and with which signatures.
 
 use futures_util::TryStreamExt;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
 use crate::keys::TrustStore;
-use crate::model::id::{DatabaseId, TargetName};
+use crate::model::id::DatabaseId;
 use crate::model::object::ObjectKey;
+use crate::repository::agents::Agents;
+pub(crate) use crate::repository::bad_record::BadRecord;
 use crate::state::State;
 use crate::targets::{NamedTarget, TargetError, TargetErrorKind};
 
@@ -23,17 +25,20 @@ pub(crate) struct Reader<'a> {
     pub trust: &'a TrustStore,
     /// Records seen before, if there is a state.
     pub state: Option<&'a State>,
+    /// Who wrote them, once it was read.
+    pub(super) agents: OnceCell<Agents>,
 }
 
-/// A record that cannot be used.
-#[derive(Debug, Clone)]
-pub(crate) struct BadRecord {
-    /// Where it lies.
-    pub target: TargetName,
-    /// Its key.
-    pub key: String,
-    /// Why.
-    pub error: Error,
+impl<'a> Reader<'a> {
+    /// A reader of one database.
+    pub(crate) fn new(
+        database: &'a DatabaseId,
+        targets: &'a [NamedTarget],
+        trust: &'a TrustStore,
+        state: Option<&'a State>,
+    ) -> Self {
+        Self { database, targets, trust, state, agents: OnceCell::new() }
+    }
 }
 
 impl Reader<'_> {

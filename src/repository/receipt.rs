@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::keys::{Signer, signing};
 use crate::model::id::{DatabaseId, DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
 use crate::repository::{canonical, layout};
 
@@ -25,6 +26,8 @@ pub(crate) struct Receipt {
     pub snapshot: SnapshotId,
     /// Its epoch.
     pub epoch: EpochId,
+    /// The succession under which it was written; 0 before the first.
+    pub succession: u64,
     /// Place in the chain, from 1.
     pub sequence: u64,
     /// SHA-256 of the receipt before it.
@@ -158,19 +161,22 @@ pub(crate) struct Summary {
     pub receipt: Receipt,
     /// The hash that the next receipt names.
     pub hash: Sha256,
+    /// Its signer.
+    pub signer: Signer,
     /// Bytes of all objects that a restore needs.
     pub size: u64,
 }
 
 impl SignedReceipt {
     /// The same without its objects.
-    pub(crate) fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Result<Summary> {
         let objects = Vec::new();
-        Summary {
+        Ok(Summary {
             receipt: Receipt { objects, ..self.receipt.clone() },
             hash: self.hash(),
+            signer: signing::signer_of(self.signature.as_bytes())?,
             size: self.receipt.size(),
-        }
+        })
     }
 
     /// The hash that the next receipt names.

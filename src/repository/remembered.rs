@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Result, ResultExt};
-use crate::model::id::{DatabaseId, DrillId, SnapshotId};
-use crate::repository::drill_receipt::{DrillReceipt, SignedDrill};
-use crate::repository::prune_record::{PruneRecord, SignedPrune};
+use crate::keys::signing;
+use crate::model::id::{DatabaseId, SnapshotId};
+use crate::repository::drill_receipt::DrillReceipt;
+use crate::repository::prune_record::PruneRecord;
 use crate::repository::receipt::{Receipt, SignedReceipt, Summary};
+use crate::repository::signed_record::Signed;
+use crate::repository::succession::{self, Succession};
 use crate::state::{SavedDrill, SavedReceipt, SavedRecord, SavedSummary, State};
 
 /// Signed records in the state. Every one that goes in has had its signature checked.
@@ -18,19 +21,23 @@ pub(crate) trait Remembered {
     /// All receipts of a database seen before, without their objects.
     fn summaries(&self, database: &DatabaseId) -> Result<BTreeMap<SnapshotId, Summary>>;
     /// Remembers a drill.
-    fn remember_drill(&self, database: &DatabaseId, drill: &SignedDrill) -> Result<()>;
+    fn remember_drill(&self, database: &DatabaseId, drill: &Signed<DrillReceipt>) -> Result<()>;
     /// All drills of a database, oldest first.
-    fn drills(&self, database: &DatabaseId) -> Result<Vec<SignedDrill>>;
+    fn drills(&self, database: &DatabaseId) -> Result<Vec<Signed<DrillReceipt>>>;
     /// Remembers what a prune has removed.
-    fn remember_prune(&self, database: &DatabaseId, prune: &SignedPrune) -> Result<()>;
+    fn remember_prune(&self, database: &DatabaseId, prune: &Signed<PruneRecord>) -> Result<()>;
     /// What prunes have removed, oldest first.
-    fn prunes(&self, database: &DatabaseId) -> Result<Vec<SignedPrune>>;
+    fn prunes(&self, database: &DatabaseId) -> Result<Vec<Signed<PruneRecord>>>;
+    /// Remembers a succession.
+    fn remember_succession(&self, database: &DatabaseId, succession: &Signed<Succession>) -> Result<()>;
+    /// Successions seen before, by number.
+    fn successions(&self, database: &DatabaseId) -> Result<Vec<Signed<Succession>>>;
 }
 
 impl SignedReceipt {
     /// The form in which the state keeps it.
     pub(crate) fn to_saved(&self) -> Result<SavedReceipt> {
-        let Summary { receipt, hash, size } = self.summary();
+        let Summary { receipt, hash, size, .. } = self.summary()?;
         let summary = SavedSummary { bytes: receipt.to_bytes()?, size, hash };
         Ok(SavedReceipt {
             snapshot: receipt.snapshot,
@@ -44,11 +51,6 @@ impl SignedReceipt {
             },
         })
     }
-}
-
-fn signed_drill(database: &DatabaseId, drill: &DrillId, saved: SavedRecord) -> Result<SignedDrill> {
-    let SavedRecord { bytes, signature, signer } = saved;
-    Ok(SignedDrill { receipt: DrillReceipt::parse(&bytes, database, drill)?, bytes, signature, signer })
 }
 
 impl Remembered for State {
@@ -66,37 +68,64 @@ impl Remembered for State {
     fn summaries(&self, database: &DatabaseId) -> Result<BTreeMap<SnapshotId, Summary>> {
         let saved = self.saved_summaries(database)?.into_iter();
         saved
-            .map(|(snapshot, SavedSummary { bytes, size, hash })| {
+            .map(|(snapshot, SavedSummary { bytes, size, hash }, signature)| {
                 let receipt = serde_json::from_slice(&bytes)
                     .or_internal("understand the state (delete the state folder: it is only a cache)")?;
-                Ok((snapshot, Summary { receipt, hash, size }))
+                let signer = signing::signer_of(signature.as_bytes())?;
+                Ok((snapshot, Summary { receipt, hash, signer, size }))
             })
             .collect()
     }
 
-    fn remember_drill(&self, database: &DatabaseId, drill: &SignedDrill) -> Result<()> {
-        let SignedDrill { receipt, bytes, signature, signer } = drill.clone();
-        let record = SavedRecord { bytes, signature, signer };
-        let (by, sequence) = (receipt.by, receipt.sequence);
-        self.save_drill(database, &SavedDrill { drill: receipt.drill, by, sequence, record })
+    fn remember_drill(&self, database: &DatabaseId, drill: &Signed<DrillReceipt>) -> Result<()> {
+        let DrillReceipt { drill: id, by, sequence, .. } = &drill.record;
+        let record = saved(drill);
+        self.save_drill(database, &SavedDrill { drill: id.clone(), by: *by, sequence: *sequence, record })
     }
 
-    fn drills(&self, database: &DatabaseId) -> Result<Vec<SignedDrill>> {
-        let saved = self.saved_drills(database)?;
-        saved.into_iter().map(|(drill, saved)| signed_drill(database, &drill, saved)).collect()
-    }
-
-    fn remember_prune(&self, database: &DatabaseId, prune: &SignedPrune) -> Result<()> {
-        self.save_prune(database, &prune.record.prune, &prune.bytes, &prune.signature)
-    }
-
-    fn prunes(&self, database: &DatabaseId) -> Result<Vec<SignedPrune>> {
-        let saved = self.saved_prunes(database)?.into_iter();
-        saved
-            .map(|(prune, bytes, signature)| {
-                let record = PruneRecord::parse(&bytes, database, &prune)?;
-                Ok(SignedPrune { record, bytes, signature })
-            })
+    fn drills(&self, database: &DatabaseId) -> Result<Vec<Signed<DrillReceipt>>> {
+        let found = self.saved_drills(database)?.into_iter();
+        found
+            .map(|(drill, saved)| signed(saved, |saved| DrillReceipt::parse(&saved.bytes, database, &drill)))
             .collect()
     }
+
+    fn remember_prune(&self, database: &DatabaseId, prune: &Signed<PruneRecord>) -> Result<()> {
+        self.save_prune(database, &prune.record.prune, &saved(prune))
+    }
+
+    fn prunes(&self, database: &DatabaseId) -> Result<Vec<Signed<PruneRecord>>> {
+        let found = self.saved_prunes(database)?.into_iter();
+        found
+            .map(|(prune, saved)| signed(saved, |saved| PruneRecord::parse(&saved.bytes, database, &prune)))
+            .collect()
+    }
+
+    fn remember_succession(&self, database: &DatabaseId, succession: &Signed<Succession>) -> Result<()> {
+        self.save_succession(database, succession.record.number, &saved(succession))
+    }
+
+    fn successions(&self, database: &DatabaseId) -> Result<Vec<Signed<Succession>>> {
+        let parse = |number, saved: &SavedRecord| {
+            let signers = succession::signers(saved.signature.as_bytes(), &saved.bytes)?;
+            Succession::parse(&saved.bytes, &signers, database, number)
+        };
+        let found = self.saved_successions(database)?.into_iter();
+        found.map(|(number, saved)| signed(saved, |saved| parse(number, saved))).collect()
+    }
+}
+
+/// The form in which the state keeps a record.
+fn saved<T>(signed: &Signed<T>) -> SavedRecord {
+    SavedRecord {
+        bytes: signed.bytes.clone(),
+        signature: signed.signature.clone(),
+        signer: signed.signer.clone(),
+    }
+}
+
+fn signed<T>(saved: SavedRecord, parse: impl FnOnce(&SavedRecord) -> Result<T>) -> Result<Signed<T>> {
+    let record = parse(&saved)?;
+    let SavedRecord { bytes, signature, signer } = saved;
+    Ok(Signed { record, bytes, signature, signer })
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Namespace, Signer, signing};
-use crate::model::id::DatabaseId;
+use crate::model::id::{DatabaseId, Sha256};
 use crate::model::object::{ObjectKey, VersionId};
 use crate::repository::layout;
 use crate::targets::NamedTarget;
@@ -37,27 +37,59 @@ pub(crate) struct SignedRecord<'a> {
     pub namespace: Namespace,
 }
 
-/// A record whose signature is valid.
+/// The bytes of a record whose signature is valid.
 pub(crate) struct SignedBytes {
     pub bytes: Bytes,
     pub signature: Bytes,
+    /// Who signed it: of several, the first.
     pub signer: Signer,
 }
 
+/// A record whose signature was checked, with its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed<T> {
+    /// The content.
+    pub record: T,
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The armored signature.
+    pub signature: String,
+    /// Fingerprint of the signer, `SHA256:…`.
+    pub signer: String,
+}
+
+impl<T> Signed<T> {
+    /// A record that was read.
+    pub(crate) fn new(record: T, read: SignedBytes) -> Self {
+        Self {
+            record,
+            bytes: read.bytes.to_vec(),
+            signature: String::from_utf8_lossy(&read.signature).into_owned(),
+            signer: read.signer.fingerprint(),
+        }
+    }
+
+    /// The hash that the next record names.
+    pub(crate) fn hash(&self) -> Sha256 {
+        Sha256::of(&self.bytes)
+    }
+}
+
 impl SignedRecord<'_> {
-    /// Reads the record. `accept` decides whether its content and its signer are what is looked for: a valid signature
+    /// Reads the record. `accept` decides whether its content and its signers are what is looked for: a valid signature
     /// alone can be anybody's.
     pub(crate) async fn read<T>(
         &self,
         target: &NamedTarget,
         depth: Depth,
-        accept: impl Fn(&[u8], &Signer) -> Result<T>,
+        accept: impl Fn(&SignedBytes) -> Result<T>,
         cancel: &CancellationToken,
     ) -> Result<(T, SignedBytes)> {
         let keys = [layout::key(self.database, &self.keys[0])?, layout::key(self.database, &self.keys[1])?];
         let checked = |bytes: Bytes, signature: Bytes| {
             let signer = signing::verify(&signature, self.namespace, &bytes)?;
-            Ok((accept(&bytes, &signer)?, SignedBytes { bytes, signature, signer }))
+            let signed = SignedBytes { bytes, signature, signer };
+            Ok((accept(&signed)?, signed))
         };
         let newest = match self.newest(target, &keys, cancel).await {
             Ok((bytes, signature)) => checked(bytes, signature),

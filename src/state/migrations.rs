@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS epoch (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS receipt (
     database TEXT NOT NULL, snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, epoch TEXT NOT NULL, hash TEXT NOT NULL,
-    summary BLOB NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL,
+    summary BLOB NOT NULL, size INTEGER NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (database, snapshot)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS receipt_sequence ON receipt (database, sequence);
@@ -25,8 +25,23 @@ CREATE TABLE IF NOT EXISTS drill (
     body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL, PRIMARY KEY (database, drill)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS prune (
-    database TEXT NOT NULL, prune TEXT NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL,
+    database TEXT NOT NULL, prune TEXT NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL,
     PRIMARY KEY (database, prune)
+) STRICT;
+CREATE TABLE IF NOT EXISTS succession (
+    database TEXT NOT NULL, hash TEXT NOT NULL, number INTEGER NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL,
+    signer TEXT NOT NULL, PRIMARY KEY (database, hash)
+) STRICT;
+CREATE TABLE IF NOT EXISTS known_chain (
+    database TEXT PRIMARY KEY
+) STRICT;
+CREATE TABLE IF NOT EXISTS claim (
+    database TEXT NOT NULL, succession INTEGER NOT NULL, sequence INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (database, succession, sequence)
+) STRICT;
+CREATE TABLE IF NOT EXISTS claimed (
+    database TEXT NOT NULL, succession INTEGER NOT NULL, sequence INTEGER NOT NULL, target TEXT NOT NULL,
+    PRIMARY KEY (database, succession, sequence, target)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS unneeded (
     database TEXT NOT NULL, target TEXT NOT NULL, key TEXT NOT NULL, waited INTEGER NOT NULL, seen TEXT NOT NULL,

@@ -1,6 +1,7 @@
 //! What the agent remembers between runs, in SQLite. All of it is a cache (invariant I6): without it the
 //! next snapshot is a full one, and receipts are read from the targets again.
 
+mod agents;
 mod ballast;
 mod baseline;
 mod epoch_keys;
@@ -176,6 +177,7 @@ impl State {
             let transaction = db.transaction()?;
             save_epoch(&transaction, database, epoch)?;
             records::save_receipt(&transaction, database, receipt)?;
+            agents::know_chain(&transaction, database)?;
             transaction.commit()
         };
         change(&mut db).or_internal("save the snapshot in the state")

@@ -61,7 +61,7 @@ fn saved(row: &Row<'_>) -> rusqlite::Result<SavedRecord> {
     Ok(SavedRecord { bytes: row.get(0)?, signature: row.get(1)?, signer: row.get(2)? })
 }
 
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -87,24 +87,33 @@ impl State {
             .or_internal("read a receipt from the state")
     }
 
-    /// All receipts of a database at a glance, oldest first.
-    pub(crate) fn saved_summaries(&self, database: &DatabaseId) -> Result<Vec<(SnapshotId, SavedSummary)>> {
+    /// All receipts of a database at a glance, oldest first, each with its signature.
+    pub(crate) fn saved_summaries(
+        &self,
+        database: &DatabaseId,
+    ) -> Result<Vec<(SnapshotId, SavedSummary, String)>> {
         let what = "read receipts from the state";
         let db = self.db();
         let mut statement = db
             .prepare_cached(
-                "SELECT snapshot, summary, size, hash FROM receipt WHERE database = ?1 ORDER BY sequence",
+                "SELECT snapshot, summary, size, hash, signature FROM receipt WHERE database = ?1 ORDER BY sequence",
             )
             .or_internal(what)?;
         let rows = statement
             .query_map([database.to_string()], |r| {
-                Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, i64>(2)?, r.get::<_, String>(3)?))
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get(1)?,
+                    r.get::<_, i64>(2)?,
+                    r.get::<_, String>(3)?,
+                    r.get(4)?,
+                ))
             })
             .or_internal(what)?;
         rows.map(|row| {
-            let (snapshot, bytes, size, hash) = row.or_internal(what)?;
+            let (snapshot, bytes, size, hash, signature) = row.or_internal(what)?;
             let summary = SavedSummary { bytes, size: size.unsigned_abs(), hash: parse(&hash)? };
-            Ok((parse(&snapshot)?, summary))
+            Ok((parse(&snapshot)?, summary, signature))
         })
         .collect()
     }
@@ -207,38 +216,52 @@ impl State {
         row.map(|(sequence, hash)| Ok((sequence.unsigned_abs(), parse(&hash)?))).transpose()
     }
 
-    /// Remembers a prune: its record and signature.
+    /// Remembers the record of a prune.
     pub(crate) fn save_prune(
         &self,
         database: &DatabaseId,
         prune: &PruneId,
-        bytes: &[u8],
-        signature: &str,
+        record: &SavedRecord,
     ) -> Result<()> {
         self.db()
             .execute(
-                "INSERT OR REPLACE INTO prune (database, prune, body, signature) VALUES (?1, ?2, ?3, ?4)",
-                params![database.to_string(), prune.as_str(), bytes, signature],
+                "INSERT OR REPLACE INTO prune (database, prune, body, signature, signer) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![database.to_string(), prune.as_str(), record.bytes, record.signature, record.signer],
             )
             .or_internal("save a prune in the state")
             .map(drop)
     }
 
-    /// Every record of a prune seen before, oldest first, with its signature.
-    pub(crate) fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, Vec<u8>, String)>> {
+    /// Every record of a prune seen before, oldest first.
+    pub(crate) fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, SavedRecord)>> {
         let what = "read prunes from the state";
         let db = self.db();
         let mut statement = db
-            .prepare_cached("SELECT prune, body, signature FROM prune WHERE database = ?1 ORDER BY prune")
+            .prepare_cached(
+                "SELECT body, signature, signer, prune FROM prune WHERE database = ?1 ORDER BY prune",
+            )
             .or_internal(what)?;
         let rows = statement
-            .query_map([database.to_string()], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?)))
+            .query_map([database.to_string()], |r| Ok((r.get::<_, String>(3)?, saved(r)?)))
             .or_internal(what)?;
         rows.map(|row| {
-            let (prune, bytes, signature) = row.or_internal(what)?;
-            Ok((parse(&prune)?, bytes, signature))
+            let (prune, record) = row.or_internal(what)?;
+            Ok((parse(&prune)?, record))
         })
         .collect()
+    }
+
+    /// The snapshots of remembered receipts with a number above this one.
+    pub(crate) fn snapshots_after(&self, database: &DatabaseId, sequence: u64) -> Result<Vec<SnapshotId>> {
+        let what = "read receipts from the state";
+        let db = self.db();
+        let mut statement = db
+            .prepare_cached("SELECT snapshot FROM receipt WHERE database = ?1 AND sequence > ?2")
+            .or_internal(what)?;
+        let rows = statement
+            .query_map(params![database.to_string(), integer(sequence)], |r| r.get::<_, String>(0))
+            .or_internal(what)?;
+        rows.map(|row| parse(&row.or_internal(what)?)).collect()
     }
 }
 

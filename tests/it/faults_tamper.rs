@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::chain::fingerprint;
 use crate::support::marbre::{Marbre, marbre};
 use crate::support::s3::{ADMIN, LIMITED, SeaweedFs};
 use crate::support::sqlite_setup::{Setup, objects, rows};
@@ -258,8 +259,14 @@ fn a_forged_snapshot_is_refused_before_anything_of_it_is_opened() {
     // The good ones are still there for whoever names them.
     setup.restore(&newest, &[&a], to.to_str().unwrap()).success();
     assert_eq!(rows(&to), rows(&setup.database()));
-    // The agent goes on with its own chain.
+    // The agent does not write beside a chain that it cannot place, until a person has set it aside.
     setup.change(3);
+    let refused = setup.snapshot().fails_with(11).json();
+    assert!(refused["cause"].as_str().unwrap().contains(&forged), "{refused}");
+    let own = fingerprint(&setup.path("provider/agent_ed25519"));
+    let adopt = ["adopt", "abonnes", "--after", &newest, "--accept-signer", &own];
+    let adopted = setup.provider(&adopt).success().json();
+    assert_eq!(adopted["set_aside"][0]["snapshot"], forged.as_str(), "{adopted:#}");
     let report = setup.snapshot().success().json();
     assert_eq!((&report["verdict"], &report["full"]), (&"complete".into(), &false.into()));
 }

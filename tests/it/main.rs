@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: real servers, the real program, whole journeys.
 
 mod alerts;
+mod chain;
 mod daemon;
 mod demo;
 mod drills;

@@ -22,6 +22,7 @@ use crate::job::key_policy::KeyPolicy;
 use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
 use crate::job::snapshot::SnapshotJob;
+use crate::job::succession::{SuccessionJob, Way};
 use crate::job::sync::SyncJob;
 use crate::job::verify::VerifyJob;
 use crate::keys::{Recipients, RestoreKey, SigningKey};
@@ -193,6 +194,24 @@ pub(crate) async fn sync_job(config: &Config, database: &Database) -> Result<Syn
         state: State::open(&config.state_dir)?,
         spool_dir: config.spool_dir.clone(),
         spool_limit: config.spool_limit,
+    })
+}
+
+/// A succession of a configured database.
+pub(crate) async fn succession_job(
+    config: &Config,
+    database: &Database,
+    way: Way,
+    reason: String,
+) -> Result<SuccessionJob> {
+    Ok(SuccessionJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: State::open(&config.state_dir)?,
+        signing_key: signing_key(config)?,
+        way,
+        reason,
     })
 }
 

@@ -190,7 +190,7 @@ impl Launcher {
         let targets = targets::targets(&self.config, database).await?;
         let trust = keys::own_trust(&self.config, &database.id.publisher)?;
         let state = Some(&self.state);
-        let reader = Reader { database: &database.id, targets: &targets, trust: &trust, state };
+        let reader = Reader::new(&database.id, &targets, &trust, state);
         status(&self.config, database, &reader, jobs::promises(database), now, cancel).await
     }
 }

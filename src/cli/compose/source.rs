@@ -1,11 +1,11 @@
 //! Where snapshots are looked for: the targets of the configuration, or those named by `--from`.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::compose::{keys, targets};
+use crate::cli::confirm;
 use crate::cli::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::allowed_signers::AGENT;
@@ -101,12 +101,7 @@ impl Source {
 
     /// Reads its receipts.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader {
-            database: &self.database,
-            targets: &self.targets,
-            trust: &self.trust,
-            state: self.state.as_ref(),
-        }
+        Reader::new(&self.database, &self.targets, &self.trust, self.state.as_ref())
     }
 }
 
@@ -179,15 +174,8 @@ async fn trust(
 
 /// Asks a person at a terminal.
 fn confirmed(database: &DatabaseId, fingerprint: &str) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return false;
-    }
-    let question = format!(
+    confirm::by_a_person(&format!(
         "The snapshots of {database} are signed by\n  {fingerprint}\nCompare it with what the provider gave you by \
          another way (a call, the contract).\nTrust this signer? [yes/no] "
-    );
-    let mut answer = String::new();
-    std::io::stderr().write_all(question.as_bytes()).is_ok()
-        && std::io::stdin().lock().read_line(&mut answer).is_ok()
-        && answer.trim() == "yes"
+    ))
 }

@@ -13,7 +13,7 @@ mod three_two_one;
 mod unneeded;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -304,7 +304,27 @@ fn signing_key(config: &Config) -> Check {
         if signer == key.signer() { Ok(signer) } else { Err(Error::key("the signing key signs as another")) }
     });
     match tried {
-        Ok(signer) => ok(NAME, format!("{}, {}", config.signing_key.display(), signer.fingerprint())),
+        Ok(signer) => {
+            let found = format!("{}, {}", config.signing_key.display(), signer.fingerprint());
+            match is_below(&config.signing_key, &config.state_dir) {
+                false => ok(NAME, found),
+                true => check(
+                    NAME,
+                    CheckState::Warn,
+                    format!("{found}: it lies in the state folder"),
+                    Some(
+                        "Move it elsewhere, and name it as `signing_key`: who loses this folder loses both, and can only go on \
+                     with `marbre adopt`.",
+                    ),
+                ),
+            }
+        }
         Err(e) => failed(NAME, &e),
     }
+}
+
+/// Whether a file lies below a folder, wherever links lead.
+fn is_below(file: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    matches!((real(file), real(folder)), (Some(file), Some(folder)) if file.starts_with(&folder))
 }

@@ -62,6 +62,6 @@ async fn status(
     let signers = config.publishers.get(&db.id.publisher).map_or(&[][..], |p| &p.signers);
     let owners = signers.iter().map(|text| Signer::parse(text)).collect::<Result<_>>()?;
     let trust = TrustStore::Own { agent: SigningKey::load(&config.signing_key)?.signer(), owners };
-    let reader = Reader { database: &db.id, targets, trust: &trust, state };
+    let reader = Reader::new(&db.id, targets, &trust, state);
     database_status(&reader, Promises::default(), now, cancel).await
 }

@@ -87,12 +87,7 @@ impl Attempt<'_> {
         self.watch.stage(Stage::Receipts);
         let target = choose::target(&job.targets, job.target.as_ref(), self.drills, job.by())?;
         found.target = Some(target.name.clone());
-        let reader = Reader {
-            database: &job.database,
-            targets: std::slice::from_ref(target),
-            trust: &job.trust,
-            state: job.state.as_ref(),
-        };
+        let reader = Reader::new(&job.database, std::slice::from_ref(target), &job.trust, job.state.as_ref());
         let chosen = choose::snapshot(&reader, &job.wanted, job.sabotage, &**self.watch, self.cancel).await;
         if let Err(e) = &chosen {
             found.caught = job.sabotage == Some(Sabotage::Stale) && e.kind() == ErrorKind::Verification;

@@ -51,8 +51,6 @@ pub(super) async fn snapshot(
     let [target] = reader.targets else {
         return Err(Error::internal("a drill reads from one target"));
     };
-    // Before the target is read: reading it teaches the state newer receipts.
-    let head = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
     let mut catalog = reader.read(cancel).await?;
     if let Some((name, e)) = catalog.unreachable.pop() {
         return Err(Error::from(e).with_kind(ErrorKind::Target).context(format!("target {name}")));
@@ -66,7 +64,8 @@ pub(super) async fn snapshot(
         not_stale(reader, target, &catalog)?;
     }
     let entry = choose(&catalog, wanted, reader.database, observer)?.clone();
-    if let Some(head) = head.filter(|h| h.sequence > entry.receipt.sequence && *wanted == Wanted::Latest) {
+    let head = catalog.heads.last().filter(|head| head.sequence > entry.receipt.sequence);
+    if let Some(head) = head.filter(|_| *wanted == Wanted::Latest) {
         observer.warn(&format!(
             "target {} lacks the newest snapshot {}: the drill takes {}",
             target.name, head.snapshot, entry.receipt.snapshot
@@ -90,7 +89,7 @@ fn not_stale(reader: &Reader<'_>, target: &NamedTarget, catalog: &Catalog) -> Re
     let shown = catalog.newest().map(|e| &e.receipt.snapshot);
     let here = |key: &str| key.contains(acknowledged.as_str());
     // A bad receipt that is there is reported by an error of its own.
-    if catalog.entries.contains_key(&acknowledged) || catalog.bad.iter().any(|b| here(&b.key)) {
+    if catalog.find(&acknowledged).is_some() || catalog.bad.iter().any(|b| here(&b.key)) {
         return Ok(());
     }
     Err(Error::verification(format!(

@@ -223,8 +223,11 @@ impl DrillJob {
             (TrustStore::Fingerprint(_), By::Owner) => &own,
             (trust, _) => trust,
         };
-        let reader =
-            Reader { database: &self.database, targets: &self.targets, trust, state: self.state.as_ref() };
+        let reader = Reader::new(&self.database, &self.targets, trust, self.state.as_ref());
+        if self.by() == By::Agent {
+            let own = self.signing_key.signer().fingerprint();
+            reader.agents(cancel).await?.require_current(&self.database, &own)?;
+        }
         let mut drills = reader.drills(cancel).await?;
         if self.by() == By::Owner {
             for folder in self.report_folders() {

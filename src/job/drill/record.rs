@@ -23,11 +23,12 @@ use crate::model::observer::LoadObserver as _;
 use crate::model::stage::Stage;
 use crate::repository::drill_catalog::{DrillCatalog, KnownDrill};
 use crate::repository::drill_receipt::{
-    DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, SignedDrill, StageRecord, Subject,
+    DrillKind, DrillReceipt, Failure, Found, ReportRecord, SabotageRecord, StageRecord, Subject,
 };
 use crate::repository::manifest::FORMAT;
 use crate::repository::receipt::ObjectRef;
 use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::Signed;
 use crate::repository::{canonical, layout};
 use crate::state::{make_private_folder, write_private_file};
 use crate::targets::NamedTarget;
@@ -161,7 +162,12 @@ impl Recorder<'_> {
         Ok(Some(object))
     }
 
-    fn sign(&self, report: &DrillReport, found: &Findings, page: ReportRecord) -> Result<SignedDrill> {
+    fn sign(
+        &self,
+        report: &DrillReport,
+        found: &Findings,
+        page: ReportRecord,
+    ) -> Result<Signed<DrillReceipt>> {
         let job = self.job;
         let head = self.drills.head(job.by());
         let receipt = DrillReceipt {
@@ -202,14 +208,14 @@ impl Recorder<'_> {
         let signature = job.signing_key.sign(Namespace::DrillReceipt, &bytes)?;
         // What could not be read back is not written.
         DrillReceipt::parse(&bytes, &job.database, &report.drill)?;
-        Ok(SignedDrill { receipt, bytes, signature, signer: report.signer.clone() })
+        Ok(Signed { record: receipt, bytes, signature, signer: report.signer.clone() })
     }
 
     /// Puts this drill's records to a target, and those of earlier drills that it lacks.
     async fn put(&self, target: &NamedTarget, objects: &Objects) -> Result<()> {
         if !self.drills.unreachable.contains(&target.name) {
             let by = self.job.by();
-            let lacks = |k: &&KnownDrill| k.signed.receipt.by == by && !k.targets.contains(&target.name);
+            let lacks = |k: &&KnownDrill| k.signed.record.by == by && !k.targets.contains(&target.name);
             for known in self.drills.drills.values().filter(lacks) {
                 self.put_all(target, &records(&known.signed)).await?;
             }
@@ -253,8 +259,8 @@ fn private_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Signature first: a receipt without one proves nothing.
-fn records(signed: &SignedDrill) -> Objects {
-    let drill = &signed.receipt.drill;
+fn records(signed: &Signed<DrillReceipt>) -> Objects {
+    let drill = &signed.record.drill;
     vec![
         (layout::drill_signature(drill), signed.signature.clone().into_bytes()),
         (layout::drill(drill), signed.bytes.clone()),

@@ -29,9 +29,10 @@ use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::manifest::FORMAT;
 use crate::repository::prune_catalog::KnownPrune;
-use crate::repository::prune_record::{PruneKind, PruneRecord, Pruned, SignedPrune};
+use crate::repository::prune_record::{PruneKind, PruneRecord, Pruned};
 use crate::repository::reader::Reader;
 use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::Signed;
 use crate::state::State;
 use crate::targets::NamedTarget;
 use needed::Needed;
@@ -83,14 +84,10 @@ impl PruneJob {
                 .collect::<Result<_>>()?,
         };
         watch.stage(Stage::Targets);
-        let reader = Reader {
-            database: &self.database,
-            targets: &self.targets,
-            trust: &self.trust,
-            state: Some(&self.state),
-        };
+        let reader = Reader::new(&self.database, &self.targets, &self.trust, Some(&self.state));
         let catalog = reader.read(cancel).await?;
         self.require_reachable(&catalog)?;
+        catalog.require_agent(&self.database, &self.signing_key.signer())?;
         let drills = reader.drills(cancel).await?;
         let candidates = self.candidates(&reader, &catalog, &drills)?;
         let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
@@ -198,7 +195,8 @@ impl PruneJob {
         };
         let bytes = record.to_bytes()?;
         let signature = self.signing_key.sign(Namespace::PruneRecord, &bytes)?;
-        let signed = SignedPrune { record, bytes, signature };
+        let signer = self.signing_key.signer().fingerprint();
+        let signed = Signed { record, bytes, signature, signer };
         self.state.remember_prune(&self.database, &signed)?;
         records.push(KnownPrune { signed, targets: BTreeSet::new() });
         Ok(records)

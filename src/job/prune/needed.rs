@@ -33,7 +33,7 @@ impl Needed {
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let mut needed = Self::default();
-        for (snapshot, entry) in &catalog.entries {
+        for (snapshot, entry) in catalog.entries.iter().chain(&catalog.aside) {
             match reader.load(entry, cancel).await {
                 Ok(signed) => {
                     let keys = signed.receipt.objects.into_iter().map(|o| o.key);
@@ -50,7 +50,7 @@ impl Needed {
         }
         for bad in &catalog.bad {
             let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(reader.database, &key));
-            if snapshot.is_some_and(|snapshot| !catalog.entries.contains_key(&snapshot)) {
+            if snapshot.is_some_and(|snapshot| catalog.find(&snapshot).is_none()) {
                 let why = format!("objects are kept, because {} cannot be trusted: {}", bad.key, bad.error);
                 needed.unknown.push(why);
             }

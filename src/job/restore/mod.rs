@@ -125,12 +125,7 @@ impl RestoreJob {
     ) -> Result<RestoreReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         watch.stage(Stage::Receipts);
-        let reader = Reader {
-            database: &self.database,
-            targets: &self.targets,
-            trust: &self.trust,
-            state: self.state.as_ref(),
-        };
+        let reader = Reader::new(&self.database, &self.targets, &self.trust, self.state.as_ref());
         let catalog = reader.read(cancel).await?;
         let entry = choose(&catalog, &self.wanted, &self.database, &*watch)?;
         let spool = self.make_spool()?;

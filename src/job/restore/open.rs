@@ -17,6 +17,7 @@ use crate::repository::layout;
 use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest};
 use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
+use crate::repository::succession::Seen;
 use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::{Expected, TargetExt};
@@ -26,6 +27,8 @@ use crate::targets::{Expected, TargetExt};
 pub enum Wanted {
     /// The newest.
     Latest,
+    /// The newest by the agent with this fingerprint.
+    LatestOf(String),
     /// This one.
     Snapshot(SnapshotId),
 }
@@ -157,8 +160,20 @@ pub(crate) fn choose<'a>(
         observer.warn(&format!("target {name} is not used: {e}"));
     }
     let entry = match wanted {
-        Wanted::Latest => catalog.newest(),
-        Wanted::Snapshot(id) => catalog.entries.get(id),
+        Wanted::Latest => {
+            catalog.require_one_head(database)?;
+            catalog.newest()
+        }
+        Wanted::LatestOf(agent) => {
+            let by_agent =
+                |head: &&Seen| catalog.find(&head.snapshot).is_some_and(|e| e.signer.fingerprint() == *agent);
+            // One agent may have written two itself: from a clone of its host, or from an old state.
+            if catalog.heads.iter().filter(by_agent).count() > 1 {
+                catalog.require_one_head(database)?;
+            }
+            catalog.newest_of(agent)
+        }
+        Wanted::Snapshot(id) => catalog.find(id),
     };
     let Some(entry) = entry else {
         return Err(not_there(catalog, wanted, database));
@@ -166,6 +181,10 @@ pub(crate) fn choose<'a>(
     if *wanted == Wanted::Latest
         && let Some(bad) = newer_than(&entry.receipt.snapshot, catalog, database)
     {
+        // Where another agent has taken over, that is what there is to say.
+        if let Some(successor) = catalog.agents.bad.iter().find(|bad| bad.error.kind() == ErrorKind::Key) {
+            return Err(successor.error.clone());
+        }
         return Err(bad.error.clone().remedy(format!(
             "The newest good snapshot is older: `marbre restore {}` takes it. Find out first what happened to this one.",
             entry.receipt.snapshot
@@ -183,7 +202,8 @@ pub(crate) fn choose<'a>(
 /// An unusable receipt of a snapshot after this one (or of the same second, when names do not tell the order):
 /// a request for the newest snapshot must not silently yield an older one.
 fn newer_than<'a>(newest: &SnapshotId, catalog: &'a Catalog, database: &DatabaseId) -> Option<&'a BadRecord> {
-    catalog.bad.iter().find(|bad| {
+    // What an agent wrote after its succession is no newer state of this history.
+    catalog.bad.iter().filter(|bad| !catalog.superseded.contains_key(&bad.key)).find(|bad| {
         let snapshot = bad.key.parse().ok().and_then(|key| layout::snapshot_of(database, &key));
         snapshot.is_some_and(|s| second(&s) >= second(newest) && s != *newest)
     })
@@ -196,7 +216,7 @@ fn second(snapshot: &SnapshotId) -> &str {
 
 fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error {
     let meant = |key: &str| match wanted {
-        Wanted::Latest => true,
+        Wanted::Latest | Wanted::LatestOf(_) => true,
         Wanted::Snapshot(id) => key.contains(id.as_str()),
     };
     if let Some(bad) = catalog.bad.iter().find(|b| meant(&b.key)) {
@@ -211,6 +231,10 @@ fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error
             .remedy(
                 "Check the target's URL and prefix, and the name of the database (`publisher/database`).",
             ),
+        Wanted::LatestOf(agent) => {
+            Error::new(ErrorKind::NotFound, format!("there is no snapshot of {database} by {agent} here"))
+                .remedy("`marbre show SNAPSHOT` says who signed it.")
+        }
         Wanted::Snapshot(id) => {
             Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} of {database} here"))
                 .remedy(format!("`marbre list` shows what there is; the newest are {}.", known.join(", ")))

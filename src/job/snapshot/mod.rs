@@ -10,6 +10,7 @@ mod report;
 mod reuse;
 mod stream_cache;
 mod uploader;
+mod writer_claims;
 
 pub(crate) use report::{SnapshotReport, TargetReport};
 pub(crate) use reuse::{PackedSoFar, packed_so_far, referable};
@@ -48,6 +49,11 @@ use packer::Packer;
 use presence::Presence;
 use stream_cache::Draft;
 use uploader::{UploadContext, Uploaders};
+use writer_claims::Claims;
+
+/// Said of a first snapshot while a target is away.
+const FIRST_UNSEEN: &str = "this is number 1: no target that can be read holds a snapshot, and this agent remembers none. If \
+                            one that is away does, the next run that sees both will refuse, and say what to do.";
 
 /// Everything a snapshot needs.
 pub struct SnapshotJob {
@@ -97,6 +103,8 @@ impl SnapshotJob {
         watch.stage(Stage::Targets);
         let catalog = self.read_catalog(cancel).await?;
         let (reachable, unreachable) = self.split_reachable(&catalog)?;
+        let own = self.signing_key.signer();
+        let place = catalog.next_place(&self.database, &own, self.state.knows_chain(&self.database)?)?;
         let snapshot = SnapshotId::new(now, rand::random());
         let mut epoch = self.epoch(now)?;
         let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
@@ -107,7 +115,10 @@ impl SnapshotJob {
         let streams = self.state.streams_folder(&self.database);
         let draft =
             Arc::new(Draft::start(streams, snapshot.clone(), &epoch.state.epoch, reuse.packs().len()));
-        let context = self.upload_context(&epoch, reachable)?;
+        let successions = catalog.agents.accepted().cloned().collect();
+        let own = (&snapshot, place, &own);
+        let claims = Claims::prepare(&self.database, own, &reachable, successions, &self.state, &run)?;
+        let context = self.upload_context(&epoch, reachable, claims)?;
         let uploaders = Arc::new(Uploaders::start(&context, &run));
         let packer = Packer::new(
             context.spool.clone(),
@@ -136,18 +147,30 @@ impl SnapshotJob {
         };
         watch.stage(Stage::Record);
         let finished_at = Timestamp::now();
-        let mut record = record::Record::make(&self, &epoch, &snapshot, content, (now, finished_at))?;
+        let mut record = record::Record::make(&self, &epoch, &snapshot, content, place, (now, finished_at))?;
+        if place.sequence == 1 && !unreachable.is_empty() {
+            record.warnings.push(FIRST_UNSEEN.to_owned());
+        }
         watch.stage(Stage::Commit);
         let results = uploaders.commit(record.commit.clone()).await;
         if cancel.is_cancelled() && results.iter().all(|(_, r)| r.is_err()) {
             return Err(Error::interrupted());
+        }
+        let mut failures = results.iter().filter_map(|(_, r)| r.as_ref().err());
+        if let Some(lost) = failures.find(|e| e.kind() == ErrorKind::Conflict) {
+            return Err(lost.clone());
         }
         record.warnings.append(&mut epoch.warnings);
         let verdict = self.keep(&epoch, &mut record, &draft, &results)?;
         Ok(self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch))
     }
 
-    fn upload_context(&self, epoch: &Epoch, targets: Vec<NamedTarget>) -> Result<Arc<UploadContext>> {
+    fn upload_context(
+        &self,
+        epoch: &Epoch,
+        targets: Vec<NamedTarget>,
+        claims: Claims,
+    ) -> Result<Arc<UploadContext>> {
         let folder =
             self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
         Ok(Arc::new(UploadContext {
@@ -158,6 +181,7 @@ impl SnapshotJob {
             targets,
             state: self.state.clone(),
             spool: Arc::new(Spool::open(&folder, self.spool_limit)?),
+            claims,
         }))
     }
 
@@ -172,12 +196,7 @@ impl SnapshotJob {
 
     async fn read_catalog(&self, cancel: &CancellationToken) -> Result<Catalog> {
         let trust = TrustStore::own(self.signing_key.signer());
-        let reader = Reader {
-            database: &self.database,
-            targets: &self.targets,
-            trust: &trust,
-            state: Some(&self.state),
-        };
+        let reader = Reader::new(&self.database, &self.targets, &trust, Some(&self.state));
         reader.read(cancel).await
     }
 

@@ -17,6 +17,7 @@ use crate::pack::extent::Layer;
 use crate::pack::pack_writer::seal_small;
 use crate::pack::stream::Encoded;
 use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest, PackRef, StreamEntry};
+use crate::repository::next_place::NextPlace;
 use crate::repository::receipt::{ObjectRef, RECEIPT_LIMIT, Receipt, ReceiptKind, SignedReceipt};
 use crate::repository::{canonical, layout};
 
@@ -62,6 +63,7 @@ impl Record {
         epoch: &Epoch,
         snapshot: &SnapshotId,
         content: Content,
+        place: NextPlace,
         times: (Timestamp, Timestamp),
     ) -> Result<Self> {
         let Content { facts, streams, packs: all, older } = content;
@@ -118,7 +120,7 @@ impl Record {
         }
         let remembered = remembered.map(|streams| (manifest.packs.clone(), streams));
         let totals = Totals { new_bytes, written: &all[older..] };
-        let (commit, receipt) = sign(job, epoch, manifest, &totals, times)?;
+        let (commit, receipt) = sign(job, epoch, manifest, &totals, place, times)?;
         Ok(Self { commit, receipt, remembered, warnings: facts.warnings })
     }
 }
@@ -133,6 +135,7 @@ fn sign(
     epoch: &Epoch,
     manifest: Manifest,
     totals: &Totals<'_>,
+    place: NextPlace,
     (started_at, finished_at): (Timestamp, Timestamp),
 ) -> Result<(Commit, SignedReceipt)> {
     let (database, snapshot) = (&job.database, &manifest.snapshot.clone());
@@ -140,7 +143,6 @@ fn sign(
     within(json.len(), MANIFEST_LIMIT, "manifest")?;
     let sealed = seal_small(&epoch.recipient, &json).or_internal("encrypt the manifest")?;
     let objects = objects(epoch, &manifest, &sealed);
-    let head = job.state.head(database)?;
     let written: u64 = totals.written.iter().map(|p| p.size).sum();
     let receipt = Receipt {
         format: FORMAT,
@@ -149,8 +151,9 @@ fn sign(
         database: database.database.clone(),
         snapshot: snapshot.clone(),
         epoch: manifest.epoch.clone(),
-        sequence: head.as_ref().map_or(1, |h| h.sequence + 1),
-        previous: head.map(|h| h.hash),
+        succession: place.succession,
+        sequence: place.sequence,
+        previous: place.previous,
         agent: concat!("marbre ", env!("CARGO_PKG_VERSION")).to_owned(),
         engine: manifest.source.engine.clone(),
         engine_version: manifest.source.version.clone(),

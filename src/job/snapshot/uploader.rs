@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::writer_claims::Claims;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::snapshot::presence::Presence;
 use crate::job::spool::{Spool, SpooledPack};
@@ -28,7 +29,7 @@ use crate::targets::{Acknowledged, Expected, TargetExt, Upload};
 /// Packs that are on their way to one target at the same time.
 const UPLOADS: usize = 4;
 
-/// What a target must receive last, in this order: reused objects, manifest, signature, receipt.
+/// What a target must receive last, in this order: reused objects, manifest, claim, signature, receipt.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     /// Every object that the snapshot needs.
@@ -64,6 +65,8 @@ pub(crate) struct UploadContext {
     pub state: State,
     /// Where packs wait, also on their way from one target to another.
     pub spool: Arc<Spool>,
+    /// Whoever wins the claim writes the receipt.
+    pub claims: Claims,
 }
 
 /// The upload tasks of one run, one per target.
@@ -185,6 +188,9 @@ impl Worker {
     async fn run(self, mut messages: UnboundedReceiver<Message>) -> Result<Stored> {
         let result = self.upload(&mut messages).await;
         self.progress.alive.store(false, Ordering::Release);
+        if result.is_err() {
+            self.context.claims.give_up(&self.target.name);
+        }
         messages.close();
         // Packs that were never sent free their room in the spool now.
         while messages.recv().await.is_some() {}
@@ -256,6 +262,7 @@ impl Worker {
             }
             ledger.acknowledge();
         }
+        self.context.claims.win(&self.target.name).await?;
         for (key, content) in [&commit.signature, &commit.receipt] {
             self.put(key, &Upload::memory(content.clone())).await?;
             ledger.acknowledge();

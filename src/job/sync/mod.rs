@@ -90,12 +90,7 @@ impl SyncJob {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.sync_lock_file(&self.database), &self.database)?;
         watch.stage(Stage::Receipts);
-        let reader = Reader {
-            database: &self.database,
-            targets: &self.targets,
-            trust: &self.trust,
-            state: Some(&self.state),
-        };
+        let reader = Reader::new(&self.database, &self.targets, &self.trust, Some(&self.state));
         let catalog = reader.read(cancel).await?;
         let drills = reader.drills(cancel).await?;
         self.refuse_emptiness(&catalog)?;
@@ -176,7 +171,8 @@ impl Run<'_> {
             return Ok(TargetSync::unreachable(target.name.clone(), e));
         }
         let mut report = TargetSync::reached(target.name.clone());
-        if self.snapshots(target, &mut report).await? {
+        // Who writes is known before what they wrote.
+        if self.successions(target, &mut report).await? && self.snapshots(target, &mut report).await? {
             self.records(target, &mut report).await?;
         }
         Ok(report)
@@ -236,24 +232,40 @@ impl Run<'_> {
         Ok(done)
     }
 
+    /// Copies the successions that a target lacks.
+    async fn successions(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
+        let lacking = self.catalog.agents.accepted().filter(|known| !known.targets.contains(&target.name));
+        let wanted = lacking.map(|known| (Record::of_succession(&known.signed), &known.targets)).collect();
+        self.copy_records(target, wanted, report).await
+    }
+
     /// Copies the records of prunes and drills that a target lacks.
-    async fn records(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<()> {
+    async fn records(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
         let lacks = |(_, holders): &(Record, &BTreeSet<TargetName>)| !holders.contains(&target.name);
         let prunes = self.catalog.prunes.records.values();
         let prunes = prunes.map(|k| (Record::of_prune(&k.signed), &k.targets));
         let drills = self.drills.drills.values().map(|k| (Record::of_drill(&k.signed), &k.targets));
-        let wanted: Vec<_> = prunes.chain(drills).filter(lacks).collect();
+        self.copy_records(target, prunes.chain(drills).filter(lacks).collect(), report).await
+    }
+
+    /// Copies records, each of which some targets hold. Returns whether the target still accepts anything.
+    async fn copy_records(
+        &self,
+        target: &NamedTarget,
+        wanted: Vec<(Record, &BTreeSet<TargetName>)>,
+        report: &mut TargetSync,
+    ) -> Result<bool> {
         for (number, (record, holders)) in wanted.iter().enumerate() {
             match self.complete(target, record, holders, None, &mut HashSet::new()).await {
                 Ok((_, done)) => report.completed_record(&done),
                 Err(Failure::Record(e)) => report.still_lacks_records(1, e),
                 Err(Failure::Target(e)) => {
                     report.still_lacks_records((wanted.len() - number) as u64, e);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(Failure::Run(e)) => return Err(e),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -1,10 +1,12 @@
 //! What is copied as a unit: objects, and then the signature and the record that refer to them.
 
 use crate::model::id::Sha256;
-use crate::repository::drill_receipt::SignedDrill;
+use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::layout;
-use crate::repository::prune_record::SignedPrune;
+use crate::repository::prune_record::PruneRecord;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
+use crate::repository::signed_record::Signed;
+use crate::repository::succession::Succession;
 
 /// A signed record whose signature was checked, and the objects that it needs.
 pub(super) struct Record {
@@ -46,7 +48,7 @@ impl Record {
     }
 
     /// A prune: which receipts were removed, and why.
-    pub(super) fn of_prune(signed: &SignedPrune) -> Self {
+    pub(super) fn of_prune(signed: &Signed<PruneRecord>) -> Self {
         let prune = &signed.record.prune;
         Self {
             name: format!("prune {prune}"),
@@ -59,14 +61,27 @@ impl Record {
     }
 
     /// A drill: its receipt, and the report that is sealed to the owner, if there is one.
-    pub(super) fn of_drill(signed: &SignedDrill) -> Self {
-        let drill = &signed.receipt.drill;
+    pub(super) fn of_drill(signed: &Signed<DrillReceipt>) -> Self {
+        let drill = &signed.record.drill;
         Self {
             name: format!("drill {drill}"),
-            objects: signed.receipt.report.iter().filter_map(|r| r.sealed.clone()).collect(),
+            objects: signed.record.report.iter().filter_map(|r| r.sealed.clone()).collect(),
             last: [
                 Small::new(layout::drill_signature(drill), signed.signature.as_bytes()),
                 Small::new(layout::drill(drill), &signed.bytes),
+            ],
+        }
+    }
+
+    /// A succession: which agent goes on.
+    pub(super) fn of_succession(signed: &Signed<Succession>) -> Self {
+        let (number, hash) = (signed.record.number, signed.hash());
+        Self {
+            name: format!("succession {number}"),
+            objects: Vec::new(),
+            last: [
+                Small::new(layout::succession_signature(number, &hash), signed.signature.as_bytes()),
+                Small::new(layout::succession(number, &hash), &signed.bytes),
             ],
         }
     }

@@ -35,8 +35,8 @@ async fn lists_are_compared_and_no_object_is_asked_for() {
     let report = sync(&repository, targets.clone()).await.unwrap();
     assert_eq!((report.targets[1].objects, &report.damaged), (2, &vec![]), "{report:?}");
     assert_eq!(b.calls(Operation::Head), 0);
-    // Receipts, once to know the snapshots and once to compare, epochs, drills, prunes.
-    assert_eq!(b.calls(Operation::List), 5);
+    // Agents, receipts (once to know the snapshots and once to compare), epochs, drills, prunes.
+    assert_eq!(b.calls(Operation::List), 6);
     let again = sync(&repository, targets.clone()).await.unwrap();
     assert_eq!(again.targets[1].objects, 0, "{again:?}");
 

@@ -26,7 +26,7 @@ use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::chain::Break;
-use crate::repository::reader::Reader;
+use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
 use crate::targets::{NamedTarget, TargetErrorKind};
 use objects::{Findings, ReadBack};
@@ -74,6 +74,13 @@ pub(crate) struct Damage {
     pub object: String,
     /// What is wrong: a fragment.
     pub problem: String,
+}
+
+impl Damage {
+    /// A record that cannot be used.
+    pub(crate) fn of(bad: &BadRecord) -> Self {
+        Self { target: bad.target.clone(), object: bad.key.clone(), problem: bad.error.to_string() }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -234,7 +241,7 @@ impl VerifyJob {
             return Ok(());
         }
         let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
-        let reader = Reader { database, targets, trust, state: None };
+        let reader = Reader::new(database, targets, trust, None);
         let listed: BTreeSet<SnapshotId> = match reader.list(target, cancel).await {
             Ok(listed) => listed.into_iter().map(|(snapshot, _)| snapshot).collect(),
             Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
@@ -254,12 +261,8 @@ impl VerifyJob {
     /// The receipts of drills, fetched afresh, and their chains.
     async fn drills(&self, report: &mut VerifyReport, cancel: &CancellationToken) -> Result<()> {
         let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
-        let drills = Reader { database, targets, trust, state: None }.drills(cancel).await?;
-        report.damaged.extend(drills.bad.iter().map(|bad| Damage {
-            target: bad.target.clone(),
-            object: bad.key.clone(),
-            problem: bad.error.to_string(),
-        }));
+        let drills = Reader::new(database, targets, trust, None).drills(cancel).await?;
+        report.damaged.extend(drills.bad.iter().map(Damage::of));
         for by in [By::Agent, By::Owner] {
             let seen = self.state.as_ref().map(|s| s.drill_head(database, by)).transpose()?.flatten();
             let breaks = drills.breaks(by, seen);

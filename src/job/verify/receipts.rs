@@ -11,7 +11,9 @@ use super::versions::{Standing, standing};
 use super::{Damage, VerifyJob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::{Sha256, SnapshotId, TargetName};
+use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
+use crate::repository::history::{self, Member, Origin};
 use crate::repository::layout;
 use crate::repository::prune_catalog::Prunes;
 use crate::repository::reader::Reader;
@@ -30,6 +32,8 @@ const PARALLEL: usize = 8;
 pub(super) struct Known {
     /// Its place in the chain.
     pub link: Link,
+    /// Who wrote it, and under which succession.
+    origin: Origin,
     /// When it was finished.
     pub finished_at: Timestamp,
     /// Indexes into [`Gathered::objects`].
@@ -69,6 +73,8 @@ pub(super) struct Gathered {
     listed: BTreeMap<TargetName, BTreeSet<SnapshotId>>,
     /// What retention has removed.
     prunes: Prunes,
+    /// Receipts that are not of the accepted history.
+    aside: BTreeSet<Sha256>,
 }
 
 /// Fetches every receipt afresh from every target.
@@ -80,12 +86,7 @@ pub(super) async fn gather(job: &VerifyJob, cancel: &CancellationToken) -> Resul
             gathered.stored.insert(target.name.clone(), stored);
         }
     }
-    let reader = Reader {
-        database: &job.database,
-        targets: &job.targets,
-        trust: &job.trust,
-        state: job.state.as_ref(),
-    };
+    let reader = Reader::new(&job.database, &job.targets, &job.trust, job.state.as_ref());
     let lists = join_all(job.targets.iter().map(|t| reader.list(t, cancel))).await;
     for (target, list) in job.targets.iter().zip(lists) {
         match list {
@@ -104,6 +105,7 @@ pub(super) async fn gather(job: &VerifyJob, cancel: &CancellationToken) -> Resul
     }
     gathered.read_prunes(job, cancel).await?;
     gathered.recall(job)?;
+    gathered.put_aside(reader.agents(cancel).await?);
     for target in &job.targets {
         gathered.compare(job, target, cancel).await?;
     }
@@ -135,6 +137,7 @@ impl Gathered {
         };
         let known = self.snapshots.iter().filter(|(snapshot, k)| !k.at.is_empty() || hidden(snapshot));
         let links: Vec<Link> = known.map(|(_, k)| k.link.clone()).chain(self.prunes.links()).collect();
+        let seen = seen.filter(|(_, hash)| !self.aside.contains(hash));
         let mut breaks = chain::check(&links, true, seen);
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..)));
@@ -145,15 +148,11 @@ impl Gathered {
     /// Reads afresh what retention has removed: it is not missing.
     async fn read_prunes(&mut self, job: &VerifyJob, cancel: &CancellationToken) -> Result<()> {
         let (database, trust) = (&job.database, &job.trust);
-        let reader = Reader { database, targets: &job.targets, trust, state: None };
+        let reader = Reader::new(database, &job.targets, trust, None);
         let listed: Vec<&NamedTarget> =
             job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
         self.prunes = reader.prunes(listed, cancel).await?;
-        self.damaged.extend(self.prunes.bad.iter().map(|bad| Damage {
-            target: bad.target.clone(),
-            object: bad.key.clone(),
-            problem: bad.error.to_string(),
-        }));
+        self.damaged.extend(self.prunes.bad.iter().map(Damage::of));
         let pruned = self.prunes.snapshots();
         for stored in self.stored.values_mut() {
             stored.retain(|snapshot| !pruned.contains(snapshot));
@@ -208,6 +207,7 @@ impl Gathered {
                     return Ok(());
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(e),
+                Err(_) if reader.agents(cancel).await?.sets_aside(&snapshot) => continue,
                 Err(e) => {
                     // Something was written over it, which is damage; the objects that it needs are checked all the same.
                     if let Ok(older) = reader.fetch(target, &snapshot, cancel).await {
@@ -269,12 +269,8 @@ impl Gathered {
             size: bytes.len() as u64,
         };
         Known {
-            link: Link {
-                id: receipt.snapshot.clone(),
-                sequence: receipt.sequence,
-                previous: receipt.previous,
-                hash: signed.hash(),
-            },
+            link: Link::of(receipt, signed.hash()),
+            origin: Origin::of(receipt, signed.signer.clone()),
             finished_at: receipt.finished_at,
             objects,
             at: BTreeSet::new(),
@@ -283,6 +279,28 @@ impl Gathered {
                 record(layout::signature(&receipt.snapshot), signed.signature.as_bytes()),
             ],
         }
+    }
+
+    /// Leaves the branches alone that the history did not go on with, and names bad records of who writes.
+    fn put_aside(&mut self, agents: &Agents) {
+        let member = |k: &Known| Member { link: k.link.clone(), origin: k.origin.clone() };
+        let members: Vec<Member> = self.snapshots.values().map(member).collect();
+        let links: Vec<Link> = self.prunes.links().collect();
+        self.aside = history::resolve_all(&agents.lines(), &members, &links).aside;
+        let named = agents.accepted().flat_map(|known| &known.signed.record.set_aside);
+        self.aside.extend(named.map(|seen| seen.receipt));
+        let aside: BTreeSet<SnapshotId> = self
+            .snapshots
+            .iter()
+            .filter(|(_, known)| self.aside.contains(&known.link.hash))
+            .map(|(snapshot, _)| snapshot.clone())
+            .collect();
+        self.prunes.branches = self.aside.clone();
+        self.snapshots.retain(|snapshot, _| !aside.contains(snapshot));
+        for snapshots in self.listed.values_mut().chain(self.stored.values_mut()) {
+            snapshots.retain(|snapshot| !aside.contains(snapshot) && !agents.sets_aside(snapshot));
+        }
+        self.damaged.extend(agents.bad.iter().map(Damage::of));
     }
 
     /// Snapshots that no reachable target has a good receipt of, and that the agent remembers.

@@ -101,6 +101,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
             rto_promised_seconds: Some(4 * 3600),
         }),
         drill_every_seconds: Some(7 * 86_400),
+        successions: Vec::new(),
         score: None,
         conditions: Vec::new(),
         incidents: Vec::new(),
