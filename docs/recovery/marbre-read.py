@@ -60,7 +60,10 @@ def read_receipt(base, snapshot, arguments):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "allowed").write_text(allowed)
         Path(folder, "sig").write_bytes(signature)
-        done = subprocess.run(["ssh-keygen", "-Y", "verify", "-f", f"{folder}/allowed", "-I", "agent", "-n", NAMESPACE,
+        # A key that was replaced is good for what it signed before (valid-before): what counts is when it says that it signed.
+        at = re.search(rb'"finished_at":"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z"', receipt)
+        time = [f"-Overify-time={b''.join(at.groups()).decode()}Z"] if at and "valid-" in allowed else []
+        done = subprocess.run(["ssh-keygen", "-Y", "verify", *time, "-f", f"{folder}/allowed", "-I", "agent", "-n", NAMESPACE,
                                "-s", f"{folder}/sig"], input=receipt, capture_output=True)
     if done.returncode != 0:
         raise Problem(11, f"the signature of {snapshot} by {fingerprint} is not good: {done.stderr.decode().strip()}",

@@ -265,6 +265,16 @@ class Reader(unittest.TestCase):
         self.assertIn("--accept-signer", shown)
         self.assertEqual(self.repository.read(trust=["--accept-signer", listed]).returncode, 0)
 
+    def test_a_key_that_was_replaced_is_good_for_what_it_signed_before(self):
+        self.simple(finished_at="2026-11-22T02:00:05Z")
+        allowed = self.folder / "allowed_signers"
+        line = allowed.read_text().removeprefix("agent ")
+        allowed.write_text(f'agent valid-before="20261123000000Z" {line}')
+        self.assertEqual(self.repository.read().returncode, 0)
+        shutil.rmtree(self.folder / "out")
+        allowed.write_text(f'agent valid-before="20261121000000Z" {line}')
+        self.refused(11, "signature")
+
     def test_a_forgery_is_refused_before_it_is_decrypted(self):
         self.simple(signer=self.folder / "stranger")
         self.repository.restore_key.unlink()
