@@ -2,6 +2,7 @@
 
 mod alerts;
 mod chain;
+mod corpus;
 mod daemon;
 mod demo;
 mod drills;
