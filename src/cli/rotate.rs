@@ -83,7 +83,7 @@ async fn rotate(
     database: &Database,
     cancel: &CancellationToken,
 ) -> Result<SuccessionReport> {
-    let way = Way::Rotate(SigningKey::load(&args.old_key)?);
+    let way = Way::Rotate(Box::new(SigningKey::load(&args.old_key)?));
     let job = jobs::succession_job(config, database, way, args.reason.clone()).await?;
     let plan = job.plan(Timestamp::now(), cancel).await?;
     job.carry_out(plan, cancel).await

@@ -12,6 +12,7 @@ use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::repository::succession::{self, Action, Succession};
+use crate::state::noted;
 use crate::targets::{NamedTarget, TargetErrorKind};
 
 /// A record is smaller than this: 4,000 receipts set aside.
@@ -54,7 +55,7 @@ impl Reader<'_> {
         self.note_untrusted(&mut agents)?;
         if let Some(state) = self.state {
             for known in agents.accepted() {
-                state.remember_succession(self.database, &known.signed)?;
+                noted(state.remember_succession(self.database, &known.signed));
             }
         }
         Ok(agents)

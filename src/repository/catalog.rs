@@ -19,6 +19,7 @@ use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt, Summary}
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, SignedBytes, SignedRecord};
 use crate::repository::succession::Seen;
+use crate::state::noted;
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind, TargetExt};
 
@@ -185,7 +186,7 @@ impl Reader<'_> {
         }
         let receipt = self.fetch(target, snapshot, cancel).await?;
         if let Some(state) = self.state {
-            state.remember_receipt(self.database, &receipt)?;
+            noted(state.remember_receipt(self.database, &receipt));
         }
         Ok(receipt)
     }

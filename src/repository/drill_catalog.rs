@@ -23,6 +23,7 @@ use crate::repository::layout;
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
+use crate::state::noted;
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -188,7 +189,7 @@ impl Reader<'_> {
         let Some(receipt) = receipt else { return Ok(None) };
         let signed = Signed::new(receipt, read);
         if let Some(state) = self.state {
-            state.remember_drill(self.database, &signed)?;
+            noted(state.remember_drill(self.database, &signed));
         }
         Ok(Some(signed))
     }

@@ -32,8 +32,10 @@ impl Reader<'_> {
             None => 0,
         };
         for snapshot in state.snapshots_after(self.database, settled)? {
-            let known = catalog.entries.contains_key(&snapshot);
-            let Some(signed) = state.receipt(self.database, &snapshot)?.filter(|_| !known) else { continue };
+            if catalog.entries.contains_key(&snapshot) {
+                continue;
+            }
+            let Some(signed) = state.receipt(self.database, &snapshot)? else { continue };
             let signer = signing::signer_of(signed.signature.as_bytes())?;
             if agents.check_receipt(&signed.receipt, &signer, self.trust).is_ok() {
                 links.push(Link::of(&signed.receipt, signed.hash()));

@@ -14,6 +14,7 @@ use crate::repository::prune_record::{PruneRecord, Pruned};
 use crate::repository::reader::{BadRecord, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
+use crate::state::noted;
 use crate::targets::NamedTarget;
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -133,7 +134,7 @@ impl Reader<'_> {
         let (record, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
         let signed = Signed::new(record, read);
         if let Some(state) = self.state {
-            state.remember_prune(self.database, &signed)?;
+            noted(state.remember_prune(self.database, &signed));
         }
         Ok(signed)
     }

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::object::ObjectKey;
-use crate::state::State;
+use crate::state::{State, noted};
 use crate::targets::NamedTarget;
 use crate::targets::{Acknowledged, PutOutcome, TargetErrorKind, TargetExt, Upload};
 
@@ -42,13 +42,7 @@ pub(crate) async fn put(
     }
     if let Some(version) = &done.version {
         // Without it the newest version is read first, and older ones where that is not good.
-        if let Err(e) = state.remember_version(&target.name, key, version) {
-            tracing::warn!(
-                key = key.as_str(),
-                cause = e.to_string(),
-                "which version is ours could not be saved"
-            );
-        }
+        noted(state.remember_version(&target.name, key, version));
     }
     Ok(done)
 }

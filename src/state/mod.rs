@@ -22,11 +22,13 @@ pub use slots::SlotRecord;
 pub(crate) use slots::{DIED, Scheduled, Slots};
 pub(crate) use unneeded::Waited;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::error::{BoxError, Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
@@ -39,6 +41,13 @@ const FILE: &str = "state.sqlite";
 pub struct State {
     folder: PathBuf,
     connection: Arc<Mutex<Connection>>,
+}
+
+/// Goes on where something could not be noted: the state is a cache, and what is not in it is read from the targets again.
+pub(crate) fn noted(result: Result<()>) {
+    if let Err(e) = result {
+        tracing::warn!(cause = e.to_string(), "the state cannot be written");
+    }
 }
 
 /// The epoch that snapshots of a database currently join. Nothing here can decrypt it.
@@ -86,9 +95,23 @@ impl State {
                 folder.display()
             ))
         };
-        let connection = Connection::open(&path).map_err(unusable)?;
-        restrict(&path)?;
-        migrations::prepare(&connection).map_err(unusable)?;
+        let mut private = Ok(());
+        let opened = Connection::open(&path).and_then(|connection| {
+            private = restrict(&path);
+            migrations::prepare(&connection)?;
+            Ok(connection)
+        });
+        let connection = match opened {
+            Err(e) if takes_no_writes(&e) => {
+                tracing::warn!(
+                    cause = e.to_string(),
+                    "the state in {} cannot be written: what is noted from here on is lost, and the next snapshot may send more than what changed",
+                    folder.display()
+                );
+                copy_in_memory(&path).map_err(unusable)?
+            }
+            opened => private.and(opened.map_err(unusable))?,
+        };
         Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -258,6 +281,31 @@ pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> std::io::Result<(
     options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
+fn restrict(path: &Path) -> Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .or_internal(format!("restrict {}", path.display()))
+}
+
+/// Whether this is because the disk is full, broken, or mounted for reading only.
+fn takes_no_writes(e: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+    matches!(e.sqlite_error_code(), Some(CannotOpen | DiskFull | ReadOnly | SystemIoFailure))
+}
+
+/// What the file holds, in memory: a snapshot must not fail because nothing can be noted about it.
+fn copy_in_memory(path: &Path) -> rusqlite::Result<Connection> {
+    let mut memory = Connection::open_in_memory()?;
+    if let Ok(mut url) = url::Url::from_file_path(path) {
+        url.set_query(Some("immutable=1"));
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        if let Ok(file) = Connection::open_with_flags(url.as_str(), flags) {
+            Backup::new(&file, &mut memory)?.run_to_completion(1024, std::time::Duration::ZERO, None)?;
+        }
+    }
+    migrations::prepare(&memory)?;
+    Ok(memory)
+}
+
 fn save_epoch(db: &Connection, database: &DatabaseId, epoch: &EpochState) -> rusqlite::Result<()> {
     let recipients: Vec<String> = epoch.recipients.iter().map(Sha256::to_string).collect();
     db.execute(
@@ -274,12 +322,6 @@ fn save_epoch(db: &Connection, database: &DatabaseId, epoch: &EpochState) -> rus
         ],
     )
     .map(drop)
-}
-
-fn restrict(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .or_internal(format!("restrict {}", path.display()))
 }
 
 fn parse<T: std::str::FromStr<Err: Into<BoxError>>>(text: &str) -> Result<T> {

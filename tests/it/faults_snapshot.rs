@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::marbre::Outcome;
 use crate::support::postgres::{Cluster, Database, Version};
+use crate::support::setup::Tmpfs;
 use crate::support::short_or_long;
 use crate::support::sqlite_setup::{SECRET, Setup, files, objects, sound};
 
@@ -179,6 +180,32 @@ fn a_first_snapshot_that_is_cut_off_goes_on() {
     assert_eq!(packs(&target), named, "each pack is sent once");
     assert!(arrived.is_subset(&named) && arrived.len() >= 5, "{arrived:?}");
     setup.restores_equal(&[&setup.target("a")]);
+    setup.restores_equal(&[&setup.target("b")]);
+}
+
+/// The state is a cache: when its disk is full, snapshots go on, and say that the next one may cost more.
+#[test]
+fn a_full_state_disk_costs_reuse_and_not_the_snapshot() {
+    let setup = Setup::new(2_000, 3_000);
+    let state = setup.path("provider/state");
+    let _disk = Tmpfs::mount(&state, "24m");
+    let spool = format!("spool_dir = \"{}\"", setup.path("spool").display());
+    setup.configure(&[("a", &setup.target("a")), ("b", &setup.target("b"))], &spool, "");
+    assert_eq!(setup.snapshot().success().json()["warnings"], serde_json::json!([]));
+    let filler = state.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    setup.change(3);
+    let report = setup.snapshot().success().json();
+    assert_eq!(report["verdict"], "complete");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("could not be saved"), "{warnings}");
+    setup.restores_equal(&[&setup.target("a")]);
+    drop(file);
+    fs::remove_file(filler).unwrap();
+    setup.change(5);
+    assert_eq!(setup.snapshot().success().json()["warnings"], serde_json::json!([]));
+    assert_eq!(sound(&setup).len(), 3);
     setup.restores_equal(&[&setup.target("b")]);
 }
 

@@ -17,7 +17,7 @@ use crate::repository::claim::{CLAIM_LIMIT, Claim, ClaimKind};
 use crate::repository::layout;
 use crate::repository::manifest::FORMAT;
 use crate::repository::next_place::NextPlace;
-use crate::state::State;
+use crate::state::{State, noted};
 use crate::targets::{NamedTarget, PutOutcome, TargetErrorKind, TargetExt, Upload};
 
 /// The claims of one run: made once for all targets, in one order, before the first receipt is written.
@@ -106,8 +106,9 @@ impl Claims {
     }
 
     async fn make(&self) -> Result<Made> {
-        // Before the first one is put: a run that is cut off now must know its own claim again.
-        self.state.remember_claim(&self.database, self.number(), &self.body)?;
+        // Before the first one is put: a run that is cut off now must know its own claim again. Where it cannot be noted, that
+        // run is refused, with a remedy.
+        noted(self.state.remember_claim(&self.database, self.number(), &self.body));
         let mut made = Made::new();
         for target in &self.targets {
             if self.given_up().contains(&target.name) {
@@ -143,7 +144,8 @@ impl Claims {
         let put = target.target.put(&key, &Upload::memory(self.body.clone()), &self.cancel).await;
         match put.map_err(of_target)? {
             PutOutcome::Created { .. } => {
-                self.state.claim_created(&self.database, self.number(), &target.name)
+                noted(self.state.claim_created(&self.database, self.number(), &target.name));
+                Ok(())
             }
             PutOutcome::Exists => self.compare(target, &key).await,
         }

@@ -27,7 +27,7 @@ pub(crate) enum Way {
     /// The new agent takes it, and a person confirms that: after this receipt, or after the newest.
     Adopt(Option<After>),
     /// The old agent's key hands it over.
-    Rotate(SigningKey),
+    Rotate(Box<SigningKey>),
 }
 
 /// The receipt that the chain goes on after.
