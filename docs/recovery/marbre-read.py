@@ -41,6 +41,11 @@ def find_database(root, wanted):
         raise Problem(5, f"no receipts below {root}", "Download the folder <publisher>/<database> as a whole.")
     raise Problem(5, f"which database? --database one of: {', '.join(found)}")
 
+def order(base, snapshot):
+    """Time, then number: names of the same second have no order. Nothing is checked yet."""
+    number = re.search(rb'"sequence":(\d+)', (base / "receipts" / f"{snapshot}.json").read_bytes())
+    return snapshot[:16], int(number[1]) if number else 0
+
 def read_receipt(base, snapshot, arguments):
     """The receipt, after its signature was checked. Nothing in it is used before."""
     path = base / "receipts" / f"{snapshot}.json"
@@ -384,7 +389,7 @@ def main():
     arguments = parser.parse_args()
     os.umask(0o077)
     base = find_database(arguments.objects.resolve(), arguments.database)
-    snapshots = sorted(p.stem for p in (base / "receipts").glob("*.json") if SNAPSHOT.fullmatch(p.stem))
+    snapshots = sorted((p.stem for p in (base / "receipts").glob("*.json") if SNAPSHOT.fullmatch(p.stem)), key=lambda s: order(base, s))
     if arguments.list:
         print("\n".join(snapshots))
         return

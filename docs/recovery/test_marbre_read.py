@@ -265,6 +265,13 @@ class Reader(unittest.TestCase):
         self.assertIn("--accept-signer", shown)
         self.assertEqual(self.repository.read(trust=["--accept-signer", listed]).returncode, 0)
 
+    def test_of_two_snapshots_of_a_second_the_one_with_the_higher_number_is_newer(self):
+        self.simple()
+        receipts = self.repository.base / "receipts"
+        older = (receipts / f"{SNAPSHOT}.json").read_bytes().replace(b'"sequence":1', b'"sequence":0')
+        (receipts / f"{SNAPSHOT[:17]}ffffffff.json").write_bytes(older)
+        self.assertEqual(self.repository.read().returncode, 0)
+
     def test_a_key_that_was_replaced_is_good_for_what_it_signed_before(self):
         self.simple(finished_at="2026-11-22T02:00:05Z")
         allowed = self.folder / "allowed_signers"
