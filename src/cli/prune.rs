@@ -35,10 +35,7 @@ struct Document {
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     let config = context.config()?;
-    let databases = match &args.name {
-        Some(name) => vec![config.database(name)?],
-        None => config.databases.iter().collect(),
-    };
+    let databases = config.databases_named(args.name.as_deref())?;
     let (mut reports, mut errors) = (Vec::new(), Vec::new());
     for database in databases {
         match prune(&config, database, args.dry_run, context, &cancel).await {

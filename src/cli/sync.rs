@@ -23,10 +23,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     // First of all: from here on a signal ends the run gracefully.
     let cancel = signals::cancellation()?;
     let config = context.config()?;
-    let databases = match &args.database {
-        Some(name) => vec![config.database(name)?],
-        None => config.databases.iter().collect(),
-    };
+    let databases = config.databases_named(args.database.as_deref())?;
     jobs::sweep_scratch(&config, &*context.observer()).await?;
     let mut report = SyncReport::default();
     for database in databases {

@@ -333,6 +333,17 @@ impl Config {
         )
         .remedy(format!("{guess}Known databases: {}.", full.join(", "))))
     }
+
+    /// The database of this name, or all of them where none is named.
+    ///
+    /// # Errors
+    /// Those of [`Config::database`].
+    pub(crate) fn databases_named(&self, name: Option<&str>) -> Result<Vec<&Database>> {
+        match name {
+            Some(name) => Ok(vec![self.database(name)?]),
+            None => Ok(self.databases.iter().collect()),
+        }
+    }
 }
 
 /// Reads a duration of a command line, in the form that the configuration has for them.

@@ -36,7 +36,6 @@ pub(crate) enum Order {
 /// Walks the previous sequence while the new one is read.
 pub(crate) struct Matcher {
     previous: BufReader<File>,
-    file: File,
     order: Order,
     count: u64,
     /// The next units of the previous sequence, from the expected one on.
@@ -57,8 +56,7 @@ impl Matcher {
     pub(crate) fn new(units: File, order: Order) -> io::Result<Self> {
         let count = units.metadata()?.len() / RECORD as u64;
         Ok(Self {
-            previous: BufReader::with_capacity(RECORD << 12, units.try_clone()?),
-            file: units,
+            previous: BufReader::with_capacity(RECORD << 12, units),
             order,
             count,
             ahead: VecDeque::new(),
@@ -148,7 +146,7 @@ impl Matcher {
         }
         let index = match self.index.take() {
             Some(index) => index,
-            None => Index::build(&self.file, from, self.count)?,
+            None => Index::build(self.previous.get_ref(), from, self.count)?,
         };
         let place = index.first_from(unit.hash, from);
         self.index = Some(index);
@@ -165,7 +163,7 @@ impl Matcher {
             return Ok(false);
         };
         let mut records = [0; CONFIRMED_BY * RECORD];
-        self.file.read_exact_at(&mut records, start * RECORD as u64)?;
+        self.previous.get_ref().read_exact_at(&mut records, start * RECORD as u64)?;
         let (records, _) = records.as_chunks::<RECORD>();
         let mut units = records.iter().map(|r| Unit::from_bytes(*r));
         let last = units.next_back();

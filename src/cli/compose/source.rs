@@ -107,10 +107,7 @@ impl Source {
 
 async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) -> Result<Vec<Source>> {
     let config = context.config()?;
-    let databases = match wanted {
-        Some(name) => vec![config.database(name)?],
-        None => config.databases.iter().collect(),
-    };
+    let databases = config.databases_named(wanted)?;
     let given = given(args)?;
     let state = State::open(&config.state_dir)?;
     let mut sources = Vec::new();

@@ -89,11 +89,8 @@ impl Draft {
         }
     }
 
-    fn fail(&self, e: &io::Error) {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        if journal.is_ok() {
-            *journal = Err(e.to_string());
-        }
+    fn fail(&self, e: io::Error) {
+        self.append(|_| Err(e));
     }
 
     fn create(&self, name: String) -> Option<DraftFile> {
@@ -108,7 +105,7 @@ impl Draft {
                 Some(DraftFile { name, out })
             }
             Err(e) => {
-                self.fail(&e);
+                self.fail(e);
                 None
             }
         }
@@ -176,7 +173,7 @@ impl StreamDraft {
         match file(self)?.finish() {
             Ok(file) => Some(file),
             Err(e) => {
-                self.draft.fail(&e);
+                self.draft.fail(e);
                 None
             }
         }
@@ -184,7 +181,7 @@ impl StreamDraft {
 
     fn write(&mut self, result: io::Result<()>) {
         if let Err(e) = result {
-            self.draft.fail(&e);
+            self.draft.fail(e);
             self.units = None;
             self.script = None;
         }

@@ -139,10 +139,8 @@ impl StreamCache {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             if entry.file_name().to_str().is_none_or(|name| !needed.contains(name)) {
-                let _ = match entry.file_type()?.is_dir() {
-                    true => std::fs::remove_dir_all(entry.path()),
-                    false => std::fs::remove_file(entry.path()),
-                };
+                // If this fails, the next run tries again.
+                let _ = std::fs::remove_file(entry.path());
             }
         }
         Ok(())
