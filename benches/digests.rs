@@ -16,8 +16,9 @@ use jiff::Timestamp;
 use marbre::Result;
 use marbre::internal::{
     Check, DirectoryTarget, Engine, EngineKind, KeyPolicy, LoadObserver, LoadOptions, Loader, NamedTarget,
-    Neighbours, Observer, Place, Recipients, RestoreJob, RestoreKey, SigningKey, SnapshotJob, SourceFacts,
-    SqliteEngine, SqliteLoader, Stage, State, StreamPlan, StreamSender, TrustStore, View, ViewFacts, Wanted,
+    Neighbours, Observer, Place, Recipients, RestoreJob, RestoreKey, Roles, SigningKey, SnapshotJob,
+    SourceFacts, SqliteEngine, SqliteLoader, Stage, State, StreamPlan, StreamSender, TrustStore, View,
+    ViewFacts, Wanted,
 };
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
@@ -156,7 +157,7 @@ impl Bench<'_> {
             key: RestoreKey::load(&self.folder.join("key"), || unreachable!()).unwrap(),
             wanted: Wanted::Latest,
             spool: Some(self.place(run)),
-            options: LoadOptions { overwrite: false, jobs: 2 },
+            options: LoadOptions { overwrite: false, jobs: 2, roles: Roles::Plain },
             dry_run: false,
             prove: true,
         };

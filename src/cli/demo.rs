@@ -12,7 +12,7 @@ use super::context::Context;
 use super::{drill, output, restore, signals, snapshot};
 use crate::config::Config;
 use crate::demo::{self, PopulationOptions};
-use crate::engine::{LoadOptions, registry};
+use crate::engine::{LoadOptions, Roles, registry};
 use crate::error::{Error, Result, ResultExt};
 use crate::job::drill::report::DrillReport;
 use crate::job::restore::open::Wanted;
@@ -21,7 +21,9 @@ use crate::job::snapshot::SnapshotReport;
 use crate::keys::{AllowedSigners, RestoreKey, TrustStore, keygen};
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::DatabaseId;
+use crate::model::isolation::Isolation;
 use crate::model::sabotage::Sabotage;
+use crate::system::runner::Runner;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +98,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         demo::PUBLISHER_TITLE,
         count(args.subscribers)
     ));
-    let signer = prepare(&demo, args.subscribers)?;
+    let signer = prepare(&demo, args.subscribers).await?;
     let first = evening(&demo, &cancel, context).await?;
     let second = night(&demo, &cancel, context, &first).await?;
     let drills = morning(&demo, &cancel, context).await?;
@@ -115,7 +117,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 /// The database, the keys, the configuration. Returns the fingerprint of the agent's key.
-fn prepare(demo: &Demo, subscribers: u64) -> Result<String> {
+async fn prepare(demo: &Demo, subscribers: u64) -> Result<String> {
     demo.heading("The subscriber base, the keys, the configuration");
     let options = PopulationOptions { subscribers, ..PopulationOptions::default() };
     let made = demo::create(&demo.database, &options)?;
@@ -134,12 +136,16 @@ fn prepare(demo: &Demo, subscribers: u64) -> Result<String> {
     let keys = keygen::publisher(&demo.publisher, &options, Timestamp::now())?;
     demo.say(&format!("{}: the newspaper's key. The provider never sees it.", keys.restore_key.display()));
     let [paris, lyon] = &demo.targets;
+    // The demo needs nothing but this program. A real drill refuses.
+    let refused = Runner::new("nobody", Isolation::Sandbox).await.err();
+    let isolation = if refused.is_some() { Isolation::None } else { Isolation::Sandbox };
     let config = format!(
         "state_dir = \"state\"\nsigning_key = \"agent_ed25519\"\n\n\
          [publisher.{publisher}]\nrecipients = [\"{recipient}\"]\n\n\
          [target.paris]\nurl = \"{paris}\"\n\n[target.lyon]\nurl = \"{lyon}\"\n\n\
          [database.{database}]\npublisher = \"{publisher}\"\nengine = \"sqlite\"\npath = \"abonnes.db\"\n\
-         targets = [\"paris\", \"lyon\"]\ncopies = 2\n",
+         targets = [\"paris\", \"lyon\"]\ncopies = 2\ndrills.isolation = \"{isolation}\"\n",
+        isolation = isolation.word(),
         publisher = demo::PUBLISHER,
         database = demo::DATABASE,
         recipient = keys.recipient,
@@ -148,6 +154,12 @@ fn prepare(demo: &Demo, subscribers: u64) -> Result<String> {
     );
     std::fs::write(&demo.config, config).or_internal(format!("write {}", demo.config.display()))?;
     demo.say(&format!("{}: what the provider declares.", demo.config.display()));
+    if let Some(refused) = refused {
+        demo.say(&format!(
+            "Its drills run without a sandbox here: {}",
+            refused.cause_text().unwrap_or_default()
+        ));
+    }
     Ok(agent.fingerprint())
 }
 
@@ -261,7 +273,7 @@ async fn recovery(demo: &Demo, cancel: &CancellationToken, context: &Context) ->
         })?,
         wanted: Wanted::Latest,
         spool: None,
-        options: LoadOptions { overwrite: false, jobs: 2 },
+        options: LoadOptions { overwrite: false, jobs: 2, roles: Roles::Plain },
         dry_run: false,
         prove: true,
     };

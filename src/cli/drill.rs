@@ -22,6 +22,7 @@ use crate::keys::{RestoreKey, SigningKey, keygen};
 use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
+use crate::model::isolation::Isolation;
 use crate::model::job::JobKind;
 use crate::model::observer::Observer;
 
@@ -93,6 +94,20 @@ struct PlaceArgs {
     /// With --as-owner: folder of `initdb`, `postgres` and `pg_restore` [default: those that fit]
     #[arg(long, value_name = "DIR", requires = "as_owner")]
     bin_dir: Option<PathBuf>,
+
+    /// With --as-owner: `sandbox`, or `none`: code in the database may do what your user can, such as reading the restore key
+    #[arg(long, value_name = "HOW", default_value = "sandbox", requires = "as_owner")]
+    isolation: String,
+}
+
+impl PlaceArgs {
+    fn isolation(&self) -> Result<Isolation> {
+        match self.isolation.as_str() {
+            "sandbox" => Ok(Isolation::Sandbox),
+            "none" => Ok(Isolation::None),
+            other => Err(usage_error(format!("--isolation {other}: say `sandbox` or `none`"))),
+        }
+    }
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
@@ -152,6 +167,7 @@ async fn owner_job(
         password: None,
         bin_dir: args.place.bin_dir.clone(),
         user: None,
+        isolation: args.place.isolation()?,
         jobs: 4,
     };
     let swept = drill::site::sweep(&scratch_dir, &|_| registry::any_scratch_host(&options)).await?;
@@ -250,7 +266,8 @@ pub(super) fn print(report: &DrillReport) {
         line("from", &format!("target {target}, {} fetched", bytes(report.fetched_bytes)));
     }
     if let Some(place) = &report.scratch {
-        line("into", place);
+        let how = report.isolation.map(|how| format!(", {}", how.meaning())).unwrap_or_default();
+        line("into", &format!("{place}{how}"));
     }
     if let Some(done) = report.sabotage.as_ref().and_then(|s| s.done.as_deref()) {
         line("sabotage", done);

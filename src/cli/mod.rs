@@ -27,6 +27,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::engine::registry;
 use crate::error::{Error, ErrorKind, Result};
 use context::Context;
 
@@ -91,6 +92,9 @@ enum Verb {
 
 /// Runs the command that the process was started with; returns its exit code.
 pub async fn run() -> u8 {
+    if let Some(answered) = registry::answer_in_sandbox().await {
+        return u8::from(answered.is_err());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::{output, signals, usage_error};
 use crate::cli::compose::source::{Source, SourceArgs};
-use crate::engine::LoadOptions;
 use crate::engine::registry;
+use crate::engine::{LoadOptions, Roles};
 use crate::error::Result;
 use crate::job::restore::open::Wanted;
 use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
@@ -58,6 +58,36 @@ pub(crate) struct Args {
     /// Folder of `pg_restore` [default: the newest that fits]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    roles: RoleArgs,
+}
+
+/// Roles of the snapshot at the destination's server.
+#[derive(Debug, clap::Args)]
+struct RoleArgs {
+    /// `plain`: missing roles are made without SUPERUSER, CREATEROLE, REPLICATION, BYPASSRLS, memberships in the server's own roles,
+    /// and passwords; `all`: exactly as they were
+    #[arg(long, value_name = "WHICH", default_value = "plain", value_parser = ["plain", "all"])]
+    roles: String,
+
+    /// Make no roles: everything belongs to the user of the destination, and grants are left out
+    #[arg(long, conflicts_with = "roles")]
+    no_roles: bool,
+
+    /// Make no roles: everything belongs to this role, which exists, and grants are left out
+    #[arg(long, value_name = "ROLE", conflicts_with = "roles")]
+    owner: Option<String>,
+}
+
+impl RoleArgs {
+    fn rule(&self) -> Roles {
+        match (&self.owner, self.no_roles, self.roles.as_str()) {
+            (Some(_), _, _) | (None, true, _) => Roles::None { owner: self.owner.clone() },
+            (None, false, "all") => Roles::AsTheyWere,
+            (None, false, _) => Roles::Plain,
+        }
+    }
 }
 
 /// `latest`, or a snapshot's name.
@@ -98,7 +128,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         key,
         wanted,
         spool: args.spool,
-        options: LoadOptions { overwrite: args.overwrite, jobs },
+        options: LoadOptions { overwrite: args.overwrite, jobs, roles: args.roles.rule() },
         dry_run: args.dry_run,
         prove: args.prove,
     };
@@ -151,6 +181,13 @@ pub(crate) fn print(report: &RestoreReport) {
     let stages: Vec<String> =
         report.stages.iter().map(|s| format!("{} {}", s.name.word(), duration(s.seconds))).collect();
     output::print(&format!("  took      {} ({})", duration(report.seconds), stages.join(", ")));
+    report.roles.iter().for_each(|line| output::print(&format!("  roles     {line}")));
+    for what in &report.left_out {
+        output::print(&format!("  left out  {what}"));
+    }
+    if !report.left_out.is_empty() {
+        output::print("            `--roles all` makes roles exactly as they were");
+    }
     for warning in &report.warnings {
         output::print(&format!("  warning   {warning}"));
     }

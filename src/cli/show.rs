@@ -9,6 +9,7 @@ use crate::job::list::{self, ShowReport};
 use crate::job::restore::open::Wanted;
 use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
+use crate::model::isolation::Isolation;
 use crate::model::level::Levels;
 use crate::model::observer::Observer;
 use crate::repository::drill_catalog::DrillSummary;
@@ -98,8 +99,12 @@ pub(super) fn drilled(drill: &DrillSummary) -> String {
         (None, true) => "passed".to_owned(),
         (None, false) => format!("FAILED at stage {stage}"),
     };
+    let open = match drill.isolation {
+        Some(how @ Isolation::None) => format!(", {}", how.meaning()),
+        _ => String::new(),
+    };
     let recovery = drill.rto_seconds.map(|s| format!(", recovered in {}", duration(s))).unwrap_or_default();
-    format!("{} by the {}{target}: {outcome}{recovery}", drill.drill, drill.by.word())
+    format!("{} by the {}{target}: {outcome}{recovery}{open}", drill.drill, drill.by.word())
 }
 
 /// All levels with their times: they are never merged.

@@ -11,6 +11,7 @@ use crate::config::complaint::{Complaint, nearest};
 use crate::config::section::Section;
 use crate::model::drill_check::Percent;
 use crate::model::engine_kind::EngineKind;
+use crate::model::isolation::Isolation;
 
 const DEFAULT_KEEP_KEY: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_ROWS_CHANGE: Percent = Percent(25.0);
@@ -30,6 +31,7 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         scratch: None,
         bin_dir: None,
         user: None,
+        isolation: Isolation::Sandbox,
         rows_change: DEFAULT_ROWS_CHANGE,
         may_be_empty: Vec::new(),
         skip: Vec::new(),
@@ -39,6 +41,7 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         drills.keep_key = section.optional("keep_key", forms::duration).unwrap_or(drills.keep_key);
         drills.every = section.optional("every", forms::duration);
         drills.rto = section.optional("rto", forms::duration);
+        drills.isolation = section.optional("isolation", isolation).unwrap_or(drills.isolation);
         match engine {
             Some(EngineKind::Sqlite) => {
                 foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
@@ -75,6 +78,17 @@ fn scratch(section: &mut Section<'_>, base: &Path) -> Option<ScratchServer> {
         }
     }
     Some(ScratchServer { url: url?, password })
+}
+
+fn isolation(value: &DeValue<'_>) -> Result<Isolation, Complaint> {
+    match forms::text(value)?.as_str() {
+        "sandbox" => Ok(Isolation::Sandbox),
+        "none" => Ok(Isolation::None),
+        other => Err(Complaint::new(format!("there is no isolation {other:?}")).accepted(
+            "\"sandbox\": code in the database sees nothing of this host; \"none\": it can do what marbre's user can, and every \
+             record says so",
+        )),
+    }
 }
 
 fn key(value: &DeValue<'_>) -> Result<DrillKey, Complaint> {

@@ -39,6 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::drill_check::{Check, Percent};
 use crate::model::engine_kind::EngineKind;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
+use crate::model::isolation::Isolation;
 use crate::model::object_lock;
 use crate::model::object_lock::{LockMode, LockTerm};
 use crate::model::retention::Policy;
@@ -209,6 +210,8 @@ pub(crate) struct Drills {
     pub bin_dir: Option<PathBuf>,
     /// The user that a throwaway server runs as, where the agent is root.
     pub user: Option<String>,
+    /// What keeps the code of the restored database apart, where drills use no server that is named.
+    pub isolation: Isolation,
     /// How far the number of all rows may be from that of the last proven snapshot.
     pub rows_change: Percent,
     /// Tables, as `schema.table` (or `table`), that may become empty.

@@ -11,6 +11,7 @@ pub(crate) mod sqlite;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -187,6 +188,22 @@ pub struct LoadOptions {
     pub overwrite: bool,
     /// How many connections or jobs at a time.
     pub jobs: usize,
+    /// Which roles are made at a server.
+    pub roles: Roles,
+}
+
+/// Which roles of a snapshot a load makes. Those that exist stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roles {
+    /// All, without what would give them rights beyond their databases, and without passwords.
+    Plain,
+    /// All, exactly as they were.
+    AsTheyWere,
+    /// None: everything belongs to this role, by default to the user of the destination, and grants are left out.
+    None {
+        /// The role; it must exist.
+        owner: Option<String>,
+    },
 }
 
 /// What a load did.
@@ -198,10 +215,12 @@ pub struct LoadReport {
     pub bytes: u64,
     /// What could not be set, e.g. "role \"app\" was not created: permission denied".
     pub warnings: Vec<String>,
+    /// What was left out on purpose, e.g. "role \"app\": its password".
+    pub left_out: Vec<String>,
 }
 
 /// One table of the destination compared with the manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableComparison {
     /// The table.
     pub table: TableId,
@@ -223,7 +242,7 @@ impl TableComparison {
 }
 
 /// The result of comparing a loaded database with its contents.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Comparison {
     /// Every table of the contents.
     pub tables: Vec<TableComparison>,
@@ -268,6 +287,9 @@ pub trait Loader: Send + Sync {
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport>;
+
+    /// What a load with these options would do beyond the database itself, each in words: roles, and what is left out.
+    fn plan(&self, contents: &Contents, options: &LoadOptions) -> Result<Vec<String>>;
 
     /// Compares the loaded database with the contents. The destination may still be marked.
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison>;

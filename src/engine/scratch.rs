@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Loader;
-use crate::error::Result;
-use crate::model::check::Check;
+use crate::error::{Error, Result};
+use crate::model::check::{Check, CheckState};
+use crate::model::isolation::Isolation;
 use crate::model::stream::Contents;
 
 /// Makes throwaway places for snapshots of one engine.
 #[async_trait]
 pub(crate) trait ScratchHost: Send + Sync {
+    /// What keeps the code of a restored database apart from this host.
+    fn isolation(&self) -> Isolation;
+
     /// Looks at what a drill will need (programs, versions, user, folder, server) without changing
     /// anything. `folder` is where [`ScratchHost::start`] would make its own.
     async fn check(&self, folder: &Path, cancel: &CancellationToken) -> Vec<Check>;
@@ -73,10 +78,10 @@ pub(crate) trait Scratch: Send + Sync {
 }
 
 /// What one of the engine's own checks found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Examination {
     /// Its name: `integrity`, `foreign-keys`, `amcheck`.
-    pub name: &'static str,
+    pub name: String,
     /// Its result.
     pub result: ExaminationResult,
     /// What was found, e.g. "14 indexes".
@@ -84,7 +89,7 @@ pub(crate) struct Examination {
 }
 
 /// The result of one of the engine's own checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ExaminationResult {
     /// Nothing is wrong.
     Passed,
@@ -95,7 +100,7 @@ pub(crate) enum ExaminationResult {
 }
 
 /// Damage to a restored database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Damage {
     /// One row is changed or deleted, in a table that has rows.
     Row,
@@ -105,4 +110,29 @@ pub(crate) enum Damage {
     Index,
     /// A sequence is set back.
     Sequence,
+}
+
+/// What `doctor` says about the isolation of drills. `refused` is why the host offers none.
+pub(crate) fn isolation_check(isolation: Isolation, refused: Option<&Error>) -> Check {
+    let check = |state, remedy: Option<&str>| Check {
+        name: "isolation".to_owned(),
+        state,
+        found: format!("drills run {}", isolation.meaning()),
+        remedy: remedy.map(str::to_owned),
+    };
+    match (isolation, refused) {
+        (_, Some(e)) => Check {
+            name: "isolation".to_owned(),
+            state: CheckState::Fail,
+            found: e.to_string(),
+            remedy: e.remedy_text().map(str::to_owned),
+        },
+        (Isolation::Sandbox | Isolation::Server, None) => check(CheckState::Ok, None),
+        (Isolation::None, None) => check(
+            CheckState::Warn,
+            Some(
+                "Install bubblewrap and take `isolation` out of the database's `drills`, or drill elsewhere.",
+            ),
+        ),
+    }
 }

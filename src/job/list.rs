@@ -125,7 +125,7 @@ pub(crate) async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Res
     problems.extend(drills.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
     let starts = epoch_starts(&catalog);
     let listed = |entry| listed(reader, &catalog, &drills, entry, &starts);
-    let snapshots = catalog.entries.values().map(listed).collect::<Result<_>>()?;
+    let snapshots = in_order(&catalog).into_iter().map(listed).collect::<Result<_>>()?;
     let set_aside = catalog.aside.values().map(listed).collect::<Result<_>>()?;
     Ok(ListReport { snapshots, set_aside, problems })
 }
@@ -161,10 +161,17 @@ pub(crate) async fn show(
     })
 }
 
+/// All snapshots, oldest first. Names say seconds: of two in one second, the number tells.
+fn in_order(catalog: &Catalog) -> Vec<&Entry> {
+    let mut entries: Vec<&Entry> = catalog.entries.values().collect();
+    entries.sort_by_key(|entry| (entry.receipt.consistent_at.as_second(), entry.receipt.sequence));
+    entries
+}
+
 /// The first known snapshot of each epoch.
 fn epoch_starts(catalog: &Catalog) -> BTreeMap<EpochId, SnapshotId> {
     let mut starts = BTreeMap::new();
-    for entry in catalog.entries.values() {
+    for entry in in_order(catalog) {
         starts.entry(entry.receipt.epoch.clone()).or_insert_with(|| entry.receipt.snapshot.clone());
     }
     starts

@@ -9,6 +9,7 @@ pub(crate) mod guarantee;
 pub(crate) mod human;
 pub(crate) mod id;
 pub(crate) mod incident;
+pub(crate) mod isolation;
 pub(crate) mod job;
 pub(crate) mod level;
 pub(crate) mod notice;

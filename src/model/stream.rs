@@ -43,7 +43,7 @@ pub enum StreamKind {
 }
 
 /// What a snapshot holds, without where its bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// The snapshot.
     pub snapshot: SnapshotId,
@@ -56,7 +56,7 @@ pub struct Contents {
 }
 
 /// One stream of a snapshot, without where its bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamFacts {
     /// Its name, unique in the snapshot, e.g. `rows/0001`.
     pub name: String,

@@ -14,6 +14,7 @@ use crate::keys::allowed_signers::{OWNER, principal};
 use crate::keys::{Namespace, Signer, signing};
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
+use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level, Levels};
 use crate::model::object::ObjectKey;
 use crate::model::sabotage::Sabotage;
@@ -84,6 +85,8 @@ pub struct DrillSummary {
     pub sabotage: Option<Sabotage>,
     /// Where it failed.
     pub failed_stage: Option<String>,
+    /// What kept the code of the restored database apart, where the receipt says.
+    pub isolation: Option<Isolation>,
     /// The measured recovery.
     pub rto_seconds: Option<f64>,
     /// How long a recovery may take.
@@ -102,6 +105,7 @@ impl DrillSummary {
             passed: receipt.level.is_some(),
             sabotage: receipt.sabotage.as_ref().map(|s| s.kind),
             failed_stage: receipt.failure.as_ref().map(|f| f.stage.clone()),
+            isolation: receipt.isolation,
             rto_seconds: receipt.rto_milliseconds.map(|ms| ms as f64 / 1000.0),
             rto_promised_seconds: receipt.rto_promised_seconds,
         }

@@ -8,6 +8,7 @@ use crate::model::drill_stage::DrillStage;
 use crate::model::id::{
     DatabaseId, DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName,
 };
+use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
 use crate::repository::canonical;
@@ -50,6 +51,9 @@ pub struct DrillReceipt {
     pub failure: Option<Failure>,
     /// What was restored.
     pub found: Found,
+    /// What kept the code of the restored database apart; absent in receipts of releases that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
     /// Of these, the recovery; `null` where it did not get that far.

@@ -11,6 +11,12 @@ pub(crate) fn free(path: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// How many bytes the file system of this path holds in all.
+pub(crate) fn total(path: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// Fails unless `what`, of so many bytes, has room in this folder, which must exist. The caller knows the remedy.
 pub(crate) fn require(folder: &Path, needed: u64, what: &str) -> Result<()> {
     let free = free(folder).or_internal(format!("look at the space in {}", folder.display()))?;

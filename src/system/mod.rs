@@ -1,5 +1,9 @@
-//! What the host and its network offer: room on disks, TLS, what a server shows of itself.
+//! What the host and its network offer: room on disks, programs and a sandbox to run them in, TLS, what a server shows of
+//! itself.
 
 pub(crate) mod certificate;
 pub(crate) mod disk;
+pub(crate) mod programs;
+pub(crate) mod runner;
+pub(crate) mod sandbox;
 pub(crate) mod tls;

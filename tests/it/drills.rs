@@ -2,6 +2,7 @@
 
 mod agent;
 mod checks;
+mod hostile;
 mod keys;
 mod leftovers;
 mod live;

@@ -37,6 +37,7 @@ pub(crate) fn scratch_options(database: &Database) -> Result<ScratchOptions> {
         password: password.map(crate::config::Secret::read).transpose()?,
         bin_dir: drills.bin_dir.clone().or(source_bin_dir),
         user: drills.user.clone(),
+        isolation: drills.isolation,
         jobs: database.jobs,
     })
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::drill_check::Rule;
+use crate::model::isolation::Isolation;
 
 const SIGNER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4bd4Ylj7Q/3NNe6lNUXS/jE0fjxA28MpjOA3Rt7Sfk";
 
@@ -32,6 +33,7 @@ fn without_a_word_the_agent_can_drill() {
         scratch: None,
         bin_dir: None,
         user: None,
+        isolation: Isolation::Sandbox,
         rows_change: Percent(25.0),
         may_be_empty: Vec::new(),
         skip: Vec::new(),
@@ -44,7 +46,7 @@ fn without_a_word_the_agent_can_drill() {
 fn everything_about_drills() {
     let text = format!(
         "{}[database.d.drills]\nkey = \"none\"\nkeep_key = \"3d\"\nevery = \"7d\"\nrto = \"4h\"\n\
-         scratch = \"postgres://drill@scratch/postgres\"\npassword_env = \"DRILL\"\nbin_dir = \"bin\"\nuser = \"postgres\"\n\
+         scratch = \"postgres://drill@scratch/postgres\"\npassword_env = \"DRILL\"\nbin_dir = \"bin\"\nuser = \"postgres\"\nisolation = \"none\"\n\
          rows_change = \"2.5 %\"\nmay_be_empty = [\"session\", \"web.Cache\"]\nskip = [\"amcheck\", \"definitions\"]\n",
         postgres()
     );
@@ -60,6 +62,7 @@ fn everything_about_drills() {
         }),
         bin_dir: Some(PathBuf::from("/etc/marbre/bin")),
         user: Some("postgres".to_owned()),
+        isolation: Isolation::None,
         rows_change: Percent(2.5),
         may_be_empty: vec!["public.session".to_owned(), "web.Cache".to_owned()],
         skip: vec!["amcheck".to_owned(), "definitions".to_owned()],

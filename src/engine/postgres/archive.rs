@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
-use super::connect::Connector;
-use super::tools::Tools;
+use super::connect::{Connector, Session};
+use super::contents_list::{self, Owners, Rights, Run};
+use super::load_role::LoadRole;
+use super::tools::{Streams, Tools};
 use crate::engine::StreamReceiver;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::human;
@@ -28,10 +30,24 @@ pub(crate) struct Restore<'a> {
     pub tools: &'a Tools,
     /// The destination's major version.
     pub server_major: u32,
-    /// The user is a superuser, so every complaint is an error.
-    pub superuser: bool,
+    /// The user is a superuser, so every complaint is an error; what may run the database's own code is left to this role.
+    pub loader: Option<&'a LoadRole>,
+    /// A session of the user.
+    pub session: &'a Session,
+    /// Who owns what.
+    pub owners: Owners,
+    /// Everything belongs to the user of the destination, and grants are left out.
+    pub no_owners: bool,
     /// Everything goes into the default tablespace.
     pub no_tablespaces: bool,
+}
+
+/// What is restored by one call.
+enum Entries<'a> {
+    /// All of a section.
+    Section(&'a str),
+    /// Some.
+    Run(Run),
 }
 
 /// An archive in memory.
@@ -80,17 +96,6 @@ fn in_memory(name: &str, bytes: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// Whether a line of an archive's list is about an event trigger: `12; 3466 16999 EVENT TRIGGER - name owner`.
-fn is_event_trigger(line: &str) -> bool {
-    let Some((_, entry)) = line.split_once("; ") else {
-        return false;
-    };
-    let entry = entry.splitn(3, ' ').nth(2).unwrap_or_default();
-    ["EVENT TRIGGER ", "COMMENT - EVENT TRIGGER ", "SECURITY LABEL - EVENT TRIGGER "]
-        .iter()
-        .any(|start| entry.starts_with(start))
-}
-
 /// The next bytes of a stream, unless the run is cancelled.
 pub(crate) async fn next(
     stream: &mut StreamReceiver,
@@ -104,31 +109,81 @@ pub(crate) async fn next(
 }
 
 impl Restore<'_> {
-    /// Restores one section of the archive. Returns what could not be restored.
-    pub(super) async fn section(
+    /// Restores everything before the data. Returns what could not be restored.
+    pub(super) async fn pre_data(
         &self,
         archive: &Archive,
-        section: &str,
-        list: Option<String>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>> {
+        let Some(loader) = self.loader else {
+            return self.entries(archive, Entries::Section("pre-data"), 1, cancel).await;
+        };
+        let list = self.list(archive, "pre-data", cancel).await?;
+        let lines: Vec<&str> = list.lines().collect();
+        let first_values = contents_list::has_aggregates_and_domains(&lines)
+            && self.has_first_values(archive, cancel).await?;
+        let mut warnings = Vec::new();
+        let runs = contents_list::runs(&lines, &self.owners, first_values);
+        let last = runs.iter().rposition(|run| run.rights == Rights::Loader);
+        for (at, run) in runs.into_iter().enumerate() {
+            if run.rights == Rights::Loader {
+                loader.open_schemas(self.session).await?;
+            }
+            warnings.extend(self.entries(archive, Entries::Run(run), 1, cancel).await?);
+            if Some(at) == last {
+                loader.close(self.session).await?;
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Restores entries of the archive. Returns what could not be restored.
+    async fn entries(
+        &self,
+        archive: &Archive,
+        entries: Entries<'_>,
         jobs: usize,
         cancel: &CancellationToken,
     ) -> Result<Vec<String>> {
+        let rights = match &entries {
+            Entries::Section(_) => Rights::User,
+            Entries::Run(run) => run.rights,
+        };
+        let (connector, switch) = match (rights, self.loader) {
+            (Rights::Loader, Some(loader)) => loader.connector(),
+            _ => (self.connector, None),
+        };
         let mut args = self.arguments();
-        args.push(format!("--section={section}"));
+        args.extend(switch.map(|role| format!("--role={role}")));
+        if rights == Rights::Unowned {
+            args.push("--no-owner".to_owned());
+        }
         if jobs > 1 {
             args.push(format!("--jobs={jobs}"));
         }
-        let list = list.map(|text| in_memory("marbre-list", text.as_bytes())).transpose()?;
-        if let Some(list) = &list {
-            // The child opens our descriptor by its name, so the list is not on disk either.
-            let (process, fd) = (std::process::id(), list.as_raw_fd());
-            args.push(format!("--use-list=/proc/{process}/fd/{fd}"));
+        let mut list = None;
+        match entries {
+            Entries::Section(name) => args.push(format!("--section={name}")),
+            Entries::Run(run) => {
+                // Loading into a database it writes nothing to its output, so that is free to hand it the list: which is not on
+                // disk either, and can be opened in another process namespace.
+                args.push("--use-list=/dev/stdout".to_owned());
+                list = Some(in_memory("marbre-list", (run.lines.join("\n") + "\n").as_bytes())?);
+            }
         }
         // By name, each job can open it again and seek in it.
         args.push("/dev/stdin".to_owned());
-        let tool = self.tools.start("pg_restore", args, self.environment()?, Some(archive.stdin()?)).await?;
+        let streams = Streams { stdin: Some(archive.stdin()?), stdout: list.map(OwnedFd::from) };
+        let tool = self.tools.start("pg_restore", args, self.environment(connector)?, streams).await?;
         let (success, status, complaints) = tool.wait(cancel).await?;
         self.judge(success, &status, &complaints)
+    }
+
+    /// Whether the script of everything before the data speaks of first values of aggregates.
+    async fn has_first_values(&self, archive: &Archive, cancel: &CancellationToken) -> Result<bool> {
+        let args = ["--section=pre-data", "--file=-", "/dev/stdin"].map(str::to_owned).to_vec();
+        let script = self.output(archive, args, cancel).await?;
+        Ok(memchr::memmem::find(&script, b"INITCOND").is_some())
     }
 
     /// Restores a stream without storing it. Returns what could not be restored.
@@ -138,7 +193,10 @@ impl Restore<'_> {
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<Vec<String>> {
-        let mut tool = self.tools.start("pg_restore", self.arguments(), self.environment()?, None).await?;
+        let mut tool = self
+            .tools
+            .start("pg_restore", self.arguments(), self.environment(self.connector)?, Streams::default())
+            .await?;
         let Some(mut stdin) = tool.stdin.take() else {
             return Err(Error::internal("pg_restore has no input"));
         };
@@ -170,39 +228,61 @@ impl Restore<'_> {
         jobs: usize,
         cancel: &CancellationToken,
     ) -> Result<Vec<String>> {
-        let list = self.list(archive, cancel).await?;
+        let list = self.list(archive, "post-data", cancel).await?;
         let (triggers, others): (Vec<&str>, Vec<&str>) =
-            list.lines().partition(|line| is_event_trigger(line));
-        let jobs = if has_partitions(&list) { 1 } else { jobs };
-        if triggers.is_empty() {
-            return self.section(archive, "post-data", None, jobs, cancel).await;
+            list.lines().partition(|line| contents_list::is_event_trigger(line));
+        let jobs = if contents_list::has_partitions(&list) { 1 } else { jobs };
+        let mut warnings = Vec::new();
+        for lines in [others, triggers] {
+            let runs = match self.loader {
+                Some(_) => contents_list::runs(&lines, &self.owners, false),
+                None => vec![contents_list::all(&lines)],
+            };
+            if let Some(loader) = self.loader.filter(|_| runs.iter().any(|run| run.rights == Rights::Loader))
+            {
+                loader.open_tables(self.session).await?;
+            }
+            for run in runs.into_iter().filter(|run| !run.lines.is_empty()) {
+                warnings.extend(self.entries(archive, Entries::Run(run), jobs, cancel).await?);
+            }
+            if let Some(loader) = self.loader {
+                loader.close(self.session).await?;
+            }
         }
-        let others = Some(others.join("\n"));
-        let mut warnings = self.section(archive, "post-data", others, jobs, cancel).await?;
-        let triggers = Some(triggers.join("\n"));
-        warnings.extend(self.section(archive, "post-data", triggers, 1, cancel).await?);
         Ok(warnings)
     }
 
-    /// The archive's table of contents, as `--use-list` takes it.
-    async fn list(&self, archive: &Archive, cancel: &CancellationToken) -> Result<String> {
-        let args = vec!["--list".to_owned(), "/dev/stdin".to_owned()];
-        let environment = self.environment()?;
-        let mut tool = self.tools.start("pg_restore", args, environment, Some(archive.stdin()?)).await?;
-        let mut list = Vec::new();
-        if let Some(mut stdout) = tool.stdout.take() {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Error::interrupted()),
-                read = stdout.read_to_end(&mut list) => read.or_internal("read from pg_restore")?,
-            };
-        }
-        tool.succeed(cancel).await?;
+    /// The list of contents of a section, as `--use-list` takes it.
+    async fn list(&self, archive: &Archive, section: &str, cancel: &CancellationToken) -> Result<String> {
+        let args = vec!["--list".to_owned(), format!("--section={section}"), "/dev/stdin".to_owned()];
+        let list = self.output(archive, args, cancel).await?;
         Ok(String::from_utf8_lossy(&list).into_owned())
     }
 
-    fn environment(&self) -> Result<Vec<(String, String)>> {
-        self.connector.environment("marbre pg_restore", self.tools.version.major)
+    async fn output(
+        &self,
+        archive: &Archive,
+        args: Vec<String>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<u8>> {
+        let streams = Streams { stdin: Some(archive.stdin()?), stdout: None };
+        let environment = self.environment(self.connector)?;
+        let mut tool = self.tools.start("pg_restore", args, environment, streams).await?;
+        let mut output = Vec::new();
+        if let Some(stdout) = tool.stdout.take() {
+            let mut stdout = stdout.take(LARGEST_SCHEMA);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::interrupted()),
+                read = stdout.read_to_end(&mut output) => read.or_internal("read from pg_restore")?,
+            };
+        }
+        tool.succeed(cancel).await?;
+        Ok(output)
+    }
+
+    fn environment(&self, connector: &Connector) -> Result<Vec<(String, String)>> {
+        connector.environment("marbre pg_restore", self.tools.version.major)
     }
 
     /// Since 17, `pg_restore` sets `transaction_timeout` on every server; older servers do not know it, nor need it.
@@ -216,8 +296,11 @@ impl Restore<'_> {
             // The name itself is in the environment.
             format!("--dbname={}", Connector::keepalives()),
         ];
-        if self.superuser && !self.sets_unknown_timeout() {
+        if self.loader.is_some() && !self.sets_unknown_timeout() {
             args.push("--exit-on-error".to_owned());
+        }
+        if self.no_owners {
+            args.extend(["--no-owner".to_owned(), "--no-privileges".to_owned()]);
         }
         if self.no_tablespaces {
             args.push("--no-tablespaces".to_owned());
@@ -236,7 +319,7 @@ impl Restore<'_> {
             if self.sets_unknown_timeout() && statement.starts_with("SET transaction_timeout") {
                 continue;
             }
-            if self.superuser || !is_about_rights(statement) {
+            if self.loader.is_some() || !is_about_rights(statement) {
                 return Err(complaints.error_of("pg_restore", reason));
             }
             warnings.push(format!("{}: {reason}", subject(statement)));
@@ -246,11 +329,6 @@ impl Restore<'_> {
             false => Err(complaints.error("pg_restore", status)),
         }
     }
-}
-
-/// Whether a table of contents has partitions.
-fn has_partitions(list: &str) -> bool {
-    list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
 }
 
 /// Statements about owners and rights, or about objects that only a superuser may create: without them the data
@@ -305,23 +383,6 @@ fn subject(statement: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn event_triggers_are_found_in_lists() {
-        for line in
-            ["3400; 3466 16999 EVENT TRIGGER - et postgres", "3401; 0 0 COMMENT - EVENT TRIGGER et postgres"]
-        {
-            assert!(is_event_trigger(line), "{line}");
-        }
-        for line in [
-            "; Archive created at 2026-11-22",
-            "3399; 2620 16998 TRIGGER public EVENT TRIGGER postgres",
-            "215; 1259 16400 TABLE public EVENT TRIGGER postgres",
-            "",
-        ] {
-            assert!(!is_event_trigger(line), "{line}");
-        }
-    }
 
     #[test]
     fn only_rights_are_excused() {

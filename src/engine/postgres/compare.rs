@@ -14,13 +14,14 @@ use crate::error::Result;
 use crate::model::stream::Contents;
 use crate::model::table::{RowDigest, TableProof};
 
-/// Compares all tables, the inventory, sequences and large objects.
+/// Compares all tables, the inventory, sequences and large objects. `rights` says that what only a superuser can restore, owners and grants
+/// are to be there too.
 pub(crate) async fn compare(
     connector: &Connector,
     session: &Session,
     contents: &Contents,
     details: &Details,
-    superuser: bool,
+    rights: bool,
     jobs: usize,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
@@ -45,8 +46,8 @@ pub(crate) async fn compare(
     gather(&mut tables, details);
     differences.extend(sequences(session, details).await?);
     differences.extend(large_objects(session, details).await?);
-    let (defined, excused) = defined(session, details, superuser).await?;
-    let inventory = objects(session, contents, superuser).await?;
+    let (defined, excused) = defined(session, details, rights).await?;
+    let inventory = objects(session, contents, rights).await?;
     Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
 
@@ -64,6 +65,9 @@ async fn compare_table(
     let (rows, digest) = if there {
         let session = connector.connect(cancel).await?;
         rows::apply(&session, &contents.source.settings).await?;
+        if !condition.is_empty() {
+            rows::refuse_evaluation(&session, &proof.table).await?;
+        }
         let sql = rows::copy_out(&proof.table, &proof.columns, condition);
         rows::digest(&session, &sql, row_key, cancel).await.map_err(|e| e.context(&proof.table))?
     } else {
@@ -97,7 +101,7 @@ fn gather(tables: &mut [TableComparison], details: &Details) {
     }
 }
 
-async fn objects(session: &Session, contents: &Contents, superuser: bool) -> Result<Vec<(String, u64, u64)>> {
+async fn objects(session: &Session, contents: &Contents, rights: bool) -> Result<Vec<(String, u64, u64)>> {
     let found = inventory::count(session).await?;
     let expected = &contents.source.inventory;
     let types: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
@@ -108,9 +112,7 @@ async fn objects(session: &Session, contents: &Contents, superuser: bool) -> Res
             (name.clone(), number(expected), number(&found))
         })
         // Without superuser rights not everything can be restored: the load has reported what is missing.
-        .filter(|(name, expected, found)| {
-            superuser || found >= expected || !RESERVED.contains(&name.as_str())
-        })
+        .filter(|(name, expected, found)| rights || found >= expected || !RESERVED.contains(&name.as_str()))
         .collect())
 }
 
@@ -119,11 +121,7 @@ const RESERVED: [&str; 6] =
     ["comment", "event trigger", "grant", "publication", "publication table", "security label"];
 
 /// Objects that are defined otherwise, and what could not be held against its source.
-async fn defined(
-    session: &Session,
-    details: &Details,
-    superuser: bool,
-) -> Result<(Vec<String>, Vec<String>)> {
+async fn defined(session: &Session, details: &Details, rights: bool) -> Result<(Vec<String>, Vec<String>)> {
     if details.definitions.is_empty() {
         return Ok((
             Vec::new(),
@@ -135,7 +133,7 @@ async fn defined(
         let why = format!("PostgreSQL {is} writes definitions otherwise than {was}");
         return Ok((Vec::new(), vec![why]));
     }
-    Ok(definitions::differences(&details.definitions, &definitions::read(session).await?, superuser))
+    Ok(definitions::differences(&details.definitions, &definitions::read(session).await?, rights))
 }
 
 async fn sequences(session: &Session, details: &Details) -> Result<Vec<String>> {

@@ -79,6 +79,32 @@ pub(crate) struct Setting {
 }
 
 impl Role {
+    /// The same role without what would give it rights beyond its databases, and without its password.
+    pub(super) fn plain(&self) -> Self {
+        Self {
+            superuser: false,
+            create_role: false,
+            replication: false,
+            bypass_rls: false,
+            password: None,
+            ..self.clone()
+        }
+    }
+
+    /// What [`Role::plain`] leaves out, in words.
+    pub(super) fn beyond_plain(&self) -> Vec<&'static str> {
+        [
+            (self.superuser, "SUPERUSER"),
+            (self.create_role, "CREATEROLE"),
+            (self.replication, "REPLICATION"),
+            (self.bypass_rls, "BYPASSRLS"),
+            (self.password.is_some(), "its password"),
+        ]
+        .into_iter()
+        .filter_map(|(there, what)| there.then_some(what))
+        .collect()
+    }
+
     /// `CREATE ROLE` with all attributes, or only with those that anybody who may create roles may give.
     pub(super) fn create(&self, everything: bool) -> String {
         let mut sql = format!("CREATE ROLE {} WITH", ident_line(&self.name));

@@ -1,15 +1,19 @@
 //! Loading a snapshot into a database.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt, TryStreamExt};
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
+use super::contents_list::Owners;
 use super::database_properties::Database;
 use super::details::Details;
+use super::load_role::LoadRole;
 use super::quote::{literal, qualified};
 use super::replace::{self, Names};
 use super::tools::Tools;
@@ -17,13 +21,15 @@ use super::version::Version;
 use super::view::{DATA, SCHEMA};
 use super::{compare, destination, details, roles, rows};
 use crate::engine::postgres::archive::{Archive, Restore, next};
-use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
+use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, Roles, StreamSource};
 use crate::error::{Error, Result};
 use crate::model::id::SnapshotId;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
 use crate::model::stream::StreamKind;
 use crate::model::stream::{Contents, StreamFacts};
+use crate::model::table::{TableId, TableProof};
+use crate::system::runner::Confinement;
 
 /// Loads snapshots of PostgreSQL into the database that its URL names. Where that is to be replaced, they are loaded
 /// beside it, and [`Loader::finish`] puts the new database in its place.
@@ -31,17 +37,25 @@ pub(crate) struct PostgresLoader {
     connector: Connector,
     bin_dir: Option<PathBuf>,
     jobs: usize,
+    /// Nothing outlives the drill.
+    in_drill: bool,
+    /// How client tools run in a drill.
+    confinement: Option<Arc<Confinement>>,
     loading: Mutex<Option<Loading>>,
 }
 
 /// A load that was begun by this loader.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Loading {
     snapshot: SnapshotId,
     /// The comment that replaces the mark.
     comment: Option<String>,
     /// Set if a database is to be replaced.
     replaces: Option<Names>,
+    /// Owners and grants were left out.
+    without_owners: bool,
+    /// The role that has loaded it, until it is removed.
+    role: Option<Arc<LoadRole>>,
 }
 
 impl PostgresLoader {
@@ -52,7 +66,24 @@ impl PostgresLoader {
 
     /// Loads into the database that the connector names.
     pub(super) fn into_database(connector: Connector, bin_dir: Option<PathBuf>, jobs: usize) -> Self {
-        Self { connector, bin_dir, jobs: jobs.max(1), loading: Mutex::new(None) }
+        Self {
+            connector,
+            bin_dir,
+            jobs: jobs.max(1),
+            in_drill: false,
+            confinement: None,
+            loading: Mutex::new(None),
+        }
+    }
+
+    /// The same loader for a drill, whose tools run in this way.
+    pub(super) fn in_drill(self, confinement: Option<Arc<Confinement>>) -> Self {
+        Self { in_drill: true, confinement, ..self }
+    }
+
+    /// The role that loads or has loaded, if it is still there.
+    pub(super) fn load_role(&self) -> Option<Arc<LoadRole>> {
+        self.loading().as_ref().and_then(|loading| loading.role.clone())
     }
 
     fn loading(&self) -> MutexGuard<'_, Option<Loading>> {
@@ -71,7 +102,8 @@ impl PostgresLoader {
     async fn tools(&self, details: &Details, server: Version) -> Result<Tools> {
         let wrote = details.tool_version.split('.').next();
         let wrote = wrote.and_then(|major| major.parse().ok()).unwrap_or(0);
-        Tools::find(self.bin_dir.as_deref(), server.major.max(wrote)).await
+        let tools = Tools::find(self.bin_dir.as_deref(), server.major.max(wrote)).await?;
+        Ok(tools.confined(self.confinement.clone()))
     }
 
     /// Makes an empty database with the mark: the destination, or one beside it that will replace it.
@@ -88,8 +120,13 @@ impl PostgresLoader {
         let state = destination::state(place.database.as_ref()).await?;
         let name = self.connector.database();
         let source = &details.globals.database;
-        let mut loading =
-            Loading { snapshot: contents.snapshot.clone(), comment: source.comment.clone(), replaces: None };
+        let mut loading = Loading {
+            snapshot: contents.snapshot.clone(),
+            comment: source.comment.clone(),
+            replaces: None,
+            without_owners: false,
+            role: None,
+        };
         match state {
             Destination::Empty => {}
             Destination::Occupied(what) if !overwrite => {
@@ -145,11 +182,18 @@ impl PostgresLoader {
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<u64> {
+        let owners = match self.load_role() {
+            Some(_) => owners_of_tables(&self.current().connect(cancel).await?).await?,
+            None => BTreeMap::new(),
+        };
         let tables: Vec<&StreamFacts> =
             contents.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
         let loads: Vec<_> = tables
             .into_iter()
-            .map(|stream| self.load_table(contents, details, stream, streams, observer, cancel))
+            .map(|stream| {
+                let loading = TableLoad { contents, details, stream, streams, observer, cancel };
+                self.load_table(loading, &owners)
+            })
             .collect();
         futures_util::stream::iter(loads)
             .buffer_unordered(jobs.max(1))
@@ -157,51 +201,59 @@ impl PostgresLoader {
             .await
     }
 
-    async fn load_table(
-        &self,
-        contents: &Contents,
-        details: &Details,
-        stream: &StreamFacts,
-        streams: &dyn StreamSource,
-        observer: &dyn LoadObserver,
-        cancel: &CancellationToken,
-    ) -> Result<u64> {
-        let [proof] = stream.tables.as_slice() else {
-            return Err(Error::verification(format!("stream {} does not name its table", stream.name)));
+    /// Loads a table's rows as its owner; where the owner lacks a right for that, as the role that acts for all owners. Without such
+    /// a role, as the user of the destination.
+    async fn load_table(&self, table: TableLoad<'_>, owners: &BTreeMap<TableId, String>) -> Result<u64> {
+        let [proof] = table.stream.tables.as_slice() else {
+            return Err(Error::verification(format!("stream {} does not name its table", table.stream.name)));
         };
-        let operation = format!("load table {}", proof.table);
-        let session = self.current().connect(cancel).await?;
-        rows::apply(&session, &contents.source.settings).await?;
-        session.batch("SET synchronous_commit = off", "set up the session").await?;
-        let mut bytes = streams.open(&stream.name).await?;
-        let sql = rows::copy_in(details.root_of(&proof.table).unwrap_or(&proof.table), &proof.columns);
-        let sink = session.client.copy_in(&sql).await;
-        let mut sink = Box::pin(sink.map_err(|e| failed(&operation, &e))?);
-        while let Some(bytes) = next(&mut bytes, cancel).await? {
-            let length = bytes.len() as u64;
-            let sent = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Error::interrupted()),
-                sent = sink.send(bytes) => sent,
-            };
-            if sent.is_err() {
-                // The server has refused a row: the end of the COPY says why.
-                break;
+        let Some(role) = self.load_role() else {
+            let session = self.current().connect(table.cancel).await?;
+            return table.copy(&session, proof).await.map_err(CopyFailed::into_error);
+        };
+        let root = table.details.root_of(&proof.table).unwrap_or(&proof.table);
+        if let Some(owner) = owners.get(root).filter(|owner| role.acts_for(owner)) {
+            let session = role.session(Some(owner), table.cancel).await?;
+            match table.copy(&session, proof).await {
+                Err(CopyFailed::Rights(_)) => {}
+                copied => return copied.map_err(CopyFailed::into_error),
             }
-            observer.bytes(length);
         }
-        let loaded = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(Error::interrupted()),
-            loaded = sink.as_mut().finish() => loaded.map_err(|e| failed(&operation, &e))?,
-        };
-        if loaded != proof.rows {
-            return Err(Error::verification(format!(
-                "table {} took {loaded} rows of {}",
-                proof.table, proof.rows
-            )));
+        let session = role.session(None, table.cancel).await?;
+        table.copy(&session, proof).await.map_err(CopyFailed::into_error)
+    }
+
+    /// The role that loads in a superuser's stead. Whoever is no superuser has no more rights than they may give away.
+    async fn make_load_role(
+        &self,
+        session: &Session,
+        details: &Details,
+        created: &BTreeSet<String>,
+        report: &mut LoadReport,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Arc<LoadRole>>> {
+        if !is_superuser(session).await? {
+            return Ok(None);
         }
-        Ok(loaded)
+        let role = LoadRole::create(session, &self.current(), &details.globals, cancel).await?;
+        report.warnings.extend(role.warning());
+        role.stand_in(session, &details.globals, created).await?;
+        let role = Arc::new(role);
+        if let Some(loading) = self.loading().as_mut() {
+            loading.role = Some(role.clone());
+        }
+        Ok(Some(role))
+    }
+
+    /// Removes that role.
+    async fn remove_load_role(&self) -> Result<Option<String>> {
+        let Some(role) = self.load_role() else { return Ok(None) };
+        let session = self.current().connect(&CancellationToken::new()).await?;
+        let left = role.remove(&session).await;
+        if let Some(loading) = self.loading().as_mut() {
+            loading.role = None;
+        }
+        Ok(left)
     }
 
     async fn load_all(
@@ -217,19 +269,27 @@ impl PostgresLoader {
         observer.stage(Stage::Roles);
         let session = self.prepare(contents, &details, options.overwrite, &mut report, cancel).await?;
         let tools = self.tools(&details, session.version).await?;
-        report.warnings.extend(roles::create(&session, &details.globals).await?);
+        let without_owners = matches!(options.roles, Roles::None { .. });
+        if let Some(loading) = self.loading().as_mut() {
+            loading.without_owners = without_owners;
+        }
+        let created = roles::create(&session, &details.globals, &options.roles, &mut report).await?;
         let connector = self.current();
+        let role = self.make_load_role(&session, &details, &created, &mut report, cancel).await?;
         let restore = Restore {
             connector: &connector,
             tools: &tools,
             server_major: session.version.major,
-            superuser: is_superuser(&session).await?,
+            loader: role.as_deref(),
+            session: &session,
+            owners: owners(&session, &details).await?,
+            no_owners: without_owners,
             no_tablespaces: lacks_tablespaces(&session, &details, &mut report.warnings).await?,
         };
 
         observer.stage(Stage::Schema);
         let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;
-        report.warnings.extend(restore.section(&schema, "pre-data", None, 1, cancel).await?);
+        report.warnings.extend(restore.pre_data(&schema, cancel).await?);
 
         observer.stage(Stage::Data);
         let data = streams.open(DATA).await?;
@@ -242,7 +302,13 @@ impl PostgresLoader {
         observer.stage(Stage::Indexes);
         let jobs = options.jobs.max(1);
         report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
-        report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);
+        if let Roles::None { owner } = &options.roles {
+            if let Some(owner) = owner {
+                roles::give_everything(&session, owner, connector.database()).await?;
+            }
+        } else {
+            report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);
+        }
         report.warnings.extend(changed_extensions(&session, &details).await?);
 
         observer.stage(Stage::Analyze);
@@ -254,6 +320,98 @@ impl PostgresLoader {
         report.bytes = contents.streams.iter().map(|stream| stream.length).sum();
         Ok(report)
     }
+}
+
+/// One table that is loaded.
+struct TableLoad<'a> {
+    contents: &'a Contents,
+    details: &'a Details,
+    stream: &'a StreamFacts,
+    streams: &'a dyn StreamSource,
+    observer: &'a dyn LoadObserver,
+    cancel: &'a CancellationToken,
+}
+
+/// Why a table was not loaded.
+enum CopyFailed {
+    /// The role lacks a right; nothing was loaded.
+    Rights(Error),
+    Other(Error),
+}
+
+impl CopyFailed {
+    fn of(operation: &str, error: &tokio_postgres::Error) -> Self {
+        let failure = failed(operation, error);
+        match error.code() {
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(failure),
+            _ => Self::Other(failure),
+        }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Rights(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Error> for CopyFailed {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl TableLoad<'_> {
+    async fn copy(&self, session: &Session, proof: &TableProof) -> std::result::Result<u64, CopyFailed> {
+        let operation = format!("load table {}", proof.table);
+        rows::apply(session, &self.contents.source.settings).await?;
+        session.batch("SET synchronous_commit = off", "set up the session").await?;
+        let root = self.details.root_of(&proof.table).unwrap_or(&proof.table);
+        let sql = rows::copy_in(root, &proof.columns);
+        let sink = session.client.copy_in(&sql).await;
+        let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(&operation, &e))?);
+        let mut bytes = self.streams.open(&self.stream.name).await?;
+        while let Some(bytes) = next(&mut bytes, self.cancel).await? {
+            let length = bytes.len() as u64;
+            let sent = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Error::interrupted().into()),
+                sent = sink.send(bytes) => sent,
+            };
+            if sent.is_err() {
+                // The server has refused a row: the end of the COPY says why.
+                break;
+            }
+            self.observer.bytes(length);
+        }
+        let loaded = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(Error::interrupted().into()),
+            loaded = sink.as_mut().finish() => loaded.map_err(|e| CopyFailed::of(&operation, &e))?,
+        };
+        if loaded != proof.rows {
+            let what = format!("table {} took {loaded} rows of {}", proof.table, proof.rows);
+            return Err(Error::verification(what).into());
+        }
+        Ok(loaded)
+    }
+}
+
+/// Who owns each table.
+async fn owners_of_tables(session: &Session) -> Result<BTreeMap<TableId, String>> {
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')";
+    let rows = session.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| (TableId { schema: row.get(0), table: row.get(1) }, row.get(2))).collect())
+}
+
+/// Whom the entries of an archive may belong to.
+async fn owners(session: &Session, details: &Details) -> Result<Owners> {
+    let rows = session.query("SELECT rolname::text FROM pg_roles WHERE rolsuper", &[]).await?;
+    Ok(Owners {
+        all: details.globals.roles.iter().map(|role| role.name.clone()).collect(),
+        superusers: rows.iter().map(|row| row.get(0)).collect(),
+    })
 }
 
 async fn is_superuser(session: &Session) -> Result<bool> {
@@ -327,13 +485,22 @@ impl Loader for PostgresLoader {
         let details = Details::of(contents)?;
         let connector = self.current();
         let session = connector.connect(cancel).await?;
-        let superuser = is_superuser(&session).await?;
-        let comparing =
-            compare::compare(&connector, &session, contents, &details, superuser, self.jobs, cancel);
+        let without_owners = self.loading().as_ref().is_some_and(|loading| loading.without_owners);
+        let rights = is_superuser(&session).await? && !without_owners;
+        let comparing = compare::compare(&connector, &session, contents, &details, rights, self.jobs, cancel);
         interruptible(cancel, comparing).await
     }
 
+    fn plan(&self, contents: &Contents, options: &LoadOptions) -> Result<Vec<String>> {
+        Ok(roles::plan(&Details::of(contents)?.globals, &options.roles))
+    }
+
     async fn finish(&self) -> Result<Vec<String>> {
+        // A drill needs it to the end, when the whole server or the database goes.
+        let left = match self.in_drill {
+            true => None,
+            false => self.remove_load_role().await?,
+        };
         let Some(loading) = self.loading().clone() else {
             return Err(Error::internal("finish of a restore that did not load"));
         };
@@ -342,14 +509,20 @@ impl Loader for PostgresLoader {
             let session = self.connector.connect(&CancellationToken::new()).await?;
             let sql = Database::comment_on(self.connector.database(), comment);
             session.batch(&sql, "take the mark from the database").await?;
-            return Ok(Vec::new());
+            return Ok(left.into_iter().collect());
         };
         replace::swap(&self.connector, names, comment, &loading.snapshot).await?;
         *self.loading() = None;
-        Ok(replace::drop_old(&self.connector, names).await)
+        let mut warnings = replace::drop_old(&self.connector, names).await;
+        warnings.extend(left);
+        Ok(warnings)
     }
 
     async fn abandon(&self) -> Result<()> {
+        if !self.in_drill {
+            // What it owns goes with the database.
+            let _left = self.remove_load_role().await;
+        }
         let loading = self.loading().take();
         match loading.and_then(|loading| loading.replaces) {
             Some(names) => replace::drop_new(&self.connector, &names).await,

@@ -1,38 +1,129 @@
 //! Roles and the database's own properties at a destination. What cannot be set becomes a warning.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::connect::{Session, cause};
-use super::globals::{Globals, Role};
+use super::globals::{Globals, Membership, Role};
+use super::quote::ident;
+use crate::engine::{LoadReport, Roles};
 use crate::error::Result;
 
-/// Creates the missing roles, and memberships that involve them. Existing roles are left as they are.
-pub(crate) async fn create(session: &Session, globals: &Globals) -> Result<Vec<String>> {
+/// Creates the missing roles, and memberships that involve them. Existing roles are left as they are. Returns those that were created.
+pub(crate) async fn create(
+    session: &Session,
+    globals: &Globals,
+    rule: &Roles,
+    report: &mut LoadReport,
+) -> Result<BTreeSet<String>> {
+    if let Roles::None { .. } = rule {
+        return Ok(BTreeSet::new());
+    }
     let rows = session.query("SELECT rolname::text FROM pg_roles", &[]).await?;
     let there: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    let mut warnings = Vec::new();
     let mut created = BTreeSet::new();
     for role in globals.roles.iter().filter(|role| !there.contains(&role.name)) {
-        if create_role(session, role, &mut warnings).await {
-            created.insert(role.name.as_str());
+        let role = match rule {
+            Roles::AsTheyWere => Cow::Borrowed(role),
+            _ => Cow::Owned(role.plain()),
+        };
+        if create_role(session, &role, &mut report.warnings).await {
+            created.insert(role.name.clone());
         }
     }
-    for membership in &globals.memberships {
-        let is_new = |name: &String| created.contains(name.as_str());
-        if is_new(&membership.role) || is_new(&membership.member) {
-            let sql = membership.grant(session.version.major);
-            attempt(session, &sql, &sql, &mut warnings).await;
-        }
+    let made = |name: &String| created.contains(name);
+    let new = globals.memberships.iter().filter(|m| made(&m.role) || made(&m.member));
+    for membership in new.filter(|m| is_made(m, rule)) {
+        let sql = membership.grant(session.version.major);
+        attempt(session, &sql, &sql, &mut report.warnings).await;
     }
     // Their settings in all databases are part of the roles that were created.
     for setting in globals.settings.iter().filter(|s| !s.in_database) {
-        if setting.role.as_deref().is_some_and(|role| created.contains(role)) {
+        if setting.role.as_ref().is_some_and(made) {
             let sql = setting.alter("");
-            attempt(session, &sql, &sql, &mut warnings).await;
+            attempt(session, &sql, &sql, &mut report.warnings).await;
         }
     }
-    Ok(warnings)
+    report.left_out.extend(left_out(globals, rule, |role| made(&role.name)));
+    Ok(created)
 }
+
+/// Whether a membership is made: those in the server's own roles (`pg_execute_server_program`, `pg_read_all_data`) are rights over
+/// the whole server.
+fn is_made(membership: &Membership, rule: &Roles) -> bool {
+    *rule == Roles::AsTheyWere || !membership.role.starts_with("pg_")
+}
+
+/// What a rule leaves out of these roles, in words.
+fn left_out(globals: &Globals, rule: &Roles, of: impl Fn(&Role) -> bool) -> Vec<String> {
+    if *rule != Roles::Plain {
+        return Vec::new();
+    }
+    let of_role = |role: &Role| {
+        let mut without: Vec<String> = role.beyond_plain().iter().map(ToString::to_string).collect();
+        let memberships = globals.memberships.iter().filter(|m| m.member == role.name && !is_made(m, rule));
+        without.extend(memberships.map(|m| format!("membership in {}", m.role.escape_debug())));
+        (!without.is_empty())
+            .then(|| format!("role \"{}\": {}", role.name.escape_debug(), without.join(", ")))
+    };
+    globals.roles.iter().filter(|role| of(role)).filter_map(of_role).collect()
+}
+
+/// What would be made, in words.
+pub(crate) fn plan(globals: &Globals, rule: &Roles) -> Vec<String> {
+    let names = |roles: Vec<&Role>| {
+        let names: Vec<String> =
+            roles.iter().map(|role| format!("\"{}\"", role.name.escape_debug())).collect();
+        names.join(", ")
+    };
+    if globals.roles.is_empty() {
+        return Vec::new();
+    }
+    match rule {
+        Roles::None { owner } => {
+            let owner = owner.as_ref().map_or("the user of the destination".to_owned(), |name| {
+                format!("role \"{}\"", name.escape_debug())
+            });
+            vec![format!("no role is made, everything belongs to {owner}, grants are left out")]
+        }
+        _ => {
+            let mut lines = vec![format!(
+                "roles that are made where they are missing: {}",
+                names(globals.roles.iter().collect())
+            )];
+            lines.extend(left_out(globals, rule, |_| true).iter().map(|what| format!("left out: {what}")));
+            lines
+        }
+    }
+}
+
+/// Gives everything of the database that is the user's own to another role.
+pub(crate) async fn give_everything(session: &Session, owner: &str, database: &str) -> Result<()> {
+    let owner = ident(owner);
+    let rows = session.query(OWNED, &[]).await?;
+    for row in &rows {
+        let sql: String = row.get(0);
+        session.batch(&format!("{sql} OWNER TO {owner}"), "give the objects to their owner").await?;
+    }
+    session
+        .batch(
+            &format!("ALTER DATABASE {} OWNER TO {owner}", ident(database)),
+            "give the database to its owner",
+        )
+        .await
+}
+
+/// `ALTER … name` for every object that the user has made here, and that has an owner of its own. What belongs to another object
+/// (the sequence of an identity column, the type of a table's rows, members of an extension) follows it.
+const OWNED: &str = "SELECT format('ALTER %s %s', upper(i.type), i.identity) \
+     FROM (SELECT DISTINCT s.classid, s.objid FROM pg_shdepend s WHERE s.deptype = 'o' AND s.refclassid = 'pg_authid'::regclass \
+             AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = current_user) \
+             AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+           UNION SELECT 'pg_namespace'::regclass, oid FROM pg_namespace \
+             WHERE nspname = 'public') o \
+     CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) i \
+     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE (d.classid, d.objid) = (o.classid, o.objid) AND d.deptype IN ('e', 'i', 'a')) \
+       AND i.type NOT IN ('default acl', 'user mapping', 'event trigger', 'foreign-data wrapper', 'subscription', 'extension')";
 
 async fn create_role(session: &Session, role: &Role, warnings: &mut Vec<String>) -> bool {
     let name = role.name.escape_debug();

@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::mpsc;
-use std::sync::{LazyLock, Mutex};
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStdin, ChildStdout, Command};
@@ -15,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::complaints::Complaints;
 use super::version::Version;
 use crate::error::{Error, Result, ResultExt};
+use crate::system::programs::SETPRIV;
+use crate::system::runner::{Confined, Confinement};
 
 /// `pg_dump` and `pg_restore` of one version.
 #[derive(Debug, Clone)]
@@ -22,6 +23,17 @@ pub(crate) struct Tools {
     directory: PathBuf,
     /// Their version.
     pub version: Version,
+    /// How they run where they touch the data of a drill.
+    confinement: Option<Arc<Confinement>>,
+}
+
+/// What a tool reads from and writes to; by default pipes to us.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// Its input.
+    pub stdin: Option<OwnedFd>,
+    /// Its output.
+    pub stdout: Option<OwnedFd>,
 }
 
 impl Tools {
@@ -69,7 +81,12 @@ impl Tools {
     async fn look(directory: &Path) -> Option<Self> {
         let dump = tool_version(&directory.join("pg_dump")).await?;
         let restore = tool_version(&directory.join("pg_restore")).await?;
-        (dump == restore).then(|| Self { directory: directory.to_owned(), version: dump })
+        (dump == restore).then(|| Self { directory: directory.to_owned(), version: dump, confinement: None })
+    }
+
+    /// The same tools, run in this way.
+    pub(super) fn confined(self, confinement: Option<Arc<Confinement>>) -> Self {
+        Self { confinement, ..self }
     }
 
     /// Starts one of the tools in its own process group. The kernel kills it when this process
@@ -79,35 +96,21 @@ impl Tools {
         name: &'static str,
         args: Vec<String>,
         environment: Vec<(String, String)>,
-        stdin: Option<OwnedFd>,
+        streams: Streams,
     ) -> Result<Tool> {
         let program = self.directory.join(name);
-        let mut command = match &*SETPRIV {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(&program);
-                command
-            }
-            None => Command::new(&program),
+        let mut confined = match &self.confinement {
+            Some(confinement) => confinement.command(&program)?,
+            None => bare(&program),
         };
-        for (key, _) in std::env::vars_os() {
-            if key.to_string_lossy().starts_with("PG") {
-                command.env_remove(key);
-            }
-        }
-        command
+        confined
+            .command
             .args(args)
             .envs(environment)
-            .stdin(match stdin {
-                Some(fd) => Stdio::from(fd),
-                None => Stdio::piped(),
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child =
-            spawn_on_lasting_thread(command).await?.or_internal(format!("start {}", program.display()))?;
+            .stdin(streams.stdin.map_or_else(Stdio::piped, Stdio::from))
+            .stdout(streams.stdout.map_or_else(Stdio::piped, Stdio::from))
+            .stderr(Stdio::piped());
+        let mut child = confined.spawn().await?.or_internal(format!("start {}", program.display()))?;
         let stderr = child.stderr.take();
         Ok(Tool {
             name,
@@ -123,6 +126,24 @@ impl Tools {
             child,
         })
     }
+}
+
+/// The program as it is, but for variables that are not of our making.
+fn bare(program: &Path) -> Confined {
+    let mut confined = match &*SETPRIV {
+        Some(setpriv) => {
+            let mut confined = Confined::bare(setpriv);
+            confined.command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            confined
+        }
+        None => Confined::bare(program),
+    };
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("PG") {
+            confined.command.env_remove(key);
+        }
+    }
+    confined
 }
 
 fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
@@ -153,40 +174,6 @@ pub(crate) async fn tool_version(path: &Path) -> Option<Version> {
     let output = Command::new(path).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(std::time::Duration::from_secs(10), output).await.ok()?.ok()?;
     Version::from_tool(&String::from_utf8_lossy(&output.stdout))
-}
-
-/// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Without it, an
-/// orphan ends when it next writes to us, or notices that its snapshot is gone.
-pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-    ["/usr/bin/setpriv", "/bin/setpriv"].map(PathBuf::from).into_iter().find(|path| path.is_file())
-});
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// The kernel's "parent" is the thread that started the child. The runtime's threads may end before
-/// the process does, so all children are started by one thread that never ends.
-pub(crate) fn spawn_on_lasting_thread(
-    mut command: Command,
-) -> impl Future<Output = Result<std::io::Result<tokio::process::Child>>> {
-    static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
-        let (sender, jobs) = mpsc::channel::<Job>();
-        std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
-        Mutex::new(sender)
-    });
-    let (answer, started) = tokio::sync::oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
-    let job: Job = Box::new(move || {
-        let _runtime = runtime.enter();
-        // If the run was cancelled nobody waits any more; the child is then killed on drop.
-        drop(answer.send(command.spawn()));
-    });
-    let sent = SPAWNER.lock().is_ok_and(|spawner| spawner.send(job).is_ok());
-    async move {
-        if !sent {
-            return Err(Error::internal("the thread that starts programs is gone"));
-        }
-        started.await.or_internal("start a program")
-    }
 }
 
 /// A running tool.
@@ -255,8 +242,12 @@ mod tests {
         let script = dir.path().join("pg_dump");
         std::fs::write(&script, "#!/bin/sh\nsleep 1000 & echo $!\nwait\n").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let tools = Tools { directory: dir.path().to_owned(), version: Version::from_number(150_020) };
-        let mut tool = tools.start("pg_dump", vec![], vec![], None).await.unwrap();
+        let tools = Tools {
+            directory: dir.path().to_owned(),
+            version: Version::from_number(150_020),
+            confinement: None,
+        };
+        let mut tool = tools.start("pg_dump", vec![], vec![], Streams::default()).await.unwrap();
         let mut buffer = [0; 64];
         let n = tool.stdout.as_mut().unwrap().read(&mut buffer).await.unwrap();
         let grandchild: u32 = std::str::from_utf8(&buffer[..n]).unwrap().trim().parse().unwrap();

@@ -15,7 +15,7 @@ use super::connect::{Connector, Session, failed};
 use super::details::{self, Details, Extension};
 use super::globals::Globals;
 use super::rows::CopyOut;
-use super::tools::Tools;
+use super::tools::{Streams, Tools};
 use super::{capture, definitions, inventory, quote, rows};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Sequence, Table};
@@ -148,6 +148,9 @@ impl PostgresView {
         let session = self.reader(cancel).await?;
         table_locks::join(&session, &self.snapshot).await?;
         let condition = table.condition.as_deref().unwrap_or_default();
+        if !condition.is_empty() {
+            rows::refuse_evaluation(&session, &table.id).await?;
+        }
         let sql = rows::copy_out(&table.id, &table.columns, condition);
         let copying = async {
             let mut copy = CopyOut::start(&session, &sql).await?;
@@ -211,7 +214,7 @@ impl PostgresView {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let environment = self.connector.environment("marbre pg_dump", self.tools.version.major)?;
-        let mut tool = self.tools.start("pg_dump", args, environment, None).await?;
+        let mut tool = self.tools.start("pg_dump", args, environment, Streams::default()).await?;
         drop(tool.stdin.take());
         let Some(mut stdout) = tool.stdout.take() else {
             return Err(Error::internal("pg_dump has no output"));

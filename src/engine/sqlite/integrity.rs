@@ -37,7 +37,7 @@ pub(super) async fn examine(
         .run(cancel, move |connection, _| {
             let run = |(name, run): (&'static str, Run)| {
                 let (result, found) = run(connection, &path)?;
-                Ok(Examination { name, result, found })
+                Ok(Examination { name: name.to_owned(), result, found })
             };
             checks.into_iter().map(run).collect()
         })

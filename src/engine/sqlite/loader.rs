@@ -1,7 +1,7 @@
 //! Loads a SQLite snapshot: the pages are written next to the destination, checked, and then put in its place.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
+use super::confined::{Looker, Question};
 use super::connection::{open_still, side_file};
+use super::database_stream::database_stream;
 use super::place::{aside, cannot_write, claim, remove, rename_new, set_aside};
 use super::{STREAM, absolute, compare, facts};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::model::engine_kind::EngineKind;
 use crate::model::human;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
-use crate::model::stream::StreamKind;
 use crate::model::stream::{Contents, StreamFacts};
 use crate::system::disk;
 
@@ -33,6 +33,8 @@ const HEADER: usize = 100;
 #[derive(Debug)]
 pub struct SqliteLoader {
     path: PathBuf,
+    /// Who compares, in a drill.
+    in_drill: Option<Looker>,
     loading: Mutex<Option<Loading>>,
 }
 
@@ -40,7 +42,7 @@ pub struct SqliteLoader {
 #[derive(Debug)]
 struct Loading {
     /// The incomplete file: its lock excludes other restores.
-    _lock: File,
+    lock: File,
     overwrite: bool,
     loaded: bool,
 }
@@ -48,7 +50,12 @@ struct Loading {
 impl SqliteLoader {
     /// A loader into this file.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { path: absolute(path.as_ref()), loading: Mutex::new(None) }
+        Self { path: absolute(path.as_ref()), in_drill: None, loading: Mutex::new(None) }
+    }
+
+    /// The same loader for a drill.
+    pub(super) fn in_drill(self, looker: Looker) -> Self {
+        Self { in_drill: Some(looker), ..self }
     }
 
     fn incomplete(&self) -> PathBuf {
@@ -103,6 +110,10 @@ impl Loader for SqliteLoader {
         format!("SQLite database {}", self.path.display())
     }
 
+    fn plan(&self, _contents: &Contents, _options: &LoadOptions) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn inspect(&self, contents: &Contents, _cancel: &CancellationToken) -> Result<Destination> {
         self.fits(database_stream(contents)?.0)?;
         let metadata = match fs::symlink_metadata(&self.path) {
@@ -145,7 +156,7 @@ impl Loader for SqliteLoader {
         *self.loading() = None;
         let lock = claim(&path)?;
         let file = lock.try_clone().or_internal(format!("write {}", path.display()))?;
-        *self.loading() = Some(Loading { _lock: lock, overwrite: options.overwrite, loaded: false });
+        *self.loading() = Some(Loading { lock, overwrite: options.overwrite, loaded: false });
         let mut file = tokio::fs::File::from_std(file);
         let received = with(cancel, receive(&mut file, &path, streams, observer)).await;
         // Also after a failure: a pending write would hold the lock.
@@ -159,11 +170,14 @@ impl Loader for SqliteLoader {
         if let Some(loading) = self.loading().as_mut() {
             loading.loaded = true;
         }
-        Ok(LoadReport { rows: 0, bytes: written, warnings: Vec::new() })
+        Ok(LoadReport { bytes: written, ..LoadReport::default() })
     }
 
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
         let (entry, _) = database_stream(contents)?;
+        if let Some(looker) = &self.in_drill {
+            return looker.ask(self.current(), Question::Compare(Box::new(contents.clone())), cancel).await;
+        }
         let still = self.loading().is_some();
         compare::compare(self.current(), still, contents, entry, cancel).await
     }
@@ -171,7 +185,7 @@ impl Loader for SqliteLoader {
     async fn finish(&self) -> Result<Vec<String>> {
         let mut loading = self.loading();
         match loading.as_ref() {
-            Some(Loading { overwrite, loaded: true, .. }) => self.put_in_place(*overwrite)?,
+            Some(Loading { lock, overwrite, loaded: true }) => self.put_in_place(lock, *overwrite)?,
             _ => return Err(Error::internal("finish of a restore that did not load")),
         }
         // Only now another restore may take the name of the incomplete file.
@@ -190,7 +204,7 @@ impl Loader for SqliteLoader {
 }
 
 impl SqliteLoader {
-    fn put_in_place(&self, overwrite: bool) -> Result<()> {
+    fn put_in_place(&self, lock: &File, overwrite: bool) -> Result<()> {
         let (from, to) = (self.incomplete(), self.path.as_path());
         let existing = fs::symlink_metadata(to).ok();
         let empty = existing.as_ref().is_some_and(|m| m.is_file() && m.len() == 0);
@@ -206,8 +220,8 @@ impl SqliteLoader {
         }
         if let Some(existing) = &existing {
             // Whoever could read the old file can read the new one; if that is not allowed, it stays ours.
-            let _ = chown(&from, Some(existing.uid()), Some(existing.gid()));
-            fs::set_permissions(&from, fs::Permissions::from_mode(existing.mode() & 0o777))
+            let _ = fchown(lock, Some(existing.uid()), Some(existing.gid()));
+            lock.set_permissions(fs::Permissions::from_mode(existing.mode() & 0o777))
                 .or_internal(format!("set the mode of {}", from.display()))?;
         }
         // First the old logs: SQLite would apply them to the new database. They go back if the old one stays.
@@ -266,32 +280,6 @@ async fn with<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T
         () = cancel.cancelled() => Err(Error::interrupted()),
         done = work => done,
     }
-}
-
-/// The only stream of a SQLite snapshot, and its page size.
-fn database_stream(contents: &Contents) -> Result<(&StreamFacts, u32)> {
-    if contents.source.engine != EngineKind::Sqlite.name() {
-        return Err(Error::preflight(format!(
-            "snapshot {} is of a {} database, not of SQLite",
-            contents.snapshot, contents.source.engine
-        ))
-        .remedy("Name a destination of the same engine."));
-    }
-    match contents.streams.as_slice() {
-        [entry] if entry.name == STREAM => match entry.kind {
-            StreamKind::Pages { page_size } => Ok((entry, page_size)),
-            _ => Err(unexpected(contents)),
-        },
-        _ => Err(unexpected(contents)),
-    }
-}
-
-fn unexpected(contents: &Contents) -> Error {
-    Error::verification(format!(
-        "snapshot {} does not contain the pages of one SQLite database",
-        contents.snapshot
-    ))
-    .remedy("Restore it with the version of marbre that made it.")
 }
 
 fn check_shape(entry: &StreamFacts, page_size: u32, written: u64, head: &[u8]) -> Result<()> {

@@ -14,8 +14,10 @@
 
 mod check;
 mod compare;
+mod confined;
 mod connection;
 mod damage;
+mod database_stream;
 mod digest;
 mod facts;
 mod integrity;
@@ -30,6 +32,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use confined::{VERB as LOOK_VERB, answer_one};
 pub use loader::SqliteLoader;
 pub(crate) use scratch::SqliteScratchHost;
 

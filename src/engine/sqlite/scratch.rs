@@ -10,28 +10,39 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{STREAM, SqliteLoader, check, damage, integrity, query};
+use super::confined::{Looker, Question};
+use super::{STREAM, SqliteLoader, check};
 use crate::engine::Loader;
-use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
+use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost, isolation_check};
 use crate::error::{BoxError, Error, Result, ResultExt};
 use crate::model::check::Check;
+use crate::model::isolation::Isolation;
 use crate::model::stream::Contents;
 
 /// Makes throwaway SQLite files.
-#[derive(Debug, Default)]
-pub(crate) struct SqliteScratchHost;
+#[derive(Debug)]
+pub(crate) struct SqliteScratchHost {
+    isolation: Isolation,
+}
 
 impl SqliteScratchHost {
     /// A host.
-    pub(crate) fn new() -> Self {
-        Self
+    pub(crate) fn new(isolation: Isolation) -> Self {
+        Self { isolation }
     }
 }
 
 #[async_trait]
 impl ScratchHost for SqliteScratchHost {
+    fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
     async fn check(&self, _folder: &Path, _cancel: &CancellationToken) -> Vec<Check> {
-        vec![check::library()]
+        vec![
+            check::library(),
+            isolation_check(self.isolation, Looker::new(self.isolation).await.err().as_ref()),
+        ]
     }
 
     async fn start(
@@ -40,14 +51,16 @@ impl ScratchHost for SqliteScratchHost {
         folder: &Path,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Scratch>> {
+        let looker = Looker::new(self.isolation).await?;
+        looker.open_way(folder.parent().unwrap_or(Path::new("/"))).await?;
         DirBuilder::new()
             .mode(0o700)
             .create(folder)
             .or_internal(format!("make the folder {}", folder.display()))?;
-        let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)));
+        let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)).in_drill(looker.clone()));
         // Checks that the snapshot is one of SQLite, and that there is room for it.
         loader.inspect(contents, cancel).await?;
-        Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader }))
+        Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader, looker }))
     }
 
     async fn sweep(&self, folder: &Path) -> Result<()> {
@@ -60,6 +73,7 @@ impl ScratchHost for SqliteScratchHost {
 struct SqliteScratch {
     folder: PathBuf,
     loader: Arc<SqliteLoader>,
+    looker: Looker,
 }
 
 #[async_trait]
@@ -86,12 +100,13 @@ impl Scratch for SqliteScratch {
         timeout: Duration,
         cancel: &CancellationToken,
     ) -> Result<Option<String>> {
-        query::ask(&self.loader.current(), sql, timeout, cancel).await
+        let question = Question::Query { sql: sql.to_owned(), timeout };
+        self.looker.ask(self.loader.current(), question, cancel).await
     }
 
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
-        integrity::examine(self.loader.current(), |name| !skip.iter().any(|skipped| skipped == name), cancel)
-            .await
+        let question = Question::Examine { skip: skip.to_vec() };
+        self.looker.ask(self.loader.current(), question, cancel).await
     }
 
     async fn damage(
@@ -100,7 +115,8 @@ impl Scratch for SqliteScratch {
         contents: &Contents,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        damage::damage(self.loader.current(), damage, contents, cancel).await
+        let question = Question::Damage(damage, Box::new(contents.clone()));
+        self.looker.ask(self.loader.current(), question, cancel).await
     }
 
     async fn keep(self: Box<Self>) -> Result<String> {

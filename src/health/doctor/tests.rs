@@ -17,6 +17,7 @@ use crate::error::ErrorKind;
 use crate::health::surroundings::Surroundings;
 use crate::job::testing::{Repository, Shared};
 use crate::model::condition::Severity;
+use crate::model::isolation::Isolation;
 use crate::model::route::{Audience, Role, Route};
 use crate::model::stream::Contents;
 use crate::targets::memory::MemoryTarget;
@@ -38,6 +39,10 @@ struct Host(CheckState);
 
 #[async_trait]
 impl ScratchHost for Host {
+    fn isolation(&self) -> Isolation {
+        Isolation::Sandbox
+    }
+
     async fn check(&self, folder: &Path, _: &CancellationToken) -> Vec<Check> {
         assert!(!folder.exists());
         vec![check("programs", self.0, "initdb", Some("Install it."))]

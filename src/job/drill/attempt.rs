@@ -10,7 +10,7 @@ use super::report::{CheckReport, CheckResult};
 use super::site::Site;
 use super::{DrillJob, Opens, choose, fetch};
 use crate::engine::scratch::{Damage, Scratch};
-use crate::engine::{Comparison, LoadOptions};
+use crate::engine::{Comparison, LoadOptions, Roles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::restore::open::{Fetcher, OpenSnapshot, Opener};
 use crate::job::restore::recovery::{Recovery, differences, first_few};
@@ -18,6 +18,7 @@ use crate::job::restore::streams::Streams;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::EpochKey;
 use crate::model::id::TargetName;
+use crate::model::isolation::Isolation;
 use crate::model::observer::LoadObserver as _;
 use crate::model::sabotage::Sabotage;
 use crate::model::stage::Stage;
@@ -44,6 +45,8 @@ pub(super) struct Findings {
     pub scratch: Option<Box<dyn Scratch>>,
     /// What the scratch place is, and its version.
     pub place: Option<(String, String)>,
+    /// What kept the restored database's code apart.
+    pub isolation: Option<Isolation>,
     /// What the loader could not set.
     pub warnings: Vec<String>,
     /// Seconds until the database was there again.
@@ -164,6 +167,7 @@ impl Attempt<'_> {
         let job = self.job;
         self.watch.stage(Stage::Server);
         let host = (job.make_host)(&opened.contents.source.engine)?;
+        found.isolation = Some(host.isolation());
         let scratch = host.start(&opened.contents, &self.site.place(), self.cancel).await?;
         let scratch = &**found.scratch.insert(scratch);
         found.place = Some((scratch.describe(), scratch.version()));
@@ -171,7 +175,7 @@ impl Attempt<'_> {
         let loader = scratch.loader();
         let streams = Streams::new(opened, &self.site.packs(), self.watch.clone(), self.cancel);
         let recovery = Recovery { opened, loader: &*loader, streams: &streams, watch: self.watch };
-        let options = LoadOptions { overwrite: false, jobs: job.jobs };
+        let options = LoadOptions { overwrite: false, jobs: job.jobs, roles: Roles::Plain };
         let loaded = recovery.load(&options, self.cancel).await?;
         found.warnings.extend(loaded.warnings);
         found.rto_seconds = Some(self.watch.read().1);

@@ -88,7 +88,7 @@ impl Checking<'_> {
                 ExaminationResult::Failed => CheckResult::Failed,
                 ExaminationResult::Unavailable => CheckResult::Unavailable,
             };
-            reports.push(CheckReport::new(examination.name, result, None, Some(examination.found)));
+            reports.push(CheckReport::new(&examination.name, result, None, Some(examination.found)));
         }
         for check in self.checks {
             reports.push(self.ask(check, values, cancel).await?);

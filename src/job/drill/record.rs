@@ -114,6 +114,7 @@ impl Recorder<'_> {
             engine: receipt.map(|r| r.engine.clone()),
             source_version: receipt.map(|r| r.engine_version.clone()),
             scratch: found.place.as_ref().map(|(place, _)| place.clone()),
+            isolation: found.isolation,
             scratch_version: found.place.as_ref().map(|(_, version)| version.clone()),
             snapshot_signer: found.receipt.as_ref().map(|r| r.signer.clone()),
             receipt_sha256: found.receipt.as_ref().map(|r| r.hash()),
@@ -192,6 +193,7 @@ impl Recorder<'_> {
             }),
             found: counted(report),
             milliseconds: milliseconds(report.seconds),
+            isolation: report.isolation,
             rto_milliseconds: report.rto_seconds.map(milliseconds),
             rto_promised_seconds: report.rto_promised_seconds,
             stages: report

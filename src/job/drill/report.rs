@@ -8,6 +8,7 @@ use crate::job::restore::TableReport;
 use crate::job::stopwatch::StageTime;
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
+use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level};
 use crate::model::sabotage::Sabotage;
 
@@ -72,6 +73,8 @@ pub(crate) struct DrillReport {
     pub source_version: Option<String>,
     /// Where it was restored, for people.
     pub scratch: Option<String>,
+    /// What kept the code of the restored database apart.
+    pub isolation: Option<Isolation>,
     /// Version of the scratch server.
     pub scratch_version: Option<String>,
     /// Fingerprint of the signer of the snapshot's receipt.

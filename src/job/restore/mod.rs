@@ -82,6 +82,10 @@ pub struct RestoreReport {
     pub estimated_seconds: Option<f64>,
     /// The tables, if they were compared.
     pub tables: Vec<TableReport>,
+    /// In a dry run: which roles would be made, and how.
+    pub roles: Vec<String>,
+    /// What was left out on purpose.
+    pub left_out: Vec<String>,
     /// How long it took.
     pub seconds: f64,
     /// How long each stage took.
@@ -148,6 +152,7 @@ impl RestoreJob {
         let streams = Streams::new(&opened, spool.path(), watch.clone(), cancel);
         let mut report = self.blank_report(&opened, &*loader, &was);
         if self.dry_run {
+            report.roles = loader.plan(&opened.contents, &self.options)?;
             report.estimated_seconds = estimate(&streams, opened.receipt.receipt.size()).await?;
         } else if let Err(e) = self.load(&opened, &*loader, &streams, &watch, &mut report, cancel).await {
             if let Err(left) = loader.abandon().await {
@@ -174,6 +179,7 @@ impl RestoreJob {
         report.rows = opened.receipt.receipt.rows;
         report.bytes = loaded.bytes;
         report.warnings = loaded.warnings;
+        report.left_out = loaded.left_out;
         report.verdict = RestoreVerdict::Restored;
         if self.prove {
             let comparison = recovery.compare(cancel).await?;
@@ -220,6 +226,8 @@ impl RestoreJob {
             fetched_bytes: receipt.size(),
             estimated_seconds: None,
             tables: Vec::new(),
+            roles: Vec::new(),
+            left_out: Vec::new(),
             seconds: 0.0,
             stages: Vec::new(),
             warnings: Vec::new(),

@@ -7,6 +7,7 @@ use crate::job::stopwatch::StageTime;
 use crate::keys::allowed_signers::principal;
 use crate::model::drill_stage::DrillStage;
 use crate::model::human::{count, duration};
+use crate::model::isolation::Isolation;
 
 /// Every check, with its answer. What was not run is not green.
 pub(super) fn checks(report: &DrillReport) -> Section {
@@ -146,6 +147,14 @@ pub(super) fn versions(report: &DrillReport) -> Section {
         ("Engine", report.engine.as_deref().map_or_else(unknown, |name| text(engine(name)))),
         ("Source server", version(&report.source_version)),
         ("Throwaway server", version(&report.scratch_version)),
+        (
+            "Code of the database",
+            match report.isolation {
+                Some(Isolation::None) => Cell::Mark(Tone::Bad, "ran without a sandbox".to_owned()),
+                Some(how) => text(&format!("ran {}", how.meaning())),
+                None => unknown(),
+            },
+        ),
         ("Drilled by", Cell::Text(format!("marbre {}", env!("CARGO_PKG_VERSION")))),
     ];
     Section { heading: "Versions", blocks: vec![Block::Facts(facts)] }

@@ -103,6 +103,7 @@ fn passed() -> DrillReport {
         source_version: Some("15.18".into()),
         scratch: Some("a throwaway server, PostgreSQL 15.20".into()),
         scratch_version: Some("15.20".into()),
+        isolation: Some(crate::model::isolation::Isolation::Sandbox),
         snapshot_signer: Some("SHA256:3kWqkHnY6h0zv0mS2b0mVtq1uV0w7xJm9t3Qk0qk1aE".into()),
         receipt_sha256: Some(Sha256::of(b"receipt")),
         signer: "SHA256:3kWqkHnY6h0zv0mS2b0mVtq1uV0w7xJm9t3Qk0qk1aE".into(),

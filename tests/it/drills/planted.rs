@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::failed_at;
-use crate::support::postgres::{Cluster, Version};
+use crate::support::postgres::{Cluster, SUPERUSER, Version};
 use crate::support::setup::Provider;
 
 /// What the source has beside its subscriptions.
@@ -80,8 +80,27 @@ fn lossy_tools(provider: &Provider) -> (PathBuf, PathBuf) {
         std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).unwrap();
     }
     let harm = provider.path("harm.sql");
+    // Its calls restore some entries each, which it is given as a list on its standard output: once all that come after the data are
+    // restored, it does harm.
     let script = format!(
-        "#!/bin/sh\n{real}/pg_restore \"$@\" || exit\ncase \"$*\" in *post-data*) {real}/psql -X -q -v ON_ERROR_STOP=1 -f {harm} >/dev/null ;; esac\n",
+        r#"#!/bin/sh
+cd {folder}
+case "$*" in
+*--list*post-data*) {real}/pg_restore "$@" > list || exit; cat list; grep -v '^;' list | sort > wanted; : > done ;;
+*--use-list*)
+  exec 3</dev/stdout
+  cat <&3 > now
+  {real}/pg_restore "$@" || exit
+  [ -e done ] || exit 0
+  sort -u now done -o done
+  if [ -z "$(comm -23 wanted done)" ]; then
+    rm done
+    env -u PGPASSWORD PGUSER={SUPERUSER} {real}/psql -X -q -v ON_ERROR_STOP=1 -f {harm} >/dev/null
+  fi ;;
+*) exec {real}/pg_restore "$@" ;;
+esac
+"#,
+        folder = folder.display(),
         real = real.display(),
         harm = harm.display()
     );

@@ -195,7 +195,7 @@ fn an_interrupted_restore_is_marked_and_can_be_run_again() {
     ];
     for (moment, signal) in moments.iter().flat_map(|m| [(m, Signal::KILL), (m, Signal::INT)]) {
         postgres.sql("DROP DATABASE IF EXISTS nothing");
-        let running = provider.restore("nas", &restored.url()).start();
+        let running = provider.restore("nas", &restored.url()).args(["--roles", "all"]).start();
         wait_for(&postgres, moment);
         running.signal(signal);
         let outcome = running.wait();
@@ -208,7 +208,7 @@ fn an_interrupted_restore_is_marked_and_can_be_run_again() {
         assert!(["an interrupted restore", "empty", "not there"].contains(&was.as_str()), "{was}");
         eprintln!("{signal:?} at {moment:.60}: {was}");
     }
-    provider.restore("nas", &restored.url()).arg("--prove").success();
+    provider.restore("nas", &restored.url()).args(["--prove", "--roles", "all"]).success();
     assert_equal(&database, &restored);
 }
 
@@ -226,8 +226,12 @@ fn a_user_without_all_rights_is_told_what_could_not_be_set() {
     destination.database("postgres").sql("CREATE ROLE modest LOGIN CREATEDB CREATEROLE");
     let restored = destination.database("abonnes");
     let url = restored.url().replace(&format!("user={SUPERUSER}"), "user=modest");
-    let report =
-        provider.restore("nas", &url).arg("--prove").timeout(Duration::from_secs(60)).success().json();
+    let report = provider
+        .restore("nas", &url)
+        .args(["--prove", "--roles", "all"])
+        .timeout(Duration::from_secs(60))
+        .success()
+        .json();
     let warnings = report["warnings"].to_string();
     for word in
         ["role \\\"chef\\\" was created without its special attributes", "OWNER TO", "EVENT TRIGGER watcher"]

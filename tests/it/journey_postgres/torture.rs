@@ -33,8 +33,11 @@ async fn there_and_back(from: Version, to: Version, portable: bool) {
     let first = first.json();
     assert_eq!(first["verdict"], "complete");
     let restored = destination.database("torture");
-    let outcome =
-        provider.restore("s3", &restored.url()).args(["--prove", "--jobs", "4"]).timeout(patience).success();
+    let outcome = provider
+        .restore("s3", &restored.url())
+        .args(["--prove", "--jobs", "4", "--roles", "all"])
+        .timeout(patience)
+        .success();
     eprintln!("first restore: {:.1} s", outcome.seconds);
     assert_eq!(outcome.json()["verdict"], "proven");
     assert_equal(&database, &restored);

@@ -97,6 +97,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
             passed: true,
             sabotage: None,
             failed_stage: None,
+            isolation: None,
             rto_seconds: Some(1800.25),
             rto_promised_seconds: Some(4 * 3600),
         }),

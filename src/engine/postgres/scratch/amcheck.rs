@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, Session, cause, failed, interruptible};
 use super::super::quote::{ident, ident_line, qualified};
+use super::damage::silence;
 use super::random_name;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::engine::scratch::{Examination, ExaminationResult};
@@ -20,12 +21,11 @@ const NAMED: usize = 5;
 pub(crate) async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Result<Examination> {
     let session = connector.connect(cancel).await?;
     let (result, found) = interruptible(cancel, amcheck(&session)).await?;
-    Ok(Examination { name: AMCHECK, result, found })
+    Ok(Examination { name: AMCHECK.to_owned(), result, found })
 }
 
 async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
-    // Only a superuser may do this, and only a superuser needs it.
-    let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
+    silence(session).await;
     let schema = match install(session).await? {
         Ok(schema) => schema,
         Err(why) => return Ok((ExaminationResult::Unavailable, why)),

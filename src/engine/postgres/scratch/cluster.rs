@@ -1,12 +1,14 @@
-//! A throwaway server: made for one drill, on a socket in a private folder, and removed after it.
+//! A throwaway server: made for one drill, in a sandbox, on a socket in a private folder, and removed after it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,9 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::super::connect::{Connector, PostgresConfig, interruptible};
 use super::super::version::Version;
 use super::processes::{self, Segment, cluster_name, last_message, remove_folder, tail};
-use super::programs::{Programs, Runner, Running};
+use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
+use crate::engine::postgres::scratch::reserve::Reserve;
 use crate::error::{Error, Result, ResultExt};
+use crate::system::runner::{Confinement, Runner};
+use crate::system::sandbox::Room;
 
 /// The files in the folder of a throwaway server.
 #[derive(Debug, Clone)]
@@ -46,6 +51,20 @@ impl Layout {
     fn look(&self) -> PathBuf {
         self.folder.join("look.conf")
     }
+
+    /// The user's name, for programs that look it up.
+    fn passwd(&self) -> PathBuf {
+        self.folder.join("passwd")
+    }
+
+    /// What the server and everything that loads into it see.
+    async fn room(&self, directories: &[&Path]) -> Room {
+        let mut read = vec![self.folder.clone()];
+        for directory in directories {
+            read.extend(Programs::installation(directory).await);
+        }
+        Room { read, write: vec![self.data(), self.sockets()], passwd: Some(self.passwd()) }
+    }
 }
 
 /// The longest path that a socket can have, in bytes.
@@ -62,36 +81,38 @@ pub(crate) fn refuse_long(folder: &Path) -> Result<()> {
         .remedy("Set `scratch_dir` to a folder with a shorter path."))
 }
 
-/// How large the server must be.
+/// What the server must be like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     /// Connections at the same time that load data.
     pub jobs: usize,
     /// Tables of the snapshot.
     pub tables: usize,
+    /// The server's major version.
+    pub major: u32,
 }
 
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(120);
-/// How long an immediate and a clean shutdown may take.
-const QUIT: Duration = Duration::from_secs(10);
-const SHUTDOWN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A running server.
 pub(crate) struct Server {
     layout: Layout,
     programs: Programs,
-    runner: Runner,
+    confinement: Arc<Confinement>,
     running: Running,
+    reserve: Reserve,
     connector: Connector,
     version: Version,
 }
 
 impl Server {
-    /// Makes the server in `folder`, which does not exist yet, and waits until it answers.
+    /// Makes the server in `folder`, which does not exist yet, and waits until it answers. Programs of `tools` will load into
+    /// it.
     pub(super) async fn start(
         programs: Programs,
+        tools: &Path,
         runner: Runner,
         folder: &Path,
         size: Size,
@@ -104,12 +125,21 @@ impl Server {
         let (user, password) = (random_name("marbre"), random_password());
         let connector = connector(&layout, &user, password.clone())?;
         let log = lay_out(&layout, &runner, size)?;
-        initialise(&layout, &programs, &runner, &user, &password, &log, cancel).await?;
-        let mut command = runner.command(&programs.directory.join("postgres"));
-        command.arg("-D").arg(layout.data()).arg(option("config_file", &layout.settings())?);
-        let mut running = Running::start(command, &log).await?;
+        let room = layout.room(&[&programs.directory, tools]).await;
+        let confinement = Arc::new(Confinement { runner, room });
+        initialise(&layout, &programs, &confinement, &user, &password, &log, cancel).await?;
+        let mut confined = confinement.command(&programs.directory.join("postgres"))?;
+        confined.command.args(arguments(&layout, &layout.settings())?);
+        let mut running = Running::start(confined, &log).await?;
+        let reserve = Reserve::watch(folder, running.group())?;
         let version = ready(&mut running, &connector, &layout, cancel).await?;
-        Ok(Self { layout, programs, runner, running, connector: connector.with_database(DATABASE), version })
+        let connector = connector.with_database(DATABASE);
+        Ok(Self { layout, programs, confinement, running, reserve, connector, version })
+    }
+
+    /// How programs that load into it are to run.
+    pub(super) fn confinement(&self) -> Arc<Confinement> {
+        self.confinement.clone()
     }
 
     /// The server's version.
@@ -119,6 +149,9 @@ impl Server {
 
     /// A serious problem of the server, if its log reports one.
     pub(super) fn trouble(&self) -> Option<String> {
+        if let Some(short) = self.reserve.trouble() {
+            return Some(short);
+        }
         let words = last_message(&tail(&self.layout.log()))?;
         ["PANIC:", "FATAL:", "No space left"].iter().any(|sign| words.contains(sign)).then_some(words)
     }
@@ -131,40 +164,46 @@ impl Server {
     /// Ends the server immediately, and removes everything it made.
     pub(super) async fn remove(mut self) -> Result<()> {
         let segment = Segment::of(&self.layout.folder);
-        self.running.signal(Signal::QUIT);
-        if tokio::time::timeout(QUIT, self.running.wait()).await.is_err() {
-            self.running.signal(Signal::KILL);
-            self.running.wait().await?;
-        }
+        self.running.kill().await?;
         clear(&self.layout.folder, segment).await
     }
 
-    /// Shuts the server down cleanly, keeps its files, and says how to look at them.
+    /// Ends the server, keeps its files, and says how to look at them.
     pub(super) async fn keep(mut self) -> Result<String> {
         let segment = Segment::of(&self.layout.folder);
-        self.running.signal(Signal::INT);
-        if tokio::time::timeout(SHUTDOWN, self.running.wait()).await.is_err() {
-            // It will recover when it is started again.
-            self.running.signal(Signal::KILL);
-            self.running.wait().await?;
+        // The next start has little to recover then. A server that does not answer any more recovers more.
+        if let Ok(session) = self.connector.connect(&CancellationToken::new()).await {
+            let _not_answering = session.client.batch_execute("CHECKPOINT").await;
         }
+        self.running.kill().await?;
         processes::end(&self.layout.folder).await?;
         if let Some(segment) = segment {
             segment.remove().await?;
         }
-        let (bin, prefix) = (&self.programs.directory, self.runner.prefix());
+        // It names a process that is gone, whose number another one may have by then.
+        let _absent = fs::remove_file(self.layout.data().join("postmaster.pid"));
+        let start = self.layout.folder.join("start");
+        let args = arguments(&self.layout, &self.layout.look())?;
+        let (runner, room) = (&self.confinement.runner, &self.confinement.room);
+        let server = self.programs.directory.join("postgres");
+        let script = runner.script(&server, &args, room, &self.layout.folder)?;
+        fs::write(&start, script).or_internal(format!("write {}", start.display()))?;
         Ok(format!(
-            "The restored database is in {}, unencrypted. Start its server with `{prefix}{} -D {} --config_file={}`, where \
-             Ctrl-C ends it. It asks for no password: look at it with `{prefix}{} -h {} -U {} {DATABASE}`.",
+            "The restored database is in {}, unencrypted. Start its server with `sh {}`, where Ctrl-C ends it. It asks for no \
+             password: look at it with `{}{} -h {} -U {} {DATABASE}`.",
             self.layout.folder.display(),
-            word(&bin.join("postgres")),
-            word(&self.layout.data()),
-            word(&self.layout.look()),
-            word(&bin.join("psql")),
+            word(&start),
+            runner.prefix(),
+            word(&self.programs.directory.join("psql")),
             word(&self.layout.sockets()),
             self.connector.user(),
         ))
     }
+}
+
+/// What the server is started with.
+fn arguments(layout: &Layout, settings: &Path) -> Result<Vec<OsString>> {
+    Ok(vec!["-D".into(), layout.data().into(), option("config_file", settings)?.into()])
 }
 
 /// Removes what a server left in this folder, and the folder itself.
@@ -181,13 +220,17 @@ async fn clear(folder: &Path, segment: Option<Segment>) -> Result<()> {
     remove_folder(folder).await
 }
 
-/// Makes folders and settings. Everything is written before the folder is given to another user, so that nobody can
-/// place links in it.
+/// Makes folders and settings. The folder itself stays ours, so that the server cannot change its own settings, nor anything that
+/// people run later.
 fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
-    let operation = format!("make the folder {}", layout.folder.display());
-    let folder = |path: &Path| DirBuilder::new().mode(0o700).create(path).or_internal(&operation);
-    folder(&layout.folder)?;
-    folder(&layout.sockets())?;
+    let what = format!("make the folder {}", layout.folder.display());
+    DirBuilder::new().mode(0o700).create(&layout.folder).or_internal(&what)?;
+    for folder in [layout.data(), layout.sockets()] {
+        DirBuilder::new().mode(0o700).create(&folder).or_internal(&what)?;
+        let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&folder).or_internal(&what)?;
+        runner.give(&opened)?;
+    }
     let settings = settings(layout, size)?;
     let trust = layout.folder.join("look_hba.conf");
     let look =
@@ -199,12 +242,14 @@ fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
         (&hba, "local all all scram-sha-256\n"),
         // Nobody else can enter the folder of the socket.
         (&trust, "local all all trust\n"),
+        (&layout.passwd(), &runner.passwd()),
     ] {
         create(path, content, runner)?;
     }
     let log = create(&layout.log(), "", runner)?;
-    runner.give(&layout.sockets())?;
-    runner.give(&layout.folder)?;
+    if runner.user.is_some() {
+        fs::set_permissions(&layout.folder, Permissions::from_mode(0o711)).or_internal(&what)?;
+    }
     Ok(log)
 }
 
@@ -213,7 +258,7 @@ fn create(path: &Path, content: &str, runner: &Runner) -> Result<File> {
     let mut options = OpenOptions::new();
     let mut file = options.append(true).create_new(true).mode(0o600).open(path).or_internal(&operation)?;
     file.write_all(content.as_bytes()).or_internal(&operation)?;
-    runner.give(path)?;
+    runner.give(&file)?;
     Ok(file)
 }
 
@@ -259,6 +304,11 @@ fn settings(layout: &Layout, size: Size) -> Result<String> {
         ("log_statement", "none"),
         ("update_process_title", "off"),
     ];
+    let mut all = all.to_vec();
+    if size.major >= 17 {
+        // One that fires when somebody logs in would run with our rights, and on others than tables none has anything to do here.
+        all.push(("event_triggers", "off"));
+    }
     Ok(all.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect())
 }
 
@@ -303,22 +353,23 @@ fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Conn
 async fn initialise(
     layout: &Layout,
     programs: &Programs,
-    runner: &Runner,
+    confinement: &Confinement,
     user: &str,
     password: &SecretString,
     log: &File,
     cancel: &CancellationToken,
 ) -> Result<()> {
     let file = layout.folder.join("password");
-    create(&file, &format!("{}\n", password.expose_secret()), runner)?;
-    let mut command = runner.command(&programs.directory.join("initdb"));
-    command
+    create(&file, &format!("{}\n", password.expose_secret()), &confinement.runner)?;
+    let mut confined = confinement.command(&programs.directory.join("initdb"))?;
+    confined
+        .command
         .arg("-D")
         .arg(layout.data())
         .args(["-N", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
         .arg(format!("--username={user}"))
         .arg(option("pwfile", &file)?);
-    let mut running = Running::start(command, log).await?;
+    let mut running = Running::start(confined, log).await?;
     let ended = interruptible(cancel, running.wait()).await;
     fs::remove_file(&file).or_internal("remove the file of a password")?;
     let status = ended?;
@@ -381,7 +432,7 @@ mod tests {
     #[test]
     fn settings_grow_with_the_work_and_quote_paths() {
         let layout = Layout { folder: "/x/it's, \"so\"".into() };
-        let text = settings(&layout, Size { jobs: 40, tables: 8000 }).unwrap();
+        let text = settings(&layout, Size { jobs: 40, tables: 8000, major: 15 }).unwrap();
         assert!(text.contains("max_connections = '92'\n"), "{text}");
         assert!(text.contains("max_locks_per_transaction = '3024'\n"), "{text}");
         assert!(text.contains("unix_socket_directories = '\"/x/it''s, \"\"so\"\"/s\"'\n"), "{text}");

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, Session, failed, interruptible};
 use super::super::details::Details;
+use super::super::load_role::LoadRole;
 use super::super::quote::{ident, ident_line, literal, qualified};
 use crate::engine::postgres::relations::{OWN_SCHEMA, Sequence};
 use crate::engine::scratch::Damage;
@@ -15,23 +16,50 @@ use crate::model::table::TableId;
 /// Damages something chosen at random, and says what.
 pub(crate) async fn damage(
     connector: &Connector,
+    loader: Option<&LoadRole>,
     damage: Damage,
     contents: &Contents,
     cancel: &CancellationToken,
 ) -> Result<String> {
     let details = Details::of(contents)?;
     let session = connector.connect(cancel).await?;
-    // No trigger, rule or foreign key may undo or refuse it. Only a superuser may set this.
-    let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
+    silence(&session).await;
     let doing = async {
-        match damage {
-            Damage::Row => row(&session, contents, &details).await,
-            Damage::MissingTable => table(&session, contents, &details).await,
-            Damage::Index => index(&session).await,
-            Damage::Sequence => sequence(&session, &details).await,
+        match (damage, loader) {
+            // Finding and changing a row evaluates expressions of the database.
+            (Damage::Row, Some(loader)) => {
+                row(&loader.session(None, cancel).await?, contents, &details).await
+            }
+            (Damage::Row, None) => row(&session, contents, &details).await,
+            (damage, _) => on_definitions(&session, damage, contents, &details).await,
         }
     };
     interruptible(cancel, doing).await
+}
+
+async fn on_definitions(
+    session: &Session,
+    damage: Damage,
+    contents: &Contents,
+    details: &Details,
+) -> Result<String> {
+    match damage {
+        Damage::Row | Damage::MissingTable => table(session, contents, details).await,
+        Damage::Index => index(session).await,
+        Damage::Sequence => sequence(session, details).await,
+    }
+}
+
+/// Switches off triggers, rules, foreign keys and event triggers for a session: none may undo, refuse or follow what a drill
+/// does. Only a superuser may do this, and only a superuser needs it.
+pub(super) async fn silence(session: &Session) {
+    let _not_allowed = session.client.batch_execute("SET session_replication_role = replica").await;
+    // These fire all the same.
+    let always = "SELECT evtname::text FROM pg_event_trigger WHERE evtenabled = 'A'";
+    for row in session.query(always, &[]).await.unwrap_or_default() {
+        let sql = format!("ALTER EVENT TRIGGER {} DISABLE", ident(row.get(0)));
+        let _not_allowed = session.client.batch_execute(&sql).await;
+    }
 }
 
 fn nothing(what: &str) -> Error {

@@ -1,14 +1,16 @@
 //! Throwaway PostgreSQL databases for drills: on a throwaway server, or on a remote server.
 //!
-//! A throwaway server has in its folder, which is private to the user that it runs as:
+//! A throwaway server has in its folder:
 //!
 //! | path | what it is |
 //! | --- | --- |
 //! | `data` | its data |
 //! | `s` | its socket: nothing listens on the network |
-//! | `server.conf`, `hba.conf` | its settings |
-//! | `look.conf`, `look_hba.conf` | the settings for people who look at a kept database |
+//! | `server.conf`, `hba.conf`, `passwd` | its settings, and the name of its user |
+//! | `look.conf`, `look_hba.conf`, `start` | the settings and the script for people who look at a kept database |
 //! | `log` | the output of `initdb` and the server |
+//!
+//! The server runs in a sandbox, where only `data` and `s` can be written.
 //!
 //! For a remote database there is `elsewhere.json`, which says what is to be dropped there.
 
@@ -21,6 +23,7 @@ mod processes;
 mod programs;
 mod read_role;
 mod remote;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -33,9 +36,10 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use self::processes::real_path;
-use self::programs::{Programs, Runner};
+use self::programs::Programs;
 use super::connect::{Connector, PostgresConfig};
 use super::details::Details;
+use super::load_role::LoadRole;
 use super::loader::PostgresLoader;
 use super::tools::Tools;
 use crate::engine::Loader;
@@ -45,7 +49,9 @@ use crate::engine::postgres::scratch::remote::RemoteDatabase;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
 use crate::error::Result;
 use crate::model::check::Check;
+use crate::model::isolation::Isolation;
 use crate::model::stream::Contents;
+use crate::system::runner::Runner;
 
 /// The database on a throwaway server.
 const DATABASE: &str = "marbre_scratch";
@@ -75,8 +81,24 @@ pub(crate) struct PostgresScratchConfig {
     pub bin_dir: Option<PathBuf>,
     /// The user that a throwaway server runs as, if marbre is root.
     pub user: Option<String>,
+    /// Whether drills run in a sandbox.
+    pub isolation: Isolation,
     /// How many connections at the same time.
     pub jobs: usize,
+}
+
+impl PostgresScratchConfig {
+    /// What will keep the code of a restored database apart.
+    pub(crate) fn isolation(&self) -> Isolation {
+        match self.scratch {
+            Some(_) => Isolation::Server,
+            None => self.isolation,
+        }
+    }
+
+    fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or("postgres")
+    }
 }
 
 /// Makes throwaway places.
@@ -104,13 +126,22 @@ impl PostgresScratchHost {
 
     fn place(&self, location: Location, connector: Connector, reader: Reader) -> Box<dyn Scratch> {
         let PostgresScratchConfig { bin_dir, jobs, .. } = self.config.clone();
-        let loader = Arc::new(PostgresLoader::into_database(connector.clone(), bin_dir, jobs));
+        let confinement = match &location {
+            Location::Local(server) => Some(server.confinement()),
+            Location::Remote(_) => None,
+        };
+        let loader = PostgresLoader::into_database(connector.clone(), bin_dir, jobs).in_drill(confinement);
+        let loader = Arc::new(loader);
         Box::new(PostgresScratch { location, connector, reader, loader })
     }
 }
 
 #[async_trait]
 impl ScratchHost for PostgresScratchHost {
+    fn isolation(&self) -> Isolation {
+        self.config.isolation()
+    }
+
     async fn check(&self, folder: &Path, cancel: &CancellationToken) -> Vec<Check> {
         match &self.admin {
             Some(admin) => prerequisites::remote(admin, cancel).await,
@@ -131,18 +162,18 @@ impl ScratchHost for PostgresScratchHost {
             let database = RemoteDatabase::name();
             let connector = admin.with_database(&database);
             let reader = Reader::new(connector.clone());
+            let own = [reader.name().to_owned(), LoadRole::name(&database)];
             let remote =
-                RemoteDatabase::start(admin.clone(), &details, database, reader.name(), &folder, cancel)
-                    .await?;
+                RemoteDatabase::start(admin.clone(), &details, database, &own, &folder, cancel).await?;
             return Ok(self.place(Location::Remote(Box::new(remote)), connector, reader));
         }
         let programs = Programs::find(bin_dir, details.server_major).await?;
         // The loader needs them, and would only find out once the server runs.
-        Tools::find(bin_dir, details.server_major).await?;
-        let runner = Runner::new(self.config.user.as_deref()).await?;
+        let tools = Tools::find(bin_dir, details.server_major).await?;
+        let runner = Runner::new(self.config.user(), self.config.isolation).await?;
         let tables = contents.streams.iter().map(|stream| stream.tables.len()).sum();
-        let size = Size { jobs: self.config.jobs.max(1), tables };
-        let server = Server::start(programs, runner, &folder, size, cancel).await?;
+        let size = Size { jobs: self.config.jobs.max(1), tables, major: details.server_major };
+        let server = Server::start(programs, tools.directory(), runner, &folder, size, cancel).await?;
         let connector = server.connector().clone();
         let reader = Reader::new(connector.clone());
         Ok(self.place(Location::Local(Box::new(server)), connector, reader))
@@ -224,7 +255,8 @@ impl Scratch for PostgresScratch {
         contents: &Contents,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        damage::damage(&self.connector, damage, contents, cancel).await
+        let role = self.loader.load_role();
+        damage::damage(&self.connector, role.as_deref(), damage, contents, cancel).await
     }
 
     async fn keep(self: Box<Self>) -> Result<String> {

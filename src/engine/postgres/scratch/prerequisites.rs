@@ -7,11 +7,14 @@ use tokio_util::sync::CancellationToken;
 use super::super::check::{check, fail, ok, warn};
 use super::super::connect::Connector;
 use super::PostgresScratchConfig;
-use super::programs::{Programs, Runner, list};
+use super::programs::{Programs, list};
 use crate::engine::postgres::scratch::cluster::refuse_long;
 use crate::engine::postgres::scratch::remote::rights;
+use crate::engine::scratch::isolation_check;
 use crate::error::{Error, Result};
 use crate::model::check::{Check, CheckState};
+use crate::model::isolation::Isolation;
+use crate::system::runner::Runner;
 
 const SERVER: &str = "scratch server";
 const RIGHTS: &str = "scratch rights";
@@ -47,14 +50,14 @@ pub(crate) async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec
         ),
         (Ok(()), true, true) => ok(RIGHTS, "the user may do everything"),
     };
-    vec![server, may]
+    vec![server, may, isolation_check(Isolation::Server, None)]
 }
 
 /// Checks what a throwaway server needs.
 pub(crate) async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
     let mut checks = vec![programs(config).await];
     let remedy = Some("Fix the user for drills first.".to_owned());
-    match Runner::new(config.user.as_deref()).await {
+    match Runner::new(config.user(), Isolation::None).await {
         Err(e) => {
             checks.push(fail(USER, &e));
             checks.push(check(FOLDER, CheckState::Skipped, "there is no user", remedy));
@@ -62,6 +65,8 @@ pub(crate) async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<
         Ok(runner) => {
             let name = runner.user.as_ref().map_or("the user that runs marbre", |user| &user.name);
             checks.push(ok(USER, name));
+            let refused = Runner::new(config.user(), config.isolation).await.err();
+            checks.push(isolation_check(config.isolation, refused.as_ref()));
             checks.push(match reachable(&runner, folder).await {
                 Ok(found) => ok(FOLDER, found),
                 Err(e) => fail(FOLDER, &e),

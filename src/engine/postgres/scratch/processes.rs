@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::process::Command;
 
-use super::programs::program;
 use crate::error::{Error, Result, ResultExt};
+use crate::system::programs::program;
 
 /// The server's name in the titles of its processes, derived from the folder, so that a later run recognizes it too.
 pub(crate) fn cluster_name(folder: &Path) -> String {
@@ -52,7 +52,7 @@ impl Process {
         let program = words.next().unwrap_or_default();
         let program = Path::new(std::ffi::OsStr::from_bytes(program)).file_name();
         let data = folder.join("data");
-        program.is_some_and(|name| name == "postgres" || name == "initdb")
+        program.is_some_and(|name| name == "postgres" || name == "initdb" || name == "bwrap")
             && words.any(|word| word == data.as_os_str().as_bytes())
     }
 }
@@ -68,8 +68,9 @@ fn of_server(folder: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The user that the server runs as: its data belong to it.
 fn owner(folder: &Path) -> Option<u32> {
-    fs::symlink_metadata(folder).ok().map(|meta| meta.uid())
+    fs::symlink_metadata(folder.join("data")).ok().map(|meta| meta.uid())
 }
 
 fn is_of(pid: u32, folder: &Path, owner: Option<u32>) -> bool {
@@ -114,7 +115,7 @@ pub(crate) struct Segment {
     key: u32,
     id: u32,
     creator: u32,
-    /// The owner of the server's folder: code in the server may write to its lock file, so only this user's segments count.
+    /// The owner of the server's data: code in the server may write to its lock file, so only this user's segments count.
     owner: u32,
 }
 
@@ -124,7 +125,7 @@ impl Segment {
         let file = open_regular(&folder.join("data/postmaster.pid")).ok()?;
         let mut text = String::new();
         file.take(4096).read_to_string(&mut text).ok()?;
-        Self::parse(&text, fs::symlink_metadata(folder).ok()?.uid())
+        Self::parse(&text, owner(folder)?)
     }
 
     fn parse(text: &str, owner: u32) -> Option<Self> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, Session, failed, interruptible};
 use super::super::quote::{ident, literal};
+use super::damage::silence;
 use super::{random_name, random_password};
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,8 +65,7 @@ impl Reader {
     async fn make(&self) -> Result<Connector> {
         let session = self.admin.connect(&CancellationToken::new()).await?;
         let try_to = async |sql: String| session.client.batch_execute(&sql).await.is_ok();
-        // The database's own event triggers must not interfere.
-        try_to("SET session_replication_role = replica".to_owned()).await;
+        silence(&session).await;
         let (name, database) = (ident(&self.name), ident(self.admin.database()));
         let create = format!("CREATE ROLE {name} LOGIN PASSWORD {}", literal(self.password.expose_secret()));
         if !try_to(format!("{create} BYPASSRLS")).await {

@@ -144,12 +144,12 @@ pub(crate) struct RemoteDatabase {
 
 impl RemoteDatabase {
     /// Checks that the server fits, and records what will be made there; the loader makes the database itself.
-    /// `reader` is the role that will run queries.
+    /// `own` are the roles that the drill makes for itself.
     pub(super) async fn start(
         admin: Connector,
         details: &Details,
         database: String,
-        reader: &str,
+        own: &[String],
         folder: &Path,
         cancel: &CancellationToken,
     ) -> Result<Self> {
@@ -168,8 +168,11 @@ impl RemoteDatabase {
         let rows = turn.query("SELECT rolname::text FROM pg_roles", &[]).await?;
         let there: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
         let of_snapshot = details.globals.roles.iter().map(|role| role.name.as_str());
-        let roles =
-            of_snapshot.chain([reader]).filter(|name| !there.contains(*name)).map(str::to_owned).collect();
+        let roles = of_snapshot
+            .chain(own.iter().map(String::as_str))
+            .filter(|name| !there.contains(*name))
+            .map(str::to_owned)
+            .collect();
         DirBuilder::new()
             .mode(0o700)
             .create(folder)

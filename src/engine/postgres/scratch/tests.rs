@@ -8,9 +8,11 @@ use super::*;
 use crate::engine::scratch::ExaminationResult;
 use crate::error::ErrorKind;
 use crate::model::engine_kind::EngineKind;
+use crate::model::isolation::Isolation;
 use crate::model::stream::StreamFacts;
 use crate::model::stream::{SourceFacts, StreamKind};
 use crate::model::table::{RowDigest, TableId, TableProof};
+use crate::system::runner::Runner;
 
 fn go() -> CancellationToken {
     CancellationToken::new()
@@ -28,7 +30,14 @@ fn bin() -> PathBuf {
 }
 
 fn config() -> PostgresScratchConfig {
-    PostgresScratchConfig { scratch: None, password: None, bin_dir: Some(bin()), user: None, jobs: 2 }
+    PostgresScratchConfig {
+        scratch: None,
+        password: None,
+        bin_dir: Some(bin()),
+        user: None,
+        isolation: Isolation::Sandbox,
+        jobs: 2,
+    }
 }
 
 fn scratch_dir() -> tempfile::TempDir {
@@ -85,8 +94,9 @@ fn contents(major: u32) -> Contents {
 
 async fn server(folder: &Path) -> Server {
     let programs = Programs::find(Some(&bin()), 15).await.unwrap();
-    let runner = Runner::new(None).await.unwrap();
-    Server::start(programs, runner, folder, Size { jobs: 2, tables: 1 }, &go()).await.unwrap()
+    let runner = Runner::new("postgres", Isolation::Sandbox).await.unwrap();
+    let size = Size { jobs: 2, tables: 1, major: 15 };
+    Server::start(programs, &bin(), runner, folder, size, &go()).await.unwrap()
 }
 
 /// What a load would make.
@@ -102,12 +112,18 @@ async fn fill(connector: &Connector) -> Session {
     session
 }
 
-fn processes_in(folder: &Path) -> usize {
+fn processes_of(folder: &Path) -> Vec<PathBuf> {
     let name = processes::cluster_name(folder);
-    let text =
-        |path: PathBuf| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| text(entry.path().join("cmdline")));
-    all.filter(|line| line.contains(&name) || line.contains(folder.to_str().unwrap())).count()
+    let is_of = |path: &PathBuf| {
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains(&name) || line.contains(folder.to_str().unwrap())
+    };
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_of).collect()
+}
+
+fn processes_in(folder: &Path) -> usize {
+    processes_of(folder).len()
 }
 
 async fn ask(scratch: &dyn Scratch, sql: &str) -> Result<Option<String>> {
@@ -122,15 +138,17 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
     assert!(host.check(&folder, &go()).await.iter().all(|c| c.state == crate::model::check::CheckState::Ok));
     let contents = contents(15);
     let server = server(&folder).await;
-    for path in [folder.clone(), folder.join("data"), folder.join("s")] {
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "{}", path.display());
+    let way = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    for (path, mode) in [(folder.clone(), way), (folder.join("data"), 0o700), (folder.join("s"), 0o700)] {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
     }
     assert!(!folder.join("password").exists());
     assert!(processes_in(&folder) > 1);
-    let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
-    let limits = fs::read_to_string(format!("/proc/{}/limits", lock.lines().next().unwrap())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    for process in processes_of(&folder) {
+        let limits = fs::read_to_string(process.join("limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
 
     // The socket is the only way in, and asks for a password.
     let connector = server.connector().clone();
@@ -166,7 +184,9 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
 async fn a_server_whose_drill_died_is_swept_away() {
     let dir = scratch_dir();
     let folder = dir.path().join("d.place");
-    let host = PostgresScratchHost::new(config()).unwrap();
+    // Outside of a sandbox it leaves more: its shared memory is in no namespace of its own.
+    let host =
+        PostgresScratchHost::new(PostgresScratchConfig { isolation: Isolation::None, ..config() }).unwrap();
     let wrong = host.start(&contents(14), &folder, &go()).await.err().unwrap();
     assert_eq!(wrong.kind(), ErrorKind::Preflight);
     assert!(wrong.to_string().contains("wrong major version"), "{wrong}");
@@ -181,6 +201,12 @@ async fn a_server_whose_drill_died_is_swept_away() {
     assert_eq!(processes_in(&folder), 0);
     assert!(!folder.exists() && !segment.is_there());
     host.sweep(&folder).await.unwrap();
+
+    let host = PostgresScratchHost::new(config()).unwrap();
+    std::mem::forget(host.start(&contents(15), &folder, &go()).await.unwrap());
+    assert!(processes_in(&folder) > 1);
+    host.sweep(&folder).await.unwrap();
+    assert!(processes_in(&folder) == 0 && !folder.exists());
 
     let cancelled = go();
     cancelled.cancel();
@@ -314,7 +340,7 @@ async fn a_closed_folder_on_the_way_is_named() {
     for path in [&scratch, dir.path()] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    let runner = Runner::new(None).await.unwrap();
+    let runner = Runner::new("postgres", Isolation::None).await.unwrap();
     let way = runner.open_way(&scratch).await;
     let mode = fs::metadata(&scratch).unwrap().permissions().mode() & 0o777;
     if runner.user.is_none() {

@@ -5,6 +5,7 @@ use super::super::SqliteScratchHost;
 use super::*;
 use crate::engine::scratch::{Damage, ExaminationResult, Scratch, ScratchHost};
 use crate::error::ErrorKind;
+use crate::model::isolation::Isolation;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -14,7 +15,7 @@ async fn loaded(sql: &str) -> (TempDir, Contents, Box<dyn Scratch>) {
     let snapshot = snapshot(&path).await.unwrap();
     let (contents, cancel) = (snapshot.contents(), CancellationToken::new());
     let place = folder.path().join("place");
-    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new(Isolation::None).start(&contents, &place, &cancel).await.unwrap();
     let source = Memory { bytes: snapshot.bytes, ends: true };
     let observer = Observer::default();
     scratch.loader().load(&contents, &source, &options(false), &observer, &cancel).await.unwrap();
@@ -45,14 +46,14 @@ async fn a_place_is_private_and_goes_away() {
     assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
     scratch.remove().await.unwrap();
     assert!(!place.exists());
-    SqliteScratchHost::new().sweep(&place).await.unwrap();
+    SqliteScratchHost::new(Isolation::None).sweep(&place).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_a_drill_left_is_swept_and_nothing_is_taken_over() {
     let (folder, contents, scratch) = loaded(ALL_KINDS).await;
     let (place, host, cancel) =
-        (folder.path().join("place"), SqliteScratchHost::new(), CancellationToken::new());
+        (folder.path().join("place"), SqliteScratchHost::new(Isolation::None), CancellationToken::new());
     assert!(host.start(&contents, &place, &cancel).await.is_err());
     let how = scratch.keep().await.unwrap();
     assert!(how.contains("sqlite3 '") && how.contains("database.sqlite.marbre-incomplete'"), "{how}");
@@ -63,6 +64,7 @@ async fn what_a_drill_left_is_swept_and_nothing_is_taken_over() {
     other.source.engine = "postgres".to_owned();
     assert_eq!(host.start(&other, &place, &cancel).await.err().unwrap().kind(), ErrorKind::Preflight);
     host.sweep(&place).await.unwrap();
+    let host = SqliteScratchHost::new(Isolation::Sandbox);
     assert!(host.check(&place, &cancel).await.iter().all(|c| c.state == crate::model::check::CheckState::Ok));
 }
 
@@ -160,7 +162,7 @@ const PARENTS: &str = "
     INSERT INTO subscribers VALUES (1, 'a@example.org'); INSERT INTO payments VALUES (1, 1), (2, NULL);";
 
 /// What the checks found, by name.
-async fn examined(scratch: &dyn Scratch) -> BTreeMap<&'static str, (ExaminationResult, String)> {
+async fn examined(scratch: &dyn Scratch) -> BTreeMap<String, (ExaminationResult, String)> {
     let found = scratch.examine(&[], &CancellationToken::new()).await.unwrap();
     found.into_iter().map(|e| (e.name, (e.result, e.found))).collect()
 }
@@ -173,7 +175,7 @@ async fn sound_databases_pass_the_checks_that_are_wanted() {
     assert_eq!(found["foreign-keys"], (ExaminationResult::Passed, "1 foreign key".to_owned()));
     let cancel = CancellationToken::new();
     let some = scratch.examine(&["foreign-keys".to_owned()], &cancel).await.unwrap();
-    assert_eq!(some.iter().map(|e| e.name).collect::<Vec<_>>(), ["integrity"]);
+    assert_eq!(some.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["integrity"]);
     let (_folder, scratch) = restored(ALL_KINDS).await;
     assert_eq!(examined(&*scratch).await["foreign-keys"].1, "0 foreign keys");
 }
@@ -205,7 +207,7 @@ async fn damage_of_the_source_is_found_by_drills() {
     std::fs::write(&path, &bytes).unwrap();
     let contents = snapshot(&path).await.unwrap().contents();
     let (place, cancel) = (folder.path().join("place"), CancellationToken::new());
-    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new(Isolation::None).start(&contents, &place, &cancel).await.unwrap();
     let source = Memory { bytes, ends: true };
     scratch.loader().load(&contents, &source, &options(false), &Observer::default(), &cancel).await.unwrap();
     assert!(scratch.loader().compare(&contents, &cancel).await.unwrap().equal());

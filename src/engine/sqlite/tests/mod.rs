@@ -143,7 +143,7 @@ impl LoadObserver for Observer {
 }
 
 fn options(overwrite: bool) -> LoadOptions {
-    LoadOptions { overwrite, jobs: 1 }
+    LoadOptions { overwrite, jobs: 1, roles: crate::engine::Roles::Plain }
 }
 
 const ALL_KINDS: &str = "

@@ -13,6 +13,7 @@ use crate::engine::Loader;
 use crate::engine::scratch::{ExaminationResult, ScratchHost};
 use crate::error::ErrorKind;
 use crate::model::check::CheckState;
+use crate::model::isolation::Isolation;
 
 #[test]
 fn every_value_has_one_form() {
@@ -277,7 +278,7 @@ async fn what_only_the_application_knows_is_a_warning() {
     let comparison = SqliteLoader::new(&path).compare(&contents, &cancel).await.unwrap();
     assert!(comparison.equal(), "{comparison:?}");
     let place = path.with_file_name("place");
-    let scratch = SqliteScratchHost::new().start(&contents, &place, &cancel).await.unwrap();
+    let scratch = SqliteScratchHost::new(Isolation::None).start(&contents, &place, &cancel).await.unwrap();
     std::fs::copy(&path, place.join("database.sqlite")).unwrap();
     let found = scratch.examine(&["foreign-keys".to_owned()], &cancel).await.unwrap();
     assert_eq!(found[0].result, ExaminationResult::Unavailable);
