@@ -9,17 +9,27 @@ Needs Python 3.9 or later and the commands age, zstd and ssh-keygen. The format 
 
 It checks the signature of the receipt, size and SHA-256 of every object before it is decrypted, and length and SHA-256
 of every stream; for rows also their number. It cannot check row digests: they need BLAKE3, which Python does not have.
+A signature says who wrote something, not that it is harmless: nothing that a snapshot says is run as a command here, names
+a file outside of --out, reaches the terminal unescaped, or takes more space than there is.
 Exit status: 0 all of it was checked and written; 2 usage; 5 not found; 9 verification failed; 11 key or signature; 1 else.
 """
-import argparse, base64, contextlib, hashlib, json, os, re, shlex, subprocess, sys, tempfile, threading
+import argparse, base64, contextlib, hashlib, json, os, re, shlex, shutil, subprocess, sys, tempfile, threading
 from pathlib import Path
 
 FORMAT = 1
 NAMESPACE = "snapshot-receipt@marbre"
 BLOCK = 1 << 20
-PACK_LIMIT = 64 << 20
+PACK_LIMIT, RECEIPT_LIMIT, MANIFEST_LIMIT, EPOCH_LIMIT, SIGNATURE_LIMIT = 64 << 20, 64 << 20, 1 << 30, 1 << 20, 64 << 10
+MOST_LAYERS, MOST_EXTENTS, PACK_CONTENT = 256, 1 << 24, 64 << 30
 STREAM_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*")
-SNAPSHOT = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+PLACE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+SNAPSHOT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+IDENTITY = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]{58}")
+SETTING = re.compile(r"[A-Za-z0-9 _,./+:@<>-]{0,100}")
+NAME = re.compile(r"[^\0\ud800-\udfff]*")  # what PostgreSQL and UTF-8 can hold
+# What the reader makes beside the streams.
+GENERATED = {"manifest.json", "settings.sql", "load.sh", "load.status", "schema.list", "event-triggers.list", "others.list"}
 
 class Problem(Exception):
     """What went wrong, the exit status, and what to do about it."""
@@ -30,6 +40,45 @@ class Problem(Exception):
 def check(condition, message, remedy="Take this object from another target, if there is one."):
     if not condition:
         raise Problem(9, message, remedy)
+
+def printable(text):
+    """A text as a terminal may have it: a name could hold what moves the cursor, or turns the text around."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+def say(*texts, file=None):
+    print(*(printable(str(text)) for text in texts), sep="\n", file=file)
+
+def shown(value):
+    text = ascii(value)
+    return text if len(text) <= 100 else text[:100] + "..."
+
+def fit(value, shape, what):
+    """Checks what was parsed from JSON: a pattern or `str` is a string, `int` a whole number, `[shape]` a list, and a
+    dictionary an object, whose members may be absent where their name ends with a question mark."""
+    if isinstance(shape, dict):
+        check(isinstance(value, dict), f"{what} is not an object: {shown(value)}")
+        for name, inner in shape.items():
+            if name.rstrip("?") in value:
+                fit(value[name.rstrip("?")], inner, f"{what}: {name.rstrip('?')}")
+            else:
+                check(name.endswith("?"), f"{what} has no {name}")
+    elif isinstance(shape, list):
+        check(isinstance(value, list), f"{what} is not a list: {shown(value)}")
+        for item in value:
+            fit(item, shape[0], what)
+    elif shape is int:
+        check(type(value) is int and 0 <= value < 1 << 63, f"{what} is not a number of this format: {shown(value)}")
+    else:
+        check(isinstance(value, str) and (shape is str or shape.fullmatch(value)), f"{what} is not valid: {shown(value)}")
+
+RECEIPT = {"kind": str, "publisher": PLACE_NAME, "database": PLACE_NAME, "snapshot": SNAPSHOT, "epoch": SNAPSHOT, "sequence": int,
+           "engine": str, "consistent_at": str, "objects": [{"key": str, "sha256": SHA256, "size": int}]}
+TABLE_NAME = {"schema": NAME, "table": NAME}
+STREAM = {"name": STREAM_NAME, "length": int, "sha256": SHA256, "tables?": [{**TABLE_NAME, "columns": [NAME], "rows": int}],
+          "layers?": [{"length": int}]}  # and extents: see check_layers
+MANIFEST = {"publisher": str, "database": str, "snapshot": str, "epoch": str, "packs": [{"sha256": SHA256, "size": int}],
+            "source": {"engine": str, "settings": {}, "details?": {
+                "config_tables?": [{**TABLE_NAME, "condition": NAME}], "scattered?": [{"partition": TABLE_NAME, "root": TABLE_NAME}]}}}
 
 def find_database(root, wanted):
     found = {"/".join(p.parts[-3:-1]): p.parent for p in sorted(root.glob("**/receipts")) if len(p.parts) >= 3}
@@ -43,16 +92,24 @@ def find_database(root, wanted):
 
 def order(base, snapshot):
     """Time, then number: names of the same second have no order. Nothing is checked yet."""
-    number = re.search(rb'"sequence":(\d+)', (base / "receipts" / f"{snapshot}.json").read_bytes())
+    number = re.search(rb'"sequence":([0-9]{1,19})[,}]', file_bytes(base / "receipts" / f"{snapshot}.json", RECEIPT_LIMIT))
     return snapshot[:16], int(number[1]) if number else 0
+
+def file_bytes(path, limit):
+    check(path.is_file(), f"{path} is not a file")
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    check(len(data) <= limit, f"{path} is larger than the format allows")
+    return data
 
 def read_receipt(base, snapshot, arguments):
     """The receipt, after its signature was checked. Nothing in it is used before."""
     path = base / "receipts" / f"{snapshot}.json"
-    try:
-        receipt, signature = path.read_bytes(), path.with_name(path.name + ".sig").read_bytes()
-    except FileNotFoundError as e:
-        raise Problem(5, f"{e.filename}: not there", "See what is there with --list; look at the other targets.")
+    signed = path.with_name(path.name + ".sig")
+    for needed in (path, signed):
+        if not needed.exists():
+            raise Problem(5, f"{needed}: not there", "See what is there with --list; look at the other targets.")
+    receipt, signature = file_bytes(path, RECEIPT_LIMIT), file_bytes(signed, SIGNATURE_LIMIT)
     key, fingerprint = signing_key(signature)
     if arguments.allowed_signers:
         allowed = arguments.allowed_signers.read_text()
@@ -71,13 +128,13 @@ def read_receipt(base, snapshot, arguments):
         done = subprocess.run(["ssh-keygen", "-Y", "verify", *time, "-f", f"{folder}/allowed", "-I", "agent", "-n", NAMESPACE,
                                "-s", f"{folder}/sig"], input=receipt, capture_output=True)
     if done.returncode != 0:
-        raise Problem(11, f"the signature of {snapshot} by {fingerprint} is not good: {done.stderr.decode().strip()}",
+        raise Problem(11, f"the signature of {snapshot} by {fingerprint} is not good: {done.stderr.decode(errors='replace').strip()}",
                       "The receipt was changed, or its signer is not in allowed_signers. Do not use this copy; try another target.")
-    receipt = parse(receipt)
+    receipt = parse(receipt, "the receipt")
+    fit(receipt, RECEIPT, "the receipt")
     expected = {"kind": "snapshot", "publisher": base.parts[-2], "database": base.parts[-1], "snapshot": snapshot}
     for name, value in expected.items():
-        check(receipt[name] == value, f"the receipt in the place of {snapshot} is about another {name}: {receipt[name]!r}")
-    check(SNAPSHOT.fullmatch(receipt["epoch"]), "the receipt's epoch is not valid")
+        check(receipt[name] == value, f"the receipt in the place of {snapshot} is about another {name}: {shown(receipt[name])}")
     return receipt, fingerprint
 
 def signing_key(armored):
@@ -93,8 +150,15 @@ def signing_key(armored):
     digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
     return base64.b64encode(key).decode(), f"SHA256:{digest}"
 
-def parse(text):
-    document = json.loads(text)
+def parse(text, what):
+    """A JSON object of a format that this program knows."""
+    def number(digits):  # longer ones take a time that grows with the square of their length
+        return int(digits) if len(digits) <= 20 else check(False, f"{what} has a number that is too long")
+    try:
+        document = json.loads(text, parse_int=number)
+    except (ValueError, RecursionError) as error:
+        raise Problem(9, f"{what} is not JSON: {error}")
+    fit(document, {"format": int}, what)
     if document["format"] > FORMAT:
         raise Problem(1, f"this is format {document['format']}; this program reads format {FORMAT}",
                       "Get the marbre-read.py of the marbre version that the receipt names as its agent.")
@@ -106,10 +170,10 @@ class Objects:
         self.base, self.known = base, {o["key"]: o for o in receipt["objects"]}
         self.epoch = f"epochs/{receipt['epoch']}/"
 
-    def read(self, name, limit=None):
+    def read(self, name, limit):
         """The bytes of an object whose size and SHA-256 are those of the receipt."""
         expected = self.expect(name)
-        check(limit is None or expected["size"] < limit, f"{name}: larger than the format allows")
+        check(expected["size"] <= limit, f"{name}: larger than the format allows")
         with open(self.base / expected["key"], "rb") as file:
             data = file.read(expected["size"] + 1)
         check(len(data) == expected["size"], f"{expected['key']}: {len(data)} bytes, not {expected['size']} as the receipt says")
@@ -127,17 +191,20 @@ class Objects:
         return expected
 
 def open_epoch(objects, key):
-    """The text of the epoch's identity. It stays in memory."""
-    done = subprocess.run(["age", "-d", "-i", key], input=objects.read("epoch.age"), stdout=subprocess.PIPE)
+    """The line of the epoch's identity. It stays in memory."""
+    done = subprocess.run(["age", "-d", "-i", key], input=objects.read("epoch.age", EPOCH_LIMIT), stdout=subprocess.PIPE)
     if done.returncode != 0:
         raise Problem(11, f"age did not open epoch.age with {key}", "Its message is above. 'no identity matched' means: "
                       "this key is not among the recipients of the snapshot; the receipt's `recipients` are the SHA-256 of "
                       "those that are: printf %s \"$(age-keygen -y KEY)\" | sha256sum")
-    return done.stdout
+    # For an identity of another kind, age would run a plugin of that name, or ask for a passphrase.
+    lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line and not line.startswith("#")]
+    check(len(lines) == 1 and IDENTITY.fullmatch(lines[0]), "epoch.age does not hold one age identity")
+    return lines[0].encode() + b"\n"
 
 @contextlib.contextmanager
 def plaintext(data, identity, name):
-    """`age -d | zstd -d` of some bytes as a stream. Ends well only if both commands do, after all was read."""
+    """`age -d | zstd -d` of some bytes as a stream. Whoever reads it stops where they have what they want."""
     keys, write = os.pipe()
     os.write(write, identity)
     os.close(write)
@@ -150,43 +217,83 @@ def plaintext(data, identity, name):
             age.stdin.write(data)
     feeder = threading.Thread(target=feed)
     feeder.start()
+    ended = False
     try:
         yield zstd.stdout
-        while zstd.stdout.read(BLOCK):
-            pass
-    finally:  # Closing early, after an error, ends both.
+        ended = not zstd.stdout.read(1)
+    finally:  # Closing early ends both.
         zstd.stdout.close()
         statuses = age.wait(), zstd.wait()
         feeder.join()
-    check(statuses == (0, 0), f"{name}: age or zstd could not read it (see their message above)")
+    check(not ended or statuses == (0, 0), f"{name}: age or zstd could not read it (see their message above)")
 
 def read_manifest(objects, receipt, identity):
     name = f"manifests/{receipt['snapshot']}.json.zst.age"
-    with plaintext(objects.read(name), identity, name) as stream:
-        manifest = parse(stream.read())
+    with plaintext(objects.read(name, MANIFEST_LIMIT), identity, name) as stream:
+        text = stream.read(MANIFEST_LIMIT + 1)
+    check(len(text) <= MANIFEST_LIMIT, "the manifest is larger than the format allows")
+    manifest = parse(text, "the manifest")
+    fit(manifest, MANIFEST, "the manifest")
     for member in ("publisher", "database", "snapshot", "epoch"):
         check(manifest[member] == receipt[member], f"the manifest is about another {member}")
     for pack in manifest["packs"]:
         pack["name"] = f"packs/{pack['sha256']}.zst.age"
         known = objects.expect(pack["name"])
         check((known["sha256"], known["size"]) == (pack["sha256"], pack["size"]), "manifest and receipt differ about a pack")
+    fit(manifest.get("streams"), [STREAM], "a stream of the manifest")
+    names = set()
     for stream in manifest["streams"]:
-        check(STREAM_NAME.fullmatch(stream["name"]), f"stream name {stream['name']!r} is not a safe path")
+        check_stream_entry(stream, names)
         check_layers(stream, len(manifest["packs"]))
+    wanted = [0] * len(manifest["packs"])
+    extents = [e for s in manifest["streams"] for layer in s["layers"] for e in layer["script"] + layer["data"]]
+    check(len(extents) <= MOST_EXTENTS, f"the manifest has {len(extents)} extents, more than the {MOST_EXTENTS} of the format")
+    for pack, _, length in extents:
+        if pack is not None:
+            wanted[pack] += length
+    check(all(n <= PACK_CONTENT for n in wanted), f"the manifest wants more than the {PACK_CONTENT} bytes that a pack may hold")
+    check(names.isdisjoint(path for name in names for path in folders(name)), "a stream has the name of a folder of another")
     return manifest
+
+def folders(name):
+    """The names of the folders of a file: of a/b/c these are a and a/b."""
+    parts = name.split("/")
+    return ("/".join(parts[:n]) for n in range(1, len(parts)))
+
+def check_stream_entry(stream, names):
+    name, rows = stream["name"], stream.get("kind") == "rows"
+    check(name.lower() not in names | GENERATED, f"stream name {name} is there twice, or is that of a file that this program makes")
+    names.add(name.lower())  # there are file systems for which A and a are one name
+    check(not rows or len(stream.get("tables", [])) == 1, f"{name}: not the rows of one table")
 
 def check_layers(stream, packs):
     """A stream is the data of its lowest layer, edited by the script of each layer above it. Scripts are checked when they are read."""
+    def good(extents):
+        number = lambda n, least, end: type(n) is int and least <= n < end
+        return isinstance(extents, list) and all(
+            isinstance(e, list) and len(e) == 3 and (e[0] is None or number(e[0], 0, packs)) and number(e[1], 0, 1 << 63)
+            and number(e[2], 1, 1 << 63) for e in extents)
     layers = stream.setdefault("layers", [])
+    check(len(layers) <= MOST_LAYERS, f"{stream['name']}: more than {MOST_LAYERS} layers")
     for number, layer in enumerate(layers):
-        layer.setdefault("script", [])
-        layer.setdefault("data", [])
-        check(all((e[0] is None or e[0] in range(packs)) and e[1] >= 0 and e[2] >= 1 for e in layer["script"] + layer["data"]),
-              f"{stream['name']}: an extent is not valid")
+        check(good(layer.setdefault("script", [])) and good(layer.setdefault("data", [])), f"{stream['name']}: an extent is not valid")
         check((number > 0) == bool(layer["script"]), f"{stream['name']}: a layer lacks its script, or has one too many")
     if layers:
-        check(sum(e[2] for e in layers[0]["data"]) == layers[0]["length"], f"{stream['name']}: its extents do not add up")
+        check(total(layers[0]["data"]) == layers[0]["length"], f"{stream['name']}: its extents do not add up")
     check((layers[-1]["length"] if layers else 0) == stream["length"], f"{stream['name']}: its layers do not have its length")
+    check(len(layers) != 1 or all(e[0] is not None for e in layers[0]["data"]), f"{stream['name']}: bytes of a lost pack are wanted")
+
+def total(extents):
+    """How many bytes they have."""
+    return sum(e[2] for e in extents)
+
+def check_space(manifest, out):
+    """What is written at most must fit: a manifest can ask for any number of bytes, also of a small pack."""
+    streams = manifest["streams"]
+    parts = (e for s in streams if len(s["layers"]) >= 2 for layer in s["layers"] for e in layer["data"] + layer["script"] if e[0] is not None)
+    needed, free = sum(s["length"] for s in streams) + total(parts), shutil.disk_usage(out).free
+    if needed > free:
+        raise Problem(1, f"the streams need {needed} bytes, and {out} has {free} left", "Give --out on a larger disk.")
 
 def write_streams(objects, manifest, identity, out):
     """Goes through each pack once, and puts its parts where they belong; then puts each stream together from its layers."""
@@ -195,7 +302,7 @@ def write_streams(objects, manifest, identity, out):
     with tempfile.TemporaryDirectory(prefix=".layers-", dir=out) as folder:
         def file_of(extents, path):
             with open(path, "xb") as file:
-                file.truncate(sum(e[2] for e in extents))
+                file.truncate(total(extents))
             at = 0
             for pack, offset, length in extents:
                 if pack is not None:  # else the bytes are lost, and no later layer copies them
@@ -224,14 +331,16 @@ def write_streams(objects, manifest, identity, out):
 
 def compose(stream, base, path):
     """Puts a stream together from the data and scripts of its layers, which are removed."""
-    layers = stream["layers"]
+    layers, left = stream["layers"], stream["length"]
     names = [[Path(f"{base}-{depth}.{kind}") for depth in range(len(layers))] for kind in ("data", "script")]
     pieces = iter([(0, 0, layers[0]["length"])])
     for depth in range(1, len(layers)):
-        pieces = edited(pieces, edits(names[1][depth].read_bytes()), depth)
+        pieces = edited(pieces, edits(names[1][depth]), depth)
     with contextlib.ExitStack() as stack, open(path, "xb") as file:
         data = [stack.enter_context(open(name, "rb")) for name in names[0]]
         for layer, offset, length in pieces:
+            left -= length
+            check(left >= 0, f"{stream['name']}: its layers make more than its length")
             data[layer].seek(offset)
             while length:
                 block = data[layer].read(min(length, BLOCK))
@@ -241,18 +350,21 @@ def compose(stream, base, path):
     for name in names[0] + names[1]:
         name.unlink()
 
-def edits(script):
+def edits(path):
     """The steps of an edit script: three numbers each, as unsigned LEB128."""
     numbers, number, shift = [], 0, 0
-    for byte in script:
-        number |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            numbers.append(number)
-            number = shift = 0
-            if len(numbers) == 3:
-                yield numbers
-                numbers = []
+    with open(path, "rb") as file:
+        for byte in (byte for block in iter(lambda: file.read(BLOCK), b"") for byte in block):
+            number |= (byte & 127) << shift
+            shift += 7
+            check(number < 1 << 64 and shift <= 70, "an edit script has a number that is too large")
+            if byte < 128:
+                numbers.append(number)
+                number = shift = 0
+                if len(numbers) == 3:
+                    check(any(numbers), "an edit script has a step that does nothing")
+                    yield numbers
+                    numbers = []
     check(not numbers and not shift, "an edit script ends within a step")
 
 def edited(below, script, layer):
@@ -277,8 +389,9 @@ def place(stream, wanted, paths):
     files, active, start = {}, [], 0
     try:
         while wanted or active:
+            check(start < PACK_CONTENT, "a pack is larger than the format allows")
             block = stream.read(BLOCK)
-            check(block, "a pack is shorter than the manifest says")
+            check(block, "a pack is shorter than the manifest says, or cannot be opened (see above)")
             end = start + len(block)
             while wanted and wanted[-1][0] < end:
                 active.append(wanted.pop())
@@ -312,20 +425,33 @@ def quoted(name, quote='"'):
     return quote + name.replace(quote, quote * 2) + quote
 
 LOAD = r"""#!/bin/sh
-# Loads this snapshot of PostgreSQL {version} into an empty database that exists: ./load.sh DATABASE
+# Loads this snapshot of PostgreSQL into an empty database that exists: ./load.sh DATABASE
 # Where the server is comes from PGHOST, PGPORT, PGUSER, PGPASSFILE. Set GLOBALS=1 to create the roles as well.
-[ $# -eq 1 ] || {{ echo "usage: ./load.sh DATABASE" >&2; exit 2; }}
+[ $# -eq 1 ] || { echo "usage: ./load.sh DATABASE" >&2; exit 2; }
 cd "$(dirname "$0")" || exit 1
 export PGDATABASE="$1"
 failed=0
-step() {{ title="$1"; shift; echo "== $title"; "$@" || {{ failed=1; echo "FAILED: $title (see above)" >&2; }}; }}
-rows() {{ # file, table, columns
-    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN" < "$1" || {{ failed=1; echo "FAILED: $1 into $2" >&2; }}
-}}
-count() {{ # table, what to count, number of rows
+step() { title="$1"; shift; echo "== $title"; "$@" || { failed=1; echo "FAILED: $title (see above)"; }; }
+rows() { # file, table, columns
+    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN" < "$1" || { failed=1; echo "FAILED: $1 into $2"; }
+}
+# psql obeys what follows a backslash in a script, and so never gets a script of the snapshot: its statements, one on each line,
+# go to the server as data, and are run there.
+statements() { # file, database, what to do about a statement that fails
+    psql -X -q -v ON_ERROR_STOP=1 -d "$2" -c "SET client_encoding = UTF8" \
+        -c "CREATE TEMPORARY TABLE marbre_statements (number serial, line text)" \
+        -c "COPY pg_temp.marbre_statements (line) FROM STDIN (FORMAT csv, DELIMITER E'\\001', QUOTE E'\\002')" \
+        -c 'DO $do$ DECLARE statement text; BEGIN
+                FOR statement IN SELECT line FROM pg_temp.marbre_statements
+                    WHERE line IS NOT NULL AND line NOT LIKE $$CREATE DATABASE %$$ ORDER BY number
+                LOOP BEGIN EXECUTE statement; '"$3"' END; END LOOP; END $do$' < "$1"
+}
+count() { # table, what to count, number of rows
     found=$(psql -X -A -t -q -c "SET row_security = off" -c "SELECT $2")
-    [ "$found" = "$3" ] || {{ failed=1; echo "FAILED: $1 has $found rows, not $3" >&2; }}
-}}
+    [ "$found" = "$3" ] || { failed=1; echo "FAILED: $1 has $found rows, not $3"; }
+}
+# Names and messages may hold what a terminal takes for commands.
+harmless() { LC_ALL=C sed "s/[$(printf '\001-\010\013-\037\177')]//g; s/$(printf '\302[\200-\237]')//g"; }
 # The database's own settings must not stop what follows.
 export PGOPTIONS="$PGOPTIONS -c default_transaction_read_only=off -c statement_timeout=0"
 # Event triggers come last of all: they could refuse what comes before them.
@@ -333,27 +459,41 @@ EVENT='^[0-9]+; [0-9]+ [0-9]+ ((COMMENT|SECURITY LABEL) - )?EVENT TRIGGER '
 pg_restore --list schema.dump > schema.list || exit 1
 grep -E "$EVENT" schema.list > event-triggers.list
 grep -vE "$EVENT" schema.list > others.list
+load() {
+"""
+
+LOADED = r"""
+return $failed
+}
+{ load 2>&1; echo $? > load.status; } | harmless
+[ "$(cat load.status)" = 0 ] || { echo "Loaded WITH ERRORS: see FAILED above." >&2; exit 1; }
+echo "Loaded, and every table has its number of rows."
 """
 
 def write_loader(manifest, out):
     names = {stream["name"] for stream in manifest["streams"]}
     keep = {"client_encoding", "datestyle", "intervalstyle", "timezone", "extra_float_digits", "bytea_output", "lc_monetary"}
     settings = {"client_encoding": "UTF8", "row_security": "off", "statement_timeout": "0", "lock_timeout": "0"}
-    settings.update({k.lower(): v for k, v in manifest["source"]["settings"].items() if k.lower() in keep})
+    for name, value in manifest["source"]["settings"].items():
+        if name.lower() in keep:
+            fit(value, SETTING, f"the setting {name}")
+            settings[name.lower()] = value
     sql = [f"SET {name} = " + quoted(value, "'") + ";" for name, value in settings.items()]
     # As pg_dump does it: names are always qualified.
     sql.append("SELECT pg_catalog.set_config('search_path', '', false) \\g /dev/null")
     (out / "settings.sql").write_text("\n".join(sql) + "\n")
-    lines = [LOAD.format(version=manifest["source"]["version"])]
+    lines = []
+    call = lambda *words: lines.append(" ".join(map(shlex.quote, words)))
     if "globals.sql" in names:
-        lines.append('[ -z "$GLOBALS" ] || step "roles; those that exist already are reported, and stay" psql -X -q -d postgres -f globals.sql')
-    lines.append('step "tables" pg_restore --section=pre-data -d "$1" schema.dump')
+        lines.append('[ -z "$GLOBALS" ] || step "roles; those that exist already are reported, and stay" \\\n'
+                     "    statements globals.sql postgres 'EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%$$, SQLERRM;'")
+    lines.append('step "tables" pg_restore --section=pre-data -d "$PGDATABASE" schema.dump')
     if "data.dump" in names:
-        lines.append('step "large objects" pg_restore --section=data -d "$1" data.dump')
+        lines.append('step "large objects" pg_restore --section=data -d "$PGDATABASE" data.dump')
     if "sequences.sql" in names:
-        lines.append('step "sequences" psql -X -q -v ON_ERROR_STOP=1 -o /dev/null -f sequences.sql')
+        lines.append('step "sequences" statements sequences.sql "$PGDATABASE" ""')
     full = lambda table: f"{quoted(table['schema'])}.{quoted(table['table'])}"
-    details = manifest["source"]["details"]
+    details = manifest["source"].get("details", {})
     # In a new database a row can belong to another of these partitions: they are loaded through their root, and counted together.
     roots = {full(s["partition"]): full(s["root"]) for s in details.get("scattered", [])}
     # Of an extension's table, a snapshot holds the rows that are not the extension's own.
@@ -362,18 +502,19 @@ def write_loader(manifest, out):
     counts = {}
     for stream in manifest["streams"]:
         if stream["name"].startswith("rows/"):
+            check(stream.get("tables"), f"{stream['name']}: of no table")
             table = stream["tables"][0]
             name, columns = full(table), ", ".join(map(quoted, table["columns"]))
             entrance = roots.get(name, name)
-            lines.append("rows " + " ".join(map(shlex.quote, [stream["name"], entrance, f" ({columns})" if columns else ""])))
+            call("rows", stream["name"], entrance, f" ({columns})" if columns else "")
             count = counts.setdefault(entrance, [[], 0])
             count[0].append(f"(SELECT count(*) FROM ONLY {name} {conditions.get(name, '')})")
             count[1] += table["rows"]
-    lines += ["count " + " ".join(map(shlex.quote, [name, " + ".join(parts), str(rows)])) for name, (parts, rows) in counts.items()]
-    lines.append('step "indexes, constraints, triggers" pg_restore --section=post-data -L others.list -d "$1" schema.dump')
-    lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$1" schema.dump')
-    lines.append('[ $failed = 0 ] && echo "Loaded, and every table has its number of rows." || echo "Loaded WITH ERRORS: see FAILED above." >&2')
-    (out / "load.sh").write_text("\n".join(lines + ["exit $failed", ""]))
+    for name, (parts, rows) in counts.items():
+        call("count", name, " + ".join(parts), str(rows))
+    lines.append('step "indexes, constraints, triggers" pg_restore --section=post-data -L others.list -d "$PGDATABASE" schema.dump')
+    lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$PGDATABASE" schema.dump')
+    (out / "load.sh").write_text(LOAD + "\n".join(lines) + LOADED, encoding="utf-8")
     os.chmod(out / "load.sh", 0o700)
 
 def main():
@@ -389,7 +530,7 @@ def main():
     arguments = parser.parse_args()
     os.umask(0o077)
     base = find_database(arguments.objects.resolve(), arguments.database)
-    snapshots = sorted((p.stem for p in (base / "receipts").glob("*.json") if SNAPSHOT.fullmatch(p.stem)), key=lambda s: order(base, s))
+    snapshots = sorted((p.stem for p in (base / "receipts").glob("*.json") if p.is_file() and SNAPSHOT.fullmatch(p.stem)), key=lambda s: order(base, s))
     if arguments.list:
         print("\n".join(snapshots))
         return
@@ -400,29 +541,35 @@ def main():
     if arguments.out.exists() and any(arguments.out.iterdir()):
         raise Problem(1, f"{arguments.out} is not empty", "Give another folder: nothing is overwritten.")
     snapshot = snapshots[-1] if arguments.snapshot == "latest" else arguments.snapshot
+    if not SNAPSHOT.fullmatch(snapshot):
+        raise Problem(5, f"{snapshot} is not the name of a snapshot", "--list shows what there is.")
     receipt, signer = read_receipt(base, snapshot, arguments)
-    print(f"{snapshot}: number {receipt['sequence']} of {receipt['publisher']}/{receipt['database']}, "
+    say(f"{snapshot}: number {receipt['sequence']} of {receipt['publisher']}/{receipt['database']}, "
           f"{receipt['engine']} as of {receipt['consistent_at']}, signed by {signer}")
     objects = Objects(base, receipt)
     identity = open_epoch(objects, arguments.key)
     manifest = read_manifest(objects, receipt, identity)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    check_space(manifest, arguments.out)
     write_streams(objects, manifest, identity, arguments.out)
     for stream in manifest["streams"]:
         check_stream(stream, arguments.out / stream["name"])
-    (arguments.out / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    # What is not printable is within strings, where it can be escaped.
+    escaped = re.sub("[^\n -~\xa0-\ud7ff\ue000-\uffff\U00010000-\U0010ffff]", lambda c: f"\\u{ord(c[0]):04x}", text)
+    (arguments.out / "manifest.json").write_text(escaped, encoding="utf-8")
     if manifest["source"]["engine"] == "postgres":
         write_loader(manifest, arguments.out)
-    print(f"{len(manifest['streams'])} streams, {sum(s['length'] for s in manifest['streams'])} bytes in {arguments.out}, all as they were backed up")
+    say(f"{len(manifest['streams'])} streams, {sum(s['length'] for s in manifest['streams'])} bytes in {arguments.out}, all as they were backed up")
 
 if __name__ == "__main__":
     try:
         main()
     except Problem as problem:
-        print(f"error: {problem}", *([problem.remedy] if problem.remedy else []), sep="\n", file=sys.stderr)
+        say(f"error: {problem}", *([problem.remedy] if problem.remedy else []), file=sys.stderr)
         sys.exit(problem.status)
-    except (OSError, KeyError, TypeError, ValueError, subprocess.SubprocessError) as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+    except (OSError, MemoryError, ValueError, subprocess.SubprocessError) as error:
+        say(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,7 +4,7 @@ a second implementation of the writer. Run: python3 docs/recovery/test_marbre_re
 
 Needs age, zstd, ssh-keygen, sqlite3 and the programs of a PostgreSQL server (in PG_BIN, or Debian's newest).
 """
-import difflib, hashlib, json, math, os, re, shutil, sqlite3, struct, subprocess, tempfile, unittest
+import copy, difflib, hashlib, json, math, os, random, re, shutil, sqlite3, struct, subprocess, tempfile, unittest
 from pathlib import Path
 
 READER = Path(__file__).with_name("marbre-read.py")
@@ -73,6 +73,11 @@ def pack_plaintext(data, padded, size):
     return body + table()
 
 
+def documented(name):
+    """A block of commands in RECOVERY.md."""
+    return READER.parent.with_name("RECOVERY.md").read_text().split(f"<!-- tested: {name} -->\n```sh\n")[1].split("```")[0]
+
+
 class Repository:
     """A target's directory with one publisher, one database, one epoch."""
     def __init__(self, folder):
@@ -99,7 +104,7 @@ class Repository:
     def seal(self, data):
         return run("age", "-r", self.epoch_recipient, input=data)
 
-    def snapshot(self, streams, engine="sqlite", settings={}, signer=None, length=2500, size=1000,
+    def snapshot(self, streams, engine="sqlite", settings={}, details={}, signer=None, length=2500, size=1000,
                  change=lambda layers: None, lose=lambda layers: [], **receipt_changes):
         """Cuts streams (name, kind, tables, bytes) into runs of a length, which go to three packs in turn; cuts packs
         into frames of a size that no run fits. Instead of bytes, a stream may have a list of versions, each of which is a layer."""
@@ -131,27 +136,40 @@ class Repository:
             packs.append({"sha256": sha256(data), "size": len(data)})
         place = {"format": 1, "publisher": "le-monde", "database": "abonnes", "snapshot": SNAPSHOT, "epoch": EPOCH}
         source = {"engine": engine, "version": "15", "consistent_at": "2026-11-22T02:00:01Z", "consistency_point": "",
-                  "settings": settings, "inventory": {}, "details": {}}
-        manifest = {**place, "source": source, "row_key": "00" * 32, "packs": packs, "streams": entries, "unknown": 1}
-        plain = frame(json.dumps(manifest).encode())
+                  "settings": settings, "inventory": {}, "details": details}
+        self.manifest = {**place, "source": source, "row_key": "00" * 32, "packs": packs, "streams": entries, "unknown": 1}
+        self.receipt = {**place, "kind": "snapshot", "sequence": 1, "previous": None, "agent": "by hand", "engine": engine,
+                   "consistent_at": "2026-11-22T02:00:01Z", "recipients": [sha256(self.recipient.encode())],
+                   **receipt_changes}
+        self.record(json.dumps(self.manifest).encode(), self.receipt, signer or self.agent)
+
+    def record(self, manifest, receipt, signer):
+        """Puts a manifest, which may be any bytes, and signs a receipt that names all objects."""
+        plain = frame(manifest)
         plain += skippable(0x184D2A50, bytes(padme(len(plain) + 8) - len(plain) - 8))
         self.put(f"manifests/{SNAPSHOT}.json.zst.age", self.seal(plain))
-        receipt = {**place, "kind": "snapshot", "sequence": 1, "previous": None, "agent": "by hand", "engine": engine,
-                   "consistent_at": "2026-11-22T02:00:01Z", "recipients": [sha256(self.recipient.encode())],
-                   "objects": sorted(self.objects.values(), key=lambda o: o["key"]), **receipt_changes}
-        self.sign(receipt, signer or self.agent)
+        objects = sorted(self.objects.values(), key=lambda o: o["key"])
+        self.sign(receipt(objects) if callable(receipt) else {"objects": objects, **receipt}, signer)
 
     def sign(self, receipt, key):
         path = self.base / "receipts" / f"{SNAPSHOT}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(canonical(receipt))
+        receipt = receipt if isinstance(receipt, bytes) else canonical(receipt)
+        path.write_bytes(receipt)
         path.with_suffix(".json.sig").write_bytes(
-            run("ssh-keygen", "-Y", "sign", "-n", "snapshot-receipt@marbre", "-f", key, input=canonical(receipt)))
+            run("ssh-keygen", "-Y", "sign", "-n", "snapshot-receipt@marbre", "-f", key, input=receipt))
 
-    def read(self, *more, key=None, trust=None):
+    def read(self, *more, key=None, trust=None, timeout=None):
         trust = trust or ["--allowed-signers", self.folder / "allowed_signers"]
         command = ["python3", READER, self.folder / "objects", "--key", key or self.restore_key, *trust, "--out", self.folder / "out", *more]
-        return subprocess.run([str(c) for c in command], capture_output=True, text=True)
+        return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout)
+
+    def by_hand(self):
+        """The commands of RECOVERY.md, with the paths of this repository."""
+        script = documented("by hand")
+        for name, path in [("KEY", self.restore_key), ("SIGNERS", self.folder / "allowed_signers"), ("OUT", self.folder / "out")]:
+            script = re.sub(rf"\b{name}=/path/to/[a-z_.]+", f"{name}={path}", script, count=1)
+        return script
 
     def read_all(self, test, streams):
         done = self.read()
@@ -233,10 +251,7 @@ class Reader(unittest.TestCase):
         data = self.versions()
         self.repository.snapshot([("rows/0001", "bytes", [], data), ("one", "bytes", [], data[0])], length=4_000)
         data = data[-1]
-        text = READER.parent.with_name("RECOVERY.md").read_text()
-        script = text.split("<!-- tested: by hand -->\n```sh\n")[1].split("```")[0]
-        for name, path in [("KEY", self.repository.restore_key), ("SIGNERS", self.folder / "allowed_signers"), ("OUT", self.folder / "out")]:
-            script = re.sub(rf"\b{name}=/path/to/[a-z_.]+", f"{name}={path}", script, count=1)
+        script = self.repository.by_hand()
         self.assertIn(f"SNAPSHOT={SNAPSHOT} ", script)
         output = run("sh", "-c", script, cwd=self.repository.base).decode()
         self.assertIn('Good "snapshot-receipt@marbre" signature', output)
@@ -351,6 +366,239 @@ SELECT lo_from_bytea(0, 'large');
 '''
 
 
+class Hostile(unittest.TestCase):
+    """Whoever holds the signing key can sign anything. What they sign is refused, or is data: it runs nothing here, writes
+    nowhere else, and ends in an error that says what is wrong. MARK is the file that it tries to make."""
+    TEXTS = ["", "\n", "a\nb", "x\ntouch MARK\n", "'; touch MARK; '", '"; touch MARK; "', "$(touch MARK)", "`touch MARK`",
+             "\\! touch MARK", "x\n\\! touch MARK\n", "'\n\\! touch MARK\n--", "\\'; \\! touch MARK\n--", "\\.\n\\! touch MARK\n",
+             "a[$(touch MARK)]", "x -o MARK", "-oMARK", "--output=MARK", "; touch MARK #", "| touch MARK", "../mark", "../../mark",
+             "MARK", "rows/../../mark", "rows/0001/x", "rows", ".", "..", "-x", "load.sh", "Load.sh", "settings.sql", "manifest.json",
+             "a\0b", "\x1b]0;x\x07\x1b[2J", "\u009b2J", "\u202etxt", "\ud800", "/dev/zero", "/dev/fd/0", "x" * 300_000, "%s%n", "{0}"]
+    NUMBERS = [-1, 0, 1, 2, 255, 1 << 31, 1 << 40, (1 << 62), (1 << 63) - 1, 1 << 63, 1 << 64, 10 ** 30, 0.5, 1e300, float("nan"), float("inf")]
+    OTHERS = [None, True, False, [], {}, [[]], [None], [[0, 0, 1]], {"": ""}]
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.mark = self.folder / "mark"
+        self.repository = Repository(self.folder)
+        table = lambda name, rows: {"schema": "public", "table": name, "columns": ["a", "b"], "rows": rows, "digest": "00" * 16}
+        rows = [b"".join(b"%d\tname %d\n" % (n, n + night) for n in range(400)) for night in range(2)]
+        details = {"config_tables": [{"schema": "public", "table": "t", "columns": ["a"], "condition": "WHERE a > 1"}],
+                   "scattered": [{"partition": {"schema": "public", "table": "u"}, "root": {"schema": "public", "table": "t"}}]}
+        streams = [("schema.dump", "bytes", [], b"schema"), ("data.dump", "bytes", [], b"data"), ("globals.sql", "bytes", [], b"SELECT 1;\n"),
+                   ("sequences.sql", "bytes", [], b"SELECT 2;\n"), ("rows/0001", "rows", [table("t", 400)], rows), ("rows/0002", "rows", [table("u", 1)], b"1\t2\n")]
+        self.repository.snapshot(streams, "postgres", {"DateStyle": "SQL, DMY", "TimeZone": "Europe/Paris"}, details)
+        # Tools that do nothing, but note a script: psql would obey it.
+        tools = self.folder / "tools"
+        tools.mkdir()
+        (tools / "psql").write_text('#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" != -f ] || cat "$2" >> ../scripts; shift; done\n')
+        (tools / "pg_restore").write_text("#!/bin/sh\necho '1; 2 3 TABLE t'\n")
+        for tool in tools.iterdir():
+            tool.chmod(0o755)
+        self.environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "GLOBALS": "1"}
+        self.before = self.files()
+
+    def files(self):
+        """Everything that is there, but for what is read and what is made."""
+        return sorted(str(p) for p in self.folder.rglob("*") if p.relative_to(self.folder).parts[0] not in ("objects", "out", "scripts"))
+
+    def harmless(self, done):
+        """A run ended as it may, and left nothing behind but in its folder."""
+        self.assertIn(done.returncode, (0, 1, 2, 5, 9, 11), done.stderr)
+        said = done.stdout + done.stderr
+        self.assertNotIn("Traceback", said)
+        self.assertNotRegex(said, "[^\\n\\r\\t -~\\xa0-\\ud7ff\\ue000-\\uffff]|[\\u202a-\\u202e]")
+        if done.returncode:
+            self.assertRegex(done.stderr, r"error: .{10}")
+            self.assertNotRegex(done.stderr, r"error: (KeyError|TypeError|AttributeError|IndexError|UnicodeE)")
+        self.assertEqual(self.files(), self.before)
+        for path in (self.folder / "out").rglob("*"):
+            self.assertTrue(path.is_dir() or path.is_file() and not path.is_symlink(), path)
+
+    def attack(self, manifest, receipt=None):
+        """Reads a snapshot with this manifest and this receipt, and loads it where that succeeds."""
+        text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+        self.repository.record(text, receipt or self.repository.receipt, self.repository.agent)
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+        done = self.repository.read(timeout=120)
+        self.harmless(done)
+        for shell in ("dash", "bash") if done.returncode == 0 else ():
+            load = subprocess.run([shell, "load.sh", "db"], cwd=self.folder / "out", env=self.environment, capture_output=True, timeout=120)
+            self.assertNotRegex(load.stdout + load.stderr, b"[\0-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+            self.assertEqual(self.files(), self.before)
+        scripts = self.folder / "scripts"
+        for line in scripts.read_text().splitlines() if scripts.exists() else ():
+            self.assertRegex(line, r"^SET [a-z_]+ = '[^'\\]*';$|^SELECT pg_catalog.set_config\('search_path', '', false\) \\g /dev/null$")
+        return done
+
+    def value(self, chance):
+        value = chance.choice(chance.choice([self.TEXTS, self.TEXTS, self.NUMBERS, self.OTHERS]))
+        return value.replace("MARK", str(self.mark)) if isinstance(value, str) else value
+
+    def mutated(self, document, chance):
+        """A copy in which one value somewhere is another, is missing, or is there twice."""
+        document = copy.deepcopy(document)
+        place = document
+        while True:
+            keys = list(place) if isinstance(place, dict) else range(len(place))
+            if not keys:
+                return document
+            key = chance.choice(keys)
+            if not isinstance(place[key], (dict, list)) or chance.random() < 0.15:
+                break
+            place = place[key]
+        change = chance.random()
+        if change < 0.1:
+            del place[key]
+        elif change < 0.2 and isinstance(place, list):
+            place.append(copy.deepcopy(place[key]))
+        elif change < 0.5 and isinstance(place[key], str):
+            text = self.value(chance)
+            place[key] = chance.choice([place[key] + str(text), str(text) + place[key]])
+        else:
+            place[key] = self.value(chance)
+        return document
+
+    def test_whatever_is_signed_runs_nothing(self):
+        long = os.environ.get("MARBRE_TEST_LONG")
+        for seed in range(2000 if long else 120):
+            chance = random.Random(seed)
+            manifest, receipt = self.repository.manifest, self.repository.receipt
+            for _ in range(chance.choice([1, 1, 3])):
+                if chance.random() < 0.8:
+                    manifest = self.mutated(manifest, chance)
+                else:
+                    receipt = lambda objects, chance=chance: as_json(self.mutated({"objects": objects, **self.repository.receipt}, chance))
+            with self.subTest(seed=seed):
+                self.attack(manifest, receipt)
+
+    def test_every_text_in_every_name(self):
+        """The places that end up in load.sh and settings.sql, with every hostile text."""
+        places = [lambda m, t: m["source"].update(version=t), lambda m, t: m["source"]["settings"].update(DateStyle=t, TimeZone=t),
+                  lambda m, t: m["source"]["settings"].update({t: "x"}), lambda m, t: m["source"].update(consistency_point=t)]
+        for name in ("schema", "table"):
+            places.append(lambda m, t, name=name: [s["tables"][0].update({name: t}) for s in m["streams"][4:]])
+        places.append(lambda m, t: m["streams"][4]["tables"][0].update(columns=[t, t]))
+        places.append(lambda m, t: m["source"]["details"]["config_tables"][0].update(condition=t))
+        places.append(lambda m, t: m["source"]["details"]["scattered"][0]["root"].update(table=t))
+        for seed, place in enumerate(places):
+            # All at once, so that a few runs do; those that are refused for the others' sake are tried alone above.
+            for text in (t.replace("MARK", str(self.mark)) for t in self.TEXTS if len(t) < 1000):
+                if os.environ.get("MARBRE_TEST_LONG") or random.Random(f"{seed} {text!a}").random() < 0.2:
+                    manifest = copy.deepcopy(self.repository.manifest)
+                    place(manifest, text)
+                    with self.subTest(place=seed, text=text):
+                        self.attack(manifest)
+
+    def test_what_is_no_manifest(self):
+        good = json.dumps(self.repository.manifest).encode()
+        for text in (b"", b"[]", b"null", b"[" * 200_000, b'{"a":' * 200_000, good[:-1], good + good, b"\xff" + good, b'{"format":' + b"9" * 2_000_000 + b"}",
+                     good.replace(b'"unknown": 1', b'"unknown": ' + b"7" * 5000), good.replace(b'"unknown": 1', b'"unknown": 1e999')):
+            with self.subTest(text=text[:40]):
+                self.attack(text)
+
+    def test_what_is_no_key_of_an_epoch_is_given_to_nobody(self):
+        plugin = self.folder / "tools" / "age-plugin-evil"
+        plugin.write_text(f"#!/bin/sh\ntouch {self.mark}\n")
+        plugin.chmod(0o755)
+        self.before = self.files()
+        os.environ["PATH"], path = self.environment["PATH"], os.environ["PATH"]
+        self.addCleanup(lambda: os.environ.update(PATH=path))
+        good = (self.folder / "epoch.key").read_bytes()
+        # The identity of a plugin: Bech32 of nothing, with its checksum.
+        evil = b"AGE-PLUGIN-EVIL-1" + bech32_checksum("age-plugin-evil-") + b"\n"
+        for content in (evil, good + evil, b"", b"# nothing\n", good * 2, b"#" * 900_000 + b"\n", b"x" * 900_000, good.replace(b"-1", b"-1\x1b[2J")):
+            self.repository.put("epoch.age", run("age", "-r", self.repository.recipient, input=content))
+            with self.subTest(content=content[:40]):
+                self.assertEqual(self.attack(self.repository.manifest).returncode, 9)
+                self.assertEqual(self.by_hand("sh").returncode == 0, content == good * 2)
+                self.assertEqual(self.files(), self.before)
+
+    def test_more_bytes_than_there_is_space_are_not_written(self):
+        for pack, text in ((0, "more than the 68719476736 bytes that a pack may hold"), (None, "lost pack")):
+            manifest = copy.deepcopy(self.repository.manifest)
+            manifest["streams"][0].update(length=1 << 50, layers=[{"length": 1 << 50, "data": [[pack, 0, 1 << 40]] * 1024}])
+            self.assertIn(text, self.attack(manifest).stderr)
+        manifest = copy.deepcopy(self.repository.manifest)
+        streams = manifest["streams"]
+        # Of the bytes in the packs nothing is wrong, but there is no disk that takes them so many times.
+        free = shutil.disk_usage(self.folder).free
+        copies = free // (60 << 30) + 1
+        manifest["packs"] *= copies
+        streams += [{**streams[0], "name": f"copy/{n}", "length": 60 << 30, "layers": [{"length": 60 << 30, "data": [[3 * n, 0, 60 << 30]]}]} for n in range(copies)]
+        done = self.attack(manifest)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the streams need", done.stderr)
+        self.assertEqual(list((self.folder / "out").iterdir()), [])
+
+    def test_layers_make_no_more_than_their_length(self):
+        manifest = copy.deepcopy(self.repository.manifest)
+        manifest["streams"][4]["length"] = manifest["streams"][4]["layers"][1]["length"] = 100
+        self.assertIn("its layers make more than its length", self.attack(manifest).stderr)
+        self.assertEqual((self.folder / "out/rows/0001").stat().st_size, 0)
+        manifest["streams"][4]["layers"] *= 129
+        self.assertIn("more than 256 layers", self.attack(manifest).stderr)
+
+    def by_hand(self, shell):
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+        return subprocess.run([shell, "-c", self.repository.by_hand()], cwd=self.repository.base, capture_output=True, text=True, errors="replace", timeout=120)
+
+    def test_the_commands_of_recovery_md_run_nothing_either(self):
+        def stream(m):
+            return m["streams"][4]
+        changes = [lambda m: stream(m).update(name="../mark"), lambda m: stream(m).update(name="x\n../mark"), lambda m: stream(m).update(name=str(self.mark)),
+                   lambda m: stream(m).update(name="x$(touch ../mark)"), lambda m: stream(m).update(name=".epoch.key"),
+                   lambda m: stream(m)["layers"][0]["data"][0].__setitem__(1, f"a[$(touch$IFS{self.mark})]"),
+                   lambda m: stream(m)["layers"][0]["data"][0].__setitem__(2, f"1;touch {self.mark}"),
+                   lambda m: stream(m)["layers"][1]["script"].__setitem__(0, {"a": 1}),
+                   lambda m: m["packs"][0].update(sha256="../../../../mark"), lambda m: m["packs"][0].update(sha256="00" * 32),
+                   lambda r: r.update(epoch=f"{EPOCH} -o {self.mark} "), lambda r: r.update(epoch=f"{EPOCH}\n-o{self.mark}"),
+                   lambda r: r.update(publisher="\x1b[2J"), lambda r: r["objects"].append({"key": "/dev/zero", "sha256": "00" * 32, "size": 1})]
+        for number, change in enumerate(changes):
+            manifest = copy.deepcopy(self.repository.manifest)
+            if change.__code__.co_varnames[0] == "m":
+                change(manifest)
+            def receipt(objects):
+                made = {"objects": list(objects), **self.repository.receipt}
+                if change.__code__.co_varnames[0] == "r":
+                    change(made)
+                return as_json(made)
+            self.repository.record(json.dumps(manifest).encode(), receipt, self.repository.agent)
+            for shell in ("dash", "bash"):
+                with self.subTest(change=number, shell=shell):
+                    done = self.by_hand(shell)
+                    self.assertNotEqual(done.returncode, 0, done.stdout)
+                    self.assertNotIn("\x1b", done.stdout + done.stderr)
+                    self.assertEqual(self.files(), self.before)
+        # Two documents in one: the first must not hide behind the second.
+        bad = copy.deepcopy(self.repository.manifest)
+        stream(bad)["name"] = "../mark"
+        self.repository.record((json.dumps(bad) + json.dumps(self.repository.manifest)).encode(), self.repository.receipt, self.repository.agent)
+        self.assertNotEqual(self.by_hand("sh").returncode, 0)
+        self.assertEqual(self.files(), self.before)
+
+
+def as_json(receipt):
+    """Canonical where it can be, and any bytes where not."""
+    return json.dumps(receipt, sort_keys=True, separators=(",", ":")).encode()
+
+
+def bech32_checksum(prefix):
+    """The checksum of Bech32 for no data, in upper case."""
+    def polymod(values):
+        check = 1
+        for value in values:
+            top, check = check >> 25, (check & 0x1FFFFFF) << 5 ^ value
+            for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+                check ^= generator if top >> bit & 1 else 0
+        return check
+    letters = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+    code = polymod(letters + [0] * 6) ^ 1
+    return "".join("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"[code >> 5 * (5 - n) & 31] for n in range(6)).encode()
+
+
 class Postgres(unittest.TestCase):
     """A real cluster, written by hand into a snapshot, read, and loaded by the load.sh that the reader wrote."""
     def setUp(self):
@@ -413,6 +661,38 @@ class Postgres(unittest.TestCase):
         self.assertEqual(again.returncode, 1)
         self.assertIn("WITH ERRORS", again.stderr)
 
+
+    def test_what_psql_would_obey_is_data(self):
+        """`\!` in every place from which something goes to a server: as a statement, a row, a name, a setting."""
+        self.psql("postgres", "CREATE DATABASE source TEMPLATE template0")
+        self.psql("postgres", "CREATE DATABASE destination TEMPLATE template0")
+        name = "n\n\\! touch mark\n"
+        self.psql("source", f'CREATE TABLE "{name}" ("{name}" text); CREATE SEQUENCE s')
+        command = f"\\! touch {self.folder}/mark"
+        attack = f"{command}\n'\n{command}\n'; {command}\n\\.\n{command}\n\\\\ {command}\n".encode()
+        dump = run("pg_dump", "-Fc", "--section=pre-data", "--section=post-data", "-d", "source", env=self.environment)
+        table = {"schema": "public", "table": name, "columns": [name], "rows": 4, "digest": "00" * 16}
+        globals_ = b"CREATE ROLE before;\nCREATE DATABASE other;\n" + attack.replace(b"\n\\.", b"") + b"CREATE ROLE before;\nCREATE ROLE after;\n"
+        streams = [("schema.dump", "bytes", [], dump), ("rows/0001", "rows", [table], b"a\nb\n\\.\n" + command.encode() + b"\n"),
+                   ("globals.sql", "bytes", [], globals_), ("sequences.sql", "bytes", [], b"SELECT setval('public.s', 7);\n" + attack)]
+        repository = Repository(self.folder)
+        repository.snapshot(streams, engine="postgres", settings={"server_version": name})
+        repository.manifest["source"]["version"] = f"15\n{command}\ntouch {self.folder}/mark\n"
+        repository.record(json.dumps(repository.manifest).encode(), repository.receipt, repository.agent)
+        self.assertEqual(repository.read().returncode, 0)
+        load = subprocess.run([str(self.folder / "out/load.sh"), "destination"], env={**self.environment, "GLOBALS": "1"}, capture_output=True, text=True)
+        self.assertEqual(load.returncode, 1)
+        self.assertEqual(list(self.folder.rglob("mark")), [])
+        # What was good came through; what was not is said.
+        roles = self.psql("postgres", "SELECT string_agg(rolname, ' ' ORDER BY oid) FROM pg_roles WHERE rolname IN ('before', 'after')")
+        self.assertEqual(roles, b"before after\n")
+        self.assertIn('role "before" already exists', load.stdout)
+        self.assertIn("FAILED: sequences", load.stdout)
+        self.assertIn("has 2 rows, not 4", load.stdout)
+        self.assertEqual(self.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'other'"), b"0\n")
+        # RECOVERY.md gives people the same function.
+        function = documented("statements")
+        self.assertIn(function, (self.folder / "out/load.sh").read_text())
 
 if __name__ == "__main__":
     unittest.main()
