@@ -9,6 +9,13 @@ use crate::pack::script::ScriptReader;
 /// Buffer for an edit script, which is read byte by byte.
 const SCRIPT_BUFFER: usize = 4 << 10;
 
+/// Frames are opened whole. Of those of a layer's data, or of its script, so many bytes may be outside of its extents, and
+/// [`BESIDE`] more for each byte that was read: else a few bytes here and there could cost any amount of time. Frames that
+/// marbre wrote lie in one extent as a whole.
+const WASTE: u64 = 64 << 20;
+/// See [`WASTE`].
+const BESIDE: u64 = 16;
+
 /// The packs of a snapshot, by their place in its list.
 pub(crate) trait PackSource {
     /// Puts the frame that holds this offset into `content`; returns the offset at which it starts.
@@ -57,6 +64,10 @@ struct Cursor<'a, S: PackSource> {
     inside: u64,
     /// How much of all of them was passed.
     at: u64,
+    /// How much was read, and not only passed.
+    read: u64,
+    /// How much of the frames that were opened is outside of the extents.
+    wasted: u64,
     /// A frame, and where it is.
     content: Vec<u8>,
     place: Option<(u32, u64)>,
@@ -64,7 +75,8 @@ struct Cursor<'a, S: PackSource> {
 
 impl<'a, S: PackSource> Cursor<'a, S> {
     fn new(source: &'a S, extents: &'a [Extent]) -> Self {
-        let cursor = Self { source, extents, inside: 0, at: 0, content: Vec::new(), place: None };
+        let content = Vec::new();
+        let cursor = Self { source, extents, inside: 0, at: 0, read: 0, wasted: 0, content, place: None };
         extents.first().into_iter().filter_map(|e| e.pack).for_each(|pack| source.upcoming(pack));
         cursor.announce();
         cursor
@@ -88,6 +100,21 @@ impl<'a, S: PackSource> Cursor<'a, S> {
             length -= step;
             self.pass(step);
         }
+    }
+
+    /// Counts what of the frame that was just opened is outside of the extent.
+    fn waste(&mut self, extent: Extent, start: u64) -> io::Result<()> {
+        let end = start + self.content.len() as u64;
+        let before = extent.offset.saturating_sub(start);
+        let after = end.saturating_sub(extent.offset.saturating_add(extent.length));
+        self.wasted += before + after;
+        if self.wasted > WASTE.saturating_add(self.read.saturating_mul(BESIDE)) {
+            return Err(invalid(
+                "a layer takes so few bytes of each frame that reading it would take too long: at most 64 MiB, and 16 bytes for each \
+                 that is read, may lie beside its extents",
+            ));
+        }
+        Ok(())
     }
 
     fn pass(&mut self, length: u64) {
@@ -126,6 +153,7 @@ impl<'a, S: PackSource> Cursor<'a, S> {
                 if !holds(start, &self.content) {
                     return Err(invalid("an extent is outside its pack"));
                 }
+                self.waste(extent, start)?;
                 self.place = Some((pack, start));
                 start
             }
@@ -134,6 +162,7 @@ impl<'a, S: PackSource> Cursor<'a, S> {
         let most = limit.min(extent.length - self.inside);
         let length = (self.content.len() - from).min(usize::try_from(most).unwrap_or(usize::MAX));
         self.pass(length as u64);
+        self.read += length as u64;
         Ok(&self.content[from..from + length])
     }
 }
@@ -249,6 +278,35 @@ mod tests {
         assert!(with(&|l| l[1].data[0].length = 11).contains("fewer new bytes"));
         assert!(with(&|l| l[0].data[1].pack = None).contains("lost pack"));
         assert!(with(&|l| l[1].data[0].offset = 200).contains("outside its pack"));
+    }
+
+    #[test]
+    fn frames_of_which_next_to_nothing_is_read_are_not_opened_for_ever() {
+        const FRAME: u64 = 1 << 20;
+        #[derive(Default)]
+        struct Frames(std::sync::atomic::AtomicU64);
+        impl PackSource for Frames {
+            fn frame(&self, _: u32, offset: u64, content: &mut Vec<u8>) -> io::Result<u64> {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                content.resize(FRAME as usize, 0);
+                Ok(offset / FRAME * FRAME)
+            }
+            fn upcoming(&self, _: u32) {}
+            fn finished(&self, _: u32) {}
+        }
+        let opened = |length: u64, count: u64| {
+            let data: Vec<Extent> = (0..count).map(|n| extent(0, n % 2 * FRAME, length)).collect();
+            let layer = Layer { length: length * count, script: Vec::new(), data };
+            let source = Frames::default();
+            let read = read(&[layer], &source, |_| Ok::<_, io::Error>(()));
+            (read.map_err(|e| e.to_string()), source.0.into_inner())
+        };
+        let (refused, frames) = opened(1, 1000);
+        assert!(refused.unwrap_err().contains("64 MiB"));
+        assert_eq!(frames, 65);
+        // A sixteenth of each frame is enough, and so is little of a few.
+        assert_eq!(opened(FRAME / 16, 1000), (Ok(()), 1000));
+        assert_eq!(opened(1, 64), (Ok(()), 64));
     }
 
     #[test]

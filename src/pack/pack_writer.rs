@@ -20,6 +20,8 @@ pub(crate) const FRAME: usize = 1 << 20;
 pub(crate) const PACK: u64 = 32 << 20;
 /// A pack is closed when it has so many frames: readers accept [`MOST_FRAMES`].
 const FULL_OF_FRAMES: usize = 64 << 10;
+/// The most bytes in a pack, decompressed. However well they are compressed, opening all of them takes a minute at most.
+pub(crate) const MOST_CONTENT: u64 = (FULL_OF_FRAMES * FRAME) as u64;
 /// The most frames in a pack: a bound on what a reader allocates for the seek table.
 pub(super) const MOST_FRAMES: u32 = 1 << 20;
 /// Compression level: zstd's own default.

@@ -110,6 +110,10 @@ impl<R: Read> ScriptReader<R> {
         let torn = || invalid("an edit script ends within an edit");
         let skip = self.number()?.ok_or_else(torn)?;
         let take = self.number()?.ok_or_else(torn)?;
+        // Nobody writes such a step, and any number of them would fit into a small pack.
+        if (copy, skip, take) == (0, 0, 0) {
+            return Err(invalid("an edit script has a step that does nothing"));
+        }
         Ok(Some(Edit { copy, skip, take }))
     }
 
@@ -176,7 +180,7 @@ mod tests {
     fn a_damaged_script_is_an_error() {
         let too_large = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0];
         let too_long = [0x80; 11];
-        for bad in [&[1][..], &[1, 2], &[0x80], &too_large, &too_long] {
+        for bad in [&[1][..], &[1, 2], &[0x80], &[0, 0, 0], &too_large, &too_long] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
         assert_eq!(read(&[]).unwrap(), []);

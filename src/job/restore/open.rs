@@ -1,6 +1,5 @@
 //! Opening a snapshot: receipt, epoch, manifest, each checked before it is used.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -320,12 +319,7 @@ fn parse(json: &[u8], receipt: &Receipt) -> Result<Manifest> {
             return Err(wrong(format!("it needs a pack {} that the receipt does not name", pack.sha256)));
         }
     }
-    let mut names = HashSet::new();
-    for stream in &manifest.streams {
-        if !names.insert(&stream.name) || !stream.well_formed(manifest.packs.len()) {
-            return Err(wrong(format!("stream {:?} is not well-formed", stream.name)));
-        }
-    }
+    manifest.check().map_err(|e| wrong(e.to_string()))?;
     Ok(manifest)
 }
 

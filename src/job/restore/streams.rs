@@ -1,7 +1,7 @@
 //! Reads a snapshot's streams out of its packs, which are fetched when needed and removed after use.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,8 @@ pub(crate) struct Streams {
 
 struct Shared {
     manifest: Arc<Manifest>,
+    /// The place of each stream in the manifest, by its name.
+    places: HashMap<String, usize>,
     key: EpochKey,
     fetcher: Fetcher,
     folder: PathBuf,
@@ -92,8 +94,10 @@ impl Streams {
                 uses: AtomicU64::new(uses),
             })
             .collect();
+        let places = manifest.streams.iter().enumerate().map(|(n, s)| (s.name.clone(), n)).collect();
         let shared = Shared {
             manifest,
+            places,
             key: snapshot.key.clone(),
             fetcher: snapshot.fetcher.clone(),
             folder: folder.to_owned(),
@@ -121,11 +125,9 @@ impl Streams {
 impl StreamSource for Streams {
     async fn open(&self, name: &str) -> Result<StreamReceiver> {
         let shared = self.shared.clone();
-        let index = shared
-            .manifest
-            .streams
-            .iter()
-            .position(|s| s.name == name)
+        let index = *shared
+            .places
+            .get(name)
             .ok_or_else(|| Error::verification(format!("the snapshot has no stream {name:?}")))?;
         let (sender, receiver) = mpsc::channel(ITEMS);
         let runtime = Handle::current();

@@ -16,7 +16,7 @@ use crate::model::table::TableProof;
 use crate::pack::extent::Layer;
 use crate::pack::pack_writer::seal_small;
 use crate::pack::stream::Encoded;
-use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest, PackRef, StreamEntry};
+use crate::repository::manifest::{FORMAT, MANIFEST_LIMIT, Manifest, PackRef, Refused, StreamEntry};
 use crate::repository::next_place::NextPlace;
 use crate::repository::receipt::{ObjectRef, RECEIPT_LIMIT, Receipt, ReceiptKind, SignedReceipt};
 use crate::repository::{canonical, layout};
@@ -112,12 +112,7 @@ impl Record {
             packs: packs.list,
             streams: entries,
         };
-        if let Some(stream) = manifest.streams.iter().find(|s| !s.well_formed(manifest.packs.len())) {
-            return Err(Error::internal(format!(
-                "stream {:?} was not encoded as readers demand",
-                stream.name
-            )));
-        }
+        manifest.check().map_err(refused)?;
         let remembered = remembered.map(|streams| (manifest.packs.clone(), streams));
         let totals = Totals { new_bytes, written: &all[older..] };
         let (commit, receipt) = sign(job, epoch, manifest, &totals, place, times)?;
@@ -189,6 +184,20 @@ fn sign(
     Ok((commit, SignedReceipt { receipt, bytes, signature, signer }))
 }
 
+/// What no reader would open must not be recorded.
+fn refused(why: Refused) -> Error {
+    let failed = "the manifest of the snapshot is not what readers accept";
+    match why {
+        Refused::Extents(_) => Error::preflight(failed).remedy(SHORTER),
+        Refused::Stream(_) | Refused::Pack { .. } => Error::internal(failed),
+    }
+    .cause(why)
+}
+
+/// What makes a manifest shorter.
+const SHORTER: &str =
+    "Protect the database in parts, as several databases, or begin epochs more often: they shorten it.";
+
 /// A snapshot that no reader would open must not be recorded.
 fn within(size: usize, limit: usize, what: &str) -> Result<()> {
     if size <= limit {
@@ -197,9 +206,7 @@ fn within(size: usize, limit: usize, what: &str) -> Result<()> {
     Err(Error::preflight(format!(
         "the {what} of the snapshot would have {size} bytes, more than the {limit} that readers accept"
     ))
-    .remedy(
-        "Protect the database in parts, as several databases, or begin epochs more often: they shorten it.",
-    ))
+    .remedy(SHORTER))
 }
 
 fn objects(epoch: &Epoch, manifest: &Manifest, sealed_manifest: &[u8]) -> Vec<ObjectRef> {
