@@ -79,8 +79,9 @@ pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
 }
 
 /// One daemon for each state: two would do everything twice, and notify everybody twice.
-fn alone(folder: &Path) -> Result<Lock> {
-    Lock::take_as(&folder.join("locks").join("daemon"), "another daemon runs on this state").map_err(|e| {
+fn alone(folder: &Path) -> Result<[Option<Lock>; 2]> {
+    let file = folder.join("locks").join("daemon");
+    Lock::take_folder(folder, &file, "another daemon runs on this state").map_err(|e| {
         let remedy = "One daemon serves all databases of a configuration: stop the other one, or give this one another `state_dir`.";
         if e.kind() == ErrorKind::Conflict { e.remedy(remedy) } else { e }
     })

@@ -27,6 +27,23 @@ impl Lock {
         Self::take_as(path, &format!("another job runs for {database}"))
     }
 
+    /// Takes the lock of a whole state: that of its folder, which cannot be removed from under its holder as a file in it can.
+    /// (The file of the state itself is SQLite's to lock: closing it here would end SQLite's locks.) `file` says who holds it,
+    /// and is the lock where a file system cannot lock folders; `taken` is the error message if another process holds it.
+    pub(crate) fn take_folder(folder: &Path, file: &Path, taken: &str) -> Result<[Option<Self>; 2]> {
+        make_private_folder(folder)?;
+        let opened = File::open(folder).or_internal(format!("lock {}", folder.display()))?;
+        let of_folder = match opened.try_lock() {
+            Ok(()) => Some(Self(opened)),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(file).unwrap_or_default();
+                return Err(held(taken, &holder, folder));
+            }
+            Err(std::fs::TryLockError::Error(_)) => None,
+        };
+        Ok([of_folder, Some(Self::take_as(file, taken)?)])
+    }
+
     /// Takes a lock; `taken` is the error message if another process holds it.
     pub(crate) fn take_as(path: &Path, taken: &str) -> Result<Self> {
         if let Some(folder) = path.parent() {
@@ -50,13 +67,22 @@ impl Lock {
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-                Err(Error::new(ErrorKind::Conflict, taken)
-                    .cause(format!("process {} holds {}", holder.trim(), path.display()))
-                    .remedy("Wait until it is done; a lock never outlives its process."))
+                Err(held(taken, &holder, path))
             }
             Err(std::fs::TryLockError::Error(e)) => Err(e).or_internal(&what),
         }
     }
+}
+
+/// `holder` is what the holder wrote about itself, if it can still be read.
+fn held(taken: &str, holder: &str, what: &Path) -> Error {
+    let process = match holder.trim() {
+        "" => "another process".to_owned(),
+        number => format!("process {number}"),
+    };
+    Error::new(ErrorKind::Conflict, taken)
+        .cause(format!("{process} holds {}", what.display()))
+        .remedy("Wait until it is done; a lock never outlives its process.")
 }
 
 #[cfg(test)]
@@ -73,5 +99,20 @@ mod tests {
         drop(lock);
         Lock::take(&path, &database).unwrap();
         drop(of_the_child);
+    }
+
+    #[test]
+    fn a_state_is_held_also_when_what_is_in_it_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let take = || Lock::take_folder(folder.path(), &folder.path().join("locks/daemon"), "taken");
+        let held = take().unwrap();
+        let cause = |e: Error| e.cause_text().unwrap_or_default().to_owned();
+        assert!(cause(take().unwrap_err()).starts_with(&format!("process {} holds", std::process::id())));
+        std::fs::remove_dir_all(folder.path().join("locks")).unwrap();
+        let refused = take().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert!(cause(refused).starts_with("another process holds"));
+        drop(held);
+        take().unwrap();
     }
 }

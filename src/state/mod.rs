@@ -122,19 +122,24 @@ impl State {
 
     /// The file whose lock says that a snapshot or a prune runs for a database.
     pub(crate) fn lock_file(&self, database: &DatabaseId) -> PathBuf {
-        self.folder.join("locks").join(format!("{}--{}", database.publisher, database.database))
+        self.lock_file_for(database, "snapshot")
+    }
+
+    /// Names of publishers and databases have no dots, so no two databases have one lock.
+    fn lock_file_for(&self, database: &DatabaseId, what: &str) -> PathBuf {
+        self.folder.join("locks").join(format!("{}.{}.{what}", database.publisher, database.database))
     }
 
     /// The file whose lock says that a sync or a prune runs for a database. A sync copies what is complete, so it does not
     /// block a snapshot; but what a prune deletes it would copy again.
     pub(crate) fn sync_lock_file(&self, database: &DatabaseId) -> PathBuf {
-        self.lock_file(database).with_extension("sync")
+        self.lock_file_for(database, "sync")
     }
 
     /// The file whose lock says that a drill runs for a database: drills and snapshots do not block each
     /// other.
     pub(crate) fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {
-        self.lock_file(database).with_extension("drill")
+        self.lock_file_for(database, "drill")
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {

@@ -19,6 +19,10 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     let remedy = said["remedy"].as_str().unwrap();
     assert!(remedy.contains("stop the other one"), "{second}");
     assert!(said["cause"].as_str().unwrap().starts_with("process "), "{second}");
+    // Nor is there room for a second one where somebody removed the locks.
+    std::fs::remove_dir_all(site.path("provider/state/locks")).unwrap();
+    let second = site.run().fails_with(7);
+    assert_eq!(second.json()["error"], "another daemon runs on this state", "{second}");
     // The first one has not even noticed.
     assert_eq!(first.get("/status.json").unwrap().0, 200);
     first.stop();
