@@ -13,6 +13,7 @@ mod listen;
 mod metrics;
 mod published;
 mod server;
+mod slots;
 mod status_json;
 
 pub use job_figures::JobFigures;

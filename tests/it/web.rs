@@ -192,8 +192,8 @@ async fn requests_and_patience_have_bounds() {
     let answer = web.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n").await;
     assert_eq!(code(&answer), 200);
 
-    // A client that sends its request a byte at a time is let go, and so are many that say nothing: they take all
-    // places, and others are served after them.
+    // A client that sends its request a byte at a time is let go. Many that say nothing take all places, and make room for
+    // those who come after them.
     let started = Instant::now();
     let address = web.address;
     let silent: Vec<TcpStream> = (0..40).map(|_| connect(address)).collect();
