@@ -57,7 +57,9 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         let report = job.run(context.observer(), &cancel).await?;
         if let Some(state) = state.filter(|_| whole) {
             let run = findings::of_verify(&database, &report);
-            state.record_run(&database, JobKind::Verify, (started, Timestamp::now()), &run)?;
+            if let Err(e) = state.record_run(&database, JobKind::Verify, (started, Timestamp::now()), &run) {
+                context.observer().warn(&format!("that this verification was made could not be noted: {e}"));
+            }
         }
         reports.push((database, report));
     }

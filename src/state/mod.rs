@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rusqlite::backup::Backup;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi, params};
 
 use crate::error::{BoxError, Error, Result, ResultExt};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
@@ -41,6 +41,8 @@ const FILE: &str = "state.sqlite";
 pub struct State {
     folder: PathBuf,
     connection: Arc<Mutex<Connection>>,
+    /// Why nothing that is noted here is kept, where the disk takes no writes.
+    unwritable: Option<Arc<str>>,
 }
 
 /// Goes on where something could not be noted: the state is a cache, and what is not in it is read from the targets again.
@@ -99,10 +101,16 @@ impl State {
         let opened = Connection::open(&path).and_then(|connection| {
             private = restrict(&path);
             migrations::prepare(&connection)?;
-            Ok(connection)
+            // A disk that is read-only lets it be opened, where the files beside it are there already.
+            match connection.is_readonly("main")? {
+                true => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None)),
+                false => Ok(connection),
+            }
         });
+        let mut unwritable = None;
         let connection = match opened {
             Err(e) if takes_no_writes(&e) => {
+                unwritable = Some(e.to_string().into());
                 tracing::warn!(
                     cause = e.to_string(),
                     "the state in {} cannot be written: what is noted from here on is lost, and the next snapshot may send more than what changed",
@@ -112,7 +120,16 @@ impl State {
             }
             opened => private.and(opened.map_err(unusable))?,
         };
-        Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { folder: folder.to_owned(), connection: Arc::new(Mutex::new(connection)), unwritable })
+    }
+
+    /// What people must know where nothing that is noted here is kept: a fragment for a warning.
+    pub(crate) fn unwritable(&self) -> Option<String> {
+        let cause = self.unwritable.as_ref()?;
+        Some(format!(
+            "the state in {} cannot be written, so nothing is noted: {cause}",
+            self.folder.display()
+        ))
     }
 
     /// The folder for what is remembered of a database's streams (see `job::snapshot::stream_cache`).
@@ -301,11 +318,20 @@ fn takes_no_writes(e: &rusqlite::Error) -> bool {
 fn copy_in_memory(path: &Path) -> rusqlite::Result<Connection> {
     let mut memory = Connection::open_in_memory()?;
     if let Ok(mut url) = url::Url::from_file_path(path) {
-        url.set_query(Some("immutable=1"));
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        if let Ok(file) = Connection::open_with_flags(url.as_str(), flags) {
-            Backup::new(&file, &mut memory)?.run_to_completion(1024, std::time::Duration::ZERO, None)?;
+        let mut copied = Ok(());
+        // What is in the log beside the file is only seen where the log's own index is there, or can be made.
+        for query in ["mode=ro", "immutable=1"] {
+            url.set_query(Some(query));
+            if let Ok(file) = Connection::open_with_flags(url.as_str(), flags) {
+                copied = Backup::new(&file, &mut memory)
+                    .and_then(|backup| backup.run_to_completion(1024, std::time::Duration::ZERO, None));
+                if copied.is_ok() {
+                    break;
+                }
+            }
         }
+        copied?;
     }
     migrations::prepare(&memory)?;
     Ok(memory)

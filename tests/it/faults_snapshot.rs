@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::marbre::Outcome;
-use crate::support::postgres::{Cluster, Database, Version};
+use crate::support::postgres::{Cluster, Database, Version, run};
 use crate::support::setup::Tmpfs;
 use crate::support::short_or_long;
 use crate::support::sqlite_setup::{SECRET, Setup, files, objects, sound};
@@ -207,6 +207,40 @@ fn a_full_state_disk_costs_reuse_and_not_the_snapshot() {
     assert_eq!(setup.snapshot().success().json()["warnings"], serde_json::json!([]));
     assert_eq!(sound(&setup).len(), 3);
     setup.restores_equal(&[&setup.target("b")]);
+}
+
+/// Whoever looks or restores needs no state; what could not be noted is said.
+#[test]
+fn a_state_disk_that_is_read_only_keeps_nobody_from_looking_and_restoring() {
+    let setup = Setup::new(200, 300);
+    let state = setup.path("provider/state");
+    let _disk = Tmpfs::mount(&state, "24m");
+    setup.configure(&[("a", &setup.target("a"))], "", "");
+    setup.snapshot().success();
+    // A daemon that was killed leaves the files beside the database. With them, SQLite opens it also where it cannot write.
+    let beside = ["state.sqlite-wal", "state.sqlite-shm"];
+    let open = rusqlite::Connection::open(state.join("state.sqlite")).unwrap();
+    open.query_row("SELECT count(*) FROM receipt", [], |row| row.get::<_, i64>(0)).unwrap();
+    let kept = beside.map(|name| fs::read(state.join(name)).unwrap());
+    drop(open);
+    for left in [false, true] {
+        for (name, bytes) in beside.iter().zip(&kept).filter(|_| left) {
+            fs::write(state.join(name), bytes).unwrap();
+        }
+        run(Command::new("mount").args(["-o", "remount,ro"]).arg(&state));
+        let restored = setup.path(&format!("restored-{left}.db"));
+        let (key, to) = (setup.key(), restored.to_str().unwrap());
+        for args in [
+            &["status"][..],
+            &["list"],
+            &["verify"],
+            &["restore", "--key", key.to_str().unwrap(), "--to", to],
+        ] {
+            let outcome = setup.provider(args).success();
+            outcome.expect_stderr("cannot be written, so nothing is noted");
+        }
+        run(Command::new("mount").args(["-o", "remount,rw"]).arg(&state));
+    }
 }
 
 #[test]

@@ -110,6 +110,9 @@ async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) 
     let databases = config.databases_named(wanted)?;
     let given = given(args)?;
     let state = State::open(&config.state_dir)?;
+    if let Some(warning) = state.unwritable() {
+        context.observer().warn(&warning);
+    }
     let mut sources = Vec::new();
     for database in databases {
         let trust = match &given {

@@ -219,8 +219,11 @@ impl VerifyJob {
         };
         for (target, found) in self.targets.iter().zip(&findings) {
             report.damaged.extend(found.damaged.iter().map(|(_, d)| d.clone()));
-            let verified = self.weigh(target, &gathered, found)?;
-            report.targets.push(verified);
+            report.targets.push(self.weigh(target, &gathered, found));
+            // What was found must be told also where a full disk keeps it from being noted.
+            if let Err(e) = self.note(target, &gathered, found) {
+                watch.warn(&format!("what was found at {} could not be noted: {e}", target.name));
+            }
         }
         self.drills(&mut report, cancel).await?;
         report.seconds = watch.read().1;
@@ -275,40 +278,58 @@ impl VerifyJob {
         self.snapshot.as_ref().is_none_or(|wanted| wanted == snapshot)
     }
 
-    /// Draws the conclusions for one target, and records them.
-    fn weigh(&self, target: &NamedTarget, gathered: &Gathered, found: &Findings) -> Result<VerifiedTarget> {
+    /// Whether each snapshot that this target should have is intact there, and those of which it is not known.
+    fn judged<'a>(
+        target: &NamedTarget,
+        gathered: &'a Gathered,
+        found: &'a Findings,
+    ) -> impl Iterator<Item = (&'a SnapshotId, Option<bool>)> {
         let broken: BTreeSet<u32> = found.damaged.iter().map(|(number, _)| *number).collect();
         let holdings = gathered.holdings(&target.name);
-        let expected = || holdings.expected.iter().filter(|snapshot| !found.pruned.contains(*snapshot));
-        let mut intact = 0;
-        for snapshot in expected() {
-            let needed = gathered.snapshots.get(snapshot).map(|k| &k.objects);
-            let bad = holdings.bad.contains(snapshot)
-                || needed.is_some_and(|n| n.iter().any(|number| broken.contains(number)));
-            let good = !bad && needed.is_some_and(|n| n.iter().all(|number| found.good.contains(number)));
-            if bad {
-                self.disprove(snapshot, &target.name)?;
-            } else if good && self.in_scope(snapshot) {
-                intact += 1;
-                self.prove(snapshot, &target.name, gathered)?;
+        holdings.expected.iter().filter(move |snapshot| !found.pruned.contains(*snapshot)).map(
+            move |snapshot| {
+                let needed = gathered.snapshots.get(snapshot).map(|k| &k.objects);
+                let bad = holdings.bad.contains(snapshot)
+                    || needed.is_some_and(|n| n.iter().any(|number| broken.contains(number)));
+                let good = needed.is_some_and(|n| n.iter().all(|number| found.good.contains(number)));
+                (snapshot, if bad { Some(false) } else { good.then_some(true) })
+            },
+        )
+    }
+
+    /// Remembers the conclusions for one target.
+    fn note(&self, target: &NamedTarget, gathered: &Gathered, found: &Findings) -> Result<()> {
+        for (snapshot, intact) in Self::judged(target, gathered, found) {
+            match intact {
+                Some(false) => self.disprove(snapshot, &target.name)?,
+                Some(true) if self.in_scope(snapshot) => self.prove(snapshot, &target.name, gathered)?,
+                _ => {}
             }
         }
-        for number in &broken {
+        for (number, _) in &found.damaged {
             if let Some(state) = &self.state {
                 resend::mark(state, &self.database, &gathered.objects[*number as usize])?;
             }
         }
+        Ok(())
+    }
+
+    /// Draws the conclusions for one target.
+    fn weigh(&self, target: &NamedTarget, gathered: &Gathered, found: &Findings) -> VerifiedTarget {
+        let in_scope: Vec<_> =
+            Self::judged(target, gathered, found).filter(|(s, _)| self.in_scope(s)).collect();
+        let holdings = gathered.holdings(&target.name);
         let error = gathered.unreachable.get(&target.name).or(found.error.as_ref());
-        Ok(VerifiedTarget {
+        VerifiedTarget {
             name: target.name.clone(),
-            snapshots: expected().filter(|s| self.in_scope(s)).count() as u64,
-            intact,
+            snapshots: in_scope.len() as u64,
+            intact: in_scope.iter().filter(|(_, intact)| *intact == Some(true)).count() as u64,
             behind: holdings.behind,
             objects: found.objects,
             bytes: found.bytes,
             error: error.map(Error::to_string),
             remedy: error.and_then(|e| e.remedy_text().map(str::to_owned)),
-        })
+        }
     }
 
     fn prove(&self, snapshot: &SnapshotId, target: &TargetName, gathered: &Gathered) -> Result<()> {
