@@ -153,11 +153,6 @@ async fn owner_job(
 ) -> Result<DrillJob> {
     let key_file =
         args.key.as_deref().ok_or_else(|| usage_error("--as-owner needs the restore key: -i FILE"))?;
-    let key = RestoreKey::load(key_file, ask_passphrase)?;
-    key.warnings().iter().for_each(|warning| observer.warn(warning));
-    let mut source_args = args.source.clone();
-    source_args.database = args.name.clone().or(source_args.database);
-    let source = Source::one(&source_args, Some(key_file), context, cancel).await?;
     let scratch_dir = match &args.place.scratch_dir {
         Some(folder) => folder.clone(),
         None => default_scratch_dir()?,
@@ -170,8 +165,14 @@ async fn owner_job(
         isolation: args.place.isolation()?,
         jobs: 4,
     };
+    // First of all: readable data of a drill that was killed must go, also where this one comes to nothing.
     let swept = drill::site::sweep(&scratch_dir, &|_| registry::any_scratch_host(&options)).await?;
     swept.warnings.iter().for_each(|warning| observer.warn(warning));
+    let key = RestoreKey::load(key_file, ask_passphrase)?;
+    key.warnings().iter().for_each(|warning| observer.warn(warning));
+    let mut source_args = args.source.clone();
+    source_args.database = args.name.clone().or(source_args.database);
+    let source = Source::one(&source_args, Some(key_file), context, cancel).await?;
     let mut job = jobs::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
     args.apply(&mut job)?;
     job.report_dirs = vec![args.report.clone().unwrap_or_else(|| PathBuf::from("drill-reports"))];

@@ -23,7 +23,7 @@ fn subscriptions(database: &Database<'_>) {
 }
 
 /// Waits until the run says that it is in this stage.
-fn reaches(running: &mut Running, stage: &str) {
+pub(super) fn reaches(running: &mut Running, stage: &str) {
     let wanted = format!("\"stage\":\"{stage}\"");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !running.stderr().contains(&wanted) && running.is_running() {

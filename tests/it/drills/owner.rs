@@ -4,12 +4,15 @@ use std::fs;
 
 use serde_json::Value;
 
+use rustix::process::Signal;
+
 use super::agent::verified;
 use super::failed_at;
+use super::leftovers::reaches;
 use crate::support::marbre::{Marbre, marbre};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::setup::Provider;
-use crate::support::sqlite_setup::{Setup, objects};
+use crate::support::sqlite_setup::{Setup, files, objects};
 
 fn owner(setup: &Setup, from: &str) -> Marbre {
     marbre(["--json", "drill", "--as-owner", "--from", from, "--database", "gazette/abonnes", "-i"])
@@ -112,6 +115,31 @@ fn the_owners_drill_fails_loudly_too() {
         .arg(setup.path("tmp/reports"))
         .fails_with(11);
     failed_at(&outcome, "open", &[]);
+}
+
+#[test]
+fn what_a_killed_drill_left_in_the_cache_of_its_owner_goes_with_the_next_one() {
+    let setup = Setup::new(3_000, 2_000);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    let cache = setup.path("tmp/cache");
+    let drill = |from: &str| {
+        marbre(["--json", "drill", "--as-owner", "--database", "gazette/abonnes", "--from", from, "-i"])
+            .arg(setup.key())
+            .arg("--report")
+            .arg(setup.path("tmp/reports"))
+            .env("XDG_CACHE_HOME", &cache)
+    };
+    let mut running = drill(&setup.target("a")).start();
+    reaches(&mut running, "compare");
+    running.signal(Signal::KILL);
+    running.wait();
+    assert_ne!(files(&cache), Vec::<std::path::PathBuf>::new(), "it left something");
+    // Also where the next one comes to nothing.
+    let nowhere = setup.path("nowhere");
+    assert_ne!(drill(nowhere.to_str().unwrap()).run().code(), Some(0));
+    assert_eq!(files(&cache), Vec::<std::path::PathBuf>::new());
+    drill(&setup.target("a")).success();
 }
 
 #[test]
