@@ -187,7 +187,11 @@ impl Connector {
         match error.code().map(tokio_postgres::error::SqlState::code) {
             Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name."),
             Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
-            _ => failed.remedy("Check that the server runs and that host and port are right."),
+            Some("53300") => failed.remedy("End connections that nobody needs, or raise `max_connections`."),
+            Some("57P03") => failed.remedy("Wait until the server takes connections."),
+            // The server has answered, and said what is wrong.
+            Some(_) => failed,
+            None => failed.remedy("Check that the server runs and that host and port are right."),
         }
     }
 

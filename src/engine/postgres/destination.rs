@@ -175,11 +175,12 @@ pub(crate) async fn create(
     let Err(error) = wanted else { return Ok(()) };
     let operation = format!("create database {}", name.escape_debug());
     match error.code().map(tokio_postgres::error::SqlState::code) {
-        // Not allowed, exists, template in use: another locale would not help.
-        Some("42501" | "42P04" | "55006") | None => {
+        // Another locale would not help: not allowed; exists, template in use, or no answer of the server at all.
+        Some("42501") => {
             return Err(super::connect::failed(&operation, &error)
                 .remedy("Give the user CREATEDB, or create the database and restore into it."));
         }
+        Some("42P04" | "55006") | None => return Err(super::connect::failed(&operation, &error)),
         Some(_) => {}
     }
     server.batch(&source.create(name, major, false), &operation).await?;
