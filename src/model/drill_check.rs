@@ -87,6 +87,22 @@ impl Rule {
         }
     }
 
+    /// An answer as it may be told: a number, a moment, a truth, or the text that was asked for. Any other text may be the
+    /// contents of a row, and only its length is told.
+    pub(crate) fn told(&self, answer: &str) -> String {
+        let trimmed = answer.trim();
+        let truths = ["t", "f", "true", "false"];
+        let harmless = number(trimmed).is_ok()
+            || moment(trimmed).is_some()
+            || truths.contains(&trimmed)
+            || self.equals.as_deref() == Some(trimmed);
+        match answer.chars().count() {
+            _ if harmless => answer.to_owned(),
+            1 => "a text of 1 character".to_owned(),
+            characters => format!("a text of {characters} characters"),
+        }
+    }
+
     fn bounds(&self, answer: &str) -> Result<(), String> {
         if self.min.is_none() && self.max.is_none() {
             return Ok(());
@@ -107,13 +123,16 @@ impl Rule {
             (Ok(a), Ok(b)) => a == b,
             _ => answer == wanted || truth(wanted).contains(&answer),
         };
-        if same { Ok(()) } else { Err(format!("{answer:?} is not {wanted:?}")) }
+        match same {
+            true => Ok(()),
+            false => Err(format!("{} is not {wanted:?}", self.told(answer))),
+        }
     }
 
     fn freshness(&self, answer: &str, consistent_at: Timestamp) -> Result<(), String> {
         let Some(within) = self.fresh_within else { return Ok(()) };
         let newest = moment(answer).ok_or_else(|| {
-            format!("{answer:?} is not a moment, like 2026-11-22 02:00:00+00, or seconds since 1970")
+            "the answer is not a moment, like 2026-11-22 02:00:00+00, or seconds since 1970".to_owned()
         })?;
         let age = consistent_at.duration_since(newest);
         if age < -AHEAD {
@@ -153,7 +172,7 @@ fn truth(wanted: &str) -> &[&str] {
 
 fn number(text: &str) -> Result<f64, String> {
     let number = text.trim().parse::<f64>().ok().filter(|n| n.is_finite());
-    number.ok_or_else(|| format!("{text:?} is not a number"))
+    number.ok_or_else(|| "the answer is not a number".to_owned())
 }
 
 /// A moment as databases print it: RFC 3339, with a space for the `T`, with a short offset, without one
@@ -201,8 +220,8 @@ mod tests {
         }
         assert_eq!(why(&rule, Some("9"), None), "9 is less than 10");
         assert_eq!(why(&rule, Some("20.1"), None), "20.1 is more than 20");
-        assert_eq!(why(&rule, Some("many"), None), "\"many\" is not a number");
-        assert_eq!(why(&rule, Some("NaN"), None), "\"NaN\" is not a number");
+        assert_eq!(why(&rule, Some("many"), None), "the answer is not a number");
+        assert_eq!(why(&rule, Some("NaN"), None), "the answer is not a number");
         assert_eq!(why(&rule, None, None), "the answer is NULL");
     }
 
@@ -216,8 +235,18 @@ mod tests {
                 assert_eq!(rule(wanted).judge(Some(answer), None, at()), Outcome::Passed);
             }
         }
-        assert_eq!(why(&rule("true"), Some("f"), None), "\"f\" is not \"true\"");
-        assert_eq!(why(&rule("ok"), Some("OK"), None), "\"OK\" is not \"ok\"");
+        assert_eq!(why(&rule("true"), Some("f"), None), "f is not \"true\"");
+        assert_eq!(why(&rule("ok"), Some("OK"), None), "a text of 2 characters is not \"ok\"");
+    }
+
+    #[test]
+    fn only_answers_that_are_no_contents_of_rows_are_told() {
+        let rule = Rule { equals: Some("all well".into()), ..Rule::default() };
+        for harmless in ["12.5", " 7 ", "2026-11-22 02:00:00+00", "t", "all well", "-3"] {
+            assert_eq!(rule.told(harmless), harmless);
+        }
+        assert_eq!(rule.told("Dupont"), "a text of 6 characters");
+        assert_eq!(rule.told("é"), "a text of 1 character");
     }
 
     #[test]

@@ -159,8 +159,9 @@ impl Checking<'_> {
         let before = self.before.and_then(|b| b.answers.get(&check.name)).map(String::as_str);
         let outcome = check.rule.judge(answer.as_deref(), before, self.consistent_at);
         if let Some(answer) = &answer {
-            values.answers.insert(check.name.clone(), answer.clone());
+            values.answers.insert(check.name.clone(), check.rule.told(answer));
         }
+        let answer = answer.map(|answer| check.rule.told(&answer));
         Ok(match outcome {
             Outcome::Passed => CheckReport::new(&check.name, CheckResult::Passed, answer, None),
             Outcome::Failed(why) => {
