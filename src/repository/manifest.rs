@@ -172,8 +172,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// A stream's name, and its extents: pack, offset, length.
+    type Extents<'a> = (&'a str, &'a [(u32, u64, u64)]);
+
     /// A manifest of two packs, and streams with these extents as their only layers.
-    fn manifest(streams: &[(&str, &[(u32, u64, u64)])]) -> Manifest {
+    fn manifest(streams: &[Extents<'_>]) -> Manifest {
         let streams: Vec<_> = streams
             .iter()
             .map(|(name, extents)| {
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn streams_that_break_a_rule_are_refused() {
-        let bad: [&[(&str, &[(u32, u64, u64)])]; 4] = [
+        let bad: [&[Extents<'_>]; 4] = [
             &[("a", &[(0, 0, 1)]), ("a", &[(0, 0, 1)])],
             &[("a", &[(2, 0, 1)])],
             &[("a", &[(0, 0, 0)])],

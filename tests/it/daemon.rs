@@ -2,7 +2,7 @@
 //! people who work beside it.
 
 mod cuts;
-mod harness;
+pub mod harness;
 mod hung;
 mod mail;
 mod manual;

@@ -20,4 +20,5 @@ mod systemd;
 mod target_conformance;
 mod target_faults;
 mod target_tls;
+mod values;
 mod web;

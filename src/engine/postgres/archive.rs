@@ -8,11 +8,11 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::complaints::Complaints;
+use super::complaints::{Complaints, subject};
 use super::connect::{Connector, Session};
 use super::contents_list::{self, Owners, Rights, Run};
 use super::load_role::LoadRole;
-use super::tools::{Streams, Tools};
+use super::tools::{Environment, Streams, Tools};
 use crate::engine::StreamReceiver;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::human;
@@ -281,7 +281,7 @@ impl Restore<'_> {
         Ok(output)
     }
 
-    fn environment(&self, connector: &Connector) -> Result<Vec<(String, String)>> {
+    fn environment(&self, connector: &Connector) -> Result<Environment> {
         connector.environment("marbre pg_restore", self.tools.version.major)
     }
 
@@ -320,7 +320,7 @@ impl Restore<'_> {
                 continue;
             }
             if self.loader.is_some() || !is_about_rights(statement) {
-                return Err(complaints.error_of("pg_restore", reason));
+                return Err(complaints.error_of("pg_restore", reason, statement));
             }
             warnings.push(format!("{}: {reason}", subject(statement)));
         }
@@ -367,17 +367,6 @@ fn changes_owner(statement: &str) -> bool {
         && name.ends_with('"')
         && !name[1..name.len() - 1].replace("\"\"", "").contains('"');
     statement.starts_with("ALTER ") && (plain || quoted)
-}
-
-/// The statement on one line, cut to a readable length.
-fn subject(statement: &str) -> String {
-    let words: Vec<&str> = statement.split_whitespace().collect();
-    let line = words.join(" ");
-    let mut short: String = line.trim_end_matches(';').chars().take(120).collect();
-    if short.chars().count() == 120 {
-        short.push('…');
-    }
-    format!("could not run {short}")
 }
 
 #[cfg(test)]

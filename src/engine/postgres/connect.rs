@@ -1,6 +1,8 @@
 //! Connections to the server, for this process and for its children.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -11,9 +13,12 @@ use tokio_postgres::{Client, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
+use super::known::Known;
 use super::password;
 use super::quote::literal;
+use super::server_error;
 use super::sslmode;
+use super::tools::Environment;
 use super::url::Place;
 use super::version::{OLDEST_SERVER, Version};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +45,10 @@ pub(crate) struct Connector {
     password: Option<SecretString>,
     tls: Option<MakeRustlsConnect>,
     lock_timeout: Duration,
+    /// What errors may name.
+    known: Arc<Known>,
+    /// The server speaks another language than English to this user, who may change that.
+    translated: Arc<AtomicBool>,
 }
 
 /// How long connecting may take, unless the URL says otherwise.
@@ -82,11 +91,15 @@ impl Connector {
         if let Some(password) = &password {
             place.config.password(password.expose_secret());
         }
+        let known = Arc::new(Known::default());
+        known.learn(place.hosts.iter().chain([&place.user, &place.database]).map(String::as_str));
         Ok(Self {
             tls: sslmode::connector(place.tls, place.root.as_ref())?,
             place,
             password,
             lock_timeout: config.lock_timeout,
+            known,
+            translated: Arc::default(),
         })
     }
 
@@ -98,6 +111,11 @@ impl Connector {
     /// The user's name.
     pub(super) fn user(&self) -> &str {
         &self.place.user
+    }
+
+    /// What errors may name, for everything that works on this database.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// How long to wait for a lock.
@@ -130,6 +148,7 @@ impl Connector {
     /// The same server, another database.
     pub(super) fn with_database(&self, database: &str) -> Self {
         let mut other = self.clone();
+        other.known.learn([database]);
         other.place.database = database.to_owned();
         other.place.config.dbname(database);
         other
@@ -138,6 +157,8 @@ impl Connector {
     /// The same database, as another user.
     pub(super) fn with_user(&self, user: &str, password: SecretString) -> Self {
         let mut other = self.clone();
+        other.known.learn([user]);
+        other.translated = Arc::default();
         other.place.user = user.to_owned();
         other.place.config.user(user).password(password.expose_secret());
         other.password = Some(password);
@@ -163,14 +184,20 @@ impl Connector {
             () = cancel.cancelled() => return Err(Error::interrupted()),
             connected = connecting => connected.map_err(|e| self.refused(&e))?,
         };
-        let mut session = Session { client, task, version: Version::from_number(0) };
+        let known = Arc::clone(&self.known);
+        let mut session = Session { client, task, known, version: Version::from_number(0) };
         // Before any name is looked up: a database's own search path could put another function in its place. And before
         // a time limit of the database's own ends the session, between two of our statements.
-        let sql = format!("{}; {WITHOUT_LIMITS}", set_config([("search_path", "")].into_iter()));
+        let sql =
+            format!("{}; {WITHOUT_LIMITS}; {IN_ENGLISH}", set_config([("search_path", "")].into_iter()));
         session.batch(&sql, "set up the session").await?;
-        let rows = session.query("SELECT current_setting('server_version_num')::int4", &[]).await?;
-        let number: i32 = rows.first().map_or(0, |row| row.get(0));
+        let rows = session.query(VERSION_AND_LANGUAGE, &[]).await?;
+        let (number, translated): (i32, bool) =
+            rows.first().map_or((0, false), |row| (row.get(0), row.get(1)));
         session.version = Version::from_number(number.unsigned_abs());
+        if translated {
+            self.translated.store(true, Ordering::Relaxed);
+        }
         if session.version.major < OLDEST_SERVER {
             return Err(Error::preflight(format!(
                 "server {} is older than {OLDEST_SERVER}, the oldest that marbre reads",
@@ -183,7 +210,8 @@ impl Connector {
     }
 
     fn refused(&self, error: &tokio_postgres::Error) -> Error {
-        let failed = Error::database(format!("failed to connect to {}", self.describe())).cause(cause(error));
+        let failed = Error::database(format!("failed to connect to {}", self.describe()))
+            .cause(cause(error, &self.known));
         match error.code().map(tokio_postgres::error::SqlState::code) {
             Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name."),
             Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
@@ -196,7 +224,7 @@ impl Connector {
     }
 
     /// The connection as the environment of a child process, so that no list of processes shows it.
-    pub(super) fn environment(&self, application: &str, tool_major: u32) -> Result<Vec<(String, String)>> {
+    pub(super) fn environment(&self, application: &str, tool_major: u32) -> Result<Environment> {
         let place = &self.place;
         let list = |ports: &[u16]| {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
@@ -217,8 +245,11 @@ impl Connector {
         if let Some(password) = &self.password {
             environment.push(("PGPASSWORD", password.expose_secret().to_owned()));
         }
-        if let Some(options) = place.config.get_options() {
-            environment.push(("PGOPTIONS", options.to_owned()));
+        // Not where it is not needed: a server that refuses options would refuse the connection.
+        let english = self.translated.load(Ordering::Relaxed).then_some("-c lc_messages=C");
+        let options: Vec<&str> = place.config.get_options().into_iter().chain(english).collect();
+        if !options.is_empty() {
+            environment.push(("PGOPTIONS", options.join(" ")));
         }
         match (place.tls, &place.root) {
             (_, Some(root)) => environment.push(("PGSSLROOTCERT", root.display().to_string())),
@@ -235,7 +266,8 @@ impl Connector {
             }
             _ => {}
         }
-        Ok(environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+        let variables = environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        Ok(Environment { variables, known: Arc::clone(&self.known) })
     }
 
     /// The part of a tool's `--dbname` that its environment cannot express.
@@ -263,6 +295,7 @@ pub(crate) struct Session {
     pub client: Client,
     /// The server's version.
     pub version: Version,
+    known: Arc<Known>,
     task: JoinHandle<()>,
 }
 
@@ -276,12 +309,23 @@ impl Drop for Session {
 impl Session {
     /// Rows of a query.
     pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.client.query(sql, params).await.map_err(|e| failed("query the server", &e))
+        self.client.query(sql, params).await.map_err(|e| self.failed("query the server", &e))
     }
 
     /// Runs statements.
     pub(super) async fn batch(&self, sql: &str, operation: &str) -> Result<()> {
-        self.client.batch_execute(sql).await.map_err(|e| failed(operation, &e))
+        self.client.batch_execute(sql).await.map_err(|e| self.failed(operation, &e))
+    }
+
+    /// A failed statement, as an error that holds no data.
+    pub(super) fn failed(&self, operation: &str, error: &tokio_postgres::Error) -> Error {
+        let failed = Error::database(format!("failed to {operation}")).cause(self.cause(error));
+        server_error::remedied(failed, error)
+    }
+
+    /// Why a statement failed, in words that hold no data.
+    pub(super) fn cause(&self, error: &tokio_postgres::Error) -> String {
+        cause(error, &self.known)
     }
 
     async fn pin(&self, lock_timeout: Duration) -> Result<()> {
@@ -313,6 +357,16 @@ const WITHOUT_LIMITS: &str = "SELECT set_config(name, '0', false) FROM pg_settin
      WHERE name IN ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', \
      'transaction_timeout')";
 
+/// Messages in English, where the user may say so. Nothing depends on it: what a server says is never told. It lets the
+/// server's administrator look for our statements in its log.
+const IN_ENGLISH: &str =
+    "SELECT set_config('lc_messages', 'C', false) FROM pg_roles WHERE rolname = current_user AND rolsuper";
+
+/// The server's version, and whether its messages are in another language for other sessions of this user.
+const VERSION_AND_LANGUAGE: &str = "SELECT current_setting('server_version_num')::int4, \
+     EXISTS (SELECT FROM pg_settings s, pg_roles r WHERE s.name = 'lc_messages' AND s.reset_val !~ '^(C|POSIX|en)' \
+             AND r.rolname = current_user AND r.rolsuper)";
+
 /// One statement that sets all of these for the session.
 pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let calls: Vec<String> = settings
@@ -321,33 +375,9 @@ pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>)
     format!("SELECT {}", calls.join(", "))
 }
 
-/// A failed statement, as an error that holds no row data.
-pub(crate) fn failed(operation: &str, error: &tokio_postgres::Error) -> Error {
-    let failed = Error::database(format!("failed to {operation}")).cause(cause(error));
-    match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("53200") => failed.remedy(
-            "Raise max_locks_per_transaction on the server above the number of tables, and restart it.",
-        ),
-        Some("53300") => failed.remedy("Lower jobs, or raise max_connections on the server."),
-        // Ended by an administrator, a crash or a shutdown; or the connection itself was lost.
-        Some("57P01" | "57P02" | "57P03") => failed.remedy(CUT),
-        None if error.is_closed() => failed.remedy(CUT),
-        _ => failed,
-    }
-}
-
-const CUT: &str = "See the server's log for why the connection ended, and run the command again.";
-
-/// The cause, without detail, hint, context or values, which can hold row data.
-pub(crate) fn cause(error: &tokio_postgres::Error) -> String {
+fn cause(error: &tokio_postgres::Error, known: &Known) -> String {
     if let Some(db) = error.as_db_error() {
-        let code = db.code().code();
-        let message = match &code[..2] {
-            // The database's own code decides what the message of an exception contains.
-            "P0" => "an exception in the database's own code",
-            _ => without_values(db.message()),
-        };
-        return format!("{message} (SQLSTATE {code})");
+        return server_error::words(db, known);
     }
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -355,30 +385,9 @@ pub(crate) fn cause(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// `invalid input syntax for type integer: "Dupont"` without the value.
-pub(crate) fn without_values(message: &str) -> &str {
-    let message = message.lines().next().unwrap_or_default();
-    match message.find(": \"") {
-        Some(at) => &message[..at],
-        None => message,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_cut_from_messages() {
-        assert_eq!(
-            without_values("invalid input syntax for type integer: \"Dupont\""),
-            "invalid input syntax for type integer"
-        );
-        assert_eq!(
-            without_values("relation \"a\" does not exist\nDETAIL: x"),
-            "relation \"a\" does not exist"
-        );
-    }
 
     #[test]
     fn children_get_their_place_by_environment() {
@@ -400,7 +409,7 @@ mod tests {
             ("PGSSLMODE", "require"),
         ] {
             let wanted = (wanted.0.to_owned(), wanted.1.to_owned());
-            assert!(environment.contains(&wanted), "{wanted:?}");
+            assert!(environment.variables.contains(&wanted), "{wanted:?}");
         }
         assert!(!format!("{config:?}").contains("secret"));
         assert!(connector.unproven_network());

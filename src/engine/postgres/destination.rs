@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, Session, cause};
+use super::connect::{Connector, Session};
 use super::database_properties::Database;
 use super::details::{self, Details};
 use super::quote::{ident, literal};
@@ -177,17 +177,18 @@ pub(crate) async fn create(
     match error.code().map(tokio_postgres::error::SqlState::code) {
         // Another locale would not help: not allowed; exists, template in use, or no answer of the server at all.
         Some("42501") => {
-            return Err(super::connect::failed(&operation, &error)
+            return Err(server
+                .failed(&operation, &error)
                 .remedy("Give the user CREATEDB, or create the database and restore into it."));
         }
-        Some("42P04" | "55006") | None => return Err(super::connect::failed(&operation, &error)),
+        Some("42P04" | "55006") | None => return Err(server.failed(&operation, &error)),
         Some(_) => {}
     }
     server.batch(&source.create(name, major, false), &operation).await?;
     warnings.push(format!(
         "the database was created with locale C, not with {} ({}): text sorts differently",
         source.locale.as_ref().unwrap_or(&source.collate),
-        cause(&error)
+        server.cause(&error)
     ));
     Ok(())
 }

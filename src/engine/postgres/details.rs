@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::Session;
 use super::definitions::Definitions;
 use super::globals::Globals;
+use super::known::Known;
 use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::engine_kind::EngineKind;
@@ -55,6 +56,24 @@ impl Details {
     pub(super) fn root_of(&self, table: &TableId) -> Option<&TableId> {
         let scattered = self.scattered.iter().find(|s| s.partition == *table)?;
         Some(&scattered.root)
+    }
+
+    /// Tells what is known to be a name every name that a snapshot has.
+    pub(super) fn teach(&self, known: &Known, contents: &Contents) {
+        for proof in contents.streams.iter().flat_map(|stream| &stream.tables) {
+            known.learn_table(&proof.table, &proof.columns);
+        }
+        let globals = &self.globals;
+        let database = &globals.database;
+        known.learn([&database.name, &database.owner, &database.encoding].map(String::as_str));
+        known.learn([&database.collate, &database.ctype].map(String::as_str));
+        known.learn(database.locale.as_deref());
+        known.learn(globals.roles.iter().map(|role| role.name.as_str()));
+        known.learn(globals.settings.iter().map(|setting| setting.name.as_str()));
+        known.learn(self.extensions.iter().map(|extension| extension.name.as_str()));
+        known.learn(self.tablespaces.iter().map(String::as_str));
+        known.learn(self.sequences.iter().flat_map(|s| [s.schema.as_str(), s.name.as_str()]));
+        known.learn(self.definitions.values().flat_map(|names| names.keys()).map(String::as_str));
     }
 
     /// The details of a snapshot's contents.

@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, PostgresConfig, Session, failed, interruptible};
+use super::connect::{Connector, PostgresConfig, Session, interruptible};
 use super::contents_list::Owners;
 use super::database_properties::Database;
 use super::details::Details;
@@ -256,6 +256,13 @@ impl PostgresLoader {
         Ok(left)
     }
 
+    /// The details of a snapshot. Errors may name from now on what they name.
+    fn details(&self, contents: &Contents) -> Result<Details> {
+        let details = Details::of(contents)?;
+        details.teach(self.connector.known(), contents);
+        Ok(details)
+    }
+
     async fn load_all(
         &self,
         contents: &Contents,
@@ -264,7 +271,7 @@ impl PostgresLoader {
         observer: &dyn LoadObserver,
         cancel: &CancellationToken,
     ) -> Result<LoadReport> {
-        let details = Details::of(contents)?;
+        let details = self.details(contents)?;
         let mut report = LoadReport::default();
         observer.stage(Stage::Roles);
         let session = self.prepare(contents, &details, options.overwrite, &mut report, cancel).await?;
@@ -340,8 +347,8 @@ enum CopyFailed {
 }
 
 impl CopyFailed {
-    fn of(operation: &str, error: &tokio_postgres::Error) -> Self {
-        let failure = failed(operation, error);
+    fn of(session: &Session, operation: &str, error: &tokio_postgres::Error) -> Self {
+        let failure = session.failed(operation, error);
         match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(failure),
             _ => Self::Other(failure),
@@ -369,7 +376,7 @@ impl TableLoad<'_> {
         let root = self.details.root_of(&proof.table).unwrap_or(&proof.table);
         let sql = rows::copy_in(root, &proof.columns);
         let sink = session.client.copy_in(&sql).await;
-        let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(&operation, &e))?);
+        let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(session, &operation, &e))?);
         let mut bytes = self.streams.open(&self.stream.name).await?;
         while let Some(bytes) = next(&mut bytes, self.cancel).await? {
             let length = bytes.len() as u64;
@@ -387,7 +394,7 @@ impl TableLoad<'_> {
         let loaded = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(Error::interrupted().into()),
-            loaded = sink.as_mut().finish() => loaded.map_err(|e| CopyFailed::of(&operation, &e))?,
+            loaded = sink.as_mut().finish() => loaded.map_err(|e| CopyFailed::of(session, &operation, &e))?,
         };
         if loaded != proof.rows {
             let what = format!("table {} took {loaded} rows of {}", proof.table, proof.rows);
@@ -462,7 +469,7 @@ impl Loader for PostgresLoader {
     }
 
     async fn inspect(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Destination> {
-        let details = Details::of(contents)?;
+        let details = self.details(contents)?;
         let place = destination::connect(&self.connector, cancel).await?;
         destination::refuse(&place.server, &details).await?;
         self.tools(&details, place.server.version).await?;
@@ -482,7 +489,7 @@ impl Loader for PostgresLoader {
     }
 
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
-        let details = Details::of(contents)?;
+        let details = self.details(contents)?;
         let connector = self.current();
         let session = connector.connect(cancel).await?;
         let without_owners = self.loading().as_ref().is_some_and(|loading| loading.without_owners);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::connect::{Session, cause};
+use super::connect::Session;
 use super::globals::{Globals, Membership, Role};
 use super::quote::ident;
 use crate::engine::{LoadReport, Roles};
@@ -41,7 +41,8 @@ pub(crate) async fn create(
     for setting in globals.settings.iter().filter(|s| !s.in_database) {
         if setting.role.as_ref().is_some_and(made) {
             let sql = setting.alter("");
-            attempt(session, &sql, &sql, &mut report.warnings).await;
+            let what = format!("setting {} of a role", setting.name.escape_debug());
+            attempt(session, &sql, &what, &mut report.warnings).await;
         }
     }
     report.left_out.extend(left_out(globals, rule, |role| made(&role.name)));
@@ -129,10 +130,13 @@ async fn create_role(session: &Session, role: &Role, warnings: &mut Vec<String>)
     let name = role.name.escape_debug();
     if let Err(e) = session.client.batch_execute(&role.create(true)).await {
         if let Err(e) = session.client.batch_execute(&role.create(false)).await {
-            warnings.push(format!("role \"{name}\" was not created: {}", cause(&e)));
+            warnings.push(format!("role \"{name}\" was not created: {}", session.cause(&e)));
             return false;
         }
-        warnings.push(format!("role \"{name}\" was created without its special attributes: {}", cause(&e)));
+        warnings.push(format!(
+            "role \"{name}\" was created without its special attributes: {}",
+            session.cause(&e)
+        ));
     }
     if let Some(sql) = role.comment_on() {
         attempt(session, &sql, &format!("comment on role \"{name}\""), warnings).await;
@@ -157,6 +161,6 @@ pub(crate) async fn settle(session: &Session, globals: &Globals, database: &str)
 /// Runs a statement. `what` is for people, and holds no secret.
 async fn attempt(session: &Session, sql: &str, what: &str, warnings: &mut Vec<String>) {
     if let Err(e) = session.client.batch_execute(sql).await {
-        warnings.push(format!("could not set {what}: {}", cause(&e)));
+        warnings.push(format!("could not set {what}: {}", session.cause(&e)));
     }
 }

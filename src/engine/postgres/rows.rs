@@ -146,7 +146,7 @@ pub(crate) async fn digest(
     row_key: &[u8; 32],
     cancel: &CancellationToken,
 ) -> Result<(u64, RowDigest)> {
-    let failed = |e| super::connect::failed("read a table", &e);
+    let failed = |e| session.failed("read a table", &e);
     let torn = |e| Error::database("failed to read a table").cause(e);
     let mut hasher = RowHasher::new(row_key);
     let hashing = async {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, Session, failed};
+use super::connect::{Connector, Session};
 use super::quote::literal;
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::Table;
@@ -79,7 +79,7 @@ async fn lock(
                 let oids: Vec<u32> = batch.iter().map(|table| table.oid).collect();
                 Err(blocked(connector, &oids, cancel).await)
             }
-            _ => Err(failed("lock the tables", &error)),
+            _ => Err(session.failed("lock the tables", &error)),
         };
     }
     Ok(true)

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
+use super::known::Known;
 use super::version::Version;
 use crate::error::{Error, Result, ResultExt};
 use crate::system::programs::SETPRIV;
@@ -34,6 +35,14 @@ pub(crate) struct Streams {
     pub stdin: Option<OwnedFd>,
     /// Its output.
     pub stdout: Option<OwnedFd>,
+}
+
+/// What a tool is told of its surroundings.
+pub(crate) struct Environment {
+    /// Variables: the connection, which no list of processes may show.
+    pub variables: Vec<(String, String)>,
+    /// What its complaints may name.
+    pub known: Arc<Known>,
 }
 
 impl Tools {
@@ -95,7 +104,7 @@ impl Tools {
         &self,
         name: &'static str,
         args: Vec<String>,
-        environment: Vec<(String, String)>,
+        environment: Environment,
         streams: Streams,
     ) -> Result<Tool> {
         let program = self.directory.join(name);
@@ -106,7 +115,7 @@ impl Tools {
         confined
             .command
             .args(args)
-            .envs(environment)
+            .envs(environment.variables)
             .stdin(streams.stdin.map_or_else(Stdio::piped, Stdio::from))
             .stdout(streams.stdout.map_or_else(Stdio::piped, Stdio::from))
             .stderr(Stdio::piped());
@@ -119,7 +128,7 @@ impl Tools {
             stdout: child.stdout.take(),
             stderr: tokio::spawn(async move {
                 match stderr {
-                    Some(stderr) => Complaints::read(stderr).await,
+                    Some(stderr) => Complaints::read(stderr, &environment.known).await,
                     None => Complaints::default(),
                 }
             }),
@@ -247,7 +256,8 @@ mod tests {
             version: Version::from_number(150_020),
             confinement: None,
         };
-        let mut tool = tools.start("pg_dump", vec![], vec![], Streams::default()).await.unwrap();
+        let environment = Environment { variables: vec![], known: Arc::default() };
+        let mut tool = tools.start("pg_dump", vec![], environment, Streams::default()).await.unwrap();
         let mut buffer = [0; 64];
         let n = tool.stdout.as_mut().unwrap().read(&mut buffer).await.unwrap();
         let grandchild: u32 = std::str::from_utf8(&buffer[..n]).unwrap().trim().parse().unwrap();

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, Session, failed};
+use super::connect::{Connector, Session};
 use super::details::{self, Details, Extension};
 use super::globals::Globals;
 use super::rows::CopyOut;
@@ -69,6 +69,9 @@ impl PostgresView {
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let held = table_locks::hold(connector, &coordinator, cancel).await?;
+        for table in &held.tables {
+            connector.known().learn_table(&table.id, &table.columns);
+        }
         source_facts::refuse_foreign_options(&coordinator, tools.version).await?;
         let point = source_facts::point(&coordinator).await?;
         let globals = capture::all(&coordinator).await?;
@@ -171,7 +174,7 @@ impl PostgresView {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 return Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await);
             }
-            Err(error) => return Err(failed(&format!("read table {}", table.id), &error)),
+            Err(error) => return Err(session.failed(&format!("read table {}", table.id), &error)),
         }
         session.batch("COMMIT", &format!("finish reading table {}", table.id)).await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);

@@ -13,6 +13,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, ffi};
 use tokio_util::sync::CancellationToken;
 
+use super::words::{self, code_and_message};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long to wait for a locked database.
@@ -201,18 +202,6 @@ pub(super) fn side_file(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The message and extended result code of an error of SQLite; no SQL, no values.
-pub(super) fn code_and_message(error: &rusqlite::Error) -> (Option<ffi::Error>, String) {
-    match error {
-        rusqlite::Error::SqliteFailure(code, message) => {
-            (Some(*code), message.clone().unwrap_or_else(|| code.to_string()))
-        }
-        rusqlite::Error::SqlInputError { error, msg, .. } => (Some(*error), msg.clone()),
-        // The others come from rusqlite itself and name types and columns.
-        other => (None, other.to_string()),
-    }
-}
-
 /// Compiling failed because the schema uses something unknown, e.g. a collation or a function that only the
 /// application has.
 pub(super) fn asks_for_unknown(code: ffi::Error) -> bool {
@@ -248,7 +237,7 @@ pub(super) fn failed(path: &Path, doing: &str, error: rusqlite::Error) -> Error 
     let Some(code) = code else {
         return Error::internal(format!("failed to {doing} {name}")).cause(message);
     };
-    if message.contains("no such table: sqlite_dbpage") {
+    if words::raw(&error).is_some_and(|(_, text)| text == "no such table: sqlite_dbpage") {
         return Error::internal("the SQLite library was built without sqlite_dbpage").remedy(
             "Build marbre in its own source folder, where .cargo/config.toml sets LIBSQLITE3_FLAGS.",
         );

@@ -109,5 +109,5 @@ pub(super) fn foreign_keys(connection: &Connection) -> rusqlite::Result<u64> {
 /// Why SQLite's integrity check cannot run here, if so: the schema uses a collation or a function that only the
 /// application has. Compiles the check without running it.
 pub(super) fn uncheckable(connection: &Connection) -> Option<String> {
-    connection.prepare("PRAGMA main.integrity_check").err().map(|e| super::connection::code_and_message(&e).1)
+    connection.prepare("PRAGMA main.integrity_check").err().map(|e| super::words::code_and_message(&e).1)
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, Statement};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Reader, asks_for_unknown, code_and_message, failed, open_still};
+use super::connection::{Reader, asks_for_unknown, failed, open_still};
 use super::facts;
+use super::words::{code_and_message, without_row_numbers};
 use crate::engine::scratch::{Examination, ExaminationResult};
 use crate::error::Result;
 use crate::model::human::count;
@@ -57,7 +58,8 @@ fn integrity(connection: &Connection, path: &Path) -> Result<Found> {
         Err(found) => return Ok(found),
     };
     if !complaints.is_empty() {
-        return Ok((ExaminationResult::Failed, complaints.join("; ")));
+        let told: Vec<String> = complaints.iter().map(|line| without_row_numbers(line)).collect();
+        return Ok((ExaminationResult::Failed, told.join("; ")));
     }
     let pages = facts::page_count(connection).map_err(|e| failed(path, "check", e))?;
     Ok((ExaminationResult::Passed, format!("{} pages", count(pages))))

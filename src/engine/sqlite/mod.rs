@@ -28,6 +28,7 @@ mod query;
 mod scratch;
 mod tables;
 mod view;
+mod words;
 
 #[cfg(test)]
 mod tests;

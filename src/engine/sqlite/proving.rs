@@ -9,9 +9,10 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Reader, asks_for_unknown, code_and_message, failed};
+use super::connection::{Reader, asks_for_unknown, failed};
 use super::digest::{self, FUNCTION, Hasher, MOST_ARGUMENTS};
 use super::tables::{Table, quoted, rowid};
+use super::words::code_and_message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::table::{RowDigest, TableId, TableProof};
 

@@ -8,7 +8,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Reader, code_and_message, failed, open_still};
+use super::connection::{Reader, failed, open_still};
+use super::words::of_query;
 use crate::error::{Error, Result};
 use crate::model::human;
 
@@ -68,6 +69,7 @@ pub(super) async fn ask(
 }
 
 fn answer(connection: &Connection, sql: &str) -> Result<Option<String>> {
+    let refused = |e| refused(e, sql);
     let mut statement = connection.prepare(sql).map_err(refused)?;
     if !statement.readonly() {
         return Err(not_one("it writes"));
@@ -78,7 +80,7 @@ fn answer(connection: &Connection, sql: &str) -> Result<Option<String>> {
     }
     let mut rows = statement.query([]).map_err(refused)?;
     let row = rows.next().map_err(refused)?.ok_or_else(|| not_one("its answer has no row"))?;
-    let answer = text(connection, row.get_ref(0).map_err(refused)?)?;
+    let answer = text(connection, row.get_ref(0).map_err(refused)?, sql)?;
     if rows.next().map_err(refused)?.is_some() {
         return Err(not_one("its answer has more than one row"));
     }
@@ -86,13 +88,13 @@ fn answer(connection: &Connection, sql: &str) -> Result<Option<String>> {
 }
 
 /// A value as SQLite prints it.
-fn text(connection: &Connection, value: ValueRef<'_>) -> Result<Option<String>> {
+fn text(connection: &Connection, value: ValueRef<'_>, sql: &str) -> Result<Option<String>> {
     match value {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(number) => Ok(Some(number.to_string())),
         ValueRef::Real(number) => {
             let printed = connection.query_row("SELECT CAST(?1 AS TEXT)", [number], |row| row.get(0));
-            printed.map(Some).map_err(refused)
+            printed.map(Some).map_err(|e| refused(e, sql))
         }
         ValueRef::Text(text) => match std::str::from_utf8(text) {
             Ok(text) => Ok(Some(text.to_owned())),
@@ -118,11 +120,11 @@ fn authorize(asked: AuthContext<'_>) -> Authorization {
     if allowed { Authorization::Allow } else { Authorization::Deny }
 }
 
-fn refused(error: rusqlite::Error) -> Error {
+fn refused(error: rusqlite::Error, sql: &str) -> Error {
     if matches!(error, rusqlite::Error::MultipleStatement) {
         return not_one("it is more than one statement");
     }
-    let (code, message) = code_and_message(&error);
+    let (code, message) = of_query(&error, sql);
     match code.map(|c| c.code) {
         Some(ErrorCode::OperationInterrupted) => Error::interrupted(),
         Some(ErrorCode::AuthorizationForStatementDenied) => not_one(message),

@@ -76,8 +76,17 @@ impl Cluster {
         Self::start_with(version, &[])
     }
 
+    /// Starts a fresh cluster of Debian's server that can speak French and German: `lc_messages` says so.
+    pub fn start_multilingual() -> Self {
+        Self::start_in(Version::V15, &[], Some(&locales()))
+    }
+
     /// Starts a fresh cluster with more settings, each as `name=value`.
     pub fn start_with(version: Version, settings: &[&str]) -> Self {
+        Self::start_in(version, settings, None)
+    }
+
+    fn start_in(version: Version, settings: &[&str], locales: Option<&Path>) -> Self {
         let template = template(version);
         // A socket's path is limited to 107 bytes, whatever TMPDIR is.
         let dir = tempfile::Builder::new().prefix("mpg-").tempdir_in("/tmp").unwrap();
@@ -93,6 +102,7 @@ impl Cluster {
         for setting in ["listen_addresses=", "fsync=off", "max_wal_size=4GB"].iter().chain(settings) {
             command.arg("-c").arg(setting);
         }
+        command.envs(locales.map(|folder| ("LOCPATH", folder)));
         let supervisor = command.stdin(Stdio::piped()).spawn().unwrap();
         let cluster = Self { version, supervisor, dir };
         cluster.wait_until_ready();
@@ -353,6 +363,27 @@ fn template(version: Version) -> PathBuf {
         fs::remove_dir_all(&new).unwrap();
     }
     template
+}
+
+/// A folder with the locales of other languages than English, kept between runs: a system need not have them.
+fn locales() -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = PathBuf::from(format!("/var/tmp/marbre-tests-{}", rustix::process::geteuid().as_raw()));
+    fs::create_dir_all(&base).unwrap();
+    give_to_postgres(&base);
+    let folder = base.join("locales-1");
+    if !folder.is_dir() {
+        let new = tempfile::Builder::new().prefix("locales-").tempdir_in(&base).unwrap();
+        for name in ["fr_FR", "de_DE"] {
+            let place = new.path().join(format!("{name}.UTF-8"));
+            run(Command::new("localedef").args(["-i", name, "-f", "UTF-8"]).arg(place));
+        }
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(new.path()));
+        // Another test process may have been faster: then its folder is used.
+        let _taken = fs::rename(new.path(), &folder);
+    }
+    folder
 }
 
 mod tests {

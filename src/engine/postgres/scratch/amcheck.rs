@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, cause, failed, interruptible};
+use super::super::connect::{Connector, Session, interruptible};
 use super::super::quote::{ident, ident_line, qualified};
 use super::damage::silence;
 use super::random_name;
@@ -50,7 +50,7 @@ async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
         "SELECT {}(index => $1::oid::regclass, heapallindexed => true)",
         qualified(&schema, "bt_index_check")
     );
-    let check = session.client.prepare(&call).await.map_err(|e| failed("call amcheck", &e))?;
+    let check = session.client.prepare(&call).await.map_err(|e| session.failed("call amcheck", &e))?;
     let mut bad = Vec::new();
     for row in &indexes {
         let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
@@ -58,8 +58,8 @@ async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
         if let Err(e) = session.client.execute(&check, &[&oid]).await {
             // Corruption has its own error class. Other errors say nothing about the index.
             match e.code().is_some_and(|code| code.code().starts_with("XX")) {
-                true => bad.push(format!("{index}: {}", cause(&e))),
-                false => return Err(failed(&format!("check index {index}"), &e)),
+                true => bad.push(format!("{index}: {}", session.cause(&e))),
+                false => return Err(session.failed(&format!("check index {index}"), &e)),
             }
         }
     }

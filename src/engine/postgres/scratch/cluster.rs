@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, PostgresConfig, interruptible};
 use super::super::version::Version;
-use super::processes::{self, Segment, cluster_name, last_message, remove_folder, tail};
+use super::processes::{self, LOG_PREFIX, Segment, cluster_name, last_message, remove_folder, tail, trouble};
 use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
 use crate::engine::postgres::scratch::reserve::Reserve;
@@ -149,11 +149,7 @@ impl Server {
 
     /// A serious problem of the server, if its log reports one.
     pub(super) fn trouble(&self) -> Option<String> {
-        if let Some(short) = self.reserve.trouble() {
-            return Some(short);
-        }
-        let words = last_message(&tail(&self.layout.log()))?;
-        ["PANIC:", "FATAL:", "No space left"].iter().any(|sign| words.contains(sign)).then_some(words)
+        self.reserve.trouble().or_else(|| trouble(&tail(&self.layout.log())))
     }
 
     /// The database to restore into, as the superuser.
@@ -301,6 +297,7 @@ fn settings(layout: &Layout, size: Size) -> Result<String> {
         ("log_min_messages", "log"),
         ("log_min_error_statement", "panic"),
         ("log_error_verbosity", "terse"),
+        ("log_line_prefix", LOG_PREFIX),
         ("log_statement", "none"),
         ("update_process_title", "off"),
     ];
@@ -379,7 +376,7 @@ async fn initialise(
     }
 }
 
-/// A program's failure, with its last message.
+/// A program's failure, with its last message: nothing of the database is there yet.
 fn failed(what: &str, layout: &Layout) -> Error {
     let failed = Error::database(format!("failed to make a throwaway server: {what}"))
         .remedy("Fix what the cause names, and run the command again.");

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, failed, interruptible};
+use super::super::connect::{Connector, Session, interruptible};
 use super::super::details::Details;
 use super::super::load_role::LoadRole;
 use super::super::quote::{ident, ident_line, literal, qualified};
@@ -89,7 +89,7 @@ async fn row(session: &Session, contents: &Contents, details: &Details) -> Resul
         match session.client.execute(&sql, &[]).await {
             Ok(0) => {}
             Ok(_) => return Ok(format!("one row of table {table} was deleted")),
-            Err(e) => last = Some(failed(&format!("delete a row of table {table}"), &e)),
+            Err(e) => last = Some(session.failed(&format!("delete a row of table {table}"), &e)),
         }
     }
     Err(last.unwrap_or_else(|| nothing("no row that could be deleted")))
@@ -101,7 +101,7 @@ async fn table(session: &Session, contents: &Contents, details: &Details) -> Res
         let sql = format!("DROP TABLE {} CASCADE", qualified(&table.schema, &table.table));
         match session.client.batch_execute(&sql).await {
             Ok(()) => return Ok(format!("table {table} was dropped")),
-            Err(e) => last = Some(failed(&format!("drop table {table}"), &e)),
+            Err(e) => last = Some(session.failed(&format!("drop table {table}"), &e)),
         }
     }
     Err(last.unwrap_or_else(|| nothing("no table that could be dropped")))

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::process::Command;
 
+use crate::engine::postgres::sqlstate::meaning;
 use crate::error::{Error, Result, ResultExt};
 use crate::system::programs::program;
 
@@ -184,7 +185,21 @@ pub(crate) fn real_path(folder: &Path) -> PathBuf {
     }
 }
 
-/// The last message of the log about a failure.
+/// The beginning of each message in the log of a throwaway server: the error's code, which no text of a message can put
+/// at the beginning of a line, because the server indents what follows the first one.
+pub(crate) const LOG_PREFIX: &str = "%e ";
+
+/// The last serious problem in a server's log, by its code. The texts are not told: code of the database writes there too.
+pub(crate) fn trouble(log: &[u8]) -> Option<String> {
+    String::from_utf8_lossy(log).lines().rev().find_map(|line| {
+        let (code, message) = line.split_once(' ')?;
+        let severity = ["FATAL", "PANIC"].into_iter().find(|word| message.starts_with(&format!("{word}:")));
+        let severity = severity.or_else(|| code.starts_with("53").then_some("LOG"))?;
+        Some(format!("{} ({severity}, SQLSTATE {code})", meaning(code)?))
+    })
+}
+
+/// The last message of the log about a failure, in a log to which nothing but the server's own programs has written.
 pub(crate) fn last_message(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -284,6 +299,17 @@ mod tests {
         let of_root = Segment { owner: 0, ..segment };
         assert!(!of_root.is_in(&list("-805306263", 65, 4711)), "another user's is none of ours");
         assert_eq!(Segment::parse("4711\n/x/data\n", 105), None);
+    }
+
+    #[test]
+    fn trouble_is_told_by_its_code() {
+        let log = "00000 LOG:  starting\n53100 PANIC:  could not write to file \"x\"\n\t57P01 FATAL:  Dupont\n\
+            00000 LOG:  FATAL:  Dupont\nP0001 LOG:  Dupont\n";
+        assert_eq!(
+            trouble(log.as_bytes()).unwrap(),
+            "no space is left on the server's disk (PANIC, SQLSTATE 53100)"
+        );
+        assert_eq!(trouble(b"00000 LOG:  No space left on device\nAB123 FATAL:  Dupont\n"), None);
     }
 
     #[test]

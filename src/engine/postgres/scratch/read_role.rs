@@ -9,7 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, failed, interruptible};
+use super::super::connect::{Connector, Session, interruptible};
 use super::super::quote::{ident, literal};
 use super::damage::silence;
 use super::{random_name, random_password};
@@ -55,6 +55,8 @@ impl Reader {
             ErrorKind::Interrupted => e,
             _ => e.with_kind(ErrorKind::Database).context("the role for queries"),
         })?;
+        // The owner wrote the query: what it names may be named.
+        self.admin.known().learn_words(sql);
         let asking = interruptible(cancel, ask(&session, sql, timeout));
         match tokio::time::timeout(timeout.saturating_add(GRACE), asking).await {
             Ok(answer) => answer,
@@ -102,7 +104,10 @@ fn not_one(what: &str) -> Error {
 async fn ask(session: &Session, sql: &str, timeout: Duration) -> Result<Option<String>> {
     let error = |e: tokio_postgres::Error| match e.code() {
         Some(&SqlState::QUERY_CANCELED) => too_long(timeout),
-        _ => failed("run the query", &e),
+        Some(&SqlState::SYNTAX_ERROR) => {
+            session.failed("run the query", &e).remedy("Write it as one SELECT, and try it with psql.")
+        }
+        _ => session.failed("run the query", &e),
     };
     // People write names as usual in this database, that is with its own search path.
     let milliseconds = timeout.as_millis().clamp(1, i32::MAX as u128);

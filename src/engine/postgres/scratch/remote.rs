@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, failed, interruptible};
+use super::super::connect::{Connector, Session, interruptible};
 use super::super::destination;
 use super::super::details::Details;
 use super::super::quote::{ident, idents, literal};
@@ -85,7 +85,7 @@ async fn take_turn(admin: &Connector, lock_timeout: &str, cancel: &CancellationT
                 format!("another drill uses the server of {}", admin.describe()),
             )
             .remedy("Run the command again when it is done, or let the drills use different servers."),
-            _ => failed("wait for other drills", &e),
+            _ => session.failed("wait for other drills", &e),
         })
     };
     interruptible(cancel, taking).await?;
