@@ -287,6 +287,22 @@ fn nothing_is_used_by_what_it_uses() {
     assert!(wrong.is_empty(), "these use each other, directly or not:\n{}", wrong.join("\n"));
 }
 
+/// What a terminal must not get is taken out in one place, so nothing writes to one elsewhere. Plugins of age are spoken
+/// for by the keys themselves, which make it harmless too.
+#[test]
+fn only_one_file_writes_to_the_terminal() {
+    const ALLOWED: [&str; 2] = ["cli::output", "keys::terminal"];
+    for source in sources().iter().filter(|s| !ALLOWED.contains(&s.module.as_str())) {
+        let text =
+            source.text.replace("io::stderr().is_terminal()", "").replace("io::stdout().is_terminal()", "");
+        for write in
+            ["println!", "print!(", "dbg!(", "io::stdout()", "io::stderr()", " stdout()", " stderr()"]
+        {
+            assert!(!text.contains(write), "{} writes to the terminal: {write}", source.module);
+        }
+    }
+}
+
 #[test]
 fn the_model_is_pure() {
     for source in sources().iter().filter(|s| s.folder() == "model") {

@@ -123,6 +123,9 @@ fn usage(e: &clap::Error) -> u8 {
         let text = lines.join(" ").trim_start_matches("error: ").to_owned();
         let error = Error::new(ErrorKind::Usage, text).remedy("Run `marbre help` to see the accepted form.");
         output::error(&error, true);
+    } else if e.use_stderr() {
+        // It quotes the arguments, which need not be of the person who sees this.
+        output::note(e.render().to_string().trim_end());
     } else {
         // If nobody reads the output any more, there is nobody to tell.
         let _ = e.print();

@@ -1,4 +1,6 @@
-//! What people and programs see: text, or one JSON document on stdout.
+//! What people and programs see: text, or one JSON document on stdout. Everything that marbre writes to a terminal goes
+//! through here, where it becomes harmless: names and messages of databases, programs and other people's records may hold
+//! what steers one.
 
 use std::io::{IsTerminal, Write};
 
@@ -6,14 +8,16 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result, ResultExt};
+use crate::model::visible::{visible, visible_lines};
 
 /// Logs go to stderr: what `MARBRE_LOG` asks for (e.g. `MARBRE_LOG=marbre=debug`), else `default`.
 pub(crate) fn start_tracing(default: &str) {
     let filter = EnvFilter::try_from_env("MARBRE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| Log)
+        // Colours are what the writer makes harmless.
+        .with_ansi(false)
         .finish();
     // The only other subscriber there could be is one from an earlier call: then that one stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -30,7 +34,7 @@ pub(crate) fn verdict(e: &Error, json: bool) {
     if json {
         let mut line = document(e);
         line["event"] = "error".into();
-        let _ = writeln!(std::io::stderr(), "{line}");
+        note(&line.to_string());
     } else {
         explain(e);
     }
@@ -46,13 +50,13 @@ fn document(e: &Error) -> serde_json::Value {
 }
 
 fn explain(e: &Error) {
-    let mut text = format!("marbre: {}\n", e.message());
+    let mut text = format!("marbre: {}", e.message());
     for (label, part) in [("cause", e.cause_text()), ("remedy", e.remedy_text())] {
         if let Some(part) = part.filter(|p| !p.is_empty()) {
-            text += &format!("  {label}: {}\n", part.trim_end().replace('\n', "\n    "));
+            text += &format!("\n  {label}: {}", part.trim_end().replace('\n', "\n    "));
         }
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    note(&text);
 }
 
 /// Prints the one JSON document of a command.
@@ -72,14 +76,52 @@ pub(crate) fn report<T: Serialize>(as_json: bool, report: &T, people: impl FnOnc
 
 /// Prints a line on stdout. A reader that went away is not our failure.
 pub(crate) fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = write(std::io::stdout(), &format!("{line}\n"));
+}
+
+/// Prints a line on stderr, where nobody may be looking.
+pub(crate) fn note(line: &str) {
+    let _ = write(std::io::stderr(), &format!("{line}\n"));
+}
+
+/// Asks on stderr for a line, where a person is at the terminal; `None` where nobody can be asked, or does not answer.
+pub(crate) fn ask(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    write(std::io::stderr(), question).ok()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).ok()?;
+    Some(answer.trim().to_owned())
+}
+
+/// Writes a text at once, with what is hidden in it made visible.
+fn write(mut to: impl Write, text: &str) -> std::io::Result<()> {
+    to.write_all(visible_lines(text).as_bytes())?;
+    to.flush()
+}
+
+/// Takes whole lines of the log to stderr.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(std::io::stderr(), &String::from_utf8_lossy(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A table with aligned columns; numbers are aligned by their caller.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |s: &str| s.chars().count();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| visible(cell).into_owned()).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|h| width(h)).collect();
-    for row in rows {
+    for row in &rows {
         for (w, cell) in widths.iter_mut().zip(row) {
             *w = (*w).max(width(cell));
         }
@@ -100,5 +142,7 @@ mod tests {
     fn columns_are_aligned() {
         let rows = vec![vec!["é".to_owned(), "22".to_owned()], vec!["abc".to_owned(), String::new()]];
         assert_eq!(super::table(&["A", "B"], &rows), "A    B\né    22\nabc");
+        let rows = vec![vec!["\u{1b}".to_owned(), "b\nc".to_owned()]];
+        assert_eq!(super::table(&["A", "B"], &rows), "A       B\n\\u001b  b\\u000ac");
     }
 }

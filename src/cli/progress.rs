@@ -1,6 +1,6 @@
 //! Progress for people (bars on a terminal) and programs (JSON lines on stderr).
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::output;
 use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
@@ -68,9 +69,7 @@ impl Observer for Bar {
     }
 
     fn warn(&self, message: &str) {
-        self.bar.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "marbre: warning: {message}");
-        });
+        self.bar.suspend(|| output::note(&format!("marbre: warning: {message}")));
     }
 }
 
@@ -91,7 +90,7 @@ struct Lines {
 
 impl Lines {
     fn write(&self, line: &serde_json::Value) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+        output::note(&line.to_string());
     }
 
     fn current(&self) -> Option<Stage> {

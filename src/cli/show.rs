@@ -12,6 +12,7 @@ use crate::model::human::{bytes, count, duration};
 use crate::model::isolation::Isolation;
 use crate::model::level::Levels;
 use crate::model::observer::Observer;
+use crate::model::visible::visible;
 use crate::repository::drill_catalog::DrillSummary;
 
 /// Arguments of `show`.
@@ -58,7 +59,8 @@ async fn find(
 fn print(report: &ShowReport) {
     let listed = &report.listed;
     let kind = if listed.full { "full, begins its epoch" } else { "new data only" };
-    let line = |name: &str, value: String| output::print(&format!("{name:<12}{value}"));
+    // Whoever signed the receipt wrote some of the values: none of them begins a line of its own.
+    let line = |name: &str, value: String| output::print(&format!("{name:<12}{}", visible(&value)));
     line("snapshot", format!("{} ({kind})", listed.snapshot));
     line("database", format!("{}/{}", listed.publisher, listed.database));
     line("state of", listed.consistent_at.to_string());

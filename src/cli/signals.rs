@@ -30,7 +30,7 @@ pub(crate) fn cancellation() -> Result<CancellationToken> {
         if timeout(SOON, signalled()).await.is_err() {
             // A program that reads what is written here sent the signal itself.
             if std::io::stderr().is_terminal() {
-                eprintln!("marbre: ending in order; Ctrl-C once more ends it at once");
+                super::output::note("marbre: ending in order; Ctrl-C once more ends it at once");
             }
             signalled().await;
         }

@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use secrecy::SecretString;
 
+use crate::model::visible::visible;
+
 /// Asks on the terminal; where there is none, answers that nobody can be asked.
 #[derive(Clone, Copy)]
 pub(super) struct Terminal;
@@ -26,20 +28,15 @@ impl Terminal {
     }
 }
 
-/// A plugin's words, without what could steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 impl age::Callbacks for Terminal {
     fn display_message(&self, message: &str) {
         // Nobody needs to be told anything where nobody looks.
-        let _ = writeln!(std::io::stderr().lock(), "{}", printable(message));
+        let _ = writeln!(std::io::stderr().lock(), "{}", visible(message));
     }
 
     fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
-        let (yes, no) = (printable(yes), printable(no.unwrap_or("no")));
-        let question = format!("{}\n  y: {yes}\n  n: {no}\n[y/n]", printable(message));
+        let (yes, no) = (visible(yes), visible(no.unwrap_or("no")));
+        let question = format!("{}\n  y: {yes}\n  n: {no}\n[y/n]", visible(message));
         loop {
             match Self::ask(&question)?.to_lowercase().as_str() {
                 "y" | "yes" => return Some(true),
@@ -50,13 +47,13 @@ impl age::Callbacks for Terminal {
     }
 
     fn request_public_string(&self, description: &str) -> Option<String> {
-        Self::ask(&format!("{}:", printable(description)))
+        Self::ask(&format!("{}:", visible(description)))
     }
 
     fn request_passphrase(&self, description: &str) -> Option<SecretString> {
         if !Self::present() {
             return None;
         }
-        rpassword::prompt_password(format!("{}: ", printable(description))).ok().map(SecretString::from)
+        rpassword::prompt_password(format!("{}: ", visible(description))).ok().map(SecretString::from)
     }
 }

@@ -30,3 +30,4 @@ pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod unit;
 pub(crate) mod verdict;
+pub(crate) mod visible;

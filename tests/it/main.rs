@@ -20,5 +20,6 @@ mod systemd;
 mod target_conformance;
 mod target_faults;
 mod target_tls;
+mod terminal;
 mod values;
 mod web;

@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::words::{on_one_line, time, visible};
+use super::words::{on_one_line, time};
 use super::{Bar, Block, Cell, Column, Page, Section, Table, Tone};
 use crate::model::id::Sha256;
+use crate::model::visible::visible;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -1,7 +1,8 @@
 //! The page as Markdown, in the tables of GitHub.
 
-use super::words::{on_one_line, time, visible};
+use super::words::{on_one_line, time};
 use super::{Block, Cell, Column, Page, Section, Table};
+use crate::model::visible::visible;
 
 /// The whole document.
 pub(super) fn render(page: &Page) -> String {

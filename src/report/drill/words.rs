@@ -9,6 +9,7 @@ use crate::model::engine_kind::EngineKind;
 use crate::model::human::count;
 use crate::model::level::By;
 use crate::model::sabotage::Sabotage;
+use crate::model::visible::visible;
 
 /// Rows of a table that people will look through.
 pub(super) const MANY: usize = 200;
@@ -102,22 +103,5 @@ pub(super) fn meaning(sabotage: Sabotage) -> &'static str {
 
 /// A text with its line breaks as spaces, for a page that breaks lines itself.
 pub(super) fn on_one_line(text: &str) -> String {
-    visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// With whatever could not be seen, or could turn the text around it, written out: names come from databases.
-pub(super) fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match hidden(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
+    visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }
