@@ -12,7 +12,7 @@ use crate::cli::compose::launcher;
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::look::database_status;
-use crate::health::status::{DatabaseStatus, Promises, StatusReport};
+use crate::health::status::{DatabaseStatus, Promises, Rpo, RpoSource, StatusReport};
 use crate::model::condition::ConditionKind;
 use crate::model::human::{self, duration};
 
@@ -58,14 +58,19 @@ async fn look(
     cancel: &CancellationToken,
 ) -> Result<DatabaseStatus> {
     if !args.source.from.is_empty() {
-        let promises = Promises { rpo: args.rpo, ..Promises::default() };
+        let promises = Promises { rpo: asked(args), ..Promises::default() };
         return database_status(&source.reader(), promises, now, cancel).await;
     }
     let config = context.config()?;
     let settings = config.database(&source.database.to_string())?;
     let mut promises = jobs::promises(settings);
-    promises.rpo = args.rpo.or(promises.rpo);
+    promises.rpo = asked(args).or(promises.rpo);
     launcher::status(&config, settings, &source.reader(), promises, now, cancel).await
+}
+
+/// What whoever looks asks for.
+fn asked(args: &Args) -> Option<Rpo> {
+    args.rpo.map(|within| Rpo { within, from: RpoSource::CommandLine })
 }
 
 /// What is wrong with a database, as an error, and its rank among the errors of other databases.
@@ -73,12 +78,18 @@ fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     let name = format!("{}/{}", database.publisher, database.database);
     let any = |wanted: &dyn Fn(ConditionKind) -> bool| database.conditions.iter().any(|c| wanted(c.kind));
     let of_targets = [ConditionKind::TargetFailing, ConditionKind::TargetBehind];
+    // A clock that was wrong once is worth a remark. Where the newest snapshot is dated ahead, that is late.
+    let remarks = [ConditionKind::ClockSkew];
     let blind = database.targets.iter().all(|target| target.error.is_some());
     let (rank, kind, message) = if blind {
         (3, ErrorKind::Target, format!("no target of {name} can be reached"))
     } else if database.late {
-        (3, ErrorKind::Verification, format!("the newest snapshot of {name} is too old"))
-    } else if any(&|kind| !of_targets.contains(&kind)) {
+        let what = match database.ahead_seconds {
+            Some(_) => "is dated in the future, so nobody knows how old it is",
+            None => "is too old",
+        };
+        (3, ErrorKind::Verification, format!("the newest snapshot of {name} {what}"))
+    } else if any(&|kind| !of_targets.contains(&kind) && !remarks.contains(&kind)) {
         (2, ErrorKind::Verification, format!("{name} has problems"))
     } else if database.targets.iter().any(|target| target.error.is_some()) {
         (1, ErrorKind::Target, format!("not every target of {name} can be reached"))
@@ -94,12 +105,18 @@ fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
 }
 
 fn print(database: &DatabaseStatus) {
-    let age = match (&database.snapshot, database.age_seconds) {
-        (Some(snapshot), Some(age)) => format!("{snapshot}, {} old", duration(age as f64)),
+    let age = match (&database.snapshot, database.age_seconds, database.ahead_seconds) {
+        (Some(snapshot), Some(age), _) => format!("{snapshot}, {} old", duration(age as f64)),
+        (Some(snapshot), _, Some(ahead)) => {
+            format!("{snapshot}, dated {} in the FUTURE", duration(ahead as f64))
+        }
         _ => "no snapshot".to_owned(),
     };
     let late = if database.late { "  LATE" } else { "" };
     output::print(&format!("{}/{}: {age}{late}", database.publisher, database.database));
+    if let Some((rpo, from)) = database.rpo_seconds.zip(database.rpo_from) {
+        output::print(&format!("  may be {} old, {}", duration(rpo as f64), from.words()));
+    }
     if let Some(so_far) = &database.packed_so_far {
         let size = human::bytes(so_far.bytes);
         output::print(&format!(

@@ -189,7 +189,6 @@ pub(crate) fn all(
         condition.error = e.cause_text().map(str::to_owned);
         condition.remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
     }));
-    found.extend(ahead(look, now));
     let mut found = first_of_each(found);
     for condition in &mut found {
         condition.proven_at = condition.proven_at.or_else(|| proven_at(condition, look));
@@ -285,17 +284,4 @@ fn proven_at(condition: &Condition, look: &LookReport) -> Option<Timestamp> {
     let status = look.of(condition.database.as_ref()?)?;
     let proofs = status.targets.iter().filter_map(|t| t.restored.as_ref());
     proofs.map(|proof| proof.snapshot.time()).max()
-}
-
-/// Reports a snapshot from the future: this clock is behind, or another one was ahead.
-fn ahead(look: &LookReport, now: Timestamp) -> Option<Condition> {
-    let newest = look.databases.iter().filter_map(|s| s.consistent_at).max()?;
-    let off = newest.duration_since(now);
-    (off > SKEW).then(|| {
-        let by = human::duration(off.unsigned_abs().as_secs_f64());
-        let summary = format!("The newest snapshot is from {by} in the future: a clock is or was wrong.");
-        Condition::new(ConditionKind::ClockSkew, Severity::Warning, summary)
-            .object("future")
-            .remedy("Check the time service of every host that writes to these targets.")
-    })
 }

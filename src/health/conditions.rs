@@ -4,16 +4,18 @@ use jiff::Timestamp;
 
 use crate::error::Error;
 use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
+use crate::model::age::{Age, TOLERANCE};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::drill_stage::DrillStage;
 use crate::model::human;
 use crate::model::level::By;
 use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
-use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::drill_catalog::{DrillCatalog, DrillProof};
 use crate::repository::reader::BadRecord;
 
 const LATE_REMEDY: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
+const AHEAD_REMEDY: &str = "Check the clocks (`timedatectl`) of this host, of the host that took the snapshot and of its source, then run `marbre snapshot`.";
 const TELL_PUBLISHER: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
 
 /// One database: what was read, and what was agreed.
@@ -30,6 +32,7 @@ impl Observation<'_> {
     /// Everything that is wrong.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
         let mut found: Vec<Condition> = self.freshness().into_iter().collect();
+        found.extend(self.order());
         found.extend(self.catalog.unreachable.iter().map(|(name, e)| {
             let what = e.to_string();
             let summary = format!("Target {name} cannot be reached: {}.", what.trim_end_matches(['.', '?']));
@@ -61,6 +64,13 @@ impl Observation<'_> {
 
     fn freshness(&self) -> Option<Condition> {
         let reachable = self.catalog.unreachable.is_empty();
+        if let Some(ahead) = self.status.ahead_seconds {
+            let summary = format!(
+                "The newest snapshot is dated {} in the future: nobody knows how old it is, so it counts as late.",
+                span(ahead)
+            );
+            return Some(self.critical(ConditionKind::SnapshotLate, summary).remedy(AHEAD_REMEDY));
+        }
         let summary = match (self.status.age_seconds, self.status.rpo_seconds) {
             (None, _) if reachable => "There is no snapshot yet.".to_owned(),
             (None, _) => "There is no snapshot at any target that can be reached.".to_owned(),
@@ -73,6 +83,27 @@ impl Observation<'_> {
         let mut found = self.critical(ConditionKind::SnapshotLate, summary).remedy(LATE_REMEDY);
         found.targets = self.status.targets.iter().map(|t| (t.name.clone(), newest(t))).collect();
         Some(found)
+    }
+
+    /// The newest snapshot of the chain is the one that counts: where another one is dated later, a clock was wrong.
+    fn order(&self) -> Option<Condition> {
+        let newest = &self.catalog.newest()?.receipt;
+        let later = self.catalog.entries.values().map(|e| &e.receipt).max_by_key(|r| r.consistent_at)?;
+        let off = later.consistent_at.duration_since(newest.consistent_at);
+        if later.sequence >= newest.sequence || off <= TOLERANCE {
+            return None;
+        }
+        let summary = format!(
+            "Snapshot {} (number {}) is dated {} after {} (number {}), which follows it: a clock was wrong.",
+            later.snapshot,
+            later.sequence,
+            span(off.as_secs().unsigned_abs()),
+            newest.snapshot,
+            newest.sequence
+        );
+        let found = self.critical(ConditionKind::ClockSkew, summary).object("order");
+        let remedy = "The chain decides which one is the newest. Check the time service of every host that takes snapshots or is the source of one.";
+        Some(found.with(Severity::Warning).remedy(remedy))
     }
 
     fn behind(&self, target: &TargetStatus) -> Option<Condition> {
@@ -94,14 +125,17 @@ impl Observation<'_> {
     fn proof(&self) -> Option<Condition> {
         let every = self.status.drill_every_seconds?;
         let proofs = self.status.targets.iter().filter_map(|t| t.restored.as_ref());
-        let age = proofs.map(|p| p.at).max().map(|at| age(at, self.now));
-        let summary = match age {
+        let summary = match self.newest_age(proofs) {
             None => "No drill has proven a snapshot yet.".to_owned(),
-            Some(age) if age > every => {
+            Some(Age::Ahead(ahead)) => format!(
+                "The newest proof by a drill is dated {} in the future: nobody knows how old it is.",
+                span(ahead)
+            ),
+            Some(Age::Past(age)) if age > every => {
                 let (age, every) = (span(age), span(every));
                 format!("The newest proof by a drill is {age} old, and may be {every} old at most.")
             }
-            Some(_) => return None,
+            Some(Age::Past(_)) => return None,
         };
         let remedy = "Run `marbre drill` now, and read what it says.";
         let found = self.critical(ConditionKind::DrillOverdue, summary);
@@ -139,18 +173,30 @@ impl Observation<'_> {
     fn key_proof(&self) -> Option<Condition> {
         let every = self.promises.key_proof_every?.as_secs();
         let proofs = self.status.targets.iter().filter_map(|t| t.owner_restored.as_ref());
-        let age = proofs.map(|p| p.at).max().map(|at| age(at, self.now));
-        let summary = match age {
+        let summary = match self.newest_age(proofs) {
             None => "The publisher has not yet proven a working restore key.".to_owned(),
-            Some(age) if age > every => format!(
+            Some(Age::Ahead(ahead)) => format!(
+                "The publisher's newest proof of a working restore key is dated {} in the future: nobody knows how old it is.",
+                span(ahead)
+            ),
+            Some(Age::Past(age)) if age > every => format!(
                 "The publisher last proved a working restore key {} ago; {} were agreed.",
                 span(age),
                 span(every)
             ),
-            Some(_) => return None,
+            Some(Age::Past(_)) => return None,
         };
         let found = self.critical(ConditionKind::KeyProofOverdue, summary).with(Severity::Warning);
         Some(found.remedy("The publisher runs `marbre drill --as-owner -i KEY --from URL`."))
+    }
+
+    /// The age of the newest proof that is not dated ahead; of one that is only where there is no other.
+    fn newest_age<'p>(&self, proofs: impl Iterator<Item = &'p DrillProof>) -> Option<Age> {
+        let ages = proofs.map(|proof| Age::of(proof.at, self.now));
+        ages.min_by_key(|age| match age {
+            Age::Past(seconds) => (false, *seconds),
+            Age::Ahead(seconds) => (true, *seconds),
+        })
     }
 
     fn untrusted<'b>(&'b self, bad: &'b [BadRecord]) -> impl Iterator<Item = Condition> + 'b {

@@ -41,8 +41,11 @@ pub(crate) async fn database_status(
         database: reader.database.database.clone(),
         snapshot: newest.map(|e| e.receipt.snapshot.clone()),
         consistent_at: newest.map(|e| e.receipt.consistent_at),
+        dated_at: newest.map(|e| e.receipt.consistent_at.max(e.receipt.finished_at)),
         age_seconds: None,
-        rpo_seconds: rpo.map(|r| r.as_secs()),
+        ahead_seconds: None,
+        rpo_seconds: rpo.map(|r| r.within.as_secs()),
+        rpo_from: rpo.map(|r| r.from),
         late: false,
         next_run: None,
         figures: newest.map(|e| SnapshotFigures::of(&e.receipt)),
@@ -133,6 +136,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::health::status::{Rpo, RpoSource};
     use crate::job::testing::{Repository, named, start};
     use crate::model::condition::ConditionKind;
     use crate::state::State;
@@ -147,6 +151,7 @@ mod tests {
         state: Option<&State>,
         rpo: Option<Duration>,
     ) -> DatabaseStatus {
+        let rpo = rpo.map(|within| Rpo { within, from: RpoSource::Configuration });
         let trust = repository.trust();
         let reader = Reader::new(&repository.database, targets, &trust, state);
         let now = start() + SignedDuration::from_hours(48);
@@ -193,8 +198,10 @@ mod tests {
         let targets = repository.targets();
         let reader = Reader::new(&repository.database, &targets, &trust, None);
         let late = first.consistent_at + SignedDuration::from_hours(24 * 400);
-        let promises =
-            Promises { rpo: Some(Duration::from_secs(86_400)), drill_every: None, key_proof_every: None };
+        let promises = Promises {
+            rpo: Some(Rpo::of(Some(Duration::from_secs(86_400)), || None)),
+            ..Promises::default()
+        };
         let found = database_status(&reader, promises, late, &CancellationToken::new()).await.unwrap();
         assert!(found.late);
         assert!(found.incidents[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::job::snapshot::PackedSoFar;
+use crate::model::age::Age;
 use crate::model::condition::Condition;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::Levels;
@@ -32,11 +33,18 @@ pub struct DatabaseStatus {
     pub snapshot: Option<SnapshotId>,
     /// The moment whose state it holds.
     pub consistent_at: Option<Timestamp>,
-    /// Seconds since that moment.
+    /// The latest moment that its receipt names: where that lies in the future, nobody knows how old it is.
+    #[serde(skip)]
+    pub dated_at: Option<Timestamp>,
+    /// Seconds since the moment whose state it holds; `null` where it is dated ahead.
     pub age_seconds: Option<i64>,
-    /// How old it may become, in seconds, where that is agreed.
+    /// By how many seconds it is dated ahead of the clock of who looks; `null` where that is five minutes at most.
+    pub ahead_seconds: Option<u64>,
+    /// How old it may become, in seconds, where that is known.
     pub rpo_seconds: Option<u64>,
-    /// It is older than that, or there is none.
+    /// Who says so.
+    pub rpo_from: Option<RpoSource>,
+    /// It is older than that, or dated ahead, or there is none.
     pub late: bool,
     /// When the next snapshot starts; `null` without a schedule.
     pub next_run: Option<Timestamp>,
@@ -137,9 +145,11 @@ impl DatabaseStatus {
 
     /// Says how old the newest snapshot is at `now`, and whether that is too old: time passes after a look.
     pub fn set_age(&mut self, now: Timestamp) {
-        self.age_seconds = self.consistent_at.map(|at| (now.as_second() - at.as_second()).max(0));
+        self.ahead_seconds = self.dated_at.and_then(|at| Age::of(at, now).ahead());
+        let trusted = self.consistent_at.filter(|_| self.ahead_seconds.is_none());
+        self.age_seconds = trusted.map(|at| (now.as_second() - at.as_second()).max(0));
         let within = |rpo: u64| self.age_seconds.is_some_and(|age| age.unsigned_abs() <= rpo);
-        self.late = self.rpo_seconds.is_some_and(|rpo| !within(rpo));
+        self.late = self.ahead_seconds.is_some() || self.rpo_seconds.is_some_and(|rpo| !within(rpo));
     }
 }
 
@@ -166,11 +176,68 @@ pub struct TargetStatus {
     pub error: Option<String>,
 }
 
+/// How old the newest snapshot may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rpo {
+    /// So old.
+    pub within: Duration,
+    /// Who says so.
+    pub from: RpoSource,
+}
+
+/// Who says how old the newest snapshot may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RpoSource {
+    /// Whoever looks.
+    CommandLine,
+    /// `rpo` of the database.
+    Configuration,
+    /// Nobody: it follows from the schedule of its snapshots.
+    Schedule,
+    /// Nobody, and there is no schedule either.
+    Default,
+}
+
+impl RpoSource {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::CommandLine => "as the command line says",
+            Self::Configuration => "as the configuration says",
+            Self::Schedule => "from its schedule: no `rpo` is configured",
+            Self::Default => "by default: it has neither `rpo` nor a schedule",
+        }
+    }
+}
+
+impl Rpo {
+    /// A snapshot takes its time, however close its slots are.
+    const SHORTEST: Duration = Duration::from_secs(600);
+    /// Where nothing says how often there should be one.
+    const UNSAID: Duration = Duration::from_secs(7 * 86_400);
+
+    /// What was agreed, or else what follows from the longest gap between two slots: half of that again for the snapshot
+    /// itself, and for one that is a little late.
+    pub(crate) fn of(agreed: Option<Duration>, longest_gap: impl FnOnce() -> Option<Duration>) -> Self {
+        if let Some(within) = agreed {
+            return Self { within, from: RpoSource::Configuration };
+        }
+        match longest_gap() {
+            Some(gap) => {
+                let within = gap.saturating_add(gap / 2).max(Self::SHORTEST);
+                Self { within, from: RpoSource::Schedule }
+            }
+            None => Self { within: Self::UNSAID, from: RpoSource::Default },
+        }
+    }
+}
+
 /// What was agreed for a database.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Promises {
     /// How old its newest snapshot may become.
-    pub rpo: Option<Duration>,
+    pub rpo: Option<Rpo>,
     /// How old its newest proof by a drill of the agent may become.
     pub drill_every: Option<Duration>,
     /// How old the newest proof may become that its owner has a working key.

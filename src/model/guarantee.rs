@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
+use crate::model::age::Age;
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::id::TargetName;
 use crate::model::object_lock::LockMode;
@@ -129,7 +130,9 @@ impl Guarantees {
 
     /// Whether this still says something of the target at this place.
     pub(crate) fn counts(&self, place: &str, now: Timestamp) -> bool {
-        self.place == place && now.duration_since(self.at) <= FRESH
+        self.place == place
+            && matches!(Age::of(self.at, now), Age::Past(_))
+            && now.duration_since(self.at) <= FRESH
     }
 
     /// What was broken although it must hold: the basic trials at every target, and all others where the configuration

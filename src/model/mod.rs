@@ -1,5 +1,6 @@
 //! Pure values and rules: no async runtime, no clock, no file system. `now` is an argument.
 
+pub(crate) mod age;
 pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod drill_check;

@@ -51,14 +51,18 @@ pub(crate) fn health(published: &Published, now: Timestamp) -> Health {
             );
         }
         let Some(status) = database.status_at(now).filter(|status| status.late) else { continue };
-        let message = match status.age_seconds {
-            Some(age) => {
+        let message = match (status.age_seconds, status.ahead_seconds) {
+            (_, Some(ahead)) => format!(
+                "The newest snapshot of {id} is dated {} in the future: nobody knows how old it is.",
+                human::duration(ahead as f64)
+            ),
+            (Some(age), None) => {
                 format!(
                     "The newest snapshot of {id} is {} old, which is too old.",
                     human::duration(age as f64)
                 )
             }
-            None => format!("There is no snapshot of {id}."),
+            (None, None) => format!("There is no snapshot of {id}."),
         };
         add("late", Some(id), message);
     }

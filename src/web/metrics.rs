@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::exposition::{Exposition, Labels, Sample};
 use super::published::{Published, PublishedDatabase};
 use crate::health::status::{DatabaseStatus, DrillSummary, TargetStatus};
+use crate::model::age::Age;
 use crate::model::condition::Severity;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
@@ -246,7 +247,9 @@ fn targets(e: &mut Exposition, views: &[View<'_>], now: Timestamp) {
         each_target(views, |t| {
             [("restored", &t.restored), ("owner-restored", &t.owner_restored)]
                 .map(|(level, proof)| {
-                    let age = proof.as_ref().map(|p| now.duration_since(p.at).as_secs_f64().max(0.0));
+                    // What is dated ahead has no age: rules take the lack of one for overdue.
+                    let trusted = proof.as_ref().filter(|p| Age::of(p.at, now).ahead().is_none());
+                    let age = trusted.map(|p| now.duration_since(p.at).as_secs_f64().max(0.0));
                     (Some(level), age)
                 })
                 .to_vec()

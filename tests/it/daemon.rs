@@ -2,6 +2,7 @@
 //! people who work beside it.
 
 mod cuts;
+mod dates;
 pub mod harness;
 mod hung;
 mod mail;

@@ -10,6 +10,7 @@ mod facts;
 mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;
+mod freshness;
 mod immutability;
 mod journey_postgres;
 mod memory;

@@ -15,7 +15,7 @@ use crate::engine::registry::{self, ScratchOptions};
 use crate::error::Error;
 use crate::error::Result;
 use crate::health::findings;
-use crate::health::status::Promises;
+use crate::health::status::{Promises, Rpo};
 use crate::job::drill::checks::BuiltIn;
 use crate::job::drill::{DrillJob, Opens, Pages, site};
 use crate::job::key_policy::KeyPolicy;
@@ -32,6 +32,7 @@ use crate::model::job::JobKind;
 use crate::model::object_lock::LockTerm;
 use crate::model::observer::Observer;
 use crate::model::run::Run;
+use crate::model::schedule::Schedule;
 use crate::report::drill::{html, markdown};
 use crate::state::State;
 
@@ -232,7 +233,9 @@ pub(crate) fn record<T>(
 /// What was agreed for a configured database.
 pub(crate) fn promises(database: &Database) -> Promises {
     Promises {
-        rpo: database.rpo,
+        rpo: Some(Rpo::of(database.rpo, || {
+            database.schedules.of(JobKind::Snapshot).map(Schedule::longest_gap)
+        })),
         drill_every: database.drills.every,
         key_proof_every: database.key_proof_every,
     }

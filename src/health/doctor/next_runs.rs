@@ -4,8 +4,11 @@ use jiff::Timestamp;
 
 use super::{check, ok};
 use crate::config::Database;
+use crate::health::status::{Rpo, RpoSource};
 use crate::model::check::{Check, CheckState};
+use crate::model::human;
 use crate::model::job::JobKind;
+use crate::model::schedule::Schedule;
 
 /// How many runs are shown.
 const SHOWN: usize = 5;
@@ -27,5 +30,23 @@ pub(super) fn checks(db: &Database, now: Timestamp) -> Vec<Check> {
         let remedy = "Give the database `schedule.snapshot`, as \"30 2 * * *\", or make sure that something else runs `marbre snapshot`.";
         checks.push(check("snapshot at", CheckState::Warn, "the daemon takes no snapshot", Some(remedy)));
     }
+    checks.push(rpo(db));
     checks
+}
+
+/// Whether anybody has said how old the newest snapshot may become: what a schedule or marbre assumes was agreed with nobody.
+fn rpo(db: &Database) -> Check {
+    let gap = || db.schedules.of(JobKind::Snapshot).map(Schedule::longest_gap);
+    let rpo = Rpo::of(db.rpo, gap);
+    let found = format!("{}, {}", human::duration(rpo.within.as_secs_f64()), rpo.from.words());
+    match rpo.from {
+        RpoSource::Configuration | RpoSource::CommandLine => ok("rpo", found),
+        RpoSource::Schedule | RpoSource::Default => {
+            let remedy = format!(
+                "Say with `rpo` of `[database.{}]` how old the newest snapshot may become, as agreed with the publisher.",
+                db.id.database
+            );
+            check("rpo", CheckState::Warn, found, Some(&remedy))
+        }
+    }
 }

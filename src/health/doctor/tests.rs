@@ -76,7 +76,7 @@ fn patient(targets: Vec<(&str, Arc<dyn Target>)>) -> Patient {
     let mut text = format!(
         "state_dir = '{here}/state'\nspool_dir = '{here}/spool'\nspool_limit = '64MiB'\nsigning_key = '{here}/agent'\n\
          [publisher.gazette]\nrecipients = ['{one}', '{two}']\nsigners = ['{publisher}']\n\
-         [database.abonnes]\npublisher = 'gazette'\nengine = 'sqlite'\npath = '{here}/source.db'\ntargets = {names:?}\n\
+         [database.abonnes]\npublisher = 'gazette'\nengine = 'sqlite'\npath = '{here}/source.db'\ntargets = {names:?}\nrpo = '26h'\n\
          drills = {{ every = '7d', rto = '4h' }}\nschedule = {{ snapshot = '@daily' }}\nchecks.some = {{ sql = 'SELECT count(*) FROM t', min = 1 }}\n"
     );
     for name in &names {

@@ -6,6 +6,7 @@
 //! hour is an hour like all others, so that "every fifteen minutes" never pauses for an hour.
 
 mod fields;
+mod gap;
 #[cfg(test)]
 mod tests;
 

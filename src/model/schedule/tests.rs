@@ -30,6 +30,29 @@ fn problem(text: &str) -> String {
 }
 
 #[test]
+fn the_longest_gap_is_found() {
+    const HOUR: u64 = 3600;
+    for (text, seconds) in [
+        ("* * * * * *", 1),
+        ("*/15 * * * *", 900),
+        ("30 2 * * *", 24 * HOUR),
+        ("@hourly", HOUR),
+        ("0 2,14 * * *", 12 * HOUR),
+        ("0 8,12 * * *", 20 * HOUR),
+        ("30 2 * * MON-FRI", 72 * HOUR),
+        // From Friday evening to Monday morning.
+        ("0 8-18 * * MON-FRI", 62 * HOUR),
+        ("@weekly", 7 * 24 * HOUR),
+        ("0 0 1 * *", 31 * 24 * HOUR),
+        ("0 0 31 * *", 61 * 24 * HOUR),
+        ("@yearly", 366 * 24 * HOUR),
+        ("0 0 29 2 *", 1461 * 24 * HOUR),
+    ] {
+        assert_eq!(schedule(text).longest_gap().as_secs(), seconds, "{text}");
+    }
+}
+
+#[test]
 fn in_autumn_a_slot_of_the_repeated_hour_happens_once() {
     let day = |text: &str| slots(text, "2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z", &paris());
     assert_eq!(day("30 2 * * *"), ["10-25T00:30"], "the first time, still in summer time");

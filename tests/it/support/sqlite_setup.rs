@@ -146,6 +146,40 @@ impl Setup {
         db.execute("INSERT INTO subscriber (name, data) SELECT ?1, randomblob(500)", [SECRET]).unwrap();
     }
 
+    /// Moves all times of the newest snapshot at these directory targets, as an agent whose clock is off would have written
+    /// them, and signs its receipt again. The agent forgets what it knew.
+    pub fn redate(&self, targets: &[&str], by: jiff::SignedDuration) {
+        for target in targets {
+            let receipts = self.path(target).join("gazette/abonnes/receipts");
+            let newest = files(&receipts).into_iter().rfind(|f| f.extension().is_some_and(|e| e == "json"));
+            let path = newest.unwrap();
+            let mut receipt: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            for time in ["started_at", "consistent_at", "finished_at"] {
+                let at: jiff::Timestamp = receipt[time].as_str().unwrap().parse().unwrap();
+                receipt[time] = (at + by).to_string().into();
+            }
+            fs::write(&path, receipt.to_string()).unwrap();
+            let signature = path.with_extension("json.sig");
+            fs::remove_file(&signature).unwrap();
+            let mut sign = Command::new("ssh-keygen");
+            sign.args(["-q", "-Y", "sign", "-n", "snapshot-receipt@marbre", "-f"]);
+            let signed = sign.arg(self.path("provider/agent_ed25519")).arg(&path).output().unwrap();
+            assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+            assert!(signature.exists());
+        }
+        fs::remove_dir_all(self.path("provider/state")).unwrap();
+    }
+
+    /// `status` of the publisher, who has no configuration and no state: it looks at these targets.
+    pub fn watch(&self, targets: &[&str], more: &[&str]) -> Marbre {
+        let mut run = marbre(["--json", "status", "--allowed-signers"]);
+        run = run.arg(self.path("publisher/allowed_signers"));
+        for target in targets {
+            run = run.args(["--from", &format!("{target}={}", self.target(target))]);
+        }
+        run.args(more)
+    }
+
     /// No file below these folders holds personal data, or a key outside the one place where that of the current epoch is
     /// kept for drills.
     #[track_caller]

@@ -75,8 +75,11 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
         snapshot: Some(snapshot()),
         consistent_at: Some(hours(now, age)),
         // As of a look that is long over: what is shown must follow from the clock.
+        dated_at: Some(hours(now, age)),
         age_seconds: Some(1),
+        ahead_seconds: None,
         rpo_seconds: Some(RPO),
+        rpo_from: None,
         late: false,
         next_run: None,
         packed_so_far: None,
