@@ -234,8 +234,19 @@ pub(super) fn verdict(report: &DrillReport) -> Option<Error> {
             let stage = report.failed_stage.unwrap_or(DrillStage::Start).word();
             Some(failure.context(format!("the drill failed at stage {stage}")))
         }
-        (_, None) => not_everywhere(report),
+        (_, None) => not_as_stored(report).or_else(|| not_everywhere(report)),
     }
+}
+
+/// The bytes can still be had, but somebody has deleted or overwritten them.
+fn not_as_stored(report: &DrillReport) -> Option<Error> {
+    (report.passed && report.older_versions > 0).then(|| {
+        let target = report.target.as_ref().map(|t| format!(" at target {t}")).unwrap_or_default();
+        let what = format!("the drill has passed, but {} objects{target} are damaged or deleted", report.older_versions);
+        Error::new(ErrorKind::Degraded, what)
+            .cause("older versions of them are good, and were restored")
+            .remedy("Find out who deletes or overwrites there, and with which credentials; `marbre verify` names each object.")
+    })
 }
 
 /// Others may not see a proof that is not at every target.

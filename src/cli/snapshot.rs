@@ -68,6 +68,9 @@ pub(crate) fn print(report: &SnapshotReport) {
             )),
         }
     }
+    for (name, what) in report.targets.iter().filter_map(|t| Some((&t.name, t.damaged.as_ref()?))) {
+        output::print(&format!("  DAMAGED   {name}: earlier objects: {what}"));
+    }
     for warning in &report.warnings {
         output::print(&format!("  warning   {warning}"));
     }

@@ -136,7 +136,11 @@ fn print(database: &DatabaseStatus) {
         output::print(&format!("  target {}: {state}{behind}", target.name));
         for (word, proof) in [("restored", &target.restored), ("owner-restored", &target.owner_restored)] {
             if let Some(proof) = proof {
-                output::print(&format!("    {word} last: {} on {}", proof.snapshot, proof.at));
+                let remark = match proof.older_versions {
+                    0 => String::new(),
+                    n => format!(", ONLY FROM OLDER VERSIONS: {n} objects were damaged or deleted"),
+                };
+                output::print(&format!("    {word} last: {} on {}{remark}", proof.snapshot, proof.at));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What is wrong with a database, as its receipts, its targets and its drills show it now.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::error::Error;
@@ -8,14 +10,18 @@ use crate::model::age::{Age, TOLERANCE};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::drill_stage::DrillStage;
 use crate::model::human;
+use crate::model::id::TargetName;
 use crate::model::level::By;
 use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
 use crate::repository::drill_catalog::{DrillCatalog, DrillProof};
+use crate::repository::oddity::{self, Oddity, Problem};
 use crate::repository::reader::BadRecord;
 
 const LATE_REMEDY: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
 const AHEAD_REMEDY: &str = "Check the clocks (`timedatectl`) of this host, of the host that took the snapshot and of its source, then run `marbre snapshot`.";
+const DAMAGED_REMEDY: &str = "Find out who or what changed the target. `marbre verify` reads everything back; `marbre snapshot` sends lost data again.";
+const HIDDEN_REMEDY: &str = "Find out who has deleted objects there, and with which credentials. They are not gone: remove the delete markers, or restore from the versions below them, as marbre does. `marbre verify` says more.";
 const TELL_PUBLISHER: &str = "Tell the publisher. Keep the targets as they are, and find out who or what has written there: `marbre verify` says more.";
 
 /// One database: what was read, and what was agreed.
@@ -23,6 +29,8 @@ pub(crate) struct Observation<'a> {
     pub status: &'a DatabaseStatus,
     pub catalog: &'a Catalog,
     pub drills: &'a DrillCatalog,
+    /// By target, what is listed other than signed records say.
+    pub oddities: &'a BTreeMap<TargetName, Vec<Oddity>>,
     pub promises: Promises,
     pub breaks: &'a [Break],
     pub now: Timestamp,
@@ -42,6 +50,7 @@ impl Observation<'_> {
                 .remedy(e.kind.remedy())
                 .with(Severity::Warning)
         }));
+        found.extend(self.oddities.iter().filter_map(|(name, odd)| self.damaged(name, odd)));
         found.extend(self.status.targets.iter().filter_map(|target| self.behind(target)));
         found.extend(self.untrusted(&self.catalog.bad));
         found.extend(self.proof());
@@ -104,6 +113,14 @@ impl Observation<'_> {
         let found = self.critical(ConditionKind::ClockSkew, summary).object("order");
         let remedy = "The chain decides which one is the newest. Check the time service of every host that takes snapshots or is the source of one.";
         Some(found.with(Severity::Warning).remedy(remedy))
+    }
+
+    fn damaged(&self, name: &TargetName, odd: &[Oddity]) -> Option<Condition> {
+        let found = oddity::describe(odd)?;
+        let summary = format!("Target {name} does not list what was stored there. Objects: {found}.");
+        let hidden = odd.iter().any(|odd| odd.problem == Problem::Hidden);
+        let remedy = if hidden { HIDDEN_REMEDY } else { DAMAGED_REMEDY };
+        Some(self.critical(ConditionKind::TargetDamaged, summary).object(name).remedy(remedy))
     }
 
     fn behind(&self, target: &TargetStatus) -> Option<Condition> {

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::health::conditions::{Observation, age};
+use crate::health::inspection::Inspection;
 use crate::health::status::{
     DatabaseStatus, DrillSummary, Promises, SnapshotFigures, SuccessionSummary, TargetStatus,
 };
@@ -29,12 +30,18 @@ pub(crate) async fn database_status(
     let rpo = promises.rpo;
     // Before the targets are read: reading them teaches the state newer receipts.
     let seen = reader.state.map(|s| s.head(reader.database)).transpose()?.flatten();
-    let catalog = reader.read(cancel).await?;
+    let mut catalog = reader.read(cancel).await?;
     let drills = reader.drills(cancel).await?;
+    let inspection = Inspection::of(reader, &mut catalog, &drills, cancel).await?;
     let newest = catalog.newest();
     let mut targets = Vec::new();
     for target in reader.targets {
-        targets.push(target_status(reader, &catalog, &drills, &target.name, now)?);
+        let mut status = target_status(reader, &catalog, &drills, &target.name, now)?;
+        if inspection.newest.contains(&target.name) {
+            // Whatever was proven of it, what is listed now is not that.
+            status.levels = Levels { damaged: Some(now), ..Levels::default() };
+        }
+        targets.push(status);
     }
     let mut status = DatabaseStatus {
         publisher: reader.database.publisher.clone(),
@@ -60,8 +67,15 @@ pub(crate) async fn database_status(
     };
     status.set_age(now);
     let breaks = catalog.certain_breaks(seen.map(|h| (h.sequence, h.hash)));
-    let look =
-        Observation { status: &status, catalog: &catalog, drills: &drills, promises, breaks: &breaks, now };
+    let look = Observation {
+        status: &status,
+        catalog: &catalog,
+        drills: &drills,
+        oddities: &inspection.oddities,
+        promises,
+        breaks: &breaks,
+        now,
+    };
     let mut conditions = match reader.state {
         Some(state) => findings(&state.runs(reader.database)?),
         None => Vec::new(),
@@ -117,7 +131,8 @@ fn unneeded_bytes(reader: &Reader<'_>, target: &TargetName) -> Result<Option<u64
     pruned.then(|| state.unneeded_bytes(reader.database, target)).transpose()
 }
 
-fn newest_at<'a>(catalog: &'a Catalog, target: &TargetName) -> Option<&'a Entry> {
+/// The newest snapshot at a target.
+pub(super) fn newest_at<'a>(catalog: &'a Catalog, target: &TargetName) -> Option<&'a Entry> {
     let here = catalog.entries.values().filter(|e| e.targets.contains(target));
     here.max_by_key(|e| e.receipt.sequence)
 }

@@ -42,7 +42,8 @@ pub(crate) fn score(
             // A target that cannot be reached may hold it, but nobody knows.
             holds_newest: target.error.is_none()
                 && target.snapshot.is_some()
-                && target.snapshot == status.snapshot,
+                && target.snapshot == status.snapshot
+                && target.levels.damaged.is_none(),
             domain: settings.and_then(|s| s.domain.clone()),
             owner: settings.and_then(|s| s.owner),
             offsite: settings.is_some_and(|s| s.offsite),

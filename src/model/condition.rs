@@ -72,6 +72,8 @@ pub enum ConditionKind {
     TargetBehind,
     /// A target does not guarantee what the configuration claims.
     TargetMutable,
+    /// A target lists objects under delete markers, of other sizes than signed receipts say, or not at all.
+    TargetDamaged,
     /// A snapshot is much smaller or larger than those before.
     SizeOutOfBand,
     /// The owner has not proven their key for too long.
@@ -115,6 +117,7 @@ impl ConditionKind {
             Self::TargetFailing => "target-failing",
             Self::TargetBehind => "target-behind",
             Self::TargetMutable => "target-mutable",
+            Self::TargetDamaged => "target-damaged",
             Self::SizeOutOfBand => "size-out-of-band",
             Self::KeyProofOverdue => "key-proof-overdue",
             Self::UndeclaredDatabase => "undeclared-database",

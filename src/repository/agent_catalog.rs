@@ -8,7 +8,7 @@ use crate::keys::Namespace;
 use crate::model::id::Sha256;
 use crate::repository::agents::Agents;
 use crate::repository::layout;
-use crate::repository::reader::{BadRecord, Reader};
+use crate::repository::reader::{BadRecord, Listed, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::repository::succession::{self, Action, Succession};
@@ -37,7 +37,7 @@ impl Reader<'_> {
                 // Whoever lists its receipts says so.
                 Err(_) => continue,
             };
-            for ((number, relative), key) in found {
+            for Listed { id: (number, relative), key, .. } in found {
                 agents.highest = agents.highest.max(number);
                 match self.succession(target, number, relative, cancel).await {
                     Ok(signed) => agents.add(signed, Some(&target.name)),

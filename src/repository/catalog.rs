@@ -13,8 +13,9 @@ use crate::model::object::ObjectKey;
 use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
+use crate::repository::oddity::{Oddity, Problem};
 use crate::repository::prune_catalog::Prunes;
-use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
 use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt, Summary};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, SignedBytes, SignedRecord};
@@ -67,6 +68,8 @@ pub(crate) struct Catalog {
     pub bad: Vec<BadRecord>,
     /// The keys of bad receipts by agents of this chain, written where they were agents no more.
     pub superseded: BTreeMap<String, Stranger>,
+    /// Receipts that a target lists other than they were written.
+    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// Targets that could not be listed.
     pub unreachable: Vec<(TargetName, TargetError)>,
     /// What retention has removed; some of it may still be at targets that have not been pruned since.
@@ -91,21 +94,31 @@ impl Reader<'_> {
                 }
             };
             let mut others = Vec::new();
-            for (snapshot, key) in keys {
+            for listed in keys {
                 // Its signature was checked, but who was an agent may be known better now.
                 let counts =
                     |seen: &&Summary| agents.check_receipt(&seen.receipt, &seen.signer, self.trust).is_ok();
-                match known.get(&snapshot).filter(counts) {
-                    Some(summary) => catalog.add(target, key, summary),
-                    None => others.push((snapshot, key)),
+                let summary = known.get(&listed.id).filter(counts);
+                let oddity = listed.oddity(summary.map(|summary| summary.stored));
+                let resized = oddity.as_ref().is_some_and(|odd| odd.problem != Problem::Hidden);
+                if let Some(oddity) = oddity {
+                    catalog.oddities.entry(target.name.clone()).or_default().push(oddity);
+                }
+                match summary.filter(|_| !resized) {
+                    Some(summary) => catalog.add(target, listed.key, summary),
+                    None => others.push((listed.id, listed.key, resized)),
                 }
             }
-            let mut fetched = stream::iter(others.into_iter().map(|(snapshot, key)| async move {
-                let receipt = self.receipt(target, &snapshot, cancel).await;
-                (snapshot, key, receipt)
+            let mut fetched = stream::iter(others.into_iter().map(|(snapshot, key, resized)| async move {
+                // Of one that is not what it was, an older version may be.
+                let receipt = match resized {
+                    true => self.fetch(target, &snapshot, cancel).await,
+                    false => self.receipt(target, &snapshot, cancel).await,
+                };
+                (snapshot, (key, resized), receipt)
             }))
             .buffered(PARALLEL);
-            while let Some((snapshot, key, receipt)) = fetched.next().await {
+            while let Some((snapshot, (key, resized), receipt)) = fetched.next().await {
                 match receipt {
                     Ok(receipt) => {
                         let summary = receipt.summary()?;
@@ -123,6 +136,8 @@ impl Reader<'_> {
                     }
                     // A succession says of it that it does not count.
                     Err(_) if agents.sets_aside(&snapshot) => {}
+                    // That it is not what was written is said already.
+                    Err(_) if resized => {}
                     Err(error) => {
                         match self.stranger(target, &snapshot, cancel).await {
                             Some(stranger) if agents.knows(&stranger.signer.fingerprint()) => {
@@ -144,6 +159,14 @@ impl Reader<'_> {
         let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
         catalog.prunes = self.prunes(reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
+        let pruned = catalog.prunes.snapshots();
+        let stays = |odd: &Oddity| {
+            let key = odd.key.trim_end_matches(".sig").parse().ok();
+            key.and_then(|key| layout::snapshot_of(self.database, &key))
+                .is_none_or(|of| !pruned.contains(&of))
+        };
+        catalog.oddities.values_mut().for_each(|odd| odd.retain(stays));
+        catalog.oddities.retain(|_, odd| !odd.is_empty());
         let remembered = self.remembered(&catalog, cancel).await?;
         catalog.resolve(remembered);
         Ok(catalog)
@@ -162,12 +185,12 @@ impl Reader<'_> {
         Some(Stranger { receipt, hash: Sha256::of(&signed.bytes), signer: signed.signer })
     }
 
-    /// The keys of all receipts at one target, not checked in any way.
+    /// All receipts that one target lists, not checked in any way.
     pub(crate) async fn list(
         &self,
         target: &NamedTarget,
         cancel: &CancellationToken,
-    ) -> Result<Vec<(SnapshotId, ObjectKey)>, TargetError> {
+    ) -> Result<Vec<Listed<SnapshotId>>, TargetError> {
         self.list_folder(target, "receipts", layout::snapshot_of, cancel).await
     }
 

@@ -16,12 +16,12 @@ use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
 use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level, Levels};
-use crate::model::object::ObjectKey;
 use crate::model::sabotage::Sabotage;
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::drill_receipt::{DrillReceipt, Failure};
 use crate::repository::layout;
-use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::oddity::{Oddity, Problem};
+use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::state::noted;
@@ -47,6 +47,8 @@ pub(crate) struct DrillCatalog {
     pub drills: BTreeMap<DrillId, KnownDrill>,
     /// Receipts that failed a check.
     pub bad: Vec<BadRecord>,
+    /// Receipts that a target lists other than they were written.
+    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// Targets that could not be listed.
     pub unreachable: Vec<TargetName>,
 }
@@ -64,6 +66,8 @@ pub struct DrillProof {
     pub at: Timestamp,
     /// The drill.
     pub drill: DrillId,
+    /// Objects that were damaged or deleted there, so that an older version had to be restored: 0 for a proof without a remark.
+    pub older_versions: u64,
 }
 
 /// One drill at a glance.
@@ -130,12 +134,19 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let (seen, new): (Vec<_>, Vec<_>) = keys
-                .into_iter()
-                .partition(|(drill, _)| self.state.is_some() && catalog.drills.contains_key(drill));
-            for (drill, _) in seen {
-                if let Some(known) = catalog.drills.get_mut(&drill) {
-                    known.targets.insert(target.name.clone());
+            let mut new = Vec::new();
+            for listed in keys {
+                let known = catalog.drills.get_mut(&listed.id).filter(|_| self.state.is_some());
+                let oddity = listed.oddity(known.as_ref().map(|known| known.signed.sizes()));
+                match known {
+                    Some(known) if oddity.as_ref().is_none_or(|odd| odd.problem == Problem::Hidden) => {
+                        known.targets.insert(target.name.clone());
+                    }
+                    Some(_) => {}
+                    None => new.push((listed.id, listed.key)),
+                }
+                if let Some(oddity) = oddity {
+                    catalog.oddities.entry(target.name.clone()).or_default().push(oddity);
                 }
             }
             let mut fetched = stream::iter(new.into_iter().map(|(drill, key)| async move {
@@ -164,7 +175,7 @@ impl Reader<'_> {
         &self,
         target: &NamedTarget,
         cancel: &CancellationToken,
-    ) -> Result<Vec<(DrillId, ObjectKey)>, TargetError> {
+    ) -> Result<Vec<Listed<DrillId>>, TargetError> {
         self.list_folder(target, "drills", layout::drill_of, cancel).await
     }
 
@@ -340,5 +351,6 @@ fn proof(receipt: &DrillReceipt) -> Option<DrillProof> {
         level: receipt.level?,
         at: receipt.finished_at,
         drill: receipt.drill.clone(),
+        older_versions: receipt.older_versions,
     })
 }

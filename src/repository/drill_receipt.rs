@@ -54,6 +54,9 @@ pub struct DrillReceipt {
     /// What kept the code of the restored database apart; absent in receipts of releases that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// Objects that were damaged or deleted at the target, and of which an older version was good: the drill has used it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub older_versions: u64,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
     /// Of these, the recovery; `null` where it did not get that far.
@@ -157,6 +160,10 @@ pub struct ReportRecord {
     pub page: Sha256,
     /// The sealed page; its key is relative to the database. `null` where it was not put anywhere.
     pub sealed: Option<ObjectRef>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl DrillReceipt {

@@ -23,7 +23,11 @@ impl Reader<'_> {
         let unreachable = catalog.unreachable.iter().any(|(name, _)| name == target);
         if !unreachable {
             let here = catalog.find(snapshot).filter(|e| e.targets.contains(target));
-            levels.stored = here.map(|e| e.receipt.finished_at);
+            // What was proven of a snapshot that is not there any more does not count.
+            let Some(here) = here else {
+                return Ok(Levels { damaged: levels.damaged, ..Levels::default() });
+            };
+            levels.stored = Some(here.receipt.finished_at);
         }
         drills.raise(&mut levels, snapshot, target);
         Ok(levels)

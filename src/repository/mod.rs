@@ -15,6 +15,7 @@ pub(crate) mod layout;
 mod levels;
 pub(crate) mod manifest;
 pub(crate) mod next_place;
+pub(crate) mod oddity;
 pub(crate) mod prune_catalog;
 pub(crate) mod prune_record;
 pub(crate) mod put;

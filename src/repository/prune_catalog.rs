@@ -113,7 +113,7 @@ impl Reader<'_> {
         cancel: &CancellationToken,
     ) -> Result<Vec<PruneId>, TargetError> {
         let found = self.list_folder(target, "prunes", layout::prune_of, cancel).await?;
-        Ok(found.into_iter().map(|(prune, _)| prune).collect())
+        Ok(found.into_iter().map(|listed| listed.id).collect())
     }
 
     async fn prune(

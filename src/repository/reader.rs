@@ -9,8 +9,9 @@ use crate::model::id::DatabaseId;
 use crate::model::object::ObjectKey;
 use crate::repository::agents::Agents;
 pub(crate) use crate::repository::bad_record::BadRecord;
+use crate::repository::oddity::Oddity;
 use crate::state::State;
-use crate::targets::{NamedTarget, TargetError, TargetErrorKind};
+use crate::targets::{NamedTarget, ObjectInfo, TargetError, TargetErrorKind};
 
 /// Records that are fetched at the same time.
 pub(crate) const PARALLEL: usize = 8;
@@ -41,22 +42,61 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A record that a list names.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed<I> {
+    /// What it is about.
+    pub id: I,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The size of the signature beside it, where that was listed too.
+    pub signature: Option<u64>,
+    /// It, or its signature, lies under a delete marker.
+    pub hidden: bool,
+}
+
+impl<I> Listed<I> {
+    /// What is odd about it. `expected`: the sizes of the record and of its signature, where they are known.
+    pub(crate) fn oddity(&self, expected: Option<[u64; 2]>) -> Option<Oddity> {
+        let [size, signature] = expected.map_or([None, None], |sizes| sizes.map(Some));
+        Oddity::of(&self.key, self.size, self.hidden, size).or_else(|| {
+            let key = format!("{}.sig", self.key).parse().ok()?;
+            Oddity::of(&key, self.signature?, false, signature)
+        })
+    }
+}
+
 impl Reader<'_> {
-    /// The keys below one folder of the database at one target, each with the id that `id_of` finds in it.
+    /// The key of a folder of the database, to list it.
+    pub(super) fn folder(&self, folder: &str) -> Result<ObjectKey, TargetError> {
+        let invalid = |e| TargetError::new(TargetErrorKind::Unsupported, format!("list {folder}"), e);
+        format!("{}/{folder}", self.database).parse().map_err(invalid)
+    }
+
+    /// The records in one folder of the database at one target, each with the id that `id_of` finds in its key.
     pub(crate) async fn list_folder<I>(
         &self,
         target: &NamedTarget,
         folder: &str,
         id_of: fn(&DatabaseId, &ObjectKey) -> Option<I>,
         cancel: &CancellationToken,
-    ) -> Result<Vec<(I, ObjectKey)>, TargetError> {
-        let prefix = format!("{}/{folder}", self.database)
-            .parse()
-            .map_err(|e| TargetError::new(TargetErrorKind::Unsupported, format!("list {folder}"), e))?;
-        let mut pages = target.target.list(Some(&prefix), None, cancel).await?;
-        let mut found = Vec::new();
+    ) -> Result<Vec<Listed<I>>, TargetError> {
+        let mut pages = target.target.list(Some(&self.folder(folder)?), None, cancel).await?;
+        let mut found: Vec<Listed<I>> = Vec::new();
         while let Some(page) = pages.try_next().await? {
-            found.extend(page.into_iter().filter_map(|o| Some((id_of(self.database, &o.key)?, o.key))));
+            for ObjectInfo { key, size, hidden, .. } in page {
+                if let Some(id) = id_of(self.database, &key) {
+                    found.push(Listed { id, key, size, signature: None, hidden });
+                } else if let Some(of) = key.as_str().strip_suffix(".sig")
+                    // A list is sorted, so a signature follows what it signs.
+                    && let Some(last) = found.last_mut().filter(|last| last.key.as_str() == of)
+                {
+                    last.signature = Some(size);
+                    last.hidden |= hidden;
+                }
+            }
         }
         Ok(found)
     }

@@ -165,6 +165,8 @@ pub(crate) struct Summary {
     pub signer: Signer,
     /// Bytes of all objects that a restore needs.
     pub size: u64,
+    /// Bytes of the receipt itself, and of its signature.
+    pub stored: [u64; 2],
 }
 
 impl SignedReceipt {
@@ -176,6 +178,7 @@ impl SignedReceipt {
             hash: self.hash(),
             signer: signing::signer_of(self.signature.as_bytes())?,
             size: self.receipt.size(),
+            stored: [self.bytes.len() as u64, self.signature.len() as u64],
         })
     }
 

@@ -37,8 +37,8 @@ pub(crate) trait Remembered {
 impl SignedReceipt {
     /// The form in which the state keeps it.
     pub(crate) fn to_saved(&self) -> Result<SavedReceipt> {
-        let Summary { receipt, hash, size, .. } = self.summary()?;
-        let summary = SavedSummary { bytes: receipt.to_bytes()?, size, hash };
+        let Summary { receipt, hash, size, stored, .. } = self.summary()?;
+        let summary = SavedSummary { bytes: receipt.to_bytes()?, size, hash, stored };
         Ok(SavedReceipt {
             snapshot: receipt.snapshot,
             sequence: receipt.sequence,
@@ -68,11 +68,11 @@ impl Remembered for State {
     fn summaries(&self, database: &DatabaseId) -> Result<BTreeMap<SnapshotId, Summary>> {
         let saved = self.saved_summaries(database)?.into_iter();
         saved
-            .map(|(snapshot, SavedSummary { bytes, size, hash }, signature)| {
+            .map(|(snapshot, SavedSummary { bytes, size, hash, stored }, signature)| {
                 let receipt = serde_json::from_slice(&bytes)
                     .or_internal("understand the state (delete the state folder: it is only a cache)")?;
                 let signer = signing::signer_of(signature.as_bytes())?;
-                Ok((snapshot, Summary { receipt, hash, signer, size }))
+                Ok((snapshot, Summary { receipt, hash, signer, size, stored }))
             })
             .collect()
     }

@@ -69,6 +69,11 @@ impl<T> Signed<T> {
         }
     }
 
+    /// Bytes of the record, and of its signature.
+    pub(crate) fn sizes(&self) -> [u64; 2] {
+        [self.bytes.len() as u64, self.signature.len() as u64]
+    }
+
     /// The hash that the next record names.
     pub(crate) fn hash(&self) -> Sha256 {
         Sha256::of(&self.bytes)

@@ -42,6 +42,8 @@ pub(crate) struct SavedSummary {
     pub size: u64,
     /// The hash of the receipt.
     pub hash: Sha256,
+    /// Bytes of the receipt itself, and of its signature.
+    pub stored: [u64; 2],
 }
 
 /// The receipt of a drill.
@@ -96,7 +98,7 @@ impl State {
         let db = self.db();
         let mut statement = db
             .prepare_cached(
-                "SELECT snapshot, summary, size, hash, signature FROM receipt WHERE database = ?1 ORDER BY sequence",
+                "SELECT snapshot, summary, size, hash, signature, length(body) FROM receipt WHERE database = ?1 ORDER BY sequence",
             )
             .or_internal(what)?;
         let rows = statement
@@ -106,13 +108,15 @@ impl State {
                     r.get(1)?,
                     r.get::<_, i64>(2)?,
                     r.get::<_, String>(3)?,
-                    r.get(4)?,
+                    r.get::<_, String>(4)?,
+                    r.get::<_, i64>(5)?,
                 ))
             })
             .or_internal(what)?;
         rows.map(|row| {
-            let (snapshot, bytes, size, hash, signature) = row.or_internal(what)?;
-            let summary = SavedSummary { bytes, size: size.unsigned_abs(), hash: parse(&hash)? };
+            let (snapshot, bytes, size, hash, signature, body) = row.or_internal(what)?;
+            let stored = [body.unsigned_abs(), signature.len() as u64];
+            let summary = SavedSummary { bytes, size: size.unsigned_abs(), hash: parse(&hash)?, stored };
             Ok((parse(&snapshot)?, summary, signature))
         })
         .collect()

@@ -82,13 +82,19 @@ fn info(versioned: bool, key: &ObjectKey, entry: &Entry) -> Option<ObjectInfo> {
         size: bytes.len() as u64,
         sha256: Some(Sha256::of(bytes)),
         version: versioned.then(|| entry.id.clone()),
+        hidden: false,
     })
 }
 
 /// What a list shows of an object: under a marker the oldest version, which is the object that was put.
 fn listed(versioned: bool, key: &ObjectKey, entries: &[Entry]) -> Option<ObjectInfo> {
-    let visible = entries.last().filter(|newest| newest.bytes.is_some());
-    info(versioned, key, visible.or_else(|| entries.iter().find(|e| e.bytes.is_some()))?)
+    match entries.last().filter(|newest| newest.bytes.is_some()) {
+        Some(visible) => info(versioned, key, visible),
+        None => {
+            let oldest = info(versioned, key, entries.iter().find(|e| e.bytes.is_some())?)?;
+            Some(ObjectInfo { hidden: true, ..oldest })
+        }
+    }
 }
 
 /// A version that no entry has: older ones may have been deleted.

@@ -55,6 +55,8 @@ pub struct ObjectInfo {
     pub sha256: Option<Sha256>,
     /// Its version, if the target has versions.
     pub version: Option<VersionId>,
+    /// A delete marker lies over it: it is still there, and a reader without a version does not see it.
+    pub hidden: bool,
 }
 
 /// An object's bytes in order. An error item ends the stream.

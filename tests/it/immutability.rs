@@ -122,7 +122,8 @@ async fn what_lies_under_markers_and_other_bytes_is_found() {
     }
     // The next snapshot is whole again.
     setup.change(30);
-    setup.snapshot().success();
+    let whole = setup.snapshot().fails_with(10);
+    assert_eq!(whole.json()["verdict"], "complete", "{whole}");
     setup.restores_equal(&[&from]);
 }
 

@@ -13,6 +13,7 @@ mod faults_targets;
 mod freshness;
 mod immutability;
 mod journey_postgres;
+mod listed;
 mod memory;
 mod prune;
 mod support;

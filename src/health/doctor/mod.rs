@@ -164,7 +164,7 @@ impl DoctorJob {
             let mut reading = job.database(db, cancel).await;
             reading.extend(next_runs::checks(db, now));
             reading.extend(unneeded::check(&job.config, db));
-            reading.push(three_two_one::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
+            reading.extend(three_two_one::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
             (reading, drill_setup::checks(&job.config, db, host, cancel).await)
         }))
         .await;

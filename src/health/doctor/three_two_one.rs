@@ -1,15 +1,16 @@
-//! Whether a database keeps the 3-2-1-1-0 rule.
+//! Whether a database keeps the 3-2-1-1-0 rule, and its targets what they were given.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Database};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::health::look::database_status;
 use crate::health::score::{guarantees, score};
 use crate::health::status::{DatabaseStatus, Promises};
 use crate::keys::{Signer, SigningKey, TrustStore};
 use crate::model::check::{Check, CheckState};
+use crate::model::condition::ConditionKind;
 use crate::repository::reader::Reader;
 use crate::state::State;
 use crate::targets::NamedTarget;
@@ -25,30 +26,53 @@ pub(super) async fn checks(
     targets: &[NamedTarget],
     now: Timestamp,
     cancel: &CancellationToken,
-) -> Check {
+) -> Vec<Check> {
+    let skipped = |e: Error| vec![check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text())];
     let state = match State::open_existing(&config.state_dir) {
         Ok(state) => state,
-        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+        Err(e) => return skipped(e),
     };
     let status = match status(config, db, targets, state.as_ref(), now, cancel).await {
         Ok(status) if status.snapshot.is_some() => status,
         Ok(_) => {
-            return check(NAME, CheckState::Skipped, "there is no snapshot yet that could be counted", None);
+            let found = "there is no snapshot yet that could be counted";
+            return vec![check(NAME, CheckState::Skipped, found, None)];
         }
-        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+        Err(e) => return skipped(e),
     };
     let known = match guarantees(db, state.as_ref()) {
         Ok(known) => known,
-        Err(e) => return check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text()),
+        Err(e) => return skipped(e),
     };
     let place =
         |name: &_| targets.iter().find(|t| t.name == *name).map(|t| t.target.describe()).unwrap_or_default();
     let score = score(config, &status, &known, place, now);
-    if score.met {
-        return ok(NAME, score.to_string());
-    }
-    let found = format!("{score}: {} missing", score.missing.len());
-    check(NAME, CheckState::Warn, found, Some(&score.missing.join(" ")))
+    let mut checks = vec![held(&status)];
+    checks.push(match score.met {
+        true => ok(NAME, score.to_string()),
+        false => {
+            let found = format!("{score}: {} missing", score.missing.len());
+            check(NAME, CheckState::Warn, found, Some(&score.missing.join(" ")))
+        }
+    });
+    checks
+}
+
+/// Whether the targets list what was stored there.
+fn held(status: &DatabaseStatus) -> Check {
+    const NAME: &str = "stored objects";
+    let mut damaged = status.conditions.iter().filter(|c| c.kind == ConditionKind::TargetDamaged);
+    let Some(first) = damaged.next() else {
+        if status.targets.iter().any(|target| target.error.is_some()) {
+            return check(NAME, CheckState::Skipped, "not every target could be listed", None);
+        }
+        return ok(
+            NAME,
+            "receipts and the objects of the newest snapshot are listed with the sizes that were signed",
+        );
+    };
+    let more: String = damaged.map(|condition| format!(" {}", condition.summary)).collect();
+    check(NAME, CheckState::Fail, format!("{}{more}", first.summary), Some(&first.remedy))
 }
 
 async fn status(

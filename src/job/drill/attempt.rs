@@ -1,6 +1,7 @@
 //! One attempt at proving a snapshot: from its receipt to the last check. Everything that was found on
 //! the way stays, whatever fails.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,8 @@ pub(super) struct Findings {
     pub place: Option<(String, String)>,
     /// What kept the restored database's code apart.
     pub isolation: Option<Isolation>,
+    /// The keys of objects that are damaged or deleted at the target, while an older version of them is good.
+    pub older: BTreeSet<String>,
     /// What the loader could not set.
     pub warnings: Vec<String>,
     /// Seconds until the database was there again.
@@ -95,7 +98,8 @@ impl Attempt<'_> {
         if let Err(e) = &chosen {
             found.caught = job.sabotage == Some(Sabotage::Stale) && e.kind() == ErrorKind::Verification;
         }
-        let (_, receipt) = chosen?;
+        let (_, receipt, odd) = chosen?;
+        found.older.extend(odd);
         found.receipt = Some(receipt.clone());
         // Before anything is fetched: without the key, fetching would be pointless.
         let kept = self.epoch_key(&receipt)?;
@@ -113,7 +117,9 @@ impl Attempt<'_> {
             Fetcher { database: job.database.clone(), targets: vec![from], state: job.state.clone() };
         let packs = self.site.packs();
         let fetched = fetch::everything(&fetcher, &receipt.receipt, &packs, &**self.watch, self.cancel).await;
-        found.fetched = fetched.map_err(|failed| self.not_fetched(failed, flipped.as_ref(), found))?;
+        let (number, older) = fetched.map_err(|failed| self.not_fetched(failed, flipped.as_ref(), found))?;
+        found.fetched = number;
+        found.older.extend(older);
 
         self.watch.stage(Stage::Open);
         let opener = match (kept, &job.opens) {

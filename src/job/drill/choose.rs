@@ -10,9 +10,11 @@ use crate::model::observer::Observer;
 use crate::model::sabotage::Sabotage;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::layout;
+use crate::repository::oddity::Oddity;
 use crate::repository::reader::Reader;
 use crate::repository::receipt::SignedReceipt;
-use crate::targets::NamedTarget;
+use crate::targets::{NamedTarget, TargetErrorKind};
 
 /// The target of this name.
 pub(super) fn named<'a>(targets: &'a [NamedTarget], name: &TargetName) -> Result<&'a NamedTarget> {
@@ -40,14 +42,15 @@ pub(super) fn target<'a>(
 }
 
 /// Chooses the snapshot at the one target of `reader`, and fetches its receipt from there anew. With
-/// [`Sabotage::Stale`], the target's newest receipt is not seen.
+/// [`Sabotage::Stale`], the target's newest receipt is not seen. Also says which objects of it the target lists other than
+/// the receipt says: they can only be read as older versions, if at all.
 pub(super) async fn snapshot(
     reader: &Reader<'_>,
     wanted: &Wanted,
     sabotage: Option<Sabotage>,
     observer: &dyn Observer,
     cancel: &CancellationToken,
-) -> Result<(Entry, SignedReceipt)> {
+) -> Result<(Entry, SignedReceipt, Vec<String>)> {
     let [target] = reader.targets else {
         return Err(Error::internal("a drill reads from one target"));
     };
@@ -79,7 +82,18 @@ pub(super) async fn snapshot(
         ))
         .remedy("Tell the publisher: the agent's signing key may be in other hands."));
     }
-    Ok((entry, receipt))
+    let record = format!("{}/{}", reader.database, layout::receipt(&entry.receipt.snapshot));
+    let of_record = |odd: &Oddity| odd.key.trim_end_matches(".sig") == record;
+    let mut odd = catalog.oddities.remove(&target.name).unwrap_or_default();
+    odd.retain(of_record);
+    match reader.inspect(target, &receipt.receipt, cancel).await {
+        Ok(found) => odd.extend(found.needed),
+        Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
+        // Reading the objects will show what is wrong with the target.
+        Err(_) => {}
+    }
+    let odd = odd.into_iter().map(|odd| odd.key).collect();
+    Ok((entry, receipt, odd))
 }
 
 /// A target that has acknowledged a newer snapshot than it shows is showing an old state.

@@ -27,14 +27,14 @@ pub(super) struct Failed {
 }
 
 /// Fetches every object of the receipt into `folder`, under its hash, and checks size and hash of each.
-/// Returns how many there were.
+/// Returns how many there were, and the keys of those of which only an older version was good.
 pub(super) async fn everything(
     fetcher: &Fetcher,
     receipt: &Receipt,
     folder: &Path,
     observer: &dyn Observer,
     cancel: &CancellationToken,
-) -> std::result::Result<u64, Failed> {
+) -> std::result::Result<(u64, Vec<String>), Failed> {
     disk::require(folder, receipt.size(), "the snapshot's objects alone").map_err(|error| Failed {
         object: None,
         error: error.remedy(
@@ -48,17 +48,20 @@ pub(super) async fn everything(
         .map(|object| async move {
             let path = folder.join(object.sha256.to_string());
             let fetched = fetcher.fetch(object, &path, observer, cancel).await;
-            fetched.map_err(|error| Failed { object: Some(object.clone()), error })?;
+            let fetched = fetched.map_err(|error| Failed { object: Some(object.clone()), error })?;
             observer.bytes(object.size);
-            Ok::<u64, Failed>(1)
+            let older = fetched.instead.map(|_| format!("{}/{}", receipt.database_id(), object.key));
+            Ok::<_, Failed>(older)
         })
         .collect();
     let mut fetches = stream::iter(fetches).buffer_unordered(PARALLEL);
     let mut fetched = 0;
+    let mut older = Vec::new();
     while let Some(one) = fetches.try_next().await? {
-        fetched += one;
+        fetched += 1;
+        older.extend(one);
     }
-    Ok(fetched)
+    Ok((fetched, older))
 }
 
 /// The same target, with one bit of one object of the snapshot inverted whenever it is read. Says of which.

@@ -105,6 +105,7 @@ impl Recorder<'_> {
             rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
             bytes: found.contents.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
             fetched_bytes: if found.fetched > 0 { receipt.map_or(0, |r| r.size()) } else { 0 },
+            older_versions: found.older.len() as u64,
             started_at: canonical::whole_second(ended.started_at),
             finished_at: canonical::whole_second(Timestamp::now()),
             seconds,
@@ -129,6 +130,12 @@ impl Recorder<'_> {
 
     fn warnings(&self, found: &Findings) -> Vec<String> {
         let mut warnings = found.warnings.clone();
+        if let Some(first) = found.older.first() {
+            warnings.push(format!(
+                "{} objects are damaged or deleted at the target (the first: {first}): what was restored are older versions of them",
+                found.older.len()
+            ));
+        }
         if let (Some(took), Some(rto)) = (found.rto_seconds, self.job.rto)
             && took > rto.as_secs_f64()
         {
@@ -192,6 +199,7 @@ impl Recorder<'_> {
                 exit_code: e.exit_code,
             }),
             found: counted(report),
+            older_versions: report.older_versions,
             milliseconds: milliseconds(report.seconds),
             isolation: report.isolation,
             rto_milliseconds: report.rto_seconds.map(milliseconds),

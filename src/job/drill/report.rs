@@ -55,6 +55,8 @@ pub(crate) struct DrillReport {
     pub bytes: u64,
     /// Bytes fetched from the target.
     pub fetched_bytes: u64,
+    /// Objects that were damaged or deleted there, and of which an older version was good and was used.
+    pub older_versions: u64,
     /// When it started.
     pub started_at: Timestamp,
     /// When it was over.

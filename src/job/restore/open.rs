@@ -19,7 +19,7 @@ use crate::repository::receipt::{ObjectRef, Receipt, SignedReceipt};
 use crate::repository::succession::Seen;
 use crate::state::State;
 use crate::targets::NamedTarget;
-use crate::targets::{Expected, TargetExt};
+use crate::targets::{Expected, Fetched, TargetExt};
 
 /// Which snapshot is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +63,14 @@ impl Fetcher {
     }
 
     /// Fetches one object into a file; a target that lacks it or has a damaged copy is skipped, and that is
-    /// reported.
+    /// reported. Says where only an older version was good.
     pub(crate) async fn fetch(
         &self,
         object: &ObjectRef,
         path: &Path,
         observer: &dyn Observer,
         cancel: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<Fetched> {
         let key = layout::key(&self.database, &object.key)?;
         let mut failures: Vec<(TargetName, Error)> = Vec::new();
         for target in &self.targets {
@@ -78,7 +78,7 @@ impl Fetcher {
             let expected = Expected { version, size: object.size, sha256: object.sha256 };
             match target.target.fetch_to_file(&key, &expected, path, cancel).await {
                 Ok(fetched) => {
-                    if let Some(version) = fetched.instead {
+                    if let Some(version) = &fetched.instead {
                         observer.warn(&format!(
                             "{key} is damaged or deleted at {}: its older version {} is good and was used",
                             target.name, version.0
@@ -87,7 +87,7 @@ impl Fetcher {
                     for (name, e) in &failures {
                         observer.warn(&format!("{e}: {name} was skipped, {} has a good copy", target.name));
                     }
-                    return Ok(());
+                    return Ok(fetched);
                 }
                 Err(e) => {
                     let e = Error::from(e);

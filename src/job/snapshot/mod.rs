@@ -41,6 +41,7 @@ use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::model::verdict::{Stored, Verdict};
 use crate::repository::catalog::Catalog;
+use crate::repository::oddity::{self, Oddity};
 use crate::repository::reader::Reader;
 use crate::state::State;
 use crate::targets::NamedTarget;
@@ -108,6 +109,7 @@ impl SnapshotJob {
         let snapshot = SnapshotId::new(now, rand::random());
         let mut epoch = self.epoch(now)?;
         let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
+        let damaged = self.damaged(&catalog, &reuse);
         watch.stage(Stage::Open);
         let view = self.engine.open(cancel).await?;
         // Cancelled when reading fails, so that no upload outlives the error.
@@ -162,7 +164,21 @@ impl SnapshotJob {
         }
         record.warnings.append(&mut epoch.warnings);
         let verdict = self.keep(&epoch, &mut record, &draft, &results)?;
-        Ok(self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch))
+        let mut report = self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch);
+        for target in &mut report.targets {
+            target.damaged = damaged.get(&target.name).cloned();
+        }
+        Ok(report)
+    }
+
+    /// What each target lists other than it was stored.
+    fn damaged(&self, catalog: &Catalog, reuse: &reuse::Reuse) -> BTreeMap<TargetName, String> {
+        let of = |name: &TargetName| {
+            let receipts = catalog.oddities.get(name).into_iter().flatten();
+            let all: Vec<Oddity> = receipts.chain(reuse.odd_at(name)).cloned().collect();
+            oddity::describe(&all)
+        };
+        self.targets.iter().filter_map(|t| Some((t.name.clone(), of(&t.name)?))).collect()
     }
 
     fn upload_context(
@@ -217,6 +233,7 @@ impl SnapshotJob {
                     level: None,
                     error: Some(e.to_string()),
                     remedy: Some(e.kind.remedy().to_owned()),
+                    damaged: None,
                 }),
             }
         }

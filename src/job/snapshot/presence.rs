@@ -11,8 +11,18 @@ use crate::model::id::{DatabaseId, EpochId, Sha256, TargetName};
 use crate::model::object::ObjectKey;
 use crate::repository::layout;
 use crate::repository::manifest::PackRef;
+use crate::repository::oddity::Oddity;
 use crate::state::State;
 use crate::targets::{NamedTarget, TargetError, TargetErrorKind};
+
+/// What a target was found to hold.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Packs with the right size, and the right hash where the target tells.
+    pub packs: HashSet<Sha256>,
+    /// Packs that it lists, and that are not as they were put.
+    pub odd: Vec<Oddity>,
+}
 
 /// Looks for packs of an epoch.
 #[derive(Debug, Clone)]
@@ -26,22 +36,23 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Which of these packs a target holds, with the right size, and the right hash where it tells.
+    /// Which of these packs a target holds.
     pub(super) async fn at(
         &self,
         target: &NamedTarget,
         packs: &[PackRef],
         cancel: &CancellationToken,
-    ) -> Result<HashSet<Sha256>> {
+    ) -> Result<Held> {
         let prefix = layout::key(&self.database, &layout::packs(&self.epoch))?;
         let wanted: HashMap<Sha256, u64> = packs.iter().map(|pack| (pack.sha256, pack.size)).collect();
         match self.listed(target, &prefix, &wanted, cancel).await {
             Ok(found) => Ok(found),
             // Write-only credentials cannot ask. What this agent put there is still there, if it is locked.
             Err(e) if e.kind == TargetErrorKind::Denied && self.locking.contains(&target.name) => {
-                self.ours(target, wanted.into_keys())
+                let packs = self.ours(target, wanted.into_keys())?;
+                Ok(Held { packs, odd: Vec::new() })
             }
-            Err(e) if e.kind == TargetErrorKind::Denied => Ok(HashSet::new()),
+            Err(e) if e.kind == TargetErrorKind::Denied => Ok(Held::default()),
             Err(e) if e.kind == TargetErrorKind::Cancelled => Err(Error::interrupted()),
             Err(e) => Err(e.into()),
         }
@@ -53,17 +64,24 @@ impl Presence {
         prefix: &ObjectKey,
         wanted: &HashMap<Sha256, u64>,
         cancel: &CancellationToken,
-    ) -> Result<HashSet<Sha256>, TargetError> {
+    ) -> Result<Held, TargetError> {
         let mut pages = target.target.list(Some(prefix), None, cancel).await?;
-        let mut found = HashSet::new();
+        let mut held = Held::default();
         while let Some(page) = pages.try_next().await? {
-            found.extend(page.into_iter().filter_map(|object| {
-                let pack = layout::pack_of(&self.database, &self.epoch, &object.key)?;
-                let same = object.sha256.is_none_or(|sha256| sha256 == pack);
-                (wanted.get(&pack) == Some(&object.size) && same).then_some(pack)
-            }));
+            for object in page {
+                let Some(pack) = layout::pack_of(&self.database, &self.epoch, &object.key) else { continue };
+                let size = wanted.get(&pack).copied();
+                // What lies under a delete marker is sent again: a reader must find it without looking for versions.
+                match Oddity::of(&object.key, object.size, object.hidden, size) {
+                    Some(odd) => held.odd.push(odd),
+                    None if size.is_some() && object.sha256.is_none_or(|sha256| sha256 == pack) => {
+                        held.packs.insert(pack);
+                    }
+                    None => {}
+                }
+            }
         }
-        Ok(found)
+        Ok(held)
     }
 
     fn ours(&self, target: &NamedTarget, packs: impl Iterator<Item = Sha256>) -> Result<HashSet<Sha256>> {

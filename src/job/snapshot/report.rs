@@ -57,10 +57,12 @@ pub struct TargetReport {
     pub error: Option<String>,
     /// What to do about it.
     pub remedy: Option<String>,
+    /// What the target lists of earlier snapshots other than it was stored: somebody has deleted or changed it.
+    pub damaged: Option<String>,
 }
 
 impl SnapshotReport {
-    /// The error that the command ends with, unless the snapshot is complete.
+    /// The error that the command ends with, unless the snapshot is complete, and the targets are as they were left.
     pub fn error(&self) -> Option<Error> {
         let failed: Vec<&TargetReport> = self.targets.iter().filter(|t| t.level.is_none()).collect();
         let names: Vec<&str> = failed.iter().map(|t| t.name.as_str()).collect();
@@ -68,7 +70,7 @@ impl SnapshotReport {
         let stored = self.targets.len() - failed.len();
         let required: Vec<&str> = failed.iter().filter(|t| t.required).map(|t| t.name.as_str()).collect();
         match self.verdict {
-            Word::Complete => None,
+            Word::Complete => self.damage(),
             Word::Degraded => Some(
                 Error::new(
                     ErrorKind::Degraded,
@@ -97,6 +99,24 @@ impl SnapshotReport {
                 .remedy(remedy),
             ),
         }
+    }
+}
+
+impl SnapshotReport {
+    fn damage(&self) -> Option<Error> {
+        let damaged = self.targets.iter().filter_map(|t| Some((t.name.as_str(), t.damaged.as_deref()?)));
+        let (names, causes): (Vec<&str>, Vec<String>) =
+            damaged.map(|(name, what)| (name, format!("{name}: {what}"))).unzip();
+        let what = format!(
+            "snapshot {} is stored, but objects of earlier ones were deleted or changed at {}",
+            self.snapshot,
+            names.join(", ")
+        );
+        (!names.is_empty()).then(|| {
+            Error::new(ErrorKind::Degraded, what).cause(causes.join("; ")).remedy(
+                "Find out who did that, and with which credentials. `marbre verify` says what is left of earlier snapshots.",
+            )
+        })
     }
 }
 
@@ -130,15 +150,21 @@ impl SnapshotJob {
         for (name, result) in results {
             let required = self.required.contains(&name);
             targets.push(match result {
-                Ok(_) => {
-                    TargetReport { name, required, level: Some(Level::Stored), error: None, remedy: None }
-                }
+                Ok(_) => TargetReport {
+                    name,
+                    required,
+                    level: Some(Level::Stored),
+                    error: None,
+                    remedy: None,
+                    damaged: None,
+                },
                 Err(e) => TargetReport {
                     name,
                     required,
                     level: None,
                     error: Some(e.to_string()),
                     remedy: e.remedy_text().map(str::to_owned),
+                    damaged: None,
                 },
             });
         }

@@ -1,6 +1,6 @@
 //! What of earlier snapshots of the epoch this one can refer to, and what a new layer of a stream goes over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::job::snapshot::SnapshotJob;
 use crate::job::snapshot::epoch::Epoch;
 use crate::job::snapshot::stream_cache::{Basis, CachedLayer, CachedStream, StreamCache};
-use crate::model::id::{DatabaseId, Sha256};
+use crate::model::id::{DatabaseId, Sha256, TargetName};
 use crate::model::stream::StreamKind;
 use crate::pack::base::{Base, LocalScript, Lost};
 use crate::pack::compose::{Composer, Origins};
@@ -20,6 +20,7 @@ use crate::pack::script::ScriptReader;
 use crate::pack::stream::Previous;
 use crate::repository::layout::{self, RelativeKey};
 use crate::repository::manifest::{MOST_LAYERS, PackRef};
+use crate::repository::oddity::Oddity;
 use crate::state::State;
 use crate::targets::NamedTarget;
 
@@ -69,6 +70,8 @@ pub(crate) struct Reuse {
     places: HashMap<String, usize>,
     /// Numbers of the packs that no target holds, or that failed a check.
     lost: HashSet<u32>,
+    /// Packs that targets list other than they were put.
+    odd: BTreeMap<TargetName, Vec<Oddity>>,
 }
 
 /// An earlier version of a stream.
@@ -98,9 +101,13 @@ impl Reuse {
         let presence = job.presence(&epoch.state.epoch);
         let looks = join_all(targets.iter().map(|target| presence.at(target, &cache.packs, cancel))).await;
         let mut present: HashSet<Sha256> = HashSet::new();
-        for found in looks {
+        let mut odd = BTreeMap::new();
+        for (target, found) in targets.iter().zip(looks) {
             match found {
-                Ok(packs) => present.extend(packs),
+                Ok(held) => {
+                    present.extend(held.packs);
+                    odd.insert(target.name.clone(), held.odd);
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 // Then it is not known what it holds; the upload will show what is wrong with it.
                 Err(_) => {}
@@ -112,7 +119,12 @@ impl Reuse {
         let numbered = cache.packs.iter().enumerate();
         let lost = numbered.filter(|(_, p)| !present.contains(&p.sha256)).map(|(n, _)| n as u32).collect();
         let places = cache.streams.iter().enumerate().map(|(n, s)| (s.identity.clone(), n)).collect();
-        Ok(Self { cache: Some(cache), places, lost })
+        Ok(Self { cache: Some(cache), places, lost, odd })
+    }
+
+    /// Packs that a target lists other than they were put.
+    pub(super) fn odd_at(&self, target: &TargetName) -> &[Oddity] {
+        self.odd.get(target).map_or(&[], Vec::as_slice)
     }
 
     /// All packs that are known, also those that nothing may refer to.

@@ -250,7 +250,7 @@ impl Worker {
             commit.packs.iter().filter(|p| !sent.contains(&p.sha256)).cloned().collect();
         let present = match older.is_empty() {
             true => HashSet::new(),
-            false => context.presence.at(&self.target, &older, &self.progress.cancel).await?,
+            false => context.presence.at(&self.target, &older, &self.progress.cancel).await?.packs,
         };
         let epoch_key = layout::epoch(&context.epoch);
         for object in &commit.objects {

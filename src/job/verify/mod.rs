@@ -246,7 +246,7 @@ impl VerifyJob {
         let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
         let reader = Reader::new(database, targets, trust, None);
         let listed: BTreeSet<SnapshotId> = match reader.list(target, cancel).await {
-            Ok(listed) => listed.into_iter().map(|(snapshot, _)| snapshot).collect(),
+            Ok(listed) => listed.into_iter().map(|listed| listed.id).collect(),
             Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
             // What was found stands.
             Err(_) => return Ok(()),

@@ -91,7 +91,7 @@ pub(super) async fn gather(job: &VerifyJob, cancel: &CancellationToken) -> Resul
     for (target, list) in job.targets.iter().zip(lists) {
         match list {
             Ok(list) => {
-                let snapshots = list.into_iter().map(|(snapshot, _)| snapshot).collect();
+                let snapshots = list.into_iter().map(|listed| listed.id).collect();
                 gathered.listed.insert(target.name.clone(), snapshots);
             }
             Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),

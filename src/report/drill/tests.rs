@@ -92,6 +92,7 @@ fn passed() -> DrillReport {
         ],
         rows: 11_006_402,
         bytes: 6_442_450_944,
+        older_versions: 0,
         fetched_bytes: 1_932_735_283,
         started_at: at("2026-11-22T10:00:00Z"),
         finished_at: at("2026-11-22T10:28:44Z"),

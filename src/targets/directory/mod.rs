@@ -114,7 +114,7 @@ impl Target for DirectoryTarget {
         let (disk, key, named) = (self.disk.clone(), key.clone(), operation.clone());
         hang::run(&self.path, operation, cancel, move |_| {
             let size = disk.stat(&key, &named)?;
-            Ok(size.map(|size| ObjectInfo { key, size, sha256: None, version: None }))
+            Ok(size.map(|size| ObjectInfo { key, size, sha256: None, version: None, hidden: false }))
         })
         .await
     }

@@ -91,7 +91,13 @@ impl Walk<'_> {
         let Ok(key) = path.parse::<ObjectKey>() else { return Ok(()) };
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                self.found.push(ObjectInfo { key, size: size(&stat), sha256: None, version: None });
+                self.found.push(ObjectInfo {
+                    key,
+                    size: size(&stat),
+                    sha256: None,
+                    version: None,
+                    hidden: false,
+                });
                 Ok(())
             }
             Ok(_) | Err(Errno::NOENT) => Ok(()),

@@ -120,7 +120,13 @@ impl Listing {
         let object = |object: &aws_sdk_s3::types::Object| {
             // What is no key of ours (`folder/` markers, escaped characters) was not put by us.
             let key = object.key().and_then(|key| self.target.own_key(key))?;
-            Some(ObjectInfo { key, size: size_from(object.size()), sha256: None, version: None })
+            Some(ObjectInfo {
+                key,
+                size: size_from(object.size()),
+                sha256: None,
+                version: None,
+                hidden: false,
+            })
         };
         Ok(page.contents().iter().filter_map(object).collect())
     }
@@ -174,7 +180,8 @@ impl Listing {
         for version in page.versions() {
             let Some(key) = own(version.key()).filter(|key| hidden.contains(key)) else { continue };
             let id = version.version_id().map(|id| VersionId(id.to_owned()));
-            let info = ObjectInfo { key, size: size_from(version.size()), sha256: None, version: id };
+            let info =
+                ObjectInfo { key, size: size_from(version.size()), sha256: None, version: id, hidden: true };
             // The newest comes first.
             self.ahead.insert(info.key.clone(), info);
         }

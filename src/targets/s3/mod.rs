@@ -267,6 +267,7 @@ impl Target for S3Target {
                 size: size_from(answer.content_length()),
                 sha256: sha256_from(answer.checksum_sha256()),
                 version: version_from(answer.version_id()),
+                hidden: false,
             })),
             Err(e) if e.kind == TargetErrorKind::NotFound => {
                 // An answer to HEAD has no body that could tell a missing object from a missing bucket.
@@ -331,6 +332,7 @@ impl Target for S3Target {
                 size: size_from(v.size()),
                 sha256: None,
                 version: v.version_id().map(|id| VersionId(id.to_owned())),
+                hidden: false,
             }));
         }
         // A bucket without versions lists its objects as the version "null".

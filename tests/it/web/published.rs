@@ -114,6 +114,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
 
 fn target(now: Timestamp, name: &str) -> TargetStatus {
     let proof = |level| DrillProof {
+        older_versions: 0,
         snapshot: snapshot(),
         target: name.parse().unwrap(),
         level,
