@@ -207,7 +207,8 @@ pub(crate) fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
     let detail = format!("{} objects, {} read back", count(report.objects), bytes(report.bytes));
     let numbers = Numbers { bytes: report.bytes, ..Numbers::default() };
     let whole = report.targets.iter().filter(|t| t.error.is_none()).map(|t| t.name.clone());
-    match report.error() {
+    // What a target lacks is said by every look.
+    match report.error().filter(|e| e.kind() != ErrorKind::Degraded) {
         None => Run { numbers, ..done(detail, Vec::new(), whole.collect()) },
         Some(e) => {
             let condition = broken(database, JobKind::Verify, None, &e);

@@ -90,6 +90,23 @@ fn deleted_packs_are_missed_before_anybody_needs_them() {
     setup.provider(&["status", "--rpo", "26h"]).success();
 }
 
+#[test]
+fn a_target_that_lacks_snapshots_does_not_verify() {
+    let setup = Setup::new(50, 50);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    setup.provider(&["verify", "abonnes"]).success();
+    fs::remove_dir_all(setup.path("b")).unwrap();
+    fs::create_dir(setup.path("b")).unwrap();
+    // Who remembers knows that it was there; the others see that it is not.
+    setup.provider(&["verify", "abonnes"]).fails_with(9);
+    fs::remove_dir_all(setup.path("provider/state")).unwrap();
+    let outcome = setup.provider(&["verify", "abonnes"]).fails_with(10);
+    outcome.expect_stderr("b lacks 1");
+    setup.provider(&["sync", "abonnes"]).success();
+    setup.provider(&["verify", "abonnes"]).success();
+}
+
 async fn hide(admin: &Client, bucket: &str, part: &str) -> usize {
     let listed = admin.list_objects_v2().bucket(bucket).send().await.unwrap();
     let keys: Vec<&str> = listed.contents().iter().filter_map(|o| o.key()).collect();

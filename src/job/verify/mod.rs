@@ -151,13 +151,18 @@ impl VerifyReport {
             return Some(error.remedy(first.remedy.clone().unwrap_or_default()));
         }
         // Nothing was looked at: that is no evidence of anything good.
-        (self.snapshots == 0).then(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "there is no such snapshot at any target, so nothing was verified",
-            )
-            .remedy(
+        if self.snapshots == 0 {
+            let what = "there is no such snapshot at any target, so nothing was verified";
+            return Some(Error::new(ErrorKind::NotFound, what).remedy(
                 "`marbre list` shows which snapshots there are; check the targets and the database's name.",
+            ));
+        }
+        let behind = self.targets.iter().filter(|t| t.behind > 0);
+        let behind: Vec<String> = behind.map(|t| format!("{} lacks {}", t.name, t.behind)).collect();
+        (!behind.is_empty()).then(|| {
+            let what = "what is there is intact, but not every target has all snapshots";
+            Error::new(ErrorKind::Degraded, what).cause(behind.join("; ")).remedy(
+                "`marbre sync` copies them from another target. If the target once had them, find out who or what removed them.",
             )
         })
     }

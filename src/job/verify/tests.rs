@@ -244,12 +244,13 @@ async fn what_never_came_is_behind_and_no_damage() {
     let repository = Repository::of(1, MemoryTarget::new).await;
     repository.snapshot_to(1, vec![named("b", repository.b.clone())], &repository.state).await;
     let report = own(&repository).await;
-    assert_eq!(kind(&report), None, "{report:#?}");
+    assert_eq!(kind(&report), Some(ErrorKind::Degraded), "{report:#?}");
     assert_eq!((report.targets[0].behind, report.targets[0].snapshots), (1, 1));
     // An agent that lost its state learns again what must be where.
     let state = State::open(&repository.folder.path().join("other")).unwrap();
     let targets = repository.targets();
-    assert_eq!(kind(&verify(&repository, targets.clone(), Some(&state)).await), None);
+    let report = verify(&repository, targets.clone(), Some(&state)).await;
+    assert_eq!(kind(&report), Some(ErrorKind::Degraded), "{report:#?}");
     let newest = repository.state.head(&repository.database).unwrap().unwrap().snapshot;
     repository.b.tamper(&receipt_key(&repository, &newest), None);
     let report = verify(&repository, targets, Some(&state)).await;
