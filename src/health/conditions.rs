@@ -16,6 +16,7 @@ use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
 use crate::repository::drill_catalog::{DrillCatalog, DrillProof};
 use crate::repository::oddity::{self, Oddity, Problem};
+use crate::repository::place::Twin;
 use crate::repository::reader::BadRecord;
 
 const LATE_REMEDY: &str = "Run `marbre snapshot` now and read what it says; look at `journalctl -u marbre`.";
@@ -31,6 +32,8 @@ pub(crate) struct Observation<'a> {
     pub drills: &'a DrillCatalog,
     /// By target, what is listed other than signed records say.
     pub oddities: &'a BTreeMap<TargetName, Vec<Oddity>>,
+    /// Targets that are the place of another one.
+    pub twins: &'a [Twin],
     pub promises: Promises,
     pub breaks: &'a [Break],
     pub now: Timestamp,
@@ -50,6 +53,7 @@ impl Observation<'_> {
                 .remedy(e.kind.remedy())
                 .with(Severity::Warning)
         }));
+        found.extend(self.twins.iter().map(|twin| self.same_place(twin)));
         found.extend(self.oddities.iter().filter_map(|(name, odd)| self.damaged(name, odd)));
         found.extend(self.status.targets.iter().filter_map(|target| self.behind(target)));
         found.extend(self.untrusted(&self.catalog.bad));
@@ -113,6 +117,11 @@ impl Observation<'_> {
         let found = self.critical(ConditionKind::ClockSkew, summary).object("order");
         let remedy = "The chain decides which one is the newest. Check the time service of every host that takes snapshots or is the source of one.";
         Some(found.with(Severity::Warning).remedy(remedy))
+    }
+
+    fn same_place(&self, twin: &Twin) -> Condition {
+        let summary = format!("Target {}: {}.", twin.name, twin.problem());
+        self.critical(ConditionKind::SamePlace, summary).object(&twin.name).remedy(twin.remedy())
     }
 
     fn damaged(&self, name: &TargetName, odd: &[Oddity]) -> Option<Condition> {

@@ -43,6 +43,11 @@ pub(crate) async fn database_status(
         }
         targets.push(status);
     }
+    let twins = catalog.places.twins(reader.targets.iter().map(|target| &target.name));
+    for twin in &twins {
+        let mut of_twin = targets.iter_mut().filter(|target| target.name == twin.name);
+        of_twin.by_ref().for_each(|target| target.same_place_as = Some(twin.of.clone()));
+    }
     let mut status = DatabaseStatus {
         publisher: reader.database.publisher.clone(),
         database: reader.database.database.clone(),
@@ -72,6 +77,7 @@ pub(crate) async fn database_status(
         catalog: &catalog,
         drills: &drills,
         oddities: &inspection.oddities,
+        twins: &twins,
         promises,
         breaks: &breaks,
         now,
@@ -119,6 +125,7 @@ fn target_status(
         owner_restored,
         behind,
         behind_seconds,
+        same_place_as: None,
         unneeded_bytes: unneeded_bytes(reader, name)?,
         error,
     })

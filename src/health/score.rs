@@ -43,7 +43,8 @@ pub(crate) fn score(
             holds_newest: target.error.is_none()
                 && target.snapshot.is_some()
                 && target.snapshot == status.snapshot
-                && target.levels.damaged.is_none(),
+                && target.levels.damaged.is_none()
+                && target.same_place_as.is_none(),
             domain: settings.and_then(|s| s.domain.clone()),
             owner: settings.and_then(|s| s.owner),
             offsite: settings.is_some_and(|s| s.offsite),

@@ -170,6 +170,8 @@ pub struct TargetStatus {
     pub behind: Option<u64>,
     /// Seconds since the oldest of these was taken; `null` where it lacks none.
     pub behind_seconds: Option<u64>,
+    /// The target whose place it is: what both hold is one copy. `null` where it is a place of its own.
+    pub same_place_as: Option<TargetName>,
     /// Bytes of its objects that no receipt named when it was last pruned; `null` where that was never looked at.
     pub unneeded_bytes: Option<u64>,
     /// Why it cannot be reached.

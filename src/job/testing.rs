@@ -17,6 +17,7 @@ use crate::model::id::{DatabaseId, SnapshotId};
 use crate::model::object::ObjectKey;
 use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
+use crate::model::place::Root;
 use crate::model::stage::Stage;
 use crate::repository::receipt::{ObjectRef, Receipt};
 use crate::repository::remembered::Remembered as _;
@@ -183,6 +184,10 @@ pub(crate) struct Shared {
 impl Wrapper for Shared {
     fn description(&self) -> String {
         self.target.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        None
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -74,6 +74,8 @@ pub enum ConditionKind {
     TargetMutable,
     /// A target lists objects under delete markers, of other sizes than signed receipts say, or not at all.
     TargetDamaged,
+    /// Two targets are one place, and hold one copy.
+    SamePlace,
     /// A snapshot is much smaller or larger than those before.
     SizeOutOfBand,
     /// The owner has not proven their key for too long.
@@ -118,6 +120,7 @@ impl ConditionKind {
             Self::TargetBehind => "target-behind",
             Self::TargetMutable => "target-mutable",
             Self::TargetDamaged => "target-damaged",
+            Self::SamePlace => "same-place",
             Self::SizeOutOfBand => "size-out-of-band",
             Self::KeyProofOverdue => "key-proof-overdue",
             Self::UndeclaredDatabase => "undeclared-database",

@@ -14,6 +14,7 @@ use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::layout;
 use crate::repository::oddity::{Oddity, Problem};
+use crate::repository::place::Places;
 use crate::repository::prune_catalog::Prunes;
 use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
 use crate::repository::receipt::{RECEIPT_LIMIT, Receipt, SignedReceipt, Summary};
@@ -70,6 +71,8 @@ pub(crate) struct Catalog {
     pub superseded: BTreeMap<String, Stranger>,
     /// Receipts that a target lists other than they were written.
     pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
+    /// Where the targets are.
+    pub places: Places,
     /// Targets that could not be listed.
     pub unreachable: Vec<(TargetName, TargetError)>,
     /// What retention has removed; some of it may still be at targets that have not been pruned since.
@@ -83,7 +86,9 @@ impl Reader<'_> {
         let mut catalog = Catalog { agents: agents.clone(), bad: agents.bad.clone(), ..Catalog::default() };
         let mut known = self.state.map(|s| s.summaries(self.database)).transpose()?.unwrap_or_default();
         // At the same time: a target that does not answer takes its time.
-        let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel))).await;
+        let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel)));
+        let (lists, places) = tokio::join!(lists, self.places(cancel));
+        catalog.places = places?.clone();
         for (target, keys) in self.targets.iter().zip(lists) {
             let keys = match keys {
                 Ok(keys) => keys,

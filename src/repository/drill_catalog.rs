@@ -16,11 +16,13 @@ use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, Sha256, SnapshotId, TargetName};
 use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level, Levels};
+use crate::model::place::PlaceId;
 use crate::model::sabotage::Sabotage;
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::drill_receipt::{DrillReceipt, Failure};
 use crate::repository::layout;
 use crate::repository::oddity::{Oddity, Problem};
+use crate::repository::place::Places;
 use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
@@ -51,6 +53,8 @@ pub(crate) struct DrillCatalog {
     pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// Targets that could not be listed.
     pub unreachable: Vec<TargetName>,
+    /// Where the targets are now.
+    pub places: Places,
 }
 
 /// A level that a drill proved.
@@ -60,6 +64,9 @@ pub struct DrillProof {
     pub snapshot: SnapshotId,
     /// The target that it was proven at, by the name that it had there.
     pub target: TargetName,
+    /// The place that this target was.
+    #[serde(skip)]
+    pub place: Option<PlaceId>,
     /// The level.
     pub level: Level,
     /// When the drill was over.
@@ -124,7 +131,9 @@ impl Reader<'_> {
             let id = signed.record.drill.clone();
             catalog.drills.insert(id, KnownDrill { signed, targets: BTreeSet::new() });
         }
-        let lists = join_all(self.targets.iter().map(|target| self.list_drills(target, cancel))).await;
+        let lists = join_all(self.targets.iter().map(|target| self.list_drills(target, cancel)));
+        let (lists, places) = tokio::join!(lists, self.places(cancel));
+        catalog.places = places?.clone();
         for (target, keys) in self.targets.iter().zip(lists) {
             let keys = match keys {
                 Ok(keys) => keys,
@@ -252,14 +261,27 @@ impl DrillCatalog {
         all.filter(|d| d.snapshot.as_ref() == Some(snapshot)).collect()
     }
 
+    /// Whether a target is where a drill was made: at that place, whatever it is called now; where that is not known, at the
+    /// target of that name.
+    fn is_at(&self, target: &TargetName, drilled: Option<&TargetName>, place: Option<&PlaceId>) -> bool {
+        match (place, self.places.of(target)) {
+            (Some(then), Some(now)) => *then == now,
+            (Some(_), None) if self.places.is_unmarked(target) => false,
+            _ => drilled == Some(target),
+        }
+    }
+
     /// Every level that drills proved for a snapshot, oldest first. A later drill that found the same snapshot damaged at
-    /// the same target revokes what earlier ones proved.
+    /// the same place revokes what earlier ones proved.
     pub(crate) fn proofs(&self, snapshot: &SnapshotId) -> Vec<DrillProof> {
         let of_snapshot = |d: &&DrillReceipt| d.subject.as_ref().is_some_and(|s| s.snapshot == *snapshot);
         let mut proofs: Vec<DrillProof> = Vec::new();
         for receipt in self.receipts().filter(of_snapshot) {
             if disproves(receipt) {
-                proofs.retain(|p| Some(&p.target) != receipt.target.as_ref());
+                proofs.retain(|p| match (&p.place, &receipt.place) {
+                    (Some(proven), Some(damaged)) => proven != damaged,
+                    _ => Some(&p.target) != receipt.target.as_ref(),
+                });
             }
             proofs.extend(proof(receipt));
         }
@@ -268,21 +290,23 @@ impl DrillCatalog {
 
     /// The newest proof of this level at a target.
     pub(crate) fn last_proof(&self, target: &TargetName, level: Level) -> Option<DrillProof> {
-        let mut newest =
-            self.receipts().rev().filter_map(proof).filter(|p| p.target == *target && p.level == level);
+        let here = |p: &DrillProof| self.is_at(target, Some(&p.target), p.place.as_ref());
+        let mut newest = self.receipts().rev().filter_map(proof).filter(|p| p.level == level && here(p));
         newest.find(|p| self.proofs(&p.snapshot).contains(p))
     }
 
     /// Adds what drills proved to the levels of a snapshot at a target.
     pub(crate) fn raise(&self, levels: &mut Levels, snapshot: &SnapshotId, target: &TargetName) {
-        for proof in self.proofs(snapshot).into_iter().filter(|p| p.target == *target) {
+        let here = |p: &DrillProof| self.is_at(target, Some(&p.target), p.place.as_ref());
+        for proof in self.proofs(snapshot).into_iter().filter(here) {
             levels.add(proof.level, proof.at);
         }
     }
 
     /// The place in the maker's chain of their last drill of a target that was no sabotage; 0 if there is none.
     pub(crate) fn last_number(&self, target: &TargetName, by: By) -> u64 {
-        let of = |d: &&DrillReceipt| d.by == by && d.sabotage.is_none() && d.target.as_ref() == Some(target);
+        let here = |d: &DrillReceipt| self.is_at(target, d.target.as_ref(), d.place.as_ref());
+        let of = |d: &&DrillReceipt| d.by == by && d.sabotage.is_none() && here(d);
         self.receipts().filter(of).map(|d| d.sequence).max().unwrap_or(0)
     }
 
@@ -348,6 +372,7 @@ fn proof(receipt: &DrillReceipt) -> Option<DrillProof> {
     Some(DrillProof {
         snapshot: receipt.subject.as_ref()?.snapshot.clone(),
         target: receipt.target.clone()?,
+        place: receipt.place.clone(),
         level: receipt.level?,
         at: receipt.finished_at,
         drill: receipt.drill.clone(),

@@ -10,6 +10,7 @@ use crate::model::id::{
 };
 use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level};
+use crate::model::place::PlaceId;
 use crate::model::sabotage::Sabotage;
 use crate::repository::canonical;
 use crate::repository::receipt::ObjectRef;
@@ -39,6 +40,9 @@ pub struct DrillReceipt {
     pub subject: Option<Subject>,
     /// The target that everything was fetched from; `null` where it failed before one was chosen.
     pub target: Option<TargetName>,
+    /// The place that this target was; absent where that was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceId>,
     /// When it started.
     pub started_at: Timestamp,
     /// When it was over, and everything was removed again.

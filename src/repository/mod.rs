@@ -16,6 +16,7 @@ mod levels;
 pub(crate) mod manifest;
 pub(crate) mod next_place;
 pub(crate) mod oddity;
+pub(crate) mod place;
 pub(crate) mod prune_catalog;
 pub(crate) mod prune_record;
 pub(crate) mod put;

@@ -1,16 +1,19 @@
 //! Whose records are read, from where, and with which signatures.
 
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
 use crate::keys::TrustStore;
 use crate::model::id::DatabaseId;
 use crate::model::object::ObjectKey;
 use crate::repository::agents::Agents;
 pub(crate) use crate::repository::bad_record::BadRecord;
 use crate::repository::oddity::Oddity;
-use crate::state::State;
+use crate::repository::place::{self, Places};
+use crate::state::{State, noted};
 use crate::targets::{NamedTarget, ObjectInfo, TargetError, TargetErrorKind};
 
 /// Records that are fetched at the same time.
@@ -28,6 +31,8 @@ pub(crate) struct Reader<'a> {
     pub state: Option<&'a State>,
     /// Who wrote them, once it was read.
     pub(super) agents: OnceCell<Agents>,
+    /// Where the targets are, once it was looked.
+    places: OnceCell<Places>,
 }
 
 impl<'a> Reader<'a> {
@@ -38,7 +43,7 @@ impl<'a> Reader<'a> {
         trust: &'a TrustStore,
         state: Option<&'a State>,
     ) -> Self {
-        Self { database, targets, trust, state, agents: OnceCell::new() }
+        Self { database, targets, trust, state, agents: OnceCell::new(), places: OnceCell::new() }
     }
 }
 
@@ -69,6 +74,28 @@ impl<I> Listed<I> {
 }
 
 impl Reader<'_> {
+    /// Where the targets are. What is seen is remembered: proofs belong to places.
+    pub(super) async fn places(&self, cancel: &CancellationToken) -> Result<&Places, Error> {
+        let look = async || {
+            let mut places = Places::default();
+            let looks = self.targets.iter().map(async |target| {
+                let last =
+                    self.state.map(|s| s.place(&target.name, &target.target.describe())).transpose()?;
+                Ok::<_, Error>(place::look(&*target.target, last.flatten(), cancel).await)
+            });
+            for (target, sight) in self.targets.iter().zip(join_all(looks).await) {
+                let sight = sight?.map_err(|_| Error::interrupted())?;
+                places.note(target, sight);
+                if let Some(state) = self.state {
+                    let seen = places.of(&target.name);
+                    noted(state.bind_place(&target.name, &target.target.describe(), seen.as_ref()).map(drop));
+                }
+            }
+            Ok(places)
+        };
+        self.places.get_or_try_init(look).await
+    }
+
     /// The key of a folder of the database, to list it.
     pub(super) fn folder(&self, folder: &str) -> Result<ObjectKey, TargetError> {
         let invalid = |e| TargetError::new(TargetErrorKind::Unsupported, format!("list {folder}"), e);

@@ -122,10 +122,11 @@ impl State {
         (succession, sequence): (u64, u64),
         target: &TargetName,
     ) -> Result<()> {
+        let place = self.place_of(target)?;
         self.db()
             .execute(
                 "INSERT OR REPLACE INTO claimed (database, succession, sequence, target) VALUES (?1, ?2, ?3, ?4)",
-                params![database.to_string(), integer(succession), integer(sequence), target.as_str()],
+                params![database.to_string(), integer(succession), integer(sequence), place],
             )
             .or_internal("save a claim in the state")
             .map(drop)
@@ -138,11 +139,12 @@ impl State {
         (succession, sequence): (u64, u64),
         target: &TargetName,
     ) -> Result<bool> {
+        let place = self.place_of(target)?;
         let found: Option<i64> = self
             .db()
             .query_row(
                 "SELECT 1 FROM claimed WHERE database = ?1 AND succession = ?2 AND sequence = ?3 AND target = ?4",
-                params![database.to_string(), integer(succession), integer(sequence), target.as_str()],
+                params![database.to_string(), integer(succession), integer(sequence), place],
                 |r| r.get(0),
             )
             .optional()

@@ -60,6 +60,9 @@ CREATE TABLE IF NOT EXISTS version (
 CREATE TABLE IF NOT EXISTS guarantee (
     target TEXT PRIMARY KEY, body TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS place (
+    target TEXT PRIMARY KEY, url TEXT NOT NULL, place TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS epoch_lock (
     database TEXT NOT NULL, epoch TEXT NOT NULL, target TEXT NOT NULL, until TEXT NOT NULL,
     PRIMARY KEY (database, epoch, target)

@@ -9,6 +9,7 @@ mod guarantees;
 mod incidents;
 mod migrations;
 mod outbox;
+mod places;
 mod proofs;
 mod records;
 mod runs;
@@ -258,10 +259,11 @@ impl State {
         key: &ObjectKey,
         version: &VersionId,
     ) -> Result<()> {
+        let place = self.place_of(target)?;
         self.db()
             .execute(
                 "INSERT OR REPLACE INTO version (target, key, version) VALUES (?1, ?2, ?3)",
-                [target.as_str(), key.as_str(), &version.0],
+                [place.as_str(), key.as_str(), &version.0],
             )
             .or_internal("save an object's version in the state")
             .map(drop)
@@ -269,10 +271,11 @@ impl State {
 
     /// Which version of an object is ours, if the target has versions.
     pub(crate) fn version(&self, target: &TargetName, key: &ObjectKey) -> Result<Option<VersionId>> {
+        let place = self.place_of(target)?;
         self.db()
             .query_row(
                 "SELECT version FROM version WHERE target = ?1 AND key = ?2",
-                [target.as_str(), key.as_str()],
+                [place.as_str(), key.as_str()],
                 |r| r.get(0).map(VersionId),
             )
             .optional()

@@ -48,10 +48,11 @@ impl State {
         level: &str,
         at: Timestamp,
     ) -> Result<()> {
+        let place = self.place_of(target)?;
         self.db()
             .execute(
                 "INSERT OR REPLACE INTO proof (database, snapshot, target, level, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), level, whole_second(at)],
+                params![database.to_string(), snapshot.as_str(), place, level, whole_second(at)],
             )
             .or_internal("save a proof in the state")
             .map(drop)
@@ -64,10 +65,11 @@ impl State {
         target: &TargetName,
         level: &str,
     ) -> Result<()> {
+        let place = self.place_of(target)?;
         self.db()
             .execute(
                 "DELETE FROM proof WHERE database = ?1 AND snapshot = ?2 AND target = ?3 AND level = ?4",
-                params![database.to_string(), snapshot.as_str(), target.as_str(), level],
+                params![database.to_string(), snapshot.as_str(), place, level],
             )
             .or_internal("revoke a proof in the state")
             .map(drop)
@@ -80,6 +82,7 @@ impl State {
         snapshot: &SnapshotId,
         target: &TargetName,
     ) -> Result<Levels> {
+        let place = self.place_of(target)?;
         let db = self.db();
         let mut levels = Levels::default();
         let mut statement = db
@@ -88,7 +91,7 @@ impl State {
             )
             .or_internal("read proofs from the state")?;
         let rows = statement
-            .query_map([database.to_string(), snapshot.to_string(), target.to_string()], |r| {
+            .query_map([database.to_string(), snapshot.to_string(), place], |r| {
                 Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
             })
             .or_internal("read proofs from the state")?;
@@ -115,12 +118,13 @@ impl State {
         database: &DatabaseId,
         target: &TargetName,
     ) -> Result<Option<SnapshotId>> {
+        let place = self.place_of(target)?;
         let newest: Option<String> = self
             .db()
             .query_row(
                 "SELECT p.snapshot FROM proof p JOIN receipt r USING (database, snapshot)
                  WHERE p.database = ?1 AND p.target = ?2 AND p.level = ?3 ORDER BY r.sequence DESC LIMIT 1",
-                [database.to_string().as_str(), target.as_str(), Level::Stored.word()],
+                [database.to_string().as_str(), place.as_str(), Level::Stored.word()],
                 |r| r.get(0),
             )
             .optional()
@@ -131,6 +135,7 @@ impl State {
     /// The snapshots of a database that a target once acknowledged, oldest first.
     pub(crate) fn stored_at(&self, database: &DatabaseId, target: &TargetName) -> Result<Vec<SnapshotId>> {
         let what = "read stored snapshots from the state";
+        let place = self.place_of(target)?;
         let db = self.db();
         let mut statement = db
             .prepare_cached(
@@ -138,7 +143,7 @@ impl State {
             )
             .or_internal(what)?;
         let rows = statement
-            .query_map([database.to_string().as_str(), target.as_str(), Level::Stored.word()], |r| {
+            .query_map([database.to_string().as_str(), place.as_str(), Level::Stored.word()], |r| {
                 r.get::<_, String>(0)
             })
             .or_internal(what)?;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
+use crate::model::place::Root;
 use crate::targets::{
     Body, ObjectInfo, ObjectPages, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
 };
@@ -141,6 +142,10 @@ async fn keep_pace(upload: &Upload, operation: &str, cancel: &CancellationToken)
 impl Target for MemoryTarget {
     fn describe(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn root(&self) -> Option<Root> {
+        None
     }
 
     async fn put(

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::id::{Sha256, TargetName};
 use crate::model::object::{ObjectKey, VersionId};
+use crate::model::place::Root;
 
 pub use error::{TargetError, TargetErrorKind};
 pub(crate) use ext::Acknowledged;
@@ -86,6 +87,9 @@ pub(crate) type ObjectPages = BoxStream<'static, Result<Vec<ObjectInfo>, TargetE
 pub trait Target: Send + Sync + fmt::Debug {
     /// How people know this target: its URL without credentials.
     fn describe(&self) -> String;
+
+    /// What the operating system knows the place by; `None` where it is no directory of this host.
+    fn root(&self) -> Option<Root>;
 
     /// Creates an object unless its key is taken.
     async fn put(

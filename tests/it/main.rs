@@ -15,6 +15,7 @@ mod immutability;
 mod journey_postgres;
 mod listed;
 mod memory;
+mod places;
 mod prune;
 mod support;
 mod sync;

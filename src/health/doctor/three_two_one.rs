@@ -34,9 +34,12 @@ pub(super) async fn checks(
     };
     let status = match status(config, db, targets, state.as_ref(), now, cancel).await {
         Ok(status) if status.snapshot.is_some() => status,
-        Ok(_) => {
+        Ok(status) => {
             let found = "there is no snapshot yet that could be counted";
-            return vec![check(NAME, CheckState::Skipped, found, None)];
+            return places(&status)
+                .into_iter()
+                .chain([check(NAME, CheckState::Skipped, found, None)])
+                .collect();
         }
         Err(e) => return skipped(e),
     };
@@ -48,6 +51,7 @@ pub(super) async fn checks(
         |name: &_| targets.iter().find(|t| t.name == *name).map(|t| t.target.describe()).unwrap_or_default();
     let score = score(config, &status, &known, place, now);
     let mut checks = vec![held(&status)];
+    checks.extend(places(&status));
     checks.push(match score.met {
         true => ok(NAME, score.to_string()),
         false => {
@@ -56,6 +60,17 @@ pub(super) async fn checks(
         }
     });
     checks
+}
+
+/// Whether each target is a place of its own; nothing where there is one target.
+fn places(status: &DatabaseStatus) -> Option<Check> {
+    const NAME: &str = "places";
+    let twin = status.conditions.iter().find(|condition| condition.kind == ConditionKind::SamePlace);
+    match (twin, status.targets.len()) {
+        (Some(twin), _) => Some(check(NAME, CheckState::Fail, twin.summary.as_str(), Some(&twin.remedy))),
+        (None, 0 | 1) => None,
+        (None, n) => Some(ok(NAME, format!("{n} targets, none of which is seen to be another one's place"))),
+    }
 }
 
 /// Whether the targets list what was stored there.

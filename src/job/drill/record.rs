@@ -190,6 +190,7 @@ impl Recorder<'_> {
             agent: concat!("marbre ", env!("CARGO_PKG_VERSION")).to_owned(),
             subject: subject(found, report),
             target: report.target.clone(),
+            place: report.target.as_ref().and_then(|target| self.drills.places.of(target)),
             started_at: report.started_at,
             finished_at: report.finished_at,
             level: report.level,

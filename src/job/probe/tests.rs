@@ -10,6 +10,7 @@ use super::*;
 use crate::job::testing::start;
 use crate::model::object::VersionId;
 use crate::model::object_lock::Lock;
+use crate::model::place::Root;
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{PutOutcome, TargetErrorKind as Kind};
@@ -61,6 +62,10 @@ impl Bucket {
 impl Wrapper for Bucket {
     fn description(&self) -> String {
         "s3://bucket".to_owned()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        None
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -6,6 +6,7 @@ use super::*;
 use crate::job::testing::{Repository, Silent, named, start};
 use crate::job::verify::{VerifyJob, VerifyReport};
 use crate::model::object::ObjectKey;
+use crate::model::place::Root;
 use crate::targets::memory::MemoryTarget;
 use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
 use crate::targets::wrapper::{Answer, Call, Wrapper};
@@ -30,6 +31,10 @@ impl std::fmt::Debug for Meanwhile {
 impl Wrapper for Meanwhile {
     fn description(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        None
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -3,6 +3,7 @@
 mod epoch;
 mod lock_term;
 mod packer;
+mod places;
 mod presence;
 mod reading;
 mod record;
@@ -103,7 +104,10 @@ impl SnapshotJob {
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
         watch.stage(Stage::Targets);
         let catalog = self.read_catalog(cancel).await?;
-        let (reachable, unreachable) = self.split_reachable(&catalog)?;
+        let split = self.split_reachable(&catalog)?;
+        let is_away = !split.1.is_empty();
+        let places::Destinations { targets: reachable, left_out: unreachable, warnings } =
+            self.destinations(&catalog, split, cancel).await?;
         let own = self.signing_key.signer();
         let place = catalog.next_place(&self.database, &own, self.state.knows_chain(&self.database)?)?;
         let snapshot = SnapshotId::new(now, rand::random());
@@ -150,7 +154,7 @@ impl SnapshotJob {
         watch.stage(Stage::Record);
         let finished_at = Timestamp::now();
         let mut record = record::Record::make(&self, &epoch, &snapshot, content, place, (now, finished_at))?;
-        if place.sequence == 1 && !unreachable.is_empty() {
+        if place.sequence == 1 && is_away {
             record.warnings.push(FIRST_UNSEEN.to_owned());
         }
         watch.stage(Stage::Commit);
@@ -163,6 +167,7 @@ impl SnapshotJob {
             return Err(lost.clone());
         }
         record.warnings.append(&mut epoch.warnings);
+        record.warnings.extend(warnings);
         let verdict = self.keep(&epoch, &mut record, &draft, &results)?;
         let mut report = self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch);
         for target in &mut report.targets {

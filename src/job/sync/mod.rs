@@ -30,6 +30,7 @@ use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::place;
 use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
 use crate::targets::NamedTarget;
@@ -94,6 +95,14 @@ impl SyncJob {
         let catalog = reader.read(cancel).await?;
         let drills = reader.drills(cancel).await?;
         self.refuse_emptiness(&catalog)?;
+        let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
+        let reachable: Vec<NamedTarget> = self.targets.iter().filter(away).cloned().collect();
+        let (_, moved) = place::settle(catalog.places.clone(), &reachable, &self.state, cancel).await?;
+        for name in moved {
+            watch.warn(&format!(
+                "target {name} is another place than before: nothing that was proven there counts any more"
+            ));
+        }
         // Not the folder of a snapshot, which may run at the same time.
         let folder =
             self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());

@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::model::object::ObjectKey;
+use crate::model::place::Root;
 use crate::targets::directory::hang::Call;
 use crate::targets::directory::write::{FOLDER, TEMPORARY, Temporary, copy};
 use crate::targets::{PutOutcome, TargetError, TargetErrorKind, Upload};
@@ -64,6 +65,12 @@ impl Disk {
             tracing::debug!(directory = shown, %errno, "temporary files were not looked through");
         }
         Ok(disk)
+    }
+
+    /// What the operating system knows the directory by.
+    pub(super) fn root_identity(&self) -> Root {
+        let (device, inode) = self.identity;
+        Root { device, inode }
     }
 
     /// The root, opened anew for each operation: a daemon must not keep a disk from being unmounted,

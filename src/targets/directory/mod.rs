@@ -26,6 +26,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
+use crate::model::place::Root;
 use crate::targets::directory::files::{Disk, failure};
 use crate::targets::upload::CHUNK;
 use crate::targets::{
@@ -92,6 +93,10 @@ fn make_root(path: &Path, operation: &str) -> Result<(), TargetError> {
 impl Target for DirectoryTarget {
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn root(&self) -> Option<Root> {
+        Some(self.disk.root_identity())
     }
 
     async fn put(

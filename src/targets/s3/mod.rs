@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
+use crate::model::place::Root;
 use crate::targets::s3::credentials::{credentials, region};
 use crate::targets::s3::download::download;
 use crate::targets::s3::error::{Failure, no_credentials};
@@ -209,6 +210,10 @@ fn size_from(size: Option<i64>) -> u64 {
 impl Target for S3Target {
     fn describe(&self) -> String {
         self.location.to_string()
+    }
+
+    fn root(&self) -> Option<Root> {
+        None
     }
 
     async fn put(

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::place::Root;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{ObjectPages, ObjectStream, Target, TargetError, TargetErrorKind};
 
@@ -205,6 +206,10 @@ fn flipped(bytes: Bytes, at: u64, fault: Option<Fault>) -> Bytes {
 impl<T: Target> Wrapper for Faulty<T> {
     fn description(&self) -> String {
         self.inner.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        self.inner.root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::place::Root;
 use crate::targets::pace::Pace;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{ObjectStream, Target, TargetError, Upload};
@@ -28,6 +29,10 @@ impl<T: Target> Limit<T> {
 impl<T: Target> Wrapper for Limit<T> {
     fn description(&self) -> String {
         self.inner.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        self.inner.root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

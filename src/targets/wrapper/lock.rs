@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::id::{DatabaseId, EpochId};
 use crate::model::object::ObjectKey;
 use crate::model::object_lock::{Lock, LockTerm};
+use crate::model::place::Root;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{Target, TargetError};
 
@@ -41,6 +42,10 @@ impl Locked {
 impl Wrapper for Locked {
     fn description(&self) -> String {
         self.inner.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        self.inner.root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
+use crate::model::place::Root;
 use crate::targets::{
     ObjectInfo, ObjectPages, ObjectStream, PutOutcome, Target, TargetError, TargetErrorKind, Upload,
 };
@@ -101,6 +102,9 @@ pub(crate) trait Wrapper: Send + Sync + fmt::Debug {
     /// As [`Target::describe`].
     fn description(&self) -> String;
 
+    /// As [`Target::root`].
+    fn root_identity(&self) -> Option<Root>;
+
     /// Answers a call, with the answer that belongs to it.
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError>;
 }
@@ -109,6 +113,10 @@ pub(crate) trait Wrapper: Send + Sync + fmt::Debug {
 impl<W: Wrapper> Target for W {
     fn describe(&self) -> String {
         self.description()
+    }
+
+    fn root(&self) -> Option<Root> {
+        self.root_identity()
     }
 
     async fn put(
@@ -192,6 +200,10 @@ fn mismatch(operation: &str) -> TargetError {
 impl<T: Target + ?Sized> Wrapper for Arc<T> {
     fn description(&self) -> String {
         (**self).describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        (**self).root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::ObjectKey;
+use crate::model::place::Root;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{ObjectInfo, ObjectPages, Target, TargetError, TargetErrorKind};
 
@@ -162,6 +163,10 @@ impl<T: Target> Listing<T> {
 impl<T: Target + 'static> Wrapper for Retry<T> {
     fn description(&self) -> String {
         self.inner.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        self.inner.root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::place::Root;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -31,6 +32,10 @@ impl Unopened {
 impl Wrapper for Unopened {
     fn description(&self) -> String {
         self.description.clone()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        None
     }
 
     async fn call(&self, _: Call<'_>, _: &CancellationToken) -> Result<Answer, TargetError> {

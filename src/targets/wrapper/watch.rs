@@ -10,6 +10,7 @@ use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::observer::Observer;
+use crate::model::place::Root;
 use crate::targets::wrapper::{Answer, Call, Wrapper};
 use crate::targets::{NamedTarget, Target, TargetError};
 
@@ -35,6 +36,10 @@ impl fmt::Debug for Watched {
 impl Wrapper for Watched {
     fn description(&self) -> String {
         self.inner.describe()
+    }
+
+    fn root_identity(&self) -> Option<Root> {
+        self.inner.root()
     }
 
     async fn call(&self, call: Call<'_>, cancel: &CancellationToken) -> Result<Answer, TargetError> {

@@ -58,10 +58,9 @@ fn the_owner_proves_it_without_the_provider() {
 
     // The provider sees it, because it knows the owner's key.
     let targets = setup.provider(&["status"]).success().json()["databases"][0]["targets"].clone();
-    assert!(
-        targets[0]["levels"]["owner_restored"].is_null(),
-        "the owner has not said by which name the provider knows it"
-    );
+    // It is known by its place, whatever the owner calls it.
+    assert_eq!(targets[0]["owner_restored"]["drill"], report["drill"], "{targets:#}");
+    assert!(targets[0]["levels"]["owner_restored"].is_string() && targets[1]["owner_restored"].is_null());
     let named = owner(&setup, &format!("a={}", setup.target("a"))).success().json();
     assert_eq!(named["target"], "a");
     let targets = setup.provider(&["status"]).success().json()["databases"][0]["targets"].clone();

@@ -115,6 +115,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
 fn target(now: Timestamp, name: &str) -> TargetStatus {
     let proof = |level| DrillProof {
         older_versions: 0,
+        place: None,
         snapshot: snapshot(),
         target: name.parse().unwrap(),
         level,
@@ -135,6 +136,7 @@ fn target(now: Timestamp, name: &str) -> TargetStatus {
         owner_restored: Some(proof(Level::OwnerRestored)),
         behind_seconds: None,
         behind: Some(0),
+        same_place_as: None,
         unneeded_bytes: (name == "nas").then_some(4096),
         error: None,
     }
