@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::health::status::{Rpo, RpoSource};
     use crate::job::testing::{Repository, named, start};
-    use crate::model::condition::ConditionKind;
+    use crate::model::condition::{Condition, ConditionKind};
     use crate::state::State;
     use crate::targets::NamedTarget;
     use crate::targets::TargetErrorKind;
@@ -237,6 +237,29 @@ mod tests {
         let found = status(&repository, &repository.targets(), None, None).await;
         assert!(found.incidents.iter().any(|i| i.contains("at target a cannot be trusted")), "{found:?}");
         assert!(found.incidents.iter().any(|i| i.contains("receipt number 1 is missing")), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn whatever_is_hidden_is_told() {
+        let id = "20261122T020000Z-1f3a9c4e";
+        for relative in [
+            "agents/1-01234567.json".to_owned(),
+            format!("drills/{id}.json"),
+            format!("prunes/{id}.json"),
+            format!("receipts/{id}.json"),
+        ] {
+            let repository = Repository::of(1, MemoryTarget::versioned).await;
+            let key = repository.key(&relative);
+            repository.a.tamper(&key, Some("{}".into()));
+            repository.a.tamper(&key, None);
+            let found = status(&repository, &repository.targets(), Some(&repository.state), None).await;
+            let of_kind = |c: &&Condition| c.kind == ConditionKind::TargetDamaged;
+            let damaged: Vec<&Condition> = found.conditions.iter().filter(of_kind).collect();
+            assert_eq!(damaged.len(), 1, "{relative}: {:?}", found.incidents);
+            assert!(damaged[0].summary.contains("1 under a delete marker"), "{}", damaged[0].summary);
+            // The newest snapshot itself is as it was.
+            assert!(found.targets[0].levels.stored.is_some());
+        }
     }
 
     #[tokio::test]

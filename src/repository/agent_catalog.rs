@@ -37,7 +37,11 @@ impl Reader<'_> {
                 // Whoever lists its receipts says so.
                 Err(_) => continue,
             };
-            for Listed { id: (number, relative), key, .. } in found {
+            for listed in found {
+                if let Some(oddity) = listed.oddity(None) {
+                    agents.oddities.entry(target.name.clone()).or_default().push(oddity);
+                }
+                let Listed { id: (number, relative), key, .. } = listed;
                 agents.highest = agents.highest.max(number);
                 match self.succession(target, number, relative, cancel).await {
                     Ok(signed) => agents.add(signed, Some(&target.name)),

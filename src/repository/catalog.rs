@@ -69,7 +69,7 @@ pub(crate) struct Catalog {
     pub bad: Vec<BadRecord>,
     /// The keys of bad receipts by agents of this chain, written where they were agents no more.
     pub superseded: BTreeMap<String, Stranger>,
-    /// Receipts that a target lists other than they were written.
+    /// Receipts and other records that a target lists other than they were written.
     pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// Where the targets are.
     pub places: Places,
@@ -83,7 +83,12 @@ impl Reader<'_> {
     /// Lists every target and fetches the receipts that are not known yet.
     pub(crate) async fn read(&self, cancel: &CancellationToken) -> Result<Catalog> {
         let agents = self.agents(cancel).await?;
-        let mut catalog = Catalog { agents: agents.clone(), bad: agents.bad.clone(), ..Catalog::default() };
+        let mut catalog = Catalog {
+            agents: agents.clone(),
+            bad: agents.bad.clone(),
+            oddities: agents.oddities.clone(),
+            ..Catalog::default()
+        };
         let mut known = self.state.map(|s| s.summaries(self.database)).transpose()?.unwrap_or_default();
         // At the same time: a target that does not answer takes its time.
         let lists = join_all(self.targets.iter().map(|target| self.list(target, cancel)));
@@ -164,6 +169,9 @@ impl Reader<'_> {
         let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
         catalog.prunes = self.prunes(reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
+        for (target, mut odd) in std::mem::take(&mut catalog.prunes.oddities) {
+            catalog.oddities.entry(target).or_default().append(&mut odd);
+        }
         let pruned = catalog.prunes.snapshots();
         let stays = |odd: &Oddity| {
             let key = odd.key.trim_end_matches(".sig").parse().ok();

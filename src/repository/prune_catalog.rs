@@ -10,8 +10,9 @@ use crate::keys::Namespace;
 use crate::model::id::{PruneId, Sha256, SnapshotId, TargetName};
 use crate::repository::chain::Link;
 use crate::repository::layout;
+use crate::repository::oddity::{Oddity, Problem};
 use crate::repository::prune_record::{PruneRecord, Pruned};
-use crate::repository::reader::{BadRecord, PARALLEL, Reader};
+use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
 use crate::state::noted;
@@ -37,6 +38,8 @@ pub(crate) struct Prunes {
     pub records: BTreeMap<PruneId, KnownPrune>,
     /// Records that failed a check.
     pub bad: Vec<BadRecord>,
+    /// Records that a target lists other than they were written.
+    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// Receipts of branches that the history did not go on with.
     pub branches: BTreeSet<Sha256>,
 }
@@ -75,12 +78,19 @@ impl Reader<'_> {
                 Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
                 Err(_) => continue,
             };
-            let (known, new): (Vec<PruneId>, Vec<PruneId>) = found
-                .into_iter()
-                .partition(|prune| prunes.records.contains_key(prune) && self.state.is_some());
-            for prune in known {
-                if let Some(known) = prunes.records.get_mut(&prune) {
-                    known.targets.insert(target.name.clone());
+            let mut new = Vec::new();
+            for listed in found {
+                let known = prunes.records.get_mut(&listed.id).filter(|_| self.state.is_some());
+                let oddity = listed.oddity(known.as_ref().map(|known| known.signed.sizes()));
+                match known {
+                    Some(known) if oddity.as_ref().is_none_or(|odd| odd.problem == Problem::Hidden) => {
+                        known.targets.insert(target.name.clone());
+                    }
+                    Some(_) => {}
+                    None => new.push(listed.id),
+                }
+                if let Some(oddity) = oddity {
+                    prunes.oddities.entry(target.name.clone()).or_default().push(oddity);
                 }
             }
             let mut fetched = stream::iter(new.into_iter().map(|prune| async move {
@@ -111,9 +121,8 @@ impl Reader<'_> {
         &self,
         target: &NamedTarget,
         cancel: &CancellationToken,
-    ) -> Result<Vec<PruneId>, TargetError> {
-        let found = self.list_folder(target, "prunes", layout::prune_of, cancel).await?;
-        Ok(found.into_iter().map(|listed| listed.id).collect())
+    ) -> Result<Vec<Listed<PruneId>>, TargetError> {
+        self.list_folder(target, "prunes", layout::prune_of, cancel).await
     }
 
     async fn prune(

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -13,6 +13,7 @@ use crate::keys::{Namespace, Signer, TrustStore};
 use crate::model::id::{SnapshotId, TargetName};
 use crate::repository::bad_record::BadRecord;
 use crate::repository::history::{self, Line, Origin, Reign};
+use crate::repository::oddity::Oddity;
 use crate::repository::receipt::Receipt;
 use crate::repository::signed_record::Signed;
 use crate::repository::succession::{Action, Succession};
@@ -33,6 +34,8 @@ pub(crate) struct Agents {
     pub records: Vec<KnownSuccession>,
     /// Records that failed a check, and those whose new agent is not trusted.
     pub bad: Vec<BadRecord>,
+    /// Records that a target lists under delete markers.
+    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
     /// The highest number that is taken at some target, whatever lies there.
     pub highest: u64,
     /// The accepted history, as indexes of `records`; several, where it cannot be told which one goes on.
