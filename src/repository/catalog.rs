@@ -77,6 +77,9 @@ pub(crate) struct Catalog {
     pub unreachable: Vec<(TargetName, TargetError)>,
     /// What retention has removed; some of it may still be at targets that have not been pruned since.
     pub prunes: Prunes,
+    /// Snapshots that a target which can be reached has acknowledged, and that none shows any more, although no prune has
+    /// removed them. Only an agent that remembers them knows.
+    pub hidden: BTreeMap<SnapshotId, Entry>,
 }
 
 impl Reader<'_> {
@@ -165,9 +168,9 @@ impl Reader<'_> {
                 }
             }
         }
-        let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
-        let reachable: Vec<&NamedTarget> = self.targets.iter().filter(away).collect();
-        catalog.prunes = self.prunes(reachable, cancel).await?;
+        let reachable: Vec<&NamedTarget> =
+            self.targets.iter().filter(|t| !catalog.is_away(&t.name)).collect();
+        catalog.prunes = self.prunes(&reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
         for (target, mut odd) in std::mem::take(&mut catalog.prunes.oddities) {
             catalog.oddities.entry(target).or_default().append(&mut odd);
@@ -182,6 +185,7 @@ impl Reader<'_> {
         catalog.oddities.retain(|_, odd| !odd.is_empty());
         let remembered = self.remembered(&catalog, cancel).await?;
         catalog.resolve(remembered);
+        catalog.hidden = self.hidden(&catalog, &known)?;
         Ok(catalog)
     }
 
@@ -262,8 +266,15 @@ impl Reader<'_> {
         })
     }
 
-    /// The receipt of an entry with its objects, from the first target that gives a good one.
+    /// The receipt of an entry with its objects, from the first target that gives a good one; where none shows it, from the
+    /// state.
     pub(crate) async fn load(&self, entry: &Entry, cancel: &CancellationToken) -> Result<SignedReceipt> {
+        if entry.targets.is_empty()
+            && let Some(state) = self.state
+            && let Some(known) = state.receipt(self.database, &entry.receipt.snapshot)?
+        {
+            return Ok(known);
+        }
         let mut last = Error::internal("no target has the receipt");
         for target in self.targets.iter().filter(|t| entry.targets.contains(&t.name)) {
             match self.receipt(target, &entry.receipt.snapshot, cancel).await {
@@ -285,13 +296,7 @@ impl Reader<'_> {
 impl Catalog {
     fn add(&mut self, target: &NamedTarget, key: ObjectKey, found: &Summary) {
         let receipt = &found.receipt;
-        let entry = self.entries.entry(receipt.snapshot.clone()).or_insert_with(|| Entry {
-            link: Link::of(receipt, found.hash),
-            receipt: receipt.clone(),
-            size: found.size,
-            signer: found.signer,
-            targets: BTreeSet::new(),
-        });
+        let entry = self.entries.entry(receipt.snapshot.clone()).or_insert_with(|| Entry::of(found));
         if entry.link.hash == found.hash {
             entry.targets.insert(target.name.clone());
         } else {

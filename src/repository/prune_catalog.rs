@@ -1,41 +1,67 @@
-//! What retention has removed from a database: read from the records at its targets, signature by signature.
+//! What retention has removed from a database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::keys::Namespace;
-use crate::model::id::{PruneId, Sha256, SnapshotId, TargetName};
+use crate::model::id::{DatabaseId, PruneId, Sha256, SnapshotId, TargetName};
+use crate::model::object::ObjectKey;
 use crate::repository::chain::Link;
 use crate::repository::layout;
-use crate::repository::oddity::{Oddity, Problem};
+use crate::repository::oddity::Oddity;
 use crate::repository::prune_record::{PruneRecord, Pruned};
-use crate::repository::reader::{BadRecord, Listed, PARALLEL, Reader};
+use crate::repository::reader::{BadRecord, Reader};
+use crate::repository::record_catalog::{Known, Recorded, Records};
 use crate::repository::remembered::Remembered as _;
-use crate::repository::signed_record::{Depth, Signed, SignedBytes, SignedRecord};
-use crate::state::noted;
+use crate::repository::signed_record::Signed;
+use crate::state::State;
 use crate::targets::NamedTarget;
-use crate::targets::{TargetError, TargetErrorKind};
 
-/// A record is smaller than this: 100,000 snapshots.
-const RECORD_LIMIT: u64 = 32 << 20;
+impl Recorded for PruneRecord {
+    type Id = PruneId;
+    const NAMES: (&'static str, &'static str) = ("prunes", "prune");
+    /// 100,000 snapshots.
+    const LIMIT: u64 = 32 << 20;
+    const NAMESPACE: Namespace = Namespace::PruneRecord;
+    const RIGHT: Namespace = Namespace::PruneRecord;
 
-/// One record.
-#[derive(Debug, Clone)]
-pub(crate) struct KnownPrune {
-    /// The record.
-    pub signed: Signed<PruneRecord>,
-    /// The targets that have it.
-    pub targets: BTreeSet<TargetName>,
+    fn id(&self) -> &PruneId {
+        &self.prune
+    }
+
+    fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    fn keys(id: &PruneId) -> [String; 2] {
+        [layout::prune(id), layout::prune_signature(id)]
+    }
+
+    fn id_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
+        layout::prune_of(database, key)
+    }
+
+    fn parse(bytes: &[u8], database: &DatabaseId, id: &PruneId) -> Result<Self> {
+        Self::parse(bytes, database, id)
+    }
+
+    fn remembered(state: &State, database: &DatabaseId) -> Result<Vec<Signed<Self>>> {
+        state.prunes(database)
+    }
+
+    fn remember(state: &State, database: &DatabaseId, signed: &Signed<Self>) -> Result<()> {
+        state.remember_prune(database, signed)
+    }
 }
 
 /// What retention has removed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Prunes {
     /// Every record with a good signature on some target, oldest first.
-    pub records: BTreeMap<PruneId, KnownPrune>,
+    pub records: BTreeMap<PruneId, Known<PruneRecord>>,
     /// Records that failed a check.
     pub bad: Vec<BadRecord>,
     /// Records that a target lists other than they were written.
@@ -59,92 +85,13 @@ impl Prunes {
 }
 
 impl Reader<'_> {
-    /// Reads the records of these targets, and those that the state remembers: the only target that has one may be away. A
-    /// target that does not answer is passed over: whoever lists its receipts finds that out.
+    /// Reads what retention has removed, from these targets and from the state.
     pub(crate) async fn prunes(
         &self,
-        targets: Vec<&NamedTarget>,
+        targets: &[&NamedTarget],
         cancel: &CancellationToken,
     ) -> Result<Prunes> {
-        let mut prunes = Prunes::default();
-        let remembered = self.state.map(|s| s.prunes(self.database)).transpose()?.unwrap_or_default();
-        for signed in remembered {
-            let known = KnownPrune { signed, targets: BTreeSet::new() };
-            prunes.records.insert(known.signed.record.prune.clone(), known);
-        }
-        for target in targets {
-            let found = match self.list_prunes(target, cancel).await {
-                Ok(found) => found,
-                Err(e) if e.kind == TargetErrorKind::Cancelled => return Err(Error::interrupted()),
-                Err(_) => continue,
-            };
-            let mut new = Vec::new();
-            for listed in found {
-                let known = prunes.records.get_mut(&listed.id).filter(|_| self.state.is_some());
-                let oddity = listed.oddity(known.as_ref().map(|known| known.signed.sizes()));
-                match known {
-                    Some(known) if oddity.as_ref().is_none_or(|odd| odd.problem == Problem::Hidden) => {
-                        known.targets.insert(target.name.clone());
-                    }
-                    Some(_) => {}
-                    None => new.push(listed.id),
-                }
-                if let Some(oddity) = oddity {
-                    prunes.oddities.entry(target.name.clone()).or_default().push(oddity);
-                }
-            }
-            let mut fetched = stream::iter(new.into_iter().map(|prune| async move {
-                let record = self.prune(target, &prune, cancel).await;
-                (prune, record)
-            }))
-            .buffered(PARALLEL);
-            while let Some((prune, record)) = fetched.next().await {
-                match record {
-                    Ok(signed) => {
-                        let targets = BTreeSet::new();
-                        let known = prunes.records.entry(prune).or_insert(KnownPrune { signed, targets });
-                        known.targets.insert(target.name.clone());
-                    }
-                    Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-                    Err(e) => prunes.bad.push(BadRecord {
-                        target: target.name.clone(),
-                        key: layout::key(self.database, &layout::prune(&prune))?.to_string(),
-                        error: e.context(format!("record of prune {prune} at {}", target.name)),
-                    }),
-                }
-            }
-        }
-        Ok(prunes)
-    }
-
-    async fn list_prunes(
-        &self,
-        target: &NamedTarget,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<Listed<PruneId>>, TargetError> {
-        self.list_folder(target, "prunes", layout::prune_of, cancel).await
-    }
-
-    async fn prune(
-        &self,
-        target: &NamedTarget,
-        prune: &PruneId,
-        cancel: &CancellationToken,
-    ) -> Result<Signed<PruneRecord>> {
-        let keys = [layout::prune(prune), layout::prune_signature(prune)];
-        let namespace = Namespace::PruneRecord;
-        let agents = self.agents(cancel).await?;
-        let accept = |signed: &SignedBytes| {
-            let record = PruneRecord::parse(&signed.bytes, self.database, prune)?;
-            agents.check_record(&signed.signer, namespace, record.decided_at, self.trust)?;
-            Ok(record)
-        };
-        let record = SignedRecord { database: self.database, keys, limit: RECORD_LIMIT, namespace };
-        let (record, read) = record.read(target, Depth::AnyVersion, accept, cancel).await?;
-        let signed = Signed::new(record, read);
-        if let Some(state) = self.state {
-            noted(state.remember_prune(self.database, &signed));
-        }
-        Ok(signed)
+        let Records { records, bad, oddities } = self.records::<PruneRecord>(targets, cancel).await?;
+        Ok(Prunes { records, bad, oddities, branches: BTreeSet::new() })
     }
 }

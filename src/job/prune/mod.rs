@@ -28,9 +28,9 @@ use crate::model::stage::Stage;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::manifest::FORMAT;
-use crate::repository::prune_catalog::KnownPrune;
 use crate::repository::prune_record::{PruneKind, PruneRecord, Pruned};
 use crate::repository::reader::Reader;
+use crate::repository::record_catalog::Known;
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::Signed;
 use crate::state::State;
@@ -165,8 +165,13 @@ impl PruneJob {
     }
 
     /// Every prune record that a target must hold before a receipt is deleted there: the known ones, and one for this run.
-    fn records(&self, catalog: &Catalog, decision: &Decision, now: Timestamp) -> Result<Vec<KnownPrune>> {
-        let mut records: Vec<KnownPrune> = catalog.prunes.records.values().cloned().collect();
+    fn records(
+        &self,
+        catalog: &Catalog,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<Vec<Known<PruneRecord>>> {
+        let mut records: Vec<Known<PruneRecord>> = catalog.prunes.records.values().cloned().collect();
         let named = catalog.prunes.snapshots();
         let pruned = |(snapshot, fate): (&SnapshotId, &Fate)| match (fate, catalog.entries.get(snapshot)) {
             (Fate::Delete(reason), Some(entry)) if !named.contains(snapshot) => Some(Pruned {
@@ -198,7 +203,7 @@ impl PruneJob {
         let signer = self.signing_key.signer().fingerprint();
         let signed = Signed { record, bytes, signature, signer };
         self.state.remember_prune(&self.database, &signed)?;
-        records.push(KnownPrune { signed, targets: BTreeSet::new() });
+        records.push(Known { signed, targets: BTreeSet::new() });
         Ok(records)
     }
 

@@ -55,8 +55,25 @@ impl Needed {
                 needed.unknown.push(why);
             }
         }
+        needed.require_whole(reader, catalog)?;
         needed.add_remembered(reader, state, catalog, going)?;
         Ok(needed)
+    }
+
+    /// A receipt that is not shown is no evidence that nobody needs its objects: an accident, or a storage that hides it,
+    /// would have them deleted.
+    fn require_whole(&mut self, reader: &Reader<'_>, catalog: &Catalog) -> Result<()> {
+        for entry in catalog.hidden.values() {
+            self.unknown.push(format!(
+                "objects are kept, because no target shows the receipt of {} (number {}), although it was stored",
+                entry.receipt.snapshot, entry.receipt.sequence
+            ));
+        }
+        let gaps = reader.gaps(catalog)?;
+        self.unknown.extend(
+            gaps.iter().map(|gap| format!("objects are kept, because {gap}, and no prune has removed that")),
+        );
+        Ok(())
     }
 
     /// Adds what the agent remembers of targets that do not answer, and what its next snapshot may refer to.

@@ -125,7 +125,8 @@ impl PruneReport {
         let what = format!("not everything of {}/{} could be pruned", self.publisher, self.database);
         // The remedy for what does not resolve itself.
         let remedy = if !self.warnings.is_empty() {
-            "`marbre verify` says more about these receipts. No object is deleted while it is unknown what they need."
+            "`marbre sync` puts a receipt back that the agent or another target still has; `marbre verify` says more about \
+             the others. No object is deleted while it is unknown what they need."
         } else if self.targets.iter().any(|t| t.locked > 0) {
             "The next run does the rest. A lock ends by itself; without one, the credentials need permission to list versions \
              and to delete below the target's prefix."

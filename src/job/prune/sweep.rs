@@ -14,18 +14,19 @@ use crate::model::id::SnapshotId;
 use crate::model::object::ObjectKey;
 use crate::repository::catalog::Catalog;
 use crate::repository::layout;
-use crate::repository::prune_catalog::KnownPrune;
+use crate::repository::prune_record::PruneRecord;
 use crate::repository::reader::PARALLEL;
+use crate::repository::record_catalog::{Known, put_record};
 use crate::state::Waited;
 use crate::targets::NamedTarget;
-use crate::targets::{TargetError, TargetErrorKind, TargetExt, Upload};
+use crate::targets::{TargetError, TargetErrorKind, TargetExt};
 
 /// What is to be done, the same at every target.
 pub(super) struct Sweep<'a> {
     pub job: &'a PruneJob,
     pub catalog: &'a Catalog,
     pub going: &'a BTreeSet<SnapshotId>,
-    pub records: &'a [KnownPrune],
+    pub records: &'a [Known<PruneRecord>],
     pub needed: &'a Needed,
     pub now: Timestamp,
     pub cancel: &'a CancellationToken,
@@ -107,15 +108,7 @@ impl Sweep<'_> {
     async fn put_records(&self, target: &NamedTarget) -> Result<(), Failure> {
         let missing = self.records.iter().filter(|known| !known.targets.contains(&target.name));
         for known in missing.filter(|_| !self.job.dry_run) {
-            let (prune, signed) = (&known.signed.record.prune, &known.signed);
-            let objects = [
-                (layout::prune_signature(prune), signed.signature.clone().into_bytes()),
-                (layout::prune(prune), signed.bytes.clone()),
-            ];
-            for (relative, bytes) in objects {
-                let key = layout::key(&self.job.database, &relative)?;
-                target.target.put_or_compare(&key, &Upload::memory(bytes), self.cancel).await?;
-            }
+            put_record(target, &self.job.database, &known.signed, self.cancel).await?;
         }
         Ok(())
     }

@@ -152,7 +152,8 @@ impl Run<'_> {
     /// The snapshots that every target must hold, oldest first.
     fn wanted(&self) -> Vec<&Entry> {
         let stays = |e: &&Entry| !self.pruned.contains(&e.receipt.snapshot);
-        let mut wanted: Vec<&Entry> = self.catalog.entries.values().filter(stays).collect();
+        let mut wanted: Vec<&Entry> =
+            self.catalog.entries.values().filter(stays).chain(self.catalog.hidden.values()).collect();
         // Epoch by epoch, in the order of a target's list.
         wanted.sort_by_key(|e| (&e.receipt.epoch, e.receipt.sequence));
         wanted

@@ -256,7 +256,7 @@ impl VerifyJob {
             // What was found stands.
             Err(_) => return Ok(()),
         };
-        let pruned = reader.prunes(vec![target], cancel).await?.snapshots();
+        let pruned = reader.prunes(&[target], cancel).await?.snapshots();
         found.pruned =
             expected.iter().filter(|s| !listed.contains(s) && pruned.contains(s)).cloned().collect();
         let stays = expected.iter().filter(|s| !found.pruned.contains(s));

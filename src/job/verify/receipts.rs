@@ -151,7 +151,7 @@ impl Gathered {
         let reader = Reader::new(database, &job.targets, trust, None);
         let listed: Vec<&NamedTarget> =
             job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
-        self.prunes = reader.prunes(listed, cancel).await?;
+        self.prunes = reader.prunes(&listed, cancel).await?;
         self.damaged.extend(self.prunes.bad.iter().map(Damage::of));
         let pruned = self.prunes.snapshots();
         for stored in self.stored.values_mut() {
