@@ -13,6 +13,7 @@ use crate::model::isolation::Isolation;
 use crate::model::level::Levels;
 use crate::model::observer::Observer;
 use crate::model::visible::visible;
+use crate::repository::decision_catalog::DecisionSummary;
 use crate::repository::drill_catalog::DrillSummary;
 
 /// Arguments of `show`.
@@ -87,9 +88,18 @@ fn print(report: &ShowReport) {
     for drill in &report.drills {
         line("drill", drilled(drill));
     }
+    for decision in &report.decisions {
+        line("decision", decided(decision));
+    }
     for problem in &report.chain {
         line("CHAIN", problem.clone());
     }
+}
+
+/// One decision on a line.
+pub(super) fn decided(decision: &DecisionSummary) -> String {
+    let DecisionSummary { at, by, reason, about, .. } = decision;
+    format!("{at} by {by}: {}: {reason}", about.join(", "))
 }
 
 /// One drill on a line.

@@ -17,6 +17,11 @@ pub(crate) struct Args {
     /// The database, by its name in the configuration [default: all]
     #[arg(value_name = "DB")]
     database: Option<String>,
+
+    /// Read everything back, as `verify` does, and replace copies that do not have the bytes that they must have by good
+    /// ones from another target
+    #[arg(long)]
+    heal: bool,
 }
 
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
@@ -28,7 +33,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     let mut report = SyncReport::default();
     for database in databases {
         let started = Timestamp::now();
-        let job = jobs::sync_job(&config, database).await?;
+        let job = jobs::sync_job(&config, database, args.heal).await?;
         let (id, state) = (&database.id, job.state.clone());
         let synced = job.run(context.observer(), &cancel).await;
         jobs::record(&state, (id, JobKind::Sync, started), &synced, |synced| findings::of_sync(id, synced))?;
@@ -70,6 +75,9 @@ fn state_of(target: &TargetSync) -> String {
             count(target.records_copied),
             bytes(target.bytes)
         ));
+    }
+    if target.replaced > 0 {
+        parts.push(format!("{} of them in the place of damaged ones", count(target.replaced)));
     }
     match (snapshots, records) {
         (0, 0) => parts.push("lacks nothing".to_owned()),

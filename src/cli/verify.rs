@@ -96,6 +96,9 @@ fn print(database: &DatabaseId, report: &VerifyReport) {
     for damage in &report.damaged {
         output::print(&format!("  DAMAGED at {}: {}: {}", damage.target, damage.object, damage.problem));
     }
+    for known in &report.known {
+        output::print(&format!("  known at {}: {}: {}", known.target, known.object, known.problem));
+    }
     for problem in &report.chain {
         output::print(&format!("  CHAIN: {problem}"));
     }

@@ -14,6 +14,7 @@ use crate::model::id::TargetName;
 use crate::model::level::By;
 use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
+use crate::repository::decision::Chain;
 use crate::repository::drill_catalog::{DrillCatalog, DrillProof};
 use crate::repository::oddity::{self, Oddity, Problem};
 use crate::repository::place::Twin;
@@ -56,13 +57,18 @@ impl Observation<'_> {
         found.extend(self.twins.iter().map(|twin| self.same_place(twin)));
         found.extend(self.oddities.iter().filter_map(|(name, odd)| self.damaged(name, odd)));
         found.extend(self.status.targets.iter().filter_map(|target| self.behind(target)));
-        found.extend(self.untrusted(&self.catalog.bad));
+        found.extend(self.untrusted(self.catalog.bad.iter()));
         found.extend(self.proof());
         found.extend(self.last_drill());
         found.extend(self.key_proof());
-        found.extend(self.untrusted(&self.drills.bad));
-        let chains = [By::Agent, By::Owner].map(|by| self.drills.breaks(by, None));
-        found.extend(chains.iter().flatten().map(|b| self.broken("drills", b)));
+        let decisions = &self.catalog.decisions;
+        let unknown = |bad: &&BadRecord| !decisions.know_damage(&bad.target, &bad.key);
+        found.extend(self.untrusted(self.drills.bad.iter().filter(unknown)));
+        for by in [By::Agent, By::Owner] {
+            let breaks = self.drills.breaks(by, None).into_iter();
+            let unknown = breaks.filter(|b| !decisions.know_break(Chain::of_drills(by), b));
+            found.extend(unknown.map(|b| self.broken("drills", &b)));
+        }
         let doubt = self.catalog.require_one_head(&self.status.id()).err();
         // Two receipts of one place are why there are two heads: once is enough.
         let told = |b: &&Break| doubt.is_some() && matches!(b, Break::Fork(..));
@@ -225,8 +231,11 @@ impl Observation<'_> {
         })
     }
 
-    fn untrusted<'b>(&'b self, bad: &'b [BadRecord]) -> impl Iterator<Item = Condition> + 'b {
-        bad.iter().map(|bad| {
+    fn untrusted<'b>(
+        &'b self,
+        bad: impl Iterator<Item = &'b BadRecord> + 'b,
+    ) -> impl Iterator<Item = Condition> + 'b {
+        bad.map(|bad| {
             let summary = format!("{} at target {} cannot be trusted: {}.", bad.key, bad.target, bad.error);
             let object = format!("{} {}", bad.target, bad.key);
             self.critical(ConditionKind::ChainBroken, summary).object(object).remedy(TELL_PUBLISHER)
@@ -244,9 +253,15 @@ impl Observation<'_> {
         Break<I>: std::fmt::Display,
     {
         let summary = format!("The chain of {what} is broken: {b}.");
+        let missing = matches!(b, Break::Missing(..) | Break::Rollback(_));
+        let remedy = match missing && !self.catalog.hidden.is_empty() {
+            true => "`marbre sync` puts back what the agent or another target still has. ",
+            false => "",
+        };
+        let accept = format!(" What is lost for good, `marbre accept {}` names.", self.status.database);
         self.critical(ConditionKind::ChainBroken, summary)
             .object(format!("{what}: {b}"))
-            .remedy(TELL_PUBLISHER)
+            .remedy(format!("{remedy}{TELL_PUBLISHER}{accept}"))
     }
 }
 

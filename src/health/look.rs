@@ -18,6 +18,7 @@ use crate::model::run::findings;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::drill_receipt::DrillReceipt;
+use crate::repository::layout;
 use crate::repository::reader::Reader;
 
 /// Looks at one database.
@@ -65,6 +66,7 @@ pub(crate) async fn database_status(
         targets,
         last_drill: last_drill(&drills),
         drill_every_seconds: promises.drill_every.map(|every| every.as_secs()),
+        decisions: catalog.decisions.summaries(),
         successions: catalog.agents.accepted().map(|k| SuccessionSummary::of(&k.signed.record)).collect(),
         score: None,
         incidents: Vec::new(),
@@ -110,7 +112,12 @@ fn target_status(
         None => Levels::default(),
     };
     let pruned = catalog.prunes.snapshots();
-    let lacks = |e: &&Entry| !e.targets.contains(name) && !pruned.contains(&e.receipt.snapshot);
+    // What is known to be damaged there will not come.
+    let known = |e: &Entry| {
+        let key = layout::key(reader.database, &layout::receipt(&e.receipt.snapshot));
+        key.is_ok_and(|key| catalog.decisions.know_damage(name, key.as_str()))
+    };
+    let lacks = |e: &&Entry| !e.targets.contains(name) && !pruned.contains(&e.receipt.snapshot) && !known(e);
     let lacking = || catalog.entries.values().filter(lacks);
     let behind = error.is_none().then(|| lacking().count() as u64);
     let oldest = lacking().map(|e| e.receipt.finished_at).min().filter(|_| error.is_none());
@@ -177,7 +184,7 @@ mod tests {
         let trust = repository.trust();
         let reader = Reader::new(&repository.database, targets, &trust, state);
         let now = start() + SignedDuration::from_hours(48);
-        let promises = Promises { rpo, drill_every: None, key_proof_every: None };
+        let promises = Promises { rpo, ..Promises::default() };
         database_status(&reader, promises, now, &CancellationToken::new()).await.unwrap()
     }
 

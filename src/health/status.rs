@@ -11,6 +11,7 @@ use crate::model::condition::Condition;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::Levels;
 use crate::model::score::Score;
+use crate::repository::decision_catalog::DecisionSummary;
 pub use crate::repository::drill_catalog::{DrillProof, DrillSummary};
 use crate::repository::receipt::Receipt;
 use crate::repository::succession::Succession;
@@ -60,6 +61,8 @@ pub struct DatabaseStatus {
     pub drill_every_seconds: Option<u64>,
     /// The successions of the accepted history, oldest first: which agents wrote the snapshots.
     pub successions: Vec<SuccessionSummary>,
+    /// What was decided about it, oldest first: content that was accepted, damage that is known, copies that were replaced.
+    pub decisions: Vec<DecisionSummary>,
     /// Its score by the 3-2-1-1-0 rule; `null` where the configuration of its targets was not looked at.
     pub score: Option<Score>,
     /// What is wrong now, in full sentences.

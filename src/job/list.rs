@@ -13,8 +13,9 @@ use crate::model::level::Levels;
 use crate::model::observer::Observer;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::chain::Break;
+use crate::repository::decision_catalog::DecisionSummary;
 use crate::repository::drill_catalog::{DrillCatalog, DrillSummary};
-use crate::repository::reader::Reader;
+use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::receipt::{ObjectRef, Receipt};
 
 /// What `list --json` prints for one database.
@@ -102,6 +103,8 @@ pub(crate) struct ShowReport {
     pub chain: Vec<String>,
     /// Every drill of it, oldest first.
     pub drills: Vec<DrillSummary>,
+    /// What was decided about the database, oldest first.
+    pub decisions: Vec<DecisionSummary>,
 }
 
 /// Lists the snapshots of one database.
@@ -122,7 +125,9 @@ pub(crate) async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Res
             .map(|b| format!("the chain of receipts is broken: {b}")),
     );
     problems.extend(doubt.map(|e| e.to_string()));
-    problems.extend(drills.bad.iter().map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
+    let unknown = |b: &&BadRecord| !catalog.decisions.know_damage(&b.target, &b.key);
+    problems
+        .extend(drills.bad.iter().filter(unknown).map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
     let starts = epoch_starts(&catalog);
     let listed = |entry| listed(reader, &catalog, &drills, entry, &starts);
     let snapshots = in_order(&catalog).into_iter().map(listed).collect::<Result<_>>()?;
@@ -146,6 +151,7 @@ pub(crate) async fn show(
     Ok(ShowReport {
         listed: listed(reader, &catalog, &drills, entry, &epoch_starts(&catalog))?,
         drills: drills.of(&entry.receipt.snapshot),
+        decisions: catalog.decisions.summaries(),
         signer: signed.signer,
         receipt_sha256,
         previous: receipt.previous,

@@ -1,5 +1,6 @@
 //! The use cases: what marbre does, for the daemon and the command line.
 
+pub(crate) mod decide;
 pub(crate) mod drill;
 pub(crate) mod key_policy;
 pub(crate) mod list;

@@ -101,8 +101,13 @@ pub(crate) fn agent(path: &Path, comment: &str) -> Result<Signer> {
 }
 
 /// What an agent signs.
-const OF_AGENT: [Namespace; 4] =
-    [Namespace::SnapshotReceipt, Namespace::DrillReceipt, Namespace::PruneRecord, Namespace::Succession];
+const OF_AGENT: [Namespace; 5] = [
+    Namespace::SnapshotReceipt,
+    Namespace::DrillReceipt,
+    Namespace::PruneRecord,
+    Namespace::Decision,
+    Namespace::Succession,
+];
 
 /// The line that makes a publisher trust an agent's records.
 pub(crate) fn agent_line(agent: &Signer, comment: &str) -> Result<String> {

@@ -23,6 +23,8 @@ pub enum Namespace {
     DrillReceipt,
     /// The agent's record of what retention deleted.
     PruneRecord,
+    /// The agent's record of what somebody decided.
+    Decision,
     /// The record by which one agent goes on with another's chain.
     Succession,
     /// The publisher's charter.
@@ -38,6 +40,7 @@ impl Namespace {
             Namespace::SnapshotReceipt => "snapshot-receipt@marbre",
             Namespace::DrillReceipt => "drill-receipt@marbre",
             Namespace::PruneRecord => "prune-record@marbre",
+            Namespace::Decision => "decision@marbre",
             Namespace::Succession => "succession@marbre",
             Namespace::Charter => "charter@marbre",
             Namespace::KeyProof => "key-proof@marbre",

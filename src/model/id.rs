@@ -122,6 +122,11 @@ string_id!(
     PruneId, "prune", "like 20261122T020000Z-1f3a9c4e", is_stamped
 );
 
+string_id!(
+    /// One record of what somebody decided, in the same form as a snapshot's.
+    DecisionId, "decision", "like 20261122T020000Z-1f3a9c4e", is_stamped
+);
+
 fn stamped(now: Timestamp, random: u32) -> String {
     format!("{}-{random:08x}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
@@ -161,6 +166,13 @@ fn stamp_of(id: &str) -> Timestamp {
 
 impl DrillId {
     /// A new identifier for a drill that starts `now`.
+    pub fn new(now: Timestamp, random: u32) -> Self {
+        Self(stamped(now, random))
+    }
+}
+
+impl DecisionId {
+    /// A new identifier for something that is decided `now`.
     pub fn new(now: Timestamp, random: u32) -> Self {
         Self(stamped(now, random))
     }

@@ -12,6 +12,8 @@ use crate::model::id::{DatabaseId, Sha256, SnapshotId, TargetName};
 use crate::model::object::ObjectKey;
 use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
+use crate::repository::decision::Chain;
+use crate::repository::decision_catalog::Decisions;
 use crate::repository::layout;
 use crate::repository::oddity::{Oddity, Problem};
 use crate::repository::place::Places;
@@ -77,6 +79,8 @@ pub(crate) struct Catalog {
     pub unreachable: Vec<(TargetName, TargetError)>,
     /// What retention has removed; some of it may still be at targets that have not been pruned since.
     pub prunes: Prunes,
+    /// What was decided. What of the problems is known by that is not among them any more.
+    pub decisions: Decisions,
     /// Snapshots that a target which can be reached has acknowledged, and that none shows any more, although no prune has
     /// removed them. Only an agent that remembers them knows.
     pub hidden: BTreeMap<SnapshotId, Entry>,
@@ -172,17 +176,11 @@ impl Reader<'_> {
             self.targets.iter().filter(|t| !catalog.is_away(&t.name)).collect();
         catalog.prunes = self.prunes(&reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
-        for (target, mut odd) in std::mem::take(&mut catalog.prunes.oddities) {
-            catalog.oddities.entry(target).or_default().append(&mut odd);
-        }
-        let pruned = catalog.prunes.snapshots();
-        let stays = |odd: &Oddity| {
-            let key = odd.key.trim_end_matches(".sig").parse().ok();
-            key.and_then(|key| layout::snapshot_of(self.database, &key))
-                .is_none_or(|of| !pruned.contains(&of))
-        };
-        catalog.oddities.values_mut().for_each(|odd| odd.retain(stays));
-        catalog.oddities.retain(|_, odd| !odd.is_empty());
+        catalog.decisions = self.decisions(&reachable, cancel).await?;
+        catalog.bad.append(&mut catalog.decisions.bad);
+        let Catalog { bad, decisions, .. } = &mut catalog;
+        bad.retain(|bad| !decisions.know_damage(&bad.target, &bad.key));
+        catalog.gather_oddities(self.database);
         let remembered = self.remembered(&catalog, cancel).await?;
         catalog.resolve(remembered);
         catalog.hidden = self.hidden(&catalog, &known)?;
@@ -294,6 +292,25 @@ impl Reader<'_> {
 }
 
 impl Catalog {
+    /// Puts what is odd about records of every kind together, without what retention has removed, and what somebody has said that
+    /// they know.
+    fn gather_oddities(&mut self, database: &DatabaseId) {
+        let of_prunes = std::mem::take(&mut self.prunes.oddities);
+        let of_decisions = std::mem::take(&mut self.decisions.oddities);
+        for (target, mut odd) in of_prunes.into_iter().chain(of_decisions) {
+            self.oddities.entry(target).or_default().append(&mut odd);
+        }
+        let pruned = self.prunes.snapshots();
+        let decisions = &self.decisions;
+        let stays = |target: &TargetName, odd: &Oddity| {
+            let key = odd.key.trim_end_matches(".sig").parse().ok();
+            let of = key.and_then(|key| layout::snapshot_of(database, &key));
+            of.is_none_or(|of| !pruned.contains(&of)) && !decisions.know_damage(target, &odd.key)
+        };
+        self.oddities.iter_mut().for_each(|(target, odd)| odd.retain(|odd| stays(target, odd)));
+        self.oddities.retain(|_, odd| !odd.is_empty());
+    }
+
     fn add(&mut self, target: &NamedTarget, key: ObjectKey, found: &Summary) {
         let receipt = &found.receipt;
         let entry = self.entries.entry(receipt.snapshot.clone()).or_insert_with(|| Entry::of(found));
@@ -307,11 +324,13 @@ impl Catalog {
         }
     }
 
-    /// What is wrong with the chain. `seen` is the newest receipt that the caller remembers.
+    /// What is wrong with the chain, and not known to be. `seen` is the newest receipt that the caller remembers.
     pub(crate) fn breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
         let links: Vec<Link> =
             self.entries.values().map(|e| e.link.clone()).chain(self.prunes.links()).collect();
-        chain::check(&links, true, seen.filter(|(_, hash)| !self.is_aside(hash)))
+        let mut breaks = chain::check(&links, true, seen.filter(|(_, hash)| !self.is_aside(hash)));
+        breaks.retain(|b| !self.decisions.know_break(Chain::Receipts, b));
+        breaks
     }
 
     /// The same, without what may be explained by a target that cannot be reached.

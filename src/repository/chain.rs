@@ -34,8 +34,8 @@ pub(crate) enum Break<I = SnapshotId> {
     Missing(u64, u64),
     /// Two different receipts claim one place.
     Fork(u64, I, I),
-    /// The receipt does not name the hash of the one before it.
-    Edited(I),
+    /// The receipt of this number does not name the hash of the one before it.
+    Edited(u64, I),
     /// A newer head was seen before (its place and hash), and is not there.
     Rollback(u64),
 }
@@ -46,7 +46,7 @@ impl<I: Display> Display for Break<I> {
             Break::Missing(from, to) if from == to => write!(f, "receipt number {from} is missing"),
             Break::Missing(from, to) => write!(f, "receipts number {from} to {to} are missing"),
             Break::Fork(at, a, b) => write!(f, "{a} and {b} both claim to be receipt number {at}"),
-            Break::Edited(id) => {
+            Break::Edited(_, id) => {
                 write!(
                     f,
                     "the receipt of {id} does not continue the one before it: one of the two was changed"
@@ -93,7 +93,7 @@ pub(crate) fn check<I: Clone>(
                 None => (at == 1) == link.previous.is_none(),
             };
             if !continues {
-                breaks.push(Break::Edited(link.id.clone()));
+                breaks.push(Break::Edited(at, link.id.clone()));
             }
         }
         before = Some(link);

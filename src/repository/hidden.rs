@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::model::id::{SnapshotId, TargetName};
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::chain::{self, Break, Link};
+use crate::repository::decision::Chain;
 use crate::repository::reader::Reader;
 use crate::repository::receipt::Summary;
 use crate::repository::remembered::Remembered as _;
@@ -24,7 +25,8 @@ impl Entry {
 }
 
 impl Reader<'_> {
-    /// The snapshots that a target which can be reached has acknowledged, and that none shows any more. `known` are the
+    /// The snapshots that a target which can be reached has acknowledged, and that none shows any more, unless somebody has said
+    /// that they are lost. `known` are the
     /// receipts that the state remembers.
     pub(super) fn hidden(
         &self,
@@ -44,7 +46,8 @@ impl Reader<'_> {
                     let checked = catalog.agents.check_receipt(&seen.receipt, &seen.signer, self.trust);
                     checked.is_ok() && !catalog.is_aside(&seen.hash)
                 };
-                if let Some(summary) = known.get(&snapshot).filter(counts) {
+                let known = known.get(&snapshot).filter(counts);
+                if let Some(summary) = known.filter(|s| !catalog.decisions.know_lost(s.receipt.sequence)) {
                     hidden.insert(snapshot, Entry::of(summary));
                 }
             }
@@ -66,7 +69,8 @@ impl Reader<'_> {
                 }
             }
         }
-        let missing = |b: &Break| matches!(b, Break::Missing(..));
+        let missing =
+            |b: &Break| matches!(b, Break::Missing(..)) && !catalog.decisions.know_break(Chain::Receipts, b);
         Ok(chain::check(&links, true, None).into_iter().filter(missing).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Where everything lies below a target's prefix (see `docs/FORMAT.md`).
 
 use crate::error::{Error, Result};
-use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
+use crate::model::id::{DatabaseId, DecisionId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
 use crate::model::object::ObjectKey;
 
 /// Key of an object, relative to its database, e.g. `receipts/20261122T020000Z-1f3a9c4e.json`.
@@ -68,6 +68,16 @@ pub(crate) fn prune_signature(prune: &PruneId) -> RelativeKey {
     format!("prunes/{prune}.json.sig")
 }
 
+/// `decisions/<decision>.json`
+pub(crate) fn decision(decision: &DecisionId) -> RelativeKey {
+    format!("decisions/{decision}.json")
+}
+
+/// `decisions/<decision>.json.sig`
+pub(crate) fn decision_signature(decision: &DecisionId) -> RelativeKey {
+    format!("decisions/{decision}.json.sig")
+}
+
 /// `claims/<succession>/<sequence>.json`
 pub(crate) fn claim(succession: u64, sequence: u64) -> RelativeKey {
     format!("claims/{succession}/{sequence}.json")
@@ -96,6 +106,13 @@ pub(crate) fn succession_of(database: &DatabaseId, key: &ObjectKey) -> Option<(u
 /// The prune whose record lies under this key of `database`, if it is such a key.
 pub(crate) fn prune_of(database: &DatabaseId, key: &ObjectKey) -> Option<PruneId> {
     let (found, file) = split(key, "prunes")?;
+    (found == *database).then_some(())?;
+    file.strip_suffix(".json")?.parse().ok()
+}
+
+/// The decision that lies under this key of `database`, if it is such a key.
+pub(crate) fn decision_of(database: &DatabaseId, key: &ObjectKey) -> Option<DecisionId> {
+    let (found, file) = split(key, "decisions")?;
     (found == *database).then_some(())?;
     file.strip_suffix(".json")?.parse().ok()
 }

@@ -7,6 +7,8 @@ pub(crate) mod canonical;
 pub(crate) mod catalog;
 pub(crate) mod chain;
 pub(crate) mod claim;
+pub(crate) mod decision;
+pub(crate) mod decision_catalog;
 pub(crate) mod drill_catalog;
 pub(crate) mod drill_receipt;
 mod heads;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Result, ResultExt};
 use crate::keys::signing;
 use crate::model::id::{DatabaseId, SnapshotId};
+use crate::repository::decision::Decision;
 use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::prune_record::PruneRecord;
 use crate::repository::receipt::{Receipt, SignedReceipt, Summary};
@@ -28,6 +29,10 @@ pub(crate) trait Remembered {
     fn remember_prune(&self, database: &DatabaseId, prune: &Signed<PruneRecord>) -> Result<()>;
     /// What prunes have removed, oldest first.
     fn prunes(&self, database: &DatabaseId) -> Result<Vec<Signed<PruneRecord>>>;
+    /// Remembers a decision.
+    fn remember_decision(&self, database: &DatabaseId, decision: &Signed<Decision>) -> Result<()>;
+    /// Decisions seen before, oldest first.
+    fn decisions(&self, database: &DatabaseId) -> Result<Vec<Signed<Decision>>>;
     /// Remembers a succession.
     fn remember_succession(&self, database: &DatabaseId, succession: &Signed<Succession>) -> Result<()>;
     /// Successions seen before, by number.
@@ -99,6 +104,15 @@ impl Remembered for State {
         found
             .map(|(prune, saved)| signed(saved, |saved| PruneRecord::parse(&saved.bytes, database, &prune)))
             .collect()
+    }
+
+    fn remember_decision(&self, database: &DatabaseId, decision: &Signed<Decision>) -> Result<()> {
+        self.save_decision(database, &decision.record.decision, &saved(decision))
+    }
+
+    fn decisions(&self, database: &DatabaseId) -> Result<Vec<Signed<Decision>>> {
+        let found = self.saved_decisions(database)?.into_iter();
+        found.map(|(id, saved)| signed(saved, |saved| Decision::parse(&saved.bytes, database, &id))).collect()
     }
 
     fn remember_succession(&self, database: &DatabaseId, succession: &Signed<Succession>) -> Result<()> {

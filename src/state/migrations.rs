@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS prune (
     database TEXT NOT NULL, prune TEXT NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL,
     PRIMARY KEY (database, prune)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS decision (
+    database TEXT NOT NULL, decision TEXT NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL, signer TEXT NOT NULL,
+    PRIMARY KEY (database, decision)
+) STRICT;
 CREATE TABLE IF NOT EXISTS succession (
     database TEXT NOT NULL, hash TEXT NOT NULL, number INTEGER NOT NULL, body BLOB NOT NULL, signature TEXT NOT NULL,
     signer TEXT NOT NULL, PRIMARY KEY (database, hash)

@@ -252,6 +252,14 @@ impl State {
             .map(drop)
     }
 
+    /// Notes that no pack is lost any more: every copy was read.
+    pub(crate) fn find_packs(&self, database: &DatabaseId) -> Result<()> {
+        self.db()
+            .execute("DELETE FROM lost_pack WHERE database = ?1", [database.to_string()])
+            .or_internal("forget lost packs in the state")
+            .map(drop)
+    }
+
     /// Remembers which version of an object is ours.
     pub(crate) fn remember_version(
         &self,

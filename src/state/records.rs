@@ -1,10 +1,12 @@
 //! Signed records seen before: their bytes as they were signed. Their meaning is not known here.
 
+use std::str::FromStr;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Head, State, parse};
-use crate::error::{Result, ResultExt};
-use crate::model::id::{DatabaseId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
+use crate::error::{BoxError, Result, ResultExt};
+use crate::model::id::{DatabaseId, DecisionId, DrillId, EpochId, PruneId, Sha256, SnapshotId};
 use crate::model::level::By;
 
 /// A record whose signature was checked.
@@ -227,30 +229,58 @@ impl State {
         prune: &PruneId,
         record: &SavedRecord,
     ) -> Result<()> {
-        self.db()
-            .execute(
-                "INSERT OR REPLACE INTO prune (database, prune, body, signature, signer) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![database.to_string(), prune.as_str(), record.bytes, record.signature, record.signer],
-            )
-            .or_internal("save a prune in the state")
-            .map(drop)
+        self.save_under("prune", database, prune.as_str(), record)
     }
 
     /// Every record of a prune seen before, oldest first.
     pub(crate) fn saved_prunes(&self, database: &DatabaseId) -> Result<Vec<(PruneId, SavedRecord)>> {
-        let what = "read prunes from the state";
-        let db = self.db();
-        let mut statement = db
-            .prepare_cached(
-                "SELECT body, signature, signer, prune FROM prune WHERE database = ?1 ORDER BY prune",
+        self.saved_under("prune", database)
+    }
+
+    /// Remembers a decision.
+    pub(crate) fn save_decision(
+        &self,
+        database: &DatabaseId,
+        decision: &DecisionId,
+        record: &SavedRecord,
+    ) -> Result<()> {
+        self.save_under("decision", database, decision.as_str(), record)
+    }
+
+    /// Every decision seen before, oldest first.
+    pub(crate) fn saved_decisions(&self, database: &DatabaseId) -> Result<Vec<(DecisionId, SavedRecord)>> {
+        self.saved_under("decision", database)
+    }
+
+    /// Remembers a record of this kind, which is the name of its table and of the column of its id.
+    fn save_under(&self, kind: &str, database: &DatabaseId, id: &str, record: &SavedRecord) -> Result<()> {
+        let insert = format!(
+            "INSERT OR REPLACE INTO {kind} (database, {kind}, body, signature, signer) VALUES (?1, ?2, ?3, ?4, ?5)"
+        );
+        self.db()
+            .execute(
+                &insert,
+                params![database.to_string(), id, record.bytes, record.signature, record.signer],
             )
-            .or_internal(what)?;
+            .or_internal(format!("save a {kind} in the state"))
+            .map(drop)
+    }
+
+    fn saved_under<I>(&self, kind: &str, database: &DatabaseId) -> Result<Vec<(I, SavedRecord)>>
+    where
+        I: FromStr<Err: Into<BoxError>>,
+    {
+        let what = format!("read the {kind}s from the state");
+        let db = self.db();
+        let select =
+            format!("SELECT body, signature, signer, {kind} FROM {kind} WHERE database = ?1 ORDER BY {kind}");
+        let mut statement = db.prepare_cached(&select).or_internal(&what)?;
         let rows = statement
             .query_map([database.to_string()], |r| Ok((r.get::<_, String>(3)?, saved(r)?)))
-            .or_internal(what)?;
+            .or_internal(&what)?;
         rows.map(|row| {
-            let (prune, record) = row.or_internal(what)?;
-            Ok((parse(&prune)?, record))
+            let (id, record) = row.or_internal(&what)?;
+            Ok((parse(&id)?, record))
         })
         .collect()
     }

@@ -162,10 +162,13 @@ impl Target for MemoryTarget {
         keep_pace(upload, &operation, cancel).await?;
         let mut objects = self.lock();
         let entries = objects.entry(key.clone()).or_default();
-        if entries.last().is_some_and(|newest| newest.bytes.is_some()) {
+        if !upload.replace && entries.last().is_some_and(|newest| newest.bytes.is_some()) {
             return Ok(PutOutcome::Exists);
         }
         let id = next_version(entries);
+        if !self.versioned {
+            entries.clear();
+        }
         entries.push(Entry { id: id.clone(), bytes: Some(bytes) });
         Ok(PutOutcome::Created { version: self.versioned.then_some(id), checked: true })
     }

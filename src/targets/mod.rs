@@ -72,6 +72,8 @@ pub(crate) type ObjectPages = BoxStream<'static, Result<Vec<ObjectInfo>, TargetE
 /// - `put` is create-if-absent and atomic: a reader sees either nothing or all the bytes, also after a
 ///   crash; of several writers of one key exactly one gets `Created`. When it returns `Created` the object
 ///   is durable. Bytes that do not have the announced size and SHA-256 are refused and leave nothing behind.
+/// - An upload that is to replace what lies there is put all the same, as atomically: a new version where the target has
+///   versions. What the target protects stays, and that is [`TargetErrorKind::Refused`] or [`TargetErrorKind::Denied`].
 /// - `get` and `head` see an object at once after its `put`. A missing object is [`TargetErrorKind::NotFound`]
 ///   for `get` and `None` for `head`.
 /// - `list` returns every object whose key starts with `prefix/` (or all, for `None`) and is greater than `after`, sorted by

@@ -36,6 +36,9 @@ pub struct Upload {
     pub lock: Option<Lock>,
     /// The pace at which the bytes go out.
     pub pace: Option<Pace>,
+    /// Take the place of what lies under the key. Only for an object that does not have the bytes that its name, or a signed
+    /// receipt, says it has.
+    pub replace: bool,
 }
 
 impl Upload {
@@ -43,18 +46,24 @@ impl Upload {
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let (size, sha256) = (bytes.len() as u64, Sha256::of(&bytes));
-        Self { body: Body::Memory(bytes), size, sha256, lock: None, pace: None }
+        Self { body: Body::Memory(bytes), size, sha256, lock: None, pace: None, replace: false }
     }
 
     /// A spooled file of this size and hash.
     pub fn file(path: impl Into<PathBuf>, size: u64, sha256: Sha256) -> Self {
-        Self { body: Body::File(path.into()), size, sha256, lock: None, pace: None }
+        Self { body: Body::File(path.into()), size, sha256, lock: None, pace: None, replace: false }
     }
 
     /// The same, to be locked.
     #[must_use]
     pub fn locked(self, lock: Lock) -> Self {
         Self { lock: Some(lock), ..self }
+    }
+
+    /// The same, to take the place of an object that does not have the bytes that it must have.
+    #[must_use]
+    pub fn replacing(self) -> Self {
+        Self { replace: true, ..self }
     }
 
     /// Refuses bytes that are not those announced.

@@ -11,6 +11,7 @@ mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;
 mod freshness;
+mod heal;
 mod hidden;
 mod immutability;
 mod journey_postgres;

@@ -182,7 +182,14 @@ async fn wrong_bytes_are_refused(target: &dyn Target) {
             let memory = Upload::memory(wrong.to_vec());
             let file = file_upload(spool.path(), wrong);
             for (kind, body) in [("memory", memory.body), ("file", file.body)] {
-                let upload = Upload { body, size: len as u64, sha256: announced, lock: None, pace: None };
+                let upload = Upload {
+                    body,
+                    size: len as u64,
+                    sha256: announced,
+                    lock: None,
+                    pace: None,
+                    replace: false,
+                };
                 let name = format!("wrong/{what}-{kind}-{len}");
                 let error = target.put(&key(&name), &upload, &token()).await;
                 let error = error.expect_err(&name);

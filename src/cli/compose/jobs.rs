@@ -187,7 +187,7 @@ pub(crate) async fn verify_job(config: &Config, database: &Database) -> Result<V
 }
 
 /// The sync job of a configured database.
-pub(crate) async fn sync_job(config: &Config, database: &Database) -> Result<SyncJob> {
+pub(crate) async fn sync_job(config: &Config, database: &Database, heal: bool) -> Result<SyncJob> {
     Ok(SyncJob {
         database: database.id.clone(),
         targets: targets(config, database).await?,
@@ -195,6 +195,7 @@ pub(crate) async fn sync_job(config: &Config, database: &Database) -> Result<Syn
         state: State::open(&config.state_dir)?,
         spool_dir: config.spool_dir.clone(),
         spool_limit: config.spool_limit,
+        heal: heal.then(|| signing_key(config)).transpose()?,
     })
 }
 

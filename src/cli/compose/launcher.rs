@@ -96,7 +96,7 @@ impl Launcher {
                 Ok(findings::of_prune(id, &job.run(now, observer, cancel).await?))
             }
             JobKind::Sync => {
-                let mut job = jobs::sync_job(config, database).await?;
+                let mut job = jobs::sync_job(config, database, false).await?;
                 watch(&mut job.targets, &observer);
                 Ok(findings::of_sync(id, &job.run(observer, cancel).await?))
             }

@@ -30,6 +30,8 @@ const SPOOL_WAIT: Duration = Duration::from_secs(60);
 
 /// Why a record was not completed.
 pub(super) enum Failure {
+    /// The same as before, because of a damage that somebody has said is known.
+    Known,
     /// This record cannot be completed at this target; others may.
     Record(Error),
     /// The target accepts nothing more.
@@ -63,6 +65,8 @@ pub(super) struct Completed {
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Of these, objects that took the place of damaged copies.
+    pub replaced: u64,
 }
 
 impl Completed {
@@ -85,11 +89,18 @@ enum Presence {
     Damaged(String),
 }
 
+/// An object that a target does not have.
+struct Lacking<'a> {
+    object: &'a ObjectRef,
+    /// What is wrong with what it has instead.
+    bad: Option<String>,
+}
+
 /// Copies one record to one target.
-struct CopyTask<'a> {
-    run: &'a Run<'a>,
-    target: &'a NamedTarget,
-    record: &'a Record,
+pub(super) struct CopyTask<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) target: &'a NamedTarget,
+    pub(super) record: &'a Record,
     /// The targets that hold the record.
     holders: &'a BTreeSet<TargetName>,
     /// What was listed at the target; without it, each object is asked for.
@@ -110,11 +121,12 @@ impl Run<'_> {
         let task = CopyTask { run: self, target, record, holders, listed };
         let mut ledger = TargetLedger::open(target.name.clone(), record.objects.len() as u64 + 2);
         let mut done = Completed::default();
-        for group in in_order(task.missing(present).await?) {
-            let copies: Vec<_> = group.into_iter().map(|o| task.copy(o)).collect();
+        for group in in_order(task.lacking(present).await?) {
+            let copies: Vec<_> = group.into_iter().map(|lacking| task.copy(lacking)).collect();
             let mut copies = stream::iter(copies).buffer_unordered(PARALLEL);
-            while let Some(object) = copies.try_next().await? {
+            while let Some(Lacking { object, bad }) = copies.try_next().await? {
                 done.add(object);
+                done.replaced += u64::from(bad.is_some());
                 present.insert(object.key.clone());
             }
         }
@@ -122,9 +134,17 @@ impl Run<'_> {
         there.for_each(|_| ledger.acknowledge());
         for small in &record.last {
             let key = layout::key(&self.job.database, &small.object.key).map_err(Failure::Record)?;
-            if task.lacks(&small.object).await? {
-                task.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
-                done.add(&small.object);
+            match task.presence(&small.object, &key).await? {
+                Presence::Good => {}
+                Presence::Missing => {
+                    task.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
+                    done.add(&small.object);
+                }
+                Presence::Damaged(problem) => {
+                    task.heal_record(small, &key, &problem).await?;
+                    done.add(&small.object);
+                    done.replaced += 1;
+                }
             }
             ledger.acknowledge();
         }
@@ -143,32 +163,32 @@ impl Run<'_> {
 }
 
 impl<'a> CopyTask<'a> {
-    /// The record's objects that the target lacks. All others are good there and are added to `present`; otherwise this fails.
-    async fn missing(&self, present: &mut HashSet<String>) -> Result<Vec<&'a ObjectRef>, Failure> {
+    /// The record's objects that the target lacks, or, where it is to be healed, has bad copies of. All others are good there
+    /// and are added to `present`; otherwise this fails.
+    async fn lacking(&self, present: &mut HashSet<String>) -> Result<Vec<Lacking<'a>>, Failure> {
         let unknown: Vec<&ObjectRef> =
             self.record.objects.iter().filter(|o| !present.contains(&o.key)).collect();
-        let question = |object| async move { Ok::<_, Failure>((object, self.lacks(object).await?)) };
+        let question = |object: &'a ObjectRef| async move {
+            let key = layout::key(&self.run.job.database, &object.key).map_err(Failure::Record)?;
+            let presence = self.presence(object, &key).await?;
+            Ok::<_, Failure>((object, key, presence))
+        };
         let questions: Vec<_> = unknown.into_iter().map(question).collect();
         let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
-        let mut missing = Vec::new();
-        while let Some((object, lacks)) = answers.try_next().await? {
-            if lacks {
-                missing.push(object);
-            } else {
-                present.insert(object.key.clone());
+        let mut lacking = Vec::new();
+        while let Some((object, key, presence)) = answers.try_next().await? {
+            match presence {
+                Presence::Good => {
+                    present.insert(object.key.clone());
+                }
+                Presence::Missing => lacking.push(Lacking { object, bad: None }),
+                Presence::Damaged(problem) if self.run.job.heal.is_some() => {
+                    lacking.push(Lacking { object, bad: Some(problem) });
+                }
+                Presence::Damaged(problem) => return Err(self.damaged(object, &key, problem)),
             }
         }
-        Ok(missing)
-    }
-
-    /// Whether the target lacks an object. A bad copy ends the task.
-    async fn lacks(&self, object: &ObjectRef) -> Result<bool, Failure> {
-        let key = layout::key(&self.run.job.database, &object.key).map_err(Failure::Record)?;
-        match self.presence(object, &key).await? {
-            Presence::Good => Ok(false),
-            Presence::Missing => Ok(true),
-            Presence::Damaged(problem) => Err(self.damaged(object, &key, problem)),
-        }
+        Ok(lacking)
     }
 
     async fn presence(&self, object: &ObjectRef, key: &ObjectKey) -> Result<Presence, Failure> {
@@ -189,8 +209,11 @@ impl<'a> CopyTask<'a> {
             Some(sha256) if sha256 != object.sha256 => {
                 Ok(Presence::Damaged(format!("its bytes were changed (their SHA-256 is {sha256})")))
             }
-            // A copy was bad somewhere, though of the right size: only reading it back says whether it was this one.
-            _ if self.run.lost.contains(&object.sha256) => self.read_back(object, key).await,
+            // A copy was bad somewhere, though of the right size: only reading it back says whether it was this one. Who heals
+            // wants to know it of each.
+            _ if self.run.job.heal.is_some() || self.run.lost.contains(&object.sha256) => {
+                self.read_back(object, key).await
+            }
             _ => Ok(Presence::Good),
         }
     }
@@ -210,18 +233,22 @@ impl<'a> CopyTask<'a> {
         }
     }
 
-    /// Copies one object through the spool.
-    async fn copy(&self, object: &'a ObjectRef) -> Result<&'a ObjectRef, Failure> {
-        let run = self.run;
+    /// Copies one object through the spool, to where there is none or in the place of a bad copy.
+    async fn copy(&self, lacking: Lacking<'a>) -> Result<Lacking<'a>, Failure> {
+        let (run, object) = (self.run, lacking.object);
         let key = layout::key(&run.job.database, &object.key).map_err(Failure::Record)?;
         let _room = run.room().await?;
         let path = self.spooled(object);
         run.fetch(self.target, object, self.holders, &path).await?;
-        let put = self.put(object, &key, &Upload::file(&path, object.size, object.sha256)).await;
+        let upload = Upload::file(&path, object.size, object.sha256);
+        let put = match &lacking.bad {
+            Some(problem) => self.heal(object, &key, upload, problem).await,
+            None => self.put(object, &key, &upload).await,
+        };
         let _ = tokio::fs::remove_file(&path).await;
         put?;
         run.watch.bytes(object.size);
-        Ok(object)
+        Ok(lacking)
     }
 
     /// Creates one object, and requires evidence that the target holds it.
@@ -234,13 +261,17 @@ impl<'a> CopyTask<'a> {
         })
     }
 
-    /// The target holds other bytes under an object's key. They are never replaced: the record cannot be completed here.
-    fn damaged(&self, object: &ObjectRef, key: &ObjectKey, problem: String) -> Failure {
+    /// The target holds other bytes under an object's key: the record cannot be completed here.
+    pub(super) fn damaged(&self, object: &ObjectRef, key: &ObjectKey, problem: String) -> Failure {
         let message = format!("{} cannot be completed at {}", self.record.name, self.target.name);
         let error = Error::verification(message).cause(format!("{key}: {problem}")).remedy(
-            "Find out who or what changed the target. `marbre snapshot` uploads lost data again, under other names.",
+            "Find out who or what changed the target. `marbre sync --heal` replaces bad copies by good ones from another \
+             target.",
         );
         match self.run.lose(self.target, object, key, problem) {
+            Ok(()) if self.run.catalog.decisions.know_damage(&self.target.name, key.as_str()) => {
+                Failure::Known
+            }
             Ok(()) => Failure::Record(error),
             Err(e) => Failure::Run(e),
         }
@@ -252,15 +283,15 @@ impl<'a> CopyTask<'a> {
 }
 
 /// The order in which objects are written: what opens the epoch, data, and the manifest that describes them.
-fn in_order(objects: Vec<&ObjectRef>) -> [Vec<&ObjectRef>; 3] {
-    let mut groups: [Vec<&ObjectRef>; 3] = Default::default();
-    for object in objects {
-        let group = match &object.key {
+fn in_order(objects: Vec<Lacking<'_>>) -> [Vec<Lacking<'_>>; 3] {
+    let mut groups: [Vec<Lacking<'_>>; 3] = Default::default();
+    for lacking in objects {
+        let group = match &lacking.object.key {
             key if key.ends_with("/epoch.age") => 0,
             key if key.contains("/manifests/") => 2,
             _ => 1,
         };
-        groups[group].push(object);
+        groups[group].push(lacking);
     }
     groups
 }

@@ -2,6 +2,7 @@
 //! database is not read.
 
 mod copy;
+mod heal;
 mod lists;
 mod record;
 mod report;
@@ -22,7 +23,7 @@ use crate::job::run_lock::Lock;
 use crate::job::spool::Spool;
 use crate::job::stopwatch::Stopwatch;
 use crate::job::verify::Damage;
-use crate::keys::TrustStore;
+use crate::keys::{SigningKey, TrustStore};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
 use crate::model::level::Level;
 use crate::model::observer::LoadObserver as _;
@@ -53,6 +54,8 @@ pub(crate) struct SyncJob {
     pub spool_dir: PathBuf,
     /// See [`SyncJob::spool_dir`].
     pub spool_limit: u64,
+    /// Reads everything back, and replaces copies that do not have the bytes that they must have; signs what was replaced.
+    pub heal: Option<SigningKey>,
 }
 
 /// One run: what it knows, and what it has found so far.
@@ -103,6 +106,9 @@ impl SyncJob {
                 "target {name} is another place than before: nothing that was proven there counts any more"
             ));
         }
+        if let Some(key) = &self.heal {
+            catalog.require_agent(&self.database, &key.signer())?;
+        }
         // Not the folder of a snapshot, which may run at the same time.
         let folder =
             self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
@@ -124,6 +130,7 @@ impl SyncJob {
         watch.expect(self.targets.iter().map(|t| run.expected(t)).sum());
         let targets = join_all(self.targets.iter().map(|t| run.catch_up(t))).await;
         let targets = targets.into_iter().collect::<Result<Vec<_>>>()?;
+        run.note_whole(&targets)?;
         Ok(DatabaseSync {
             publisher: self.database.publisher.clone(),
             database: self.database.database.clone(),
@@ -199,6 +206,7 @@ impl Run<'_> {
                 report.still_lacks_snapshots(wanted.len() as u64, e);
                 return Ok(false);
             }
+            Err(Failure::Known) => return Ok(true),
         };
         let mut epoch: Option<&EpochId> = None;
         // Keys of the epoch that are known to be there: snapshots of one epoch share most of them.
@@ -210,6 +218,7 @@ impl Run<'_> {
             }
             match self.snapshot(target, entry, &mut lists, &mut present).await {
                 Ok(done) => report.completed_snapshot(&done),
+                Err(Failure::Known) => {}
                 Err(Failure::Record(e)) => report.still_lacks_snapshots(1, e),
                 Err(Failure::Target(e)) => {
                     report.still_lacks_snapshots((wanted.len() - number) as u64, e);
@@ -249,13 +258,18 @@ impl Run<'_> {
         self.copy_records(target, wanted, report).await
     }
 
-    /// Copies the records of prunes and drills that a target lacks.
+    /// Copies the records of prunes, decisions and drills that a target lacks. To heal, those that it holds are looked at too.
     async fn records(&self, target: &NamedTarget, report: &mut TargetSync) -> Result<bool> {
-        let lacks = |(_, holders): &(Record, &BTreeSet<TargetName>)| !holders.contains(&target.name);
+        let wanted = |(_, holders): &(Record, &BTreeSet<TargetName>)| {
+            self.job.heal.is_some() || !holders.contains(&target.name)
+        };
         let prunes = self.catalog.prunes.records.values();
         let prunes = prunes.map(|k| (Record::of_prune(&k.signed), &k.targets));
+        let decisions = self.catalog.decisions.records.values();
+        let decisions = decisions.map(|k| (Record::of_decision(&k.signed), &k.targets));
         let drills = self.drills.drills.values().map(|k| (Record::of_drill(&k.signed), &k.targets));
-        self.copy_records(target, prunes.chain(drills).filter(lacks).collect(), report).await
+        self.copy_records(target, prunes.chain(decisions).chain(drills).filter(wanted).collect(), report)
+            .await
     }
 
     /// Copies records, each of which some targets hold. Returns whether the target still accepts anything.
@@ -268,6 +282,7 @@ impl Run<'_> {
         for (number, (record, holders)) in wanted.iter().enumerate() {
             match self.complete(target, record, holders, None, &mut HashSet::new()).await {
                 Ok((_, done)) => report.completed_record(&done),
+                Err(Failure::Known) => {}
                 Err(Failure::Record(e)) => report.still_lacks_records(1, e),
                 Err(Failure::Target(e)) => {
                     report.still_lacks_records((wanted.len() - number) as u64, e);

@@ -1,6 +1,8 @@
 //! What is copied as a unit: objects, and then the signature and the record that refer to them.
 
+use crate::keys::Namespace;
 use crate::model::id::Sha256;
+use crate::repository::decision::Decision;
 use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::layout;
 use crate::repository::prune_record::PruneRecord;
@@ -12,6 +14,8 @@ use crate::repository::succession::Succession;
 pub(super) struct Record {
     /// What it is called in messages.
     pub name: String,
+    /// What its signature says that it signs.
+    pub namespace: Namespace,
     /// What must be there before it.
     pub objects: Vec<ObjectRef>,
     /// Signature and record, in this order: a record without a signature proves nothing.
@@ -39,6 +43,7 @@ impl Record {
         let snapshot = &signed.receipt.snapshot;
         Self {
             name: format!("snapshot {snapshot}"),
+            namespace: Namespace::SnapshotReceipt,
             objects: signed.receipt.objects.clone(),
             last: [
                 Small::new(layout::signature(snapshot), signed.signature.as_bytes()),
@@ -52,10 +57,25 @@ impl Record {
         let prune = &signed.record.prune;
         Self {
             name: format!("prune {prune}"),
+            namespace: Namespace::PruneRecord,
             objects: Vec::new(),
             last: [
                 Small::new(layout::prune_signature(prune), signed.signature.as_bytes()),
                 Small::new(layout::prune(prune), &signed.bytes),
+            ],
+        }
+    }
+
+    /// What somebody decided.
+    pub(super) fn of_decision(signed: &Signed<Decision>) -> Self {
+        let decision = &signed.record.decision;
+        Self {
+            name: format!("decision {decision}"),
+            namespace: Namespace::Decision,
+            objects: Vec::new(),
+            last: [
+                Small::new(layout::decision_signature(decision), signed.signature.as_bytes()),
+                Small::new(layout::decision(decision), &signed.bytes),
             ],
         }
     }
@@ -65,6 +85,7 @@ impl Record {
         let drill = &signed.record.drill;
         Self {
             name: format!("drill {drill}"),
+            namespace: Namespace::DrillReceipt,
             objects: signed.record.report.iter().filter_map(|r| r.sealed.clone()).collect(),
             last: [
                 Small::new(layout::drill_signature(drill), signed.signature.as_bytes()),
@@ -78,6 +99,7 @@ impl Record {
         let (number, hash) = (signed.record.number, signed.hash());
         Self {
             name: format!("succession {number}"),
+            namespace: Namespace::Succession,
             objects: Vec::new(),
             last: [
                 Small::new(layout::succession_signature(number, &hash), signed.signature.as_bytes()),

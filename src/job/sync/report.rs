@@ -27,7 +27,7 @@ pub(crate) struct DatabaseSync {
     pub snapshots: u64,
     /// Every target.
     pub targets: Vec<TargetSync>,
-    /// Everything found that does not match its signed receipt. It is neither copied nor changed.
+    /// Everything found that does not match its signed receipt, and was not replaced. It is not copied.
     pub damaged: Vec<Damage>,
     /// How long it took.
     pub seconds: f64,
@@ -46,6 +46,8 @@ pub(crate) struct TargetSync {
     pub objects: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Of these, objects that took the place of damaged copies.
+    pub replaced: u64,
     /// Snapshots that it still does not hold completely; `null` if it cannot be reached.
     pub still_behind: Option<u64>,
     /// Records that it still lacks; `null` if it cannot be reached.
@@ -65,6 +67,7 @@ impl TargetSync {
             records_copied: 0,
             objects: 0,
             bytes: 0,
+            replaced: 0,
             still_behind: Some(0),
             records_behind: Some(0),
             error: None,
@@ -92,6 +95,7 @@ impl TargetSync {
     fn add(&mut self, done: &Completed) {
         self.objects += done.objects;
         self.bytes += done.bytes;
+        self.replaced += done.replaced;
     }
 
     pub(super) fn still_lacks_snapshots(&mut self, number: u64, e: Error) {
@@ -149,8 +153,8 @@ fn damage_error(damaged: &[&Damage]) -> Error {
     };
     let causes: Vec<String> = damaged.iter().map(ToString::to_string).collect();
     Error::verification(what).cause(human::first_few(&causes, 3)).remedy(
-        "Nothing damaged was copied. Find out who or what changed the target; `marbre verify` checks all of it, \
-         and `marbre snapshot` uploads lost data again.",
+        "Nothing damaged was copied. Find out who or what changed the target; `marbre verify` checks all of it, `marbre sync \
+         --heal` replaces bad copies by good ones from another target, and `marbre snapshot` uploads lost data again.",
     )
 }
 

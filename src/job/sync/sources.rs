@@ -101,8 +101,16 @@ impl Run<'_> {
         self.found().damaged.get(&place).map(|d| d.problem.clone())
     }
 
-    /// Notes that something does not match its signed record.
+    /// Notes that an object has its bytes again.
+    pub(super) fn found_healed(&self, target: &TargetName, key: &ObjectKey) {
+        self.found().damaged.remove(&(target.clone(), key.as_str().to_owned()));
+    }
+
+    /// Notes that something does not match its signed record, unless that is known.
     pub(super) fn found_damage(&self, target: &TargetName, key: &str, problem: String) {
+        if self.catalog.decisions.know_damage(target, key) {
+            return;
+        }
         let damage = Damage { target: target.clone(), object: key.to_owned(), problem };
         self.found().damaged.entry((target.clone(), key.to_owned())).or_insert(damage);
     }
@@ -119,7 +127,7 @@ impl Run<'_> {
         resend::mark(&self.job.state, &self.job.database, object)
     }
 
-    fn found(&self) -> MutexGuard<'_, Found> {
+    pub(super) fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,10 +5,24 @@ use bytes::Bytes;
 use super::*;
 use crate::job::testing::{Repository, Silent, named, start};
 use crate::targets::memory::MemoryTarget;
-use crate::targets::wrapper::faulty::{Faulty, Operation};
+use crate::targets::wrapper::faulty::{Fault, Faulty, Operation};
+use crate::targets::{TargetErrorKind, TargetExt as _};
 
 async fn sync(repository: &Repository, targets: Vec<NamedTarget>) -> Result<DatabaseSync> {
+    run(repository, targets, None).await
+}
+
+async fn heal(repository: &Repository, targets: Vec<NamedTarget>) -> DatabaseSync {
+    run(repository, targets, Some(repository.signing_key())).await.unwrap()
+}
+
+async fn run(
+    repository: &Repository,
+    targets: Vec<NamedTarget>,
+    heal: Option<SigningKey>,
+) -> Result<DatabaseSync> {
     let job = SyncJob {
+        heal,
         database: repository.database.clone(),
         targets,
         trust: repository.trust(),
@@ -35,8 +49,8 @@ async fn lists_are_compared_and_no_object_is_asked_for() {
     let report = sync(&repository, targets.clone()).await.unwrap();
     assert_eq!((report.targets[1].objects, &report.damaged), (2, &vec![]), "{report:?}");
     assert_eq!(b.calls(Operation::Head), 0);
-    // Agents, receipts (once to know the snapshots and once to compare), epochs, drills, prunes.
-    assert_eq!(b.calls(Operation::List), 6);
+    // Agents, receipts (once to know the snapshots and once to compare), epochs, drills, prunes, decisions.
+    assert_eq!(b.calls(Operation::List), 7);
     let again = sync(&repository, targets.clone()).await.unwrap();
     assert_eq!(again.targets[1].objects, 0, "{again:?}");
 
@@ -72,4 +86,29 @@ async fn a_snapshot_does_not_hold_it_up_and_a_prune_does() {
     let refused = prune.run(start(), Arc::new(Silent), &CancellationToken::new()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict);
     drop(other);
+}
+
+#[tokio::test]
+async fn a_bad_copy_that_may_not_be_replaced_is_named_and_stays() {
+    for make in [MemoryTarget::new, MemoryTarget::versioned] {
+        let repository = Repository::of(2, make).await;
+        let newest = repository.state.head(&repository.database).unwrap().unwrap().snapshot;
+        let pack = repository.key(&repository.pack(&newest).key);
+        repository.b.tamper(&pack, Some(Bytes::from_static(b"rotten")));
+        let fail = Fault::Fail(TargetErrorKind::Denied);
+        let locked =
+            Faulty::new(repository.b.clone()).with_key(Operation::Put, "/packs/", 1..=u64::MAX, fail);
+        let targets = vec![named("a", repository.a.clone()), named("b", Arc::new(locked))];
+        let report = heal(&repository, targets).await;
+        assert_eq!(report.damaged.len(), 1, "{report:?}");
+        assert_eq!((report.targets[1].still_behind, report.targets[1].replaced), (Some(1), 0), "{report:?}");
+        assert!(report.targets[1].error.as_ref().unwrap().contains("cannot be replaced"), "{report:?}");
+        assert!(report.targets[1].remedy.as_ref().unwrap().contains("The target protects it"), "{report:?}");
+        // Without the lock it is replaced, and nothing is damaged any more.
+        let report = heal(&repository, repository.targets()).await;
+        assert_eq!((&report.damaged, report.targets[1].replaced), (&vec![], 1), "{report:?}");
+        let cancel = CancellationToken::new();
+        let bytes = repository.b.fetch_small(&pack, 1 << 30, &cancel).await.unwrap();
+        assert_eq!(bytes, repository.a.fetch_small(&pack, 1 << 30, &cancel).await.unwrap());
+    }
 }

@@ -4,7 +4,7 @@ mod objects;
 mod receipts;
 #[cfg(test)]
 mod tests;
-mod versions;
+pub(crate) mod versions;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +26,8 @@ use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::chain::Break;
+use crate::repository::decision::Chain;
+use crate::repository::decision_catalog::Decisions;
 use crate::repository::reader::{BadRecord, Reader};
 use crate::state::State;
 use crate::targets::{NamedTarget, TargetErrorKind};
@@ -57,6 +59,8 @@ pub(crate) struct VerifyReport {
     pub bytes: u64,
     /// Everything that is not as a signed receipt says.
     pub damaged: Vec<Damage>,
+    /// Of the same, what somebody has said is known: it is no reason to fail.
+    pub known: Vec<Damage>,
     /// What is wrong with the chain of receipts.
     pub chain: Vec<String>,
     /// Every target.
@@ -118,6 +122,7 @@ impl VerifyReport {
         self.objects += other.objects;
         self.bytes += other.bytes;
         self.damaged.extend(other.damaged);
+        self.known.extend(other.known);
         self.chain.extend(other.chain);
         self.seconds += other.seconds;
         for target in other.targets {
@@ -175,8 +180,9 @@ impl VerifyReport {
             n => format!("{n} problems were found"),
         };
         Error::verification(what).cause(human::first_few(&causes, 3)).remedy(
-            "Find out who or what changed the target. `marbre restore` takes good copies from another target; \
-             `marbre snapshot` sends lost data again.",
+            "Find out who or what changed the target. `marbre restore` takes good copies from another target, `marbre sync \
+             --heal` puts them in the place of bad ones, and `marbre snapshot` sends lost data again. What cannot be mended, \
+             `marbre accept DB` names.",
         )
     }
 }
@@ -218,6 +224,7 @@ impl VerifyJob {
             objects: findings.iter().map(|f| f.objects).sum(),
             bytes: findings.iter().map(|f| f.bytes).sum(),
             damaged: gathered.damaged.clone(),
+            known: Vec::new(),
             chain: chain.iter().map(Break::to_string).collect(),
             targets: Vec::new(),
             seconds: 0.0,
@@ -230,7 +237,9 @@ impl VerifyJob {
                 watch.warn(&format!("what was found at {} could not be noted: {e}", target.name));
             }
         }
-        self.drills(&mut report, cancel).await?;
+        self.drills(&mut report, &gathered.decisions, cancel).await?;
+        let known = |d: &Damage| gathered.decisions.know_damage(&d.target, &d.object);
+        (report.known, report.damaged) = std::mem::take(&mut report.damaged).into_iter().partition(known);
         report.seconds = watch.read().1;
         Ok(report)
     }
@@ -267,13 +276,19 @@ impl VerifyJob {
     }
 
     /// The receipts of drills, fetched afresh, and their chains.
-    async fn drills(&self, report: &mut VerifyReport, cancel: &CancellationToken) -> Result<()> {
+    async fn drills(
+        &self,
+        report: &mut VerifyReport,
+        decisions: &Decisions,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let (database, targets, trust) = (&self.database, &self.targets[..], &self.trust);
         let drills = Reader::new(database, targets, trust, None).drills(cancel).await?;
         report.damaged.extend(drills.bad.iter().map(Damage::of));
         for by in [By::Agent, By::Owner] {
             let seen = self.state.as_ref().map(|s| s.drill_head(database, by)).transpose()?.flatten();
-            let breaks = drills.breaks(by, seen);
+            let mut breaks = drills.breaks(by, seen);
+            breaks.retain(|b| !decisions.know_break(Chain::of_drills(by), b));
             report.chain.extend(breaks.iter().map(|b| format!("drills of the {}: {b}", by.word())));
         }
         Ok(())

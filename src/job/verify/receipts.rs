@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::{Sha256, SnapshotId, TargetName};
 use crate::repository::agents::Agents;
 use crate::repository::chain::{self, Break, Link};
+use crate::repository::decision::Chain;
+use crate::repository::decision_catalog::Decisions;
 use crate::repository::history::{self, Member, Origin};
 use crate::repository::layout;
 use crate::repository::prune_catalog::Prunes;
@@ -75,6 +77,8 @@ pub(super) struct Gathered {
     prunes: Prunes,
     /// Receipts that are not of the accepted history.
     aside: BTreeSet<Sha256>,
+    /// What was decided.
+    pub decisions: Decisions,
 }
 
 /// Fetches every receipt afresh from every target.
@@ -128,7 +132,7 @@ impl Gathered {
         needed.into_iter().collect()
     }
 
-    /// What is wrong with the chain. A target that does not answer may hold what is missing elsewhere: then
+    /// What is wrong with the chain, and not known to be. A target that does not answer may hold what is missing elsewhere: then
     /// gaps are no findings, and the snapshots that the agent stored there count as seen.
     pub(super) fn breaks(&self, seen: Option<(u64, Sha256)>) -> Vec<Break> {
         let hidden = |snapshot: &SnapshotId| {
@@ -142,6 +146,7 @@ impl Gathered {
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..)));
         }
+        breaks.retain(|b| !self.decisions.know_break(Chain::Receipts, b));
         breaks
     }
 
@@ -153,6 +158,8 @@ impl Gathered {
             job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
         self.prunes = reader.prunes(&listed, cancel).await?;
         self.damaged.extend(self.prunes.bad.iter().map(Damage::of));
+        self.decisions = reader.decisions(&listed, cancel).await?;
+        self.damaged.extend(self.decisions.bad.iter().map(Damage::of));
         let pruned = self.prunes.snapshots();
         for stored in self.stored.values_mut() {
             stored.retain(|snapshot| !pruned.contains(snapshot));

@@ -81,7 +81,7 @@ async fn is(
 }
 
 /// Size and SHA-256 of an object; not more than one piece beyond `limit` bytes are read.
-pub(super) async fn hash(
+pub(crate) async fn hash(
     target: &dyn Target,
     key: &ObjectKey,
     version: Option<&VersionId>,

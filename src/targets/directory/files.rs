@@ -174,7 +174,7 @@ impl Disk {
     ) -> Result<PutOutcome, TargetError> {
         let (folder, name) = split(key);
         let root = self.root(operation)?;
-        if self.stat(key, operation)?.is_some() {
+        if self.stat(key, operation)?.is_some() && !upload.replace {
             let folder = self.make_folder(root, folder, call, operation)?;
             return self.sync_existing(&folder, key, operation);
         }
@@ -187,7 +187,11 @@ impl Disk {
         // What was given up while the disk hung must not appear when it answers again.
         call.step(operation)?;
         let fail = |e| failure(operation, &self.shown(key.as_str()), e);
-        match temporary.place(folder.as_fd(), name) {
+        let placed = match upload.replace {
+            true => temporary.replace(folder.as_fd(), name),
+            false => temporary.place(folder.as_fd(), name),
+        };
+        match placed {
             Ok(()) => sync_folder(folder.as_fd()).map_err(fail)?,
             Err(Errno::EXIST) => return self.sync_existing(&folder, key, operation),
             Err(e) => return Err(fail(e)),

@@ -58,6 +58,13 @@ impl Temporary {
     }
 }
 
+impl Temporary {
+    /// Gives the file its name, in the place of whatever has that.
+    pub(super) fn replace(&self, folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+        rustix::fs::renameat(&self.folder, &self.name, folder, name)
+    }
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
         // After a rename it is not there any more; what cannot be removed is cleared a day later.

@@ -233,7 +233,7 @@ impl Target for S3Target {
             .put_object()
             .bucket(&self.location.bucket)
             .key(self.full_key(key))
-            .if_none_match("*")
+            .set_if_none_match((!upload.replace).then(|| "*".to_owned()))
             .content_type("application/octet-stream")
             .content_length(length)
             .checksum_sha256(&checksum)

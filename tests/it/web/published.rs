@@ -70,6 +70,7 @@ pub fn bad(now: Timestamp) -> Published {
 
 fn status(now: Timestamp, age: i64) -> DatabaseStatus {
     DatabaseStatus {
+        decisions: Vec::new(),
         publisher: "gazette".parse().unwrap(),
         database: "abonnes".parse().unwrap(),
         snapshot: Some(snapshot()),

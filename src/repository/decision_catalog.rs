@@ -1,0 +1,268 @@
+//! What was decided about a database, and what of its problems is known by that.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::keys::Namespace;
+use crate::model::id::{DatabaseId, DecisionId, TargetName};
+use crate::model::object::ObjectKey;
+use crate::repository::chain::Break;
+use crate::repository::decision::{Chain, ChainProblem, Decision, Matter, Place, Problem};
+use crate::repository::layout;
+use crate::repository::oddity::Oddity;
+use crate::repository::reader::{BadRecord, Reader};
+use crate::repository::record_catalog::{Known, Recorded, Records};
+use crate::repository::remembered::Remembered as _;
+use crate::repository::signed_record::Signed;
+use crate::state::State;
+use crate::targets::NamedTarget;
+
+impl Recorded for Decision {
+    type Id = DecisionId;
+    const NAMES: (&'static str, &'static str) = ("decisions", "decision");
+    /// 10,000 objects that were replaced.
+    const LIMIT: u64 = 4 << 20;
+    const NAMESPACE: Namespace = Namespace::Decision;
+    /// Whoever may write receipts may: files of signers that are older than decisions do not name their namespace.
+    const RIGHT: Namespace = Namespace::SnapshotReceipt;
+
+    fn id(&self) -> &DecisionId {
+        &self.decision
+    }
+
+    fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    fn keys(id: &DecisionId) -> [String; 2] {
+        [layout::decision(id), layout::decision_signature(id)]
+    }
+
+    fn id_of(database: &DatabaseId, key: &ObjectKey) -> Option<DecisionId> {
+        layout::decision_of(database, key)
+    }
+
+    fn parse(bytes: &[u8], database: &DatabaseId, id: &DecisionId) -> Result<Self> {
+        Self::parse(bytes, database, id)
+    }
+
+    fn remembered(state: &State, database: &DatabaseId) -> Result<Vec<Signed<Self>>> {
+        state.decisions(database)
+    }
+
+    fn remember(state: &State, database: &DatabaseId, signed: &Signed<Self>) -> Result<()> {
+        state.remember_decision(database, signed)
+    }
+}
+
+/// Everything that was decided.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decisions {
+    /// Every decision with a good signature in the state or on some target, oldest first.
+    pub records: BTreeMap<DecisionId, Known<Decision>>,
+    /// Records that failed a check.
+    pub bad: Vec<BadRecord>,
+    /// Records that a target lists other than they were written.
+    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
+}
+
+/// A decision at a glance, as `show`, `status` and `accept` print it in their JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionSummary {
+    /// The decision.
+    pub decision: DecisionId,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// What about, by the names that `accept` takes.
+    pub about: Vec<String>,
+}
+
+impl DecisionSummary {
+    /// What a record says.
+    pub(crate) fn of(record: &Decision) -> Self {
+        Self {
+            decision: record.decision.clone(),
+            at: record.decided_at,
+            by: record.by.clone(),
+            reason: record.reason.clone(),
+            about: record.about.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Decisions {
+    /// What was decided, the oldest first: within one second, names do not show the order.
+    fn all(&self) -> impl Iterator<Item = &Decision> {
+        self.records.values().map(|known| &known.signed.record)
+    }
+
+    fn matters(&self) -> impl Iterator<Item = (&Decision, &Matter)> {
+        self.all().flat_map(|decision| decision.about.iter().map(move |matter| (decision, matter)))
+    }
+
+    /// Each at a glance.
+    pub(crate) fn summaries(&self) -> Vec<DecisionSummary> {
+        self.all().map(DecisionSummary::of).collect()
+    }
+
+    /// Whether somebody has said of a break that it is known. Of a gap, each number must be.
+    pub(crate) fn know_break<I: std::fmt::Display>(&self, chain: Chain, found: &Break<I>) -> bool {
+        let found = ChainProblem::of(chain, found);
+        let mut next = found.from;
+        while next <= found.to {
+            let rest = match found.problem {
+                Problem::Missing => ChainProblem { from: next, to: next, ..found.clone() },
+                _ => found.clone(),
+            };
+            let last = self.matters().filter_map(|(_, matter)| match matter {
+                Matter::Chain(known) if known.covers(&rest) => Some(known.to),
+                _ => None,
+            });
+            match last.max() {
+                Some(last) => next = last.saturating_add(1),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether somebody has said of a receipt that is not shown that it is lost.
+    pub(crate) fn know_lost(&self, sequence: u64) -> bool {
+        self.know_break(Chain::Receipts, &Break::<DecisionId>::Missing(sequence, sequence))
+    }
+
+    /// Whether somebody has said of an object at a target that its damage is known, and nobody has replaced it since. The key
+    /// is the whole one.
+    pub(crate) fn know_damage(&self, target: &TargetName, key: &str) -> bool {
+        // A key is below `publisher/database/`.
+        let Some(object) = key.splitn(3, '/').nth(2) else { return false };
+        let place = Place { target: target.clone(), object: object.to_owned() };
+        let said = |(decision, matter): (&Decision, &Matter)| {
+            let this = match matter {
+                Matter::Damage(known) => *known == place,
+                Matter::Replaced(replaced) => {
+                    (&replaced.target, &replaced.object) == (&place.target, &place.object)
+                }
+                _ => false,
+            };
+            this.then_some((decision.decided_at, matches!(matter, Matter::Damage(_))))
+        };
+        // Of one second, the replacement counts.
+        let newest = self.matters().filter_map(said).max_by_key(|(at, damage)| (*at, !damage));
+        newest.is_some_and(|(_, damage)| damage)
+    }
+}
+
+impl Reader<'_> {
+    /// Reads what was decided, from these targets and from the state.
+    pub(crate) async fn decisions(
+        &self,
+        targets: &[&NamedTarget],
+        cancel: &CancellationToken,
+    ) -> Result<Decisions> {
+        let Records { records, bad, oddities } = self.records::<Decision>(targets, cancel).await?;
+        Ok(Decisions { records, bad, oddities })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::id::Sha256;
+    use crate::repository::decision::{DecisionKind, Replaced};
+
+    /// Decisions about these matters, one a minute.
+    fn decisions(about: Vec<Matter>) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (n, matter) in (0_u32..).zip(about) {
+            let record = Decision {
+                format: 1,
+                kind: DecisionKind::Decision,
+                publisher: "gazette".parse().unwrap(),
+                database: "abonnes".parse().unwrap(),
+                decision: DecisionId::new("2026-11-22T02:00:00Z".parse().unwrap(), n),
+                agent: "marbre".to_owned(),
+                by: "claire".to_owned(),
+                reason: "a test".to_owned(),
+                decided_at: format!("2026-11-22T02:{n:02}:00Z").parse().unwrap(),
+                about: vec![matter],
+            };
+            let bytes = record.to_bytes().unwrap();
+            let database = "gazette/abonnes".parse().unwrap();
+            let parsed = Decision::parse(&bytes, &database, &record.decision).unwrap();
+            assert_eq!(parsed, record);
+            let id = record.decision.clone();
+            let signed = Signed { record, bytes, signature: String::new(), signer: String::new() };
+            decisions.records.insert(id, Known { signed, targets: BTreeSet::new() });
+        }
+        decisions
+    }
+
+    fn gap(problem: Problem, from: u64, to: u64) -> Matter {
+        Matter::Chain(ChainProblem { chain: Chain::Receipts, problem, from, to, ids: Vec::new() })
+    }
+
+    #[test]
+    fn each_number_of_a_gap_must_be_known() {
+        let known = decisions(vec![
+            gap(Problem::Missing, 2, 3),
+            gap(Problem::Missing, 5, 5),
+            gap(Problem::Rollback, 9, 11),
+        ]);
+        let knows = |chain, from, to| known.know_break(chain, &Break::<DecisionId>::Missing(from, to));
+        for (from, to) in [(2, 3), (3, 3), (5, 5), (9, 11), (10, 10)] {
+            assert!(knows(Chain::Receipts, from, to), "{from} to {to}");
+        }
+        for (from, to) in [(2, 4), (2, 5), (1, 2), (9, 12)] {
+            assert!(!knows(Chain::Receipts, from, to), "{from} to {to}");
+        }
+        assert!(!knows(Chain::AgentDrills, 2, 3));
+        assert!(known.know_break(Chain::Receipts, &Break::<DecisionId>::Rollback(11)));
+        assert!(!known.know_break(Chain::Receipts, &Break::<DecisionId>::Rollback(12)));
+    }
+
+    #[test]
+    fn a_fork_is_known_by_its_receipts() {
+        let fork = |a: &str, b: &str| Break::Fork(4, a.to_owned(), b.to_owned());
+        let known = decisions(vec![Matter::Chain(ChainProblem::of(Chain::Receipts, &fork("a", "b")))]);
+        assert!(known.know_break(Chain::Receipts, &fork("b", "a")));
+        assert!(!known.know_break(Chain::Receipts, &fork("a", "c")));
+        assert!(!known.know_lost(4));
+    }
+
+    #[test]
+    fn a_damage_is_known_until_it_is_mended() {
+        let target: TargetName = "a".parse().unwrap();
+        let damage =
+            Matter::Damage(Place { target: target.clone(), object: "epochs/e/epoch.age".to_owned() });
+        let replaced = Matter::Replaced(Replaced {
+            target: target.clone(),
+            object: "epochs/e/epoch.age".to_owned(),
+            sha256: Sha256::of(b""),
+            size: 0,
+            problem: "it has 1 bytes, not 0".to_owned(),
+        });
+        let key = "gazette/abonnes/epochs/e/epoch.age";
+        assert!(decisions(vec![damage.clone()]).know_damage(&target, key));
+        assert!(!decisions(vec![damage.clone()]).know_damage(&"b".parse().unwrap(), key));
+        assert!(!decisions(vec![damage.clone()]).know_damage(&target, "gazette/abonnes/epochs/e/other"));
+        assert!(!decisions(vec![damage.clone(), replaced.clone()]).know_damage(&target, key));
+        assert!(decisions(vec![replaced, damage]).know_damage(&target, key));
+    }
+
+    #[test]
+    fn what_a_later_release_decides_is_read() {
+        let matter: Matter = serde_json::from_str(r#"{"matter":"holiday","until":"2027"}"#).unwrap();
+        assert_eq!(matter, Matter::Unknown);
+    }
+}
