@@ -1,5 +1,6 @@
 //! The command line: one file per verb. It reads arguments, opens adapters, and prints; it never decides.
 
+mod accept;
 mod adopt;
 mod alert;
 mod compose;
@@ -80,6 +81,8 @@ enum Verb {
     Sync(sync::Args),
     /// Delete the snapshots that no rule of the configuration keeps
     Prune(prune::Args),
+    /// Record that something odd or damaged is known, so that what comes next is seen
+    Accept(accept::Args),
     /// Go on with the chain of an agent whose host or key is lost, or after one of two branches
     Adopt(adopt::Args),
     /// Hand the chain over from the agent's old key to its new one
@@ -147,6 +150,7 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Sync(args) => return sync::run(&args, &context).await,
         Verb::Status(args) => return status::run(&args, &context).await,
         Verb::Prune(args) => return prune::run(&args, &context).await,
+        Verb::Accept(args) => return accept::run(&args, &context).await,
         Verb::Adopt(args) => return adopt::run(&args, &context).await,
         Verb::Rotate(args) => return rotate::run(&args, &context).await,
         Verb::Alert(args) => return alert::run(&args, &context).await,

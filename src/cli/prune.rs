@@ -101,6 +101,9 @@ fn print(report: &PruneReport) {
     for target in &report.targets {
         output::print(&format!("  target {}: {}", target.name, done(target)));
     }
+    report.held.iter().for_each(|what| {
+        output::print(&format!("  ! older snapshots are held until somebody accepts it: {what}"))
+    });
     report.warnings.iter().for_each(|warning| output::print(&format!("  ! {warning}")));
 }
 

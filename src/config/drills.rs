@@ -34,6 +34,7 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         isolation: Isolation::Sandbox,
         rows_change: DEFAULT_ROWS_CHANGE,
         may_be_empty: Vec::new(),
+        may_be_missing: Vec::new(),
         skip: Vec::new(),
     };
     database.table("drills", |section| {
@@ -54,12 +55,14 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         }
         drills.rows_change = section.optional("rows_change", forms::percent).unwrap_or(drills.rows_change);
         drills.may_be_empty = section.list("may_be_empty", forms::filled_text);
+        drills.may_be_missing = section.list("may_be_missing", forms::filled_text);
         drills.skip = section.list("skip", built_in_check);
     });
     if engine == Some(EngineKind::Postgres) {
         // Reports have every table with its schema.
-        for table in drills.may_be_empty.iter_mut().filter(|table| !table.contains('.')) {
-            *table = format!("public.{table}");
+        let names = drills.may_be_empty.iter_mut().chain(&mut drills.may_be_missing);
+        for name in names.filter(|name| !name.contains('.')) {
+            *name = format!("public.{name}");
         }
     }
     drills

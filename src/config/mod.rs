@@ -216,6 +216,8 @@ pub(crate) struct Drills {
     pub rows_change: Percent,
     /// Tables, as `schema.table` (or `table`), that may become empty.
     pub may_be_empty: Vec<String>,
+    /// Tables and other objects that may go; one that ends with `*` says how names begin.
+    pub may_be_missing: Vec<String>,
     /// Built-in checks to skip.
     pub skip: Vec<String>,
 }
@@ -239,8 +241,16 @@ pub(crate) struct ScratchServer {
 }
 
 /// The built-in checks of drills, which `skip` can switch off.
-pub(crate) const BUILT_IN_CHECKS: [&str; 6] =
-    ["empty-tables", "row-count", "definitions", "integrity", "foreign-keys", "amcheck"];
+pub(crate) const BUILT_IN_CHECKS: [&str; 8] = [
+    "missing-tables",
+    "missing-objects",
+    "empty-tables",
+    "row-count",
+    "definitions",
+    "integrity",
+    "foreign-keys",
+    "amcheck",
+];
 
 /// Where a database is read.
 #[derive(Debug, Clone, PartialEq, Eq)]

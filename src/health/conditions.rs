@@ -6,12 +6,14 @@ use jiff::Timestamp;
 
 use crate::error::Error;
 use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
+use crate::job::anomaly::{self, Anomaly};
 use crate::model::age::{Age, TOLERANCE};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::drill_stage::DrillStage;
 use crate::model::human;
 use crate::model::id::TargetName;
 use crate::model::level::By;
+use crate::model::loss;
 use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
 use crate::repository::decision::Chain;
@@ -61,6 +63,7 @@ impl Observation<'_> {
         found.extend(self.proof());
         found.extend(self.last_drill());
         found.extend(self.key_proof());
+        found.extend(self.odd());
         let decisions = &self.catalog.decisions;
         let unknown = |bad: &&BadRecord| !decisions.know_damage(&bad.target, &bad.key);
         found.extend(self.untrusted(self.drills.bad.iter().filter(unknown)));
@@ -229,6 +232,20 @@ impl Observation<'_> {
             Age::Past(seconds) => (false, *seconds),
             Age::Ahead(seconds) => (true, *seconds),
         })
+    }
+
+    /// What may be meant, or the disaster that older snapshots are kept for.
+    fn odd(&self) -> Option<Condition> {
+        let limit = self.promises.rows_limit.unwrap_or(loss::DEFAULT_LIMIT);
+        let anomalies = anomaly::anomalies(self.catalog, self.drills, limit);
+        // A drill that failed is told by itself.
+        let rows = anomalies.iter().find(|anomaly| matches!(anomaly, Anomaly::Rows { .. }))?;
+        let summary = format!("Rows are gone: {}.", rows.what());
+        Some(self.critical(ConditionKind::ContentOdd, summary).remedy(format!(
+            "Look at the source. Snapshots from before are kept until somebody says that it is meant: `marbre accept {} --why \
+             TEXT`. If it is not, restore.",
+            self.status.database
+        )))
     }
 
     fn untrusted<'b>(

@@ -3,7 +3,8 @@
 //! The same for runs of the daemon and of people, so that what one of them found broken, the other can find fixed.
 
 use crate::error::{Error, ErrorKind};
-use crate::job::drill::report::{CheckResult, DrillReport};
+use crate::job::drill::changes::BuiltIn;
+use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
 use crate::job::drill::verdict::Verdict;
 use crate::job::prune::PruneReport;
 use crate::job::snapshot::SnapshotReport;
@@ -188,10 +189,17 @@ pub(crate) fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
     Run { ending: Ending::Failed, proven, numbers, ..run }
 }
 
+/// Checks of the owner by their names, since what they asked for may be somebody's data; of marbre's own also what they found:
+/// names of tables and objects, and numbers.
 fn failed_checks(report: &DrillReport) -> String {
     let failed = report.checks.iter().filter(|check| check.result == CheckResult::Failed);
-    let names: Vec<&str> = failed.map(|check| check.name.as_str()).collect();
-    format!("failed checks: {}", names.join(", "))
+    let named = |check: &CheckReport| match &check.message {
+        Some(message) if BuiltIn::CHANGES.contains(&check.name.as_str()) => {
+            format!("{} ({message})", check.name)
+        }
+        _ => check.name.clone(),
+    };
+    format!("failed checks: {}", failed.map(named).collect::<Vec<_>>().join(", "))
 }
 
 fn unnoticed(database: &DatabaseId, report: &DrillReport) -> Condition {
@@ -218,11 +226,10 @@ pub(crate) fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
     }
 }
 
-/// A prune. That a lock keeps an object is no finding: it does what it is for.
+/// A prune. That a lock keeps an object is no finding: it does what it is for. What holds snapshots is told by itself.
 pub(crate) fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
     let detail = format!("{} snapshots kept, {} deleted", report.kept.len(), report.deleted.len());
-    let refused = report.targets.iter().any(|t| t.error.is_some()) || !report.warnings.is_empty();
-    match report.error().filter(|_| refused) {
+    match report.error().filter(|_| report.has_failed()) {
         None => done(detail, Vec::new(), Vec::new()),
         Some(e) => {
             let condition = broken(database, JobKind::Prune, None, &e);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::job::snapshot::PackedSoFar;
 use crate::model::age::Age;
 use crate::model::condition::Condition;
+use crate::model::drill_check::Percent;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::level::Levels;
 use crate::model::score::Score;
@@ -247,4 +248,6 @@ pub(crate) struct Promises {
     pub drill_every: Option<Duration>,
     /// How old the newest proof may become that its owner has a working key.
     pub key_proof_every: Option<Duration>,
+    /// How many rows may be gone before that is odd; by default a quarter.
+    pub rows_limit: Option<Percent>,
 }

@@ -1,5 +1,7 @@
 //! The use cases: what marbre does, for the daemon and the command line.
 
+pub(crate) mod accept;
+pub(crate) mod anomaly;
 pub(crate) mod decide;
 pub(crate) mod drill;
 pub(crate) mod key_policy;

@@ -78,6 +78,8 @@ pub enum ConditionKind {
     SamePlace,
     /// A snapshot is much smaller or larger than those before.
     SizeOutOfBand,
+    /// The content of the newest snapshot is odd, and nobody has accepted that.
+    ContentOdd,
     /// The owner has not proven their key for too long.
     KeyProofOverdue,
     /// There is a database on the server that nobody protects.
@@ -122,6 +124,7 @@ impl ConditionKind {
             Self::TargetDamaged => "target-damaged",
             Self::SamePlace => "same-place",
             Self::SizeOutOfBand => "size-out-of-band",
+            Self::ContentOdd => "content-odd",
             Self::KeyProofOverdue => "key-proof-overdue",
             Self::UndeclaredDatabase => "undeclared-database",
             Self::DiskLow => "disk-low",

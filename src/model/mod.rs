@@ -13,6 +13,7 @@ pub(crate) mod incident;
 pub(crate) mod isolation;
 pub(crate) mod job;
 pub(crate) mod level;
+pub(crate) mod loss;
 pub(crate) mod notice;
 pub(crate) mod object;
 pub(crate) mod object_lock;

@@ -70,6 +70,8 @@ pub(crate) struct Candidate {
     pub damaged: bool,
     /// A signed record of an earlier prune says that it goes, and some target still has it.
     pub pruned: bool,
+    /// The content is odd since a later one, and nobody has accepted that.
+    pub held: bool,
     /// The targets that hold no newer one.
     pub newest_at: Vec<TargetName>,
 }
@@ -99,6 +101,8 @@ pub(crate) enum Reason {
         /// Counted from the newest proven snapshot.
         from_proven: bool,
     },
+    /// What came after it is odd, and nobody has accepted that.
+    Held,
     /// There is no rule at all.
     NoRule,
     /// Its date is still to come.
@@ -132,6 +136,7 @@ impl fmt::Display for Reason {
                 let from = if *from_proven { ", counted from the newest proven" } else { "" };
                 write!(f, "{rule}{space}{of}{from}")
             }
+            Reason::Held => write!(f, "held: later content is odd, and nobody has accepted that"),
             Reason::NoRule => write!(f, "there is no rule"),
             Reason::Future => write!(f, "dated in the future, so no rule can judge it"),
             Reason::Backdated => write!(f, "dated before snapshots that were taken earlier and are kept"),
@@ -250,6 +255,7 @@ fn protect(oldest_first: &[(&Candidate, Dated)], kept: &mut Kept) {
     for (candidate, _) in oldest_first.iter().filter(|(c, _)| c.snapshot != newest.snapshot) {
         candidate.newest_at.iter().for_each(|target| kept.add(candidate, Reason::NewestAt(target.clone())));
     }
+    oldest_first.iter().filter(|(c, _)| c.held).for_each(|(c, _)| kept.add(c, Reason::Held));
     let proven = newest_first().find(|(c, _)| c.proven).map(|(c, _)| c);
     proven.iter().for_each(|c| kept.add(c, Reason::NewestProven));
     let is_sound = |(c, dated): &(&Candidate, Dated)| *dated == Dated::InOrder && !c.damaged;

@@ -18,6 +18,7 @@ use crate::repository::reader::{BadRecord, Reader};
 use crate::repository::record_catalog::{Known, Recorded, Records};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::Signed;
+use crate::repository::succession::Seen;
 use crate::state::State;
 use crate::targets::NamedTarget;
 
@@ -113,11 +114,20 @@ impl Decisions {
         self.all().map(DecisionSummary::of).collect()
     }
 
+    /// The newest snapshot whose content somebody has accepted.
+    pub(crate) fn content(&self) -> Option<&Seen> {
+        let accepted = self.matters().filter_map(|(_, matter)| match matter {
+            Matter::Content(seen) => Some(seen),
+            _ => None,
+        });
+        accepted.max_by_key(|seen| seen.sequence)
+    }
+
     /// Whether somebody has said of a break that it is known. Of a gap, each number must be.
     pub(crate) fn know_break<I: std::fmt::Display>(&self, chain: Chain, found: &Break<I>) -> bool {
         let found = ChainProblem::of(chain, found);
         let mut next = found.from;
-        while next <= found.to {
+        loop {
             let rest = match found.problem {
                 Problem::Missing => ChainProblem { from: next, to: next, ..found.clone() },
                 _ => found.clone(),
@@ -127,11 +137,11 @@ impl Decisions {
                 _ => None,
             });
             match last.max() {
-                Some(last) => next = last.saturating_add(1),
+                Some(last) if last >= found.to => return true,
+                Some(last) => next = last + 1,
                 None => return false,
             }
         }
-        true
     }
 
     /// Whether somebody has said of a receipt that is not shown that it is lost.

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: real servers, the real program, whole journeys.
 
+mod accept;
 mod alerts;
 mod chain;
 mod corpus;

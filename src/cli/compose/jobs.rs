@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::health::findings;
 use crate::health::status::{Promises, Rpo};
-use crate::job::drill::checks::BuiltIn;
+use crate::job::accept::AcceptJob;
+use crate::job::drill::changes::BuiltIn;
 use crate::job::drill::{DrillJob, Opens, Pages, site};
 use crate::job::key_policy::KeyPolicy;
 use crate::job::prune::PruneJob;
@@ -111,6 +112,7 @@ pub(crate) async fn drill_job(config: &Config, database: &Database) -> Result<Dr
         built_in: BuiltIn {
             rows_change: drills.rows_change,
             may_be_empty: drills.may_be_empty.clone(),
+            may_be_missing: drills.may_be_missing.clone(),
             skip: drills.skip.clone(),
         },
         checks: database.checks.clone(),
@@ -145,7 +147,12 @@ pub(crate) fn owner_drill_job(
         jobs: options.jobs,
         make_host: Box::new(move |engine| registry::scratch_host(engine, &options)),
         scratch_dir,
-        built_in: BuiltIn { rows_change: Percent(100.0), may_be_empty: Vec::new(), skip: Vec::new() },
+        built_in: BuiltIn {
+            rows_change: Percent(100.0),
+            may_be_empty: Vec::new(),
+            may_be_missing: Vec::new(),
+            skip: Vec::new(),
+        },
         checks: Vec::new(),
         rto: None,
         signing_key,
@@ -167,6 +174,7 @@ pub(crate) async fn prune_job(config: &Config, database: &Database, dry_run: boo
         trust: own_trust(config, &database.id.publisher)?,
         state: State::open(&config.state_dir)?,
         signing_key: signing_key(config)?,
+        rows_limit: rows_limit(database),
         policy: retention.policy,
         time_zone: retention.time_zone,
         max_delete: retention.max_delete,
@@ -196,6 +204,18 @@ pub(crate) async fn sync_job(config: &Config, database: &Database, heal: bool) -
         spool_dir: config.spool_dir.clone(),
         spool_limit: config.spool_limit,
         heal: heal.then(|| signing_key(config)).transpose()?,
+    })
+}
+
+/// Accepting what is known of a configured database.
+pub(crate) async fn accept_job(config: &Config, database: &Database) -> Result<AcceptJob> {
+    Ok(AcceptJob {
+        database: database.id.clone(),
+        targets: targets(config, database).await?,
+        trust: own_trust(config, &database.id.publisher)?,
+        state: State::open(&config.state_dir)?,
+        signing_key: signing_key(config)?,
+        rows_limit: rows_limit(database),
     })
 }
 
@@ -231,6 +251,14 @@ pub(crate) fn record<T>(
     state.record_run(database, kind, (started, Timestamp::now()), &run)
 }
 
+/// How many rows of a configured database may be gone before that is odd.
+fn rows_limit(database: &Database) -> Percent {
+    match database.drills.skip.iter().any(|skipped| skipped == "row-count") {
+        true => Percent(100.0),
+        false => database.drills.rows_change,
+    }
+}
+
 /// What was agreed for a configured database.
 pub(crate) fn promises(database: &Database) -> Promises {
     Promises {
@@ -239,5 +267,6 @@ pub(crate) fn promises(database: &Database) -> Promises {
         })),
         drill_every: database.drills.every,
         key_proof_every: database.key_proof_every,
+        rows_limit: Some(rows_limit(database)),
     }
 }

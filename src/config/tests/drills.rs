@@ -36,6 +36,7 @@ fn without_a_word_the_agent_can_drill() {
         isolation: Isolation::Sandbox,
         rows_change: Percent(25.0),
         may_be_empty: Vec::new(),
+        may_be_missing: Vec::new(),
         skip: Vec::new(),
     };
     assert_eq!(database.drills, expected);
@@ -47,7 +48,8 @@ fn everything_about_drills() {
     let text = format!(
         "{}[database.d.drills]\nkey = \"none\"\nkeep_key = \"3d\"\nevery = \"7d\"\nrto = \"4h\"\n\
          scratch = \"postgres://drill@scratch/postgres\"\npassword_env = \"DRILL\"\nbin_dir = \"bin\"\nuser = \"postgres\"\nisolation = \"none\"\n\
-         rows_change = \"2.5 %\"\nmay_be_empty = [\"session\", \"web.Cache\"]\nskip = [\"amcheck\", \"definitions\"]\n",
+         rows_change = \"2.5 %\"\nmay_be_empty = [\"session\", \"web.Cache\"]\n\
+         may_be_missing = [\"log_*\"]\nskip = [\"amcheck\", \"definitions\"]\n",
         postgres()
     );
     let drills = only(parse(&text).unwrap()).drills;
@@ -65,6 +67,7 @@ fn everything_about_drills() {
         isolation: Isolation::None,
         rows_change: Percent(2.5),
         may_be_empty: vec!["public.session".to_owned(), "web.Cache".to_owned()],
+        may_be_missing: vec!["public.log_*".to_owned()],
         skip: vec!["amcheck".to_owned(), "definitions".to_owned()],
     };
     assert_eq!(drills, expected);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::checks::{Checking, Values};
+use super::changes::Values;
+use super::checks::Checking;
 use super::report::{CheckReport, CheckResult};
 use super::site::Site;
 use super::{DrillJob, Opens, choose, fetch};
@@ -72,6 +73,8 @@ pub(super) struct Attempt<'a> {
     pub drills: &'a DrillCatalog,
     pub site: &'a Site,
     pub watch: &'a Arc<Stopwatch>,
+    /// The number of the newest snapshot whose content somebody has accepted.
+    pub accepted: Option<u64>,
     pub cancel: &'a CancellationToken,
 }
 
@@ -205,7 +208,7 @@ impl Attempt<'_> {
             found.warnings.append(&mut comparison.definitions);
         }
         let what = differences(&comparison);
-        found.values = Values::of(&comparison);
+        found.values = Values::of(&comparison, &recovery.opened.contents.source);
         let equal = comparison.equal();
         found.comparison = Some(comparison);
         if equal {
@@ -220,7 +223,7 @@ impl Attempt<'_> {
     async fn check(&self, opened: &OpenSnapshot, found: &mut Findings) -> Result<()> {
         self.watch.stage(Stage::Checks);
         let scratch = found.scratch.as_deref().ok_or_else(|| Error::internal("a drill without a place"))?;
-        let before = self.job.baseline(&opened.receipt.receipt)?;
+        let before = self.job.baseline(&opened.receipt.receipt, self.accepted)?;
         let checking = Checking {
             scratch,
             checks: &self.job.checks,
@@ -248,7 +251,8 @@ impl Attempt<'_> {
             .cause(failed.join("; "))
             .remedy(
                 "The snapshot is equal to its source: look at the source, or at the check. If the data changed a lot for a \
-                 good reason, `marbre drill DB --new-baseline` makes what is there now the baseline of later drills.",
+                 good reason, `marbre accept DB --why TEXT` says so in a signed record: what is there now is the measure then. Until a \
+                 drill passes, or somebody accepts it, no older snapshot is pruned.",
             )),
         }
     }

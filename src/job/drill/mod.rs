@@ -5,6 +5,7 @@
 //! everything, and records what it found, passed or not. A drill that could not run has failed.
 
 mod attempt;
+pub(crate) mod changes;
 pub(crate) mod checks;
 mod choose;
 mod fetch;
@@ -45,7 +46,7 @@ use crate::repository::remembered::Remembered as _;
 use crate::state::{Baseline, State};
 use crate::targets::NamedTarget;
 use attempt::{Attempt, Findings};
-use checks::{BuiltIn, Values};
+use changes::{BuiltIn, Values};
 use report::DrillReport;
 use site::Site;
 
@@ -138,10 +139,10 @@ impl DrillJob {
         let _lock = lock_file.map(|file| Lock::take(&file, &self.database)).transpose()?;
         let drill = DrillId::new(now, rand::random());
         watch.stage(Stage::Receipts);
-        let drills = self.read_drills(cancel).await?;
+        let (drills, accepted) = self.read_drills(cancel).await?;
         let mut found = Findings::default();
         let tried = match Site::open(&self.scratch_dir, &drill, &self.database) {
-            Ok(site) => self.attempt(site, &drills, &watch, &mut found, cancel).await,
+            Ok(site) => self.attempt(site, (&drills, accepted), &watch, &mut found, cancel).await,
             Err(e) => Tried { outcome: Err(e), failed_stage: Some(DrillStage::Start), kept: None },
         };
         if cancel.is_cancelled() {
@@ -169,12 +170,12 @@ impl DrillJob {
     async fn attempt(
         &self,
         site: Site,
-        drills: &DrillCatalog,
+        (drills, accepted): (&DrillCatalog, Option<u64>),
         watch: &Arc<Stopwatch>,
         found: &mut Findings,
         cancel: &CancellationToken,
     ) -> Tried {
-        let attempt = Attempt { job: self, drills, site: &site, watch, cancel };
+        let attempt = Attempt { job: self, drills, site: &site, watch, accepted, cancel };
         let mut outcome = attempt.run(found).await;
         let stage = watch.current().and_then(DrillStage::of).unwrap_or(DrillStage::Start);
         let failed_stage = outcome.is_err().then_some(stage);
@@ -215,7 +216,8 @@ impl DrillJob {
         Ok(e.kind() == ErrorKind::NotFound && known.is_none())
     }
 
-    async fn read_drills(&self, cancel: &CancellationToken) -> Result<DrillCatalog> {
+    /// The drills so far, and the number of the newest snapshot whose content somebody has accepted.
+    async fn read_drills(&self, cancel: &CancellationToken) -> Result<(DrillCatalog, Option<u64>)> {
         let own = self.signing_key.signer();
         let own = TrustStore::Own { agent: own, owners: vec![own] };
         // Who accepted the agent's key by its fingerprint has said nothing of owners, and continues their own chain.
@@ -228,13 +230,15 @@ impl DrillJob {
             let own = self.signing_key.signer().fingerprint();
             reader.agents(cancel).await?.require_current(&self.database, &own)?;
         }
+        let targets: Vec<&NamedTarget> = self.targets.iter().collect();
+        let accepted = reader.decisions(&targets, cancel).await?.content().map(|seen| seen.sequence);
         let mut drills = reader.drills(cancel).await?;
         if self.by() == By::Owner {
             for folder in self.report_folders() {
                 drills.recall(&folder, &self.database, &self.signing_key.signer())?;
             }
         }
-        Ok(drills)
+        Ok((drills, accepted))
     }
 
     /// Where the reports of this database lie.
@@ -289,12 +293,15 @@ impl DrillJob {
         })
     }
 
-    /// What the last proven snapshot held.
-    fn baseline(&self, drilled: &Receipt) -> Result<Option<Values>> {
+    /// What the last proven snapshot held, unless somebody has accepted since then that the content is another.
+    fn baseline(&self, drilled: &Receipt, accepted: Option<u64>) -> Result<Option<Values>> {
         let Some(state) = self.state.as_ref().filter(|_| !self.new_baseline) else { return Ok(None) };
         let Some(baseline) = state.baseline(&self.database)? else { return Ok(None) };
         // An older snapshot is not compared with a newer one.
         if baseline.sequence > drilled.sequence {
+            return Ok(None);
+        }
+        if accepted.is_some_and(|at| baseline.sequence < at && at <= drilled.sequence) {
             return Ok(None);
         }
         serde_json::from_str(&baseline.body).map(Some).or_internal(

@@ -17,9 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::anomaly::{self, Anomaly};
 use crate::job::run_lock::Lock;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::{Namespace, SigningKey, TrustStore};
+use crate::model::drill_check::Percent;
 use crate::model::id::{DatabaseId, PruneId, SnapshotId, TargetName};
 use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
@@ -56,6 +58,8 @@ pub(crate) struct PruneJob {
     pub policy: Policy,
     /// The time zone in which days begin.
     pub time_zone: TimeZone,
+    /// How many rows may be gone before nothing older is deleted.
+    pub rows_limit: Percent,
     /// How many snapshots one run deletes at most.
     pub max_delete: usize,
     /// How long an object must be known to be unneeded before it is deleted. The time between two runs counts for at most
@@ -89,7 +93,9 @@ impl PruneJob {
         self.require_reachable(&catalog)?;
         catalog.require_agent(&self.database, &self.signing_key.signer())?;
         let drills = reader.drills(cancel).await?;
-        let candidates = self.candidates(&reader, &catalog, &drills)?;
+        let anomalies = anomaly::anomalies(&catalog, &drills, self.rows_limit);
+        let held = anomalies.iter().map(Anomaly::since).min();
+        let candidates = self.candidates(&reader, &catalog, &drills, held)?;
         let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
         let going = decision.deleted();
         watch.stage(Stage::Receipts);
@@ -109,6 +115,7 @@ impl PruneJob {
         let targets = swept.into_iter().collect::<Result<Vec<_>>>()?;
         self.forget(&going, &targets)?;
         let report = PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown);
+        let report = report.held(&anomalies);
         Ok(if self.policy.is_empty() { report.without_rules() } else { report })
     }
 
@@ -130,6 +137,7 @@ impl PruneJob {
         reader: &Reader<'_>,
         catalog: &Catalog,
         drills: &DrillCatalog,
+        held: Option<u64>,
     ) -> Result<Vec<Candidate>> {
         let newest_at = |target: &NamedTarget| {
             let here = catalog.entries.values().filter(|e| e.targets.contains(&target.name));
@@ -157,6 +165,7 @@ impl PruneJob {
                 proven,
                 damaged,
                 pruned: pruned.contains(&snapshot),
+                held: held.is_some_and(|since| entry.receipt.sequence < since),
                 newest_at: here.map(|(target, _)| target.clone()).collect(),
                 snapshot,
             })

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::job::anomaly::Anomaly;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::retention::{Decision, Fate};
 
@@ -25,6 +26,8 @@ pub(crate) struct PruneReport {
     pub targets: Vec<PrunedTarget>,
     /// Why no snapshot is deleted, if there are no rules.
     pub note: Option<String>,
+    /// What is odd about the content, and nobody has accepted: no snapshot from before it is deleted.
+    pub held: Vec<String>,
     /// Why objects are kept that might be unneeded.
     pub warnings: Vec<String>,
 }
@@ -79,6 +82,16 @@ impl PruneReport {
         Self { note: Some(note), ..self }
     }
 
+    /// The same, with what holds snapshots that would go.
+    pub(super) fn held(self, anomalies: &[Anomaly]) -> Self {
+        Self { held: anomalies.iter().map(Anomaly::what).collect(), ..self }
+    }
+
+    /// Whether something could not be done that is to be done.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.warnings.is_empty() || self.targets.iter().any(|t| t.error.is_some())
+    }
+
     pub(super) fn new(
         database: &DatabaseId,
         dry_run: bool,
@@ -95,6 +108,7 @@ impl PruneReport {
             held_back: decision.held_back,
             targets,
             note: None,
+            held: Vec::new(),
             warnings,
         };
         for (snapshot, fate) in decision.fates {
@@ -122,9 +136,20 @@ impl PruneReport {
         };
         let mut left: Vec<String> = self.targets.iter().filter_map(problem).collect();
         left.extend(self.warnings.iter().cloned());
+        let only_held = left.is_empty();
+        if self.note.is_none() {
+            left.extend(self.held.iter().map(|what| format!("older snapshots are held, because {what}")));
+        }
         let what = format!("not everything of {}/{} could be pruned", self.publisher, self.database);
         // The remedy for what does not resolve itself.
-        let remedy = if !self.warnings.is_empty() {
+        let accept = format!(
+            "Look at the source. If nothing is wrong with it, `marbre accept {} --why TEXT` says so, and the next run deletes \
+             what no rule keeps. If it is wrong, restore: what was there before is kept.",
+            self.database
+        );
+        let remedy = if only_held {
+            &accept
+        } else if !self.warnings.is_empty() {
             "`marbre sync` puts a receipt back that the agent or another target still has; `marbre verify` says more about \
              the others. No object is deleted while it is unknown what they need."
         } else if self.targets.iter().any(|t| t.locked > 0) {

@@ -77,6 +77,7 @@ async fn a_snapshot_does_not_hold_it_up_and_a_prune_does() {
         trust: repository.trust(),
         state: state.clone(),
         signing_key: repository.signing_key(),
+        rows_limit: crate::model::loss::DEFAULT_LIMIT,
         policy: crate::model::retention::Policy { last: 1, ..Default::default() },
         time_zone: jiff::tz::TimeZone::UTC,
         max_delete: 50,

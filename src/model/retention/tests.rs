@@ -16,6 +16,7 @@ pub(super) fn snapshot(n: u64, when: Timestamp) -> Candidate {
         proven: false,
         damaged: false,
         pruned: false,
+        held: false,
         newest_at: Vec::new(),
     }
 }
@@ -316,4 +317,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_held_stays_whatever_the_rules_say() {
+    let mut all = every(24, "2026-01-01T02:00:00Z", 10);
+    // Number 8 and later hold something odd.
+    all[..7].iter_mut().for_each(|c| c.held = true);
+    all[4].pruned = true;
+    let policy = Policy { last: 1, ..Policy::default() };
+    assert_eq!(kept_in(&TimeZone::UTC, &all, &policy, last_moment(&all)), [1, 2, 3, 4, 5, 6, 7, 10]);
+    assert!(reasons(&all, &policy, 2, last_moment(&all)).contains(&Reason::Held.to_string()));
 }

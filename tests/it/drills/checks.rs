@@ -123,7 +123,7 @@ fn what_marbre_checks_by_itself() {
     failed_at(
         &drill(&setup).expect_code(9),
         "checks",
-        &["row-count", "more than 50 % away", "--new-baseline"],
+        &["row-count", "more than 50 % away", "marbre accept"],
     );
     with_checks(&setup, "may_be_empty = [\"plan\"]\nskip = [\"row-count\"]");
     let outcome = drill(&setup).expect_code(0);

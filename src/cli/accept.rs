@@ -1,0 +1,87 @@
+//! `marbre accept`
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::compose::jobs;
+use super::context::Context;
+use super::{output, show, signals, usage_error};
+use crate::error::{Error, Result};
+use crate::job::accept::{AcceptReport, Acceptable};
+use crate::job::decide::Because;
+
+/// Arguments of `accept`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The database, by its name in the configuration
+    #[arg(value_name = "DB")]
+    database: String,
+
+    /// What is accepted: `content`, a part of a chain like `receipts:missing:2-3`, or TARGET:KEY for a damaged object
+    /// [default: `content`]
+    #[arg(value_name = "NAME", requires = "why")]
+    names: Vec<String>,
+
+    /// Why, for those who read the record later; without it, what can be accepted is only listed
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+
+    /// Who accepts it [default: the name of the user who runs the command]
+    #[arg(long, value_name = "NAME", requires = "why")]
+    by: Option<String>,
+}
+
+/// What `accept --json` prints without `--why`.
+#[derive(Debug, Serialize)]
+struct Document {
+    acceptable: Vec<Acceptable>,
+}
+
+pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
+    let cancel = signals::cancellation()?;
+    let config = context.config()?;
+    let database = config.database(&args.database)?;
+    let job = jobs::accept_job(&config, database).await?;
+    let Some(why) = &args.why else {
+        let document = Document { acceptable: job.acceptable(&cancel).await? };
+        output::report(context.json, &document, |document| list(&args.database, &document.acceptable))?;
+        return Ok(None);
+    };
+    if why.trim().is_empty() {
+        return Err(usage_error("--why is empty"));
+    }
+    let because = Because { by: args.by.clone().unwrap_or_else(user), reason: why.clone() };
+    let report = job.run(&args.names, &because, Timestamp::now(), &cancel).await?;
+    output::report(context.json, &report, print)?;
+    Ok(report.error())
+}
+
+/// Who runs the command: behind `sudo`, the person and not root.
+fn user() -> String {
+    let named = |variable| std::env::var(variable).ok().filter(|name: &String| !name.is_empty());
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(named)
+        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+}
+
+fn list(database: &str, acceptable: &[Acceptable]) {
+    if acceptable.is_empty() {
+        output::print(&format!("{database}: there is nothing to accept"));
+        return;
+    }
+    for Acceptable { name, problem, .. } in acceptable {
+        output::print(&format!("{name}: {problem}"));
+    }
+    output::print(&format!("To accept one of them: marbre accept {database} NAME --why TEXT"));
+}
+
+fn print(report: &AcceptReport) {
+    output::print(&format!("{}/{}: {}", report.publisher, report.database, show::decided(&report.decision)));
+    for target in &report.targets {
+        match &target.error {
+            None => output::print(&format!("  target {}: recorded", target.name)),
+            Some(e) => output::print(&format!("  target {}: FAILED: {e}", target.name)),
+        }
+    }
+}
