@@ -155,20 +155,7 @@ impl Reader<'_> {
                     Err(_) if agents.sets_aside(&snapshot) => {}
                     // That it is not what was written is said already.
                     Err(_) if resized => {}
-                    Err(error) => {
-                        match self.stranger(target, &snapshot, cancel).await {
-                            Some(stranger) if agents.knows(&stranger.signer.fingerprint()) => {
-                                catalog.superseded.insert(key.to_string(), stranger);
-                            }
-                            stranger => catalog.strangers.extend(stranger),
-                        }
-                        let error = error.context(format!("receipt of {snapshot} at {}", target.name));
-                        catalog.bad.push(BadRecord {
-                            target: target.name.clone(),
-                            key: key.to_string(),
-                            error,
-                        });
-                    }
+                    Err(error) => self.refuse(&mut catalog, target, (snapshot, key), error, cancel).await?,
                 }
             }
         }
@@ -185,6 +172,27 @@ impl Reader<'_> {
         catalog.resolve(remembered);
         catalog.hidden = self.hidden(&catalog, &known)?;
         Ok(catalog)
+    }
+
+    /// Notes a receipt that was refused, and what it says of itself.
+    async fn refuse(
+        &self,
+        catalog: &mut Catalog,
+        target: &NamedTarget,
+        (snapshot, key): (SnapshotId, ObjectKey),
+        error: Error,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let agents = self.agents(cancel).await?;
+        match self.stranger(target, &snapshot, cancel).await {
+            Some(stranger) if agents.knows(&stranger.signer.fingerprint()) => {
+                catalog.superseded.insert(key.to_string(), stranger);
+            }
+            stranger => catalog.strangers.extend(stranger),
+        }
+        let error = error.context(format!("receipt of {snapshot} at {}", target.name));
+        catalog.bad.push(BadRecord { target: target.name.clone(), key: key.to_string(), error });
+        Ok(())
     }
 
     /// What a receipt says that was refused, if its signature is good.
