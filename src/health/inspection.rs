@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::look::newest_at;
 use crate::model::id::TargetName;
 use crate::repository::catalog::Catalog;
 use crate::repository::drill_catalog::DrillCatalog;
+use crate::repository::epoch_list::Inspected;
 use crate::repository::layout;
-use crate::repository::oddity::{Inspected, Oddity};
+use crate::repository::oddity::Oddity;
 use crate::repository::reader::Reader;
 use crate::targets::{NamedTarget, TargetError, TargetErrorKind};
 
@@ -66,7 +66,7 @@ async fn newest(
     cancel: &CancellationToken,
 ) -> std::result::Result<(bool, Inspected), TargetError> {
     let away = catalog.unreachable.iter().any(|(name, _)| *name == target.name);
-    let Some(entry) = newest_at(catalog, &target.name).filter(|_| !away) else {
+    let Some(entry) = catalog.newest_at(&target.name).filter(|_| !away) else {
         return Ok((false, Inspected::default()));
     };
     let signed = match reader.load(entry, cancel).await {

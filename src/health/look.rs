@@ -103,7 +103,7 @@ fn target_status(
 ) -> Result<TargetStatus> {
     let error = catalog.unreachable.iter().find(|(n, _)| n == name).map(|(_, e)| e.to_string());
     let snapshot = match (&error, reader.state) {
-        (None, _) => newest_at(catalog, name).map(|e| e.receipt.snapshot.clone()),
+        (None, _) => catalog.newest_at(name).map(|e| e.receipt.snapshot.clone()),
         (Some(_), Some(state)) => state.newest_stored_at(reader.database, name)?,
         (Some(_), None) => None,
     };
@@ -143,12 +143,6 @@ fn unneeded_bytes(reader: &Reader<'_>, target: &TargetName) -> Result<Option<u64
     let Some(state) = reader.state else { return Ok(None) };
     let pruned = state.runs(reader.database)?.iter().any(|run| run.kind == JobKind::Prune);
     pruned.then(|| state.unneeded_bytes(reader.database, target)).transpose()
-}
-
-/// The newest snapshot at a target.
-pub(super) fn newest_at<'a>(catalog: &'a Catalog, target: &TargetName) -> Option<&'a Entry> {
-    let here = catalog.entries.values().filter(|e| e.targets.contains(target));
-    here.max_by_key(|e| e.receipt.sequence)
 }
 
 fn last_drill(drills: &DrillCatalog) -> Option<DrillSummary> {

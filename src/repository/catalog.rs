@@ -300,6 +300,11 @@ impl Reader<'_> {
 }
 
 impl Catalog {
+    /// The newest snapshot at a target.
+    pub(crate) fn newest_at(&self, target: &TargetName) -> Option<&Entry> {
+        self.entries.values().filter(|e| e.targets.contains(target)).max_by_key(|e| e.receipt.sequence)
+    }
+
     /// Puts what is odd about records of every kind together, without what retention has removed, and what somebody has said that
     /// they know.
     fn gather_oddities(&mut self, database: &DatabaseId) {

@@ -11,6 +11,7 @@ pub(crate) mod decision;
 pub(crate) mod decision_catalog;
 pub(crate) mod drill_catalog;
 pub(crate) mod drill_receipt;
+pub(crate) mod epoch_list;
 mod heads;
 mod hidden;
 pub(crate) mod history;

@@ -1,14 +1,6 @@
 //! What the lists of a target show other than signed records say: known at once, before anything is read back.
 
-use std::collections::HashMap;
-
-use futures_util::TryStreamExt;
-use tokio_util::sync::CancellationToken;
-
 use crate::model::object::ObjectKey;
-use crate::repository::reader::Reader;
-use crate::repository::receipt::Receipt;
-use crate::targets::{NamedTarget, TargetError};
 
 /// An object that is not at a target as a signed record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,43 +55,6 @@ pub(crate) fn describe(oddities: &[Oddity]) -> Option<String> {
         Problem::Hidden | Problem::Missing => String::new(),
     };
     Some(format!("{} (the first: {}{size})", counts.join(", "), first.key))
-}
-
-/// What a list of an epoch shows.
-#[derive(Debug, Default)]
-pub(crate) struct Inspected {
-    /// Objects that the snapshot needs.
-    pub needed: Vec<Oddity>,
-    /// Objects of others: who hides those is as much of a concern.
-    pub others: Vec<Oddity>,
-}
-
-impl Reader<'_> {
-    /// Compares what a target lists of an epoch with what a snapshot of it needs. One list, whatever the number of snapshots.
-    pub(crate) async fn inspect(
-        &self,
-        target: &NamedTarget,
-        receipt: &Receipt,
-        cancel: &CancellationToken,
-    ) -> Result<Inspected, TargetError> {
-        let prefix = self.folder(&format!("epochs/{}", receipt.epoch))?;
-        let key = |relative: &str| format!("{}/{relative}", self.database);
-        let mut needed: HashMap<String, u64> =
-            receipt.objects.iter().map(|object| (key(&object.key), object.size)).collect();
-        let mut found = Inspected::default();
-        let mut pages = target.target.list(Some(&prefix), None, cancel).await?;
-        while let Some(page) = pages.try_next().await? {
-            for object in page {
-                let expected = needed.remove(object.key.as_str());
-                let odd = Oddity::of(&object.key, object.size, object.hidden, expected);
-                if expected.is_some() { &mut found.needed } else { &mut found.others }.extend(odd);
-            }
-        }
-        let mut missing: Vec<String> = needed.into_keys().collect();
-        missing.sort();
-        found.needed.extend(missing.into_iter().map(|key| Oddity { key, problem: Problem::Missing }));
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

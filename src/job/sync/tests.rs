@@ -95,7 +95,9 @@ async fn a_bad_copy_that_may_not_be_replaced_is_named_and_stays() {
         let repository = Repository::of(2, make).await;
         let newest = repository.state.head(&repository.database).unwrap().unwrap().snapshot;
         let pack = repository.key(&repository.pack(&newest).key);
-        repository.b.tamper(&pack, Some(Bytes::from_static(b"rotten")));
+        // Of the right size: a list shows others at once.
+        let good = repository.b.fetch_small(&pack, 1 << 30, &CancellationToken::new()).await.unwrap();
+        repository.b.tamper(&pack, Some(Bytes::from(vec![b'r'; good.len()])));
         let fail = Fault::Fail(TargetErrorKind::Denied);
         let locked =
             Faulty::new(repository.b.clone()).with_key(Operation::Put, "/packs/", 1..=u64::MAX, fail);

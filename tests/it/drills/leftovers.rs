@@ -206,7 +206,7 @@ fn a_full_disk_in_the_middle_is_a_failure() {
     assert!(matches!(outcome.code(), Some(4 | 6)), "{outcome}");
     let (stage, words) = super::failure(&outcome);
     assert!(["server", "load"].contains(&stage.as_str()), "{outcome}");
-    assert!(words.contains("No space left") || words.contains("of the disk to others"), "{outcome}");
+    assert!(words.contains("no space is left") || words.contains("of the disk to others"), "{outcome}");
     nothing_is_left(&provider);
     recorded_as_failed(&provider, &outcome.json());
     drop(disk);

@@ -241,3 +241,76 @@ fn a_user_without_all_rights_is_told_what_could_not_be_set() {
     assert_equal_in(&database, &restored, &[Aspect::Rows, Aspect::Sequences]);
     assert_eq!(restored.sql("SELECT has_table_privilege('redaction', 'abonnes', 'SELECT')"), "t");
 }
+
+/// A database of several owners, with roles that can do much.
+const OF_MANY: &str = "
+CREATE ROLE chief SUPERUSER LOGIN PASSWORD 'chief'; CREATE ROLE app LOGIN PASSWORD 'app'; CREATE ROLE reader;
+GRANT pg_read_server_files, reader TO app;
+CREATE SCHEMA shop AUTHORIZATION app;
+CREATE TYPE shop.state AS ENUM ('open'); ALTER TYPE shop.state OWNER TO app;
+CREATE DOMAIN shop.positive AS int CHECK (VALUE > 0); ALTER DOMAIN shop.positive OWNER TO app;
+CREATE TABLE shop.orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n shop.positive, s shop.state); ALTER TABLE shop.orders OWNER TO app;
+INSERT INTO shop.orders (n, s) SELECT g, 'open' FROM generate_series(1, 100) g;
+CREATE FUNCTION shop.double(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2'; ALTER FUNCTION shop.double OWNER TO app;
+CREATE MATERIALIZED VIEW shop.total AS SELECT sum(n) FROM shop.orders; ALTER MATERIALIZED VIEW shop.total OWNER TO chief;
+GRANT SELECT ON shop.orders TO reader;
+SELECT lo_from_bytea(7, 'contract');
+";
+
+#[test]
+fn roles_come_back_plain_exactly_or_not_at_all() {
+    let (source, destination) = (Cluster::start(Version::V15), Cluster::start(Version::V15));
+    let database = source.create_db("abonnes");
+    database.sql(OF_MANY);
+    let provider = Provider::of(&database);
+    provider.snapshot().success();
+    let restored = destination.database("abonnes");
+    let server = destination.database("postgres");
+    let restore = |args: &[&str]| provider.restore("nas", &restored.url()).args(args);
+    let roles = || {
+        server.sql("SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'")
+    };
+    let owners = || {
+        restored.sql(
+        "SELECT string_agg(DISTINCT pg_get_userbyid(o), ' ') FROM (
+           SELECT relowner FROM pg_class WHERE relnamespace = 'shop'::regnamespace UNION ALL SELECT proowner FROM pg_proc WHERE proname = 'double'
+           UNION ALL SELECT typowner FROM pg_type WHERE typnamespace = 'shop'::regnamespace UNION ALL SELECT nspowner FROM pg_namespace WHERE nspname = 'shop'
+           UNION ALL SELECT lomowner FROM pg_largeobject_metadata UNION ALL SELECT datdba FROM pg_database WHERE datname = 'abonnes') AS owners (o)",
+    )
+    };
+
+    let plan = restore(&["--dry-run"]).success().json()["roles"].to_string();
+    for word in [
+        "\\\"chief\\\"",
+        "left out: role \\\"chief\\\": SUPERUSER, its password",
+        "membership in pg_read_server_files",
+    ] {
+        assert!(plan.contains(word), "no {word:?} in {plan}");
+    }
+    assert_eq!(roles(), "marbre");
+
+    let report = restore(&["--no-roles", "--prove"]).success().json();
+    assert_eq!(
+        (report["verdict"].as_str(), roles().as_str(), owners().as_str()),
+        (Some("proven"), "marbre", "marbre")
+    );
+    server.sql("CREATE ROLE gazette");
+    restore(&["--owner", "gazette", "--prove", "--overwrite"]).success();
+    assert_eq!((roles().as_str(), owners().as_str()), ("gazette marbre", "gazette"));
+
+    let report = restore(&["--prove", "--overwrite"]).success().json();
+    assert_eq!(roles(), "app chief gazette marbre reader");
+    let left_out = report["left_out"].to_string();
+    assert!(
+        left_out.contains("role \\\"app\\\": its password, membership in pg_read_server_files"),
+        "{left_out}"
+    );
+    let much = "SELECT count(*) FROM pg_authid WHERE rolname IN ('app', 'chief') AND (rolsuper OR rolpassword IS NOT NULL
+                  OR pg_has_role(oid, 'pg_read_server_files', 'MEMBER') OR pg_has_role(oid, 'pg_read_all_data', 'MEMBER'))";
+    assert_eq!(server.sql(much), "0");
+    server.sql("DROP DATABASE abonnes; DROP ROLE app, chief, reader");
+
+    restore(&["--prove", "--roles", "all"]).success();
+    assert_equal_in(&database, &restored, &[Aspect::Roles, Aspect::Rows]);
+    restore(&["--no-roles", "--roles", "all"]).fails_with(2);
+}
