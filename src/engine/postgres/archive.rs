@@ -38,6 +38,8 @@ pub(crate) struct Restore<'a> {
     pub owners: Owners,
     /// Everything belongs to the user of the destination, and grants are left out.
     pub no_owners: bool,
+    /// The role that makes what the user would, where that is to belong to another role.
+    pub maker: Option<String>,
     /// Everything goes into the default tablespace.
     pub no_tablespaces: bool,
 }
@@ -151,6 +153,7 @@ impl Restore<'_> {
         };
         let (connector, switch) = match (rights, self.loader) {
             (Rights::Loader, Some(loader)) => loader.connector(),
+            (Rights::User, _) => (self.connector, self.maker.as_deref()),
             _ => (self.connector, None),
         };
         let mut args = self.arguments();

@@ -235,6 +235,31 @@ impl LoadRole {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the role that makes what only a superuser can, where everything will belong to another role than the user: of the
+    /// server's first superuser nobody can say what is theirs.
+    pub(super) async fn make_maker(&self, session: &Session) -> Result<()> {
+        let sql = format!("{}; CREATE ROLE {} SUPERUSER NOLOGIN", self.drop_maker(), ident(&self.maker()));
+        session.batch(&sql, "make a role that owns for a while").await
+    }
+
+    /// The name of that role.
+    pub(super) fn maker(&self) -> String {
+        self.name.replacen("marbre_load", "marbre_make", 1)
+    }
+
+    fn drop_maker(&self) -> String {
+        format!("DROP ROLE IF EXISTS {}", ident(&self.maker()))
+    }
+
+    /// Gives what both roles have made, and what was given to no other, to `owner`, or to the user of the session.
+    pub(super) async fn give_up(&self, session: &Session, owner: Option<&str>) -> Result<()> {
+        let to = owner.map_or("CURRENT_USER".to_owned(), ident);
+        let mut from = vec![self.name.clone()];
+        from.extend(owner.map(|_| self.maker()));
+        let sql = format!("REASSIGN OWNED BY {} TO {to}", idents(&from));
+        session.batch(&sql, "give the objects to their owner").await
+    }
+
     /// Removes the role. Returns what people should know.
     pub(super) async fn remove(&self, session: &Session) -> Option<String> {
         let stand_ins = std::mem::take(&mut *self.stand_ins.lock().unwrap_or_else(PoisonError::into_inner));
@@ -242,8 +267,8 @@ impl LoadRole {
             // Where it fails, the role itself is gone.
             let _gone = session.client.batch_execute(&sql).await;
         }
-        let removed =
-            session.batch(&format!("DROP ROLE {}", ident(&self.name)), "remove the loading role").await;
+        let sql = format!("{}; DROP ROLE {}", self.drop_maker(), ident(&self.name));
+        let removed = session.batch(&sql, "remove the loading role").await;
         removed.err().map(|e| {
             format!(
                 "the role {}, which loaded the database, could not be removed ({e}): look at what it owns, which code of the database made",

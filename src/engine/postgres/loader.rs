@@ -291,6 +291,13 @@ impl PostgresLoader {
             session: &session,
             owners: owners(&session, &details).await?,
             no_owners: without_owners,
+            maker: match (&role, &options.roles) {
+                (Some(role), Roles::None { owner: Some(_) }) => {
+                    role.make_maker(&session).await?;
+                    Some(role.maker())
+                }
+                _ => None,
+            },
             no_tablespaces: lacks_tablespaces(&session, &details, &mut report.warnings).await?,
         };
 
@@ -310,8 +317,12 @@ impl PostgresLoader {
         let jobs = options.jobs.max(1);
         report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
         if let Roles::None { owner } = &options.roles {
+            if let Some(role) = &role {
+                role.give_up(&session, owner.as_deref()).await?;
+            }
             if let Some(owner) = owner {
-                roles::give_everything(&session, owner, connector.database()).await?;
+                let left = roles::give_everything(&session, owner, connector.database()).await?;
+                report.warnings.extend(left);
             }
         } else {
             report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);

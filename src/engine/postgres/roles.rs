@@ -98,33 +98,36 @@ pub(crate) fn plan(globals: &Globals, rule: &Roles) -> Vec<String> {
     }
 }
 
-/// Gives everything of the database that is the user's own to another role.
-pub(crate) async fn give_everything(session: &Session, owner: &str, database: &str) -> Result<()> {
+/// Gives everything of the database that is the user's own to another role. Returns what could not be given: an owner must be able
+/// to make objects in their schema.
+pub(crate) async fn give_everything(session: &Session, owner: &str, database: &str) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
     let owner = ident(owner);
-    let rows = session.query(OWNED, &[]).await?;
-    for row in &rows {
-        let sql: String = row.get(0);
-        session.batch(&format!("{sql} OWNER TO {owner}"), "give the objects to their owner").await?;
-    }
-    session
-        .batch(
-            &format!("ALTER DATABASE {} OWNER TO {owner}", ident(database)),
-            "give the database to its owner",
+    for row in session.query(OWNED, &[]).await? {
+        let object: String = row.get(0);
+        attempt(
+            session,
+            &format!("{object} OWNER TO {owner}"),
+            &format!("the owner of {object}"),
+            &mut warnings,
         )
-        .await
+        .await;
+    }
+    let of_database = format!("ALTER DATABASE {} OWNER TO {owner}", ident(database));
+    attempt(session, &of_database, "the owner of the database", &mut warnings).await;
+    Ok(warnings)
 }
 
 /// `ALTER … name` for every object that the user has made here, and that has an owner of its own. What belongs to another object
 /// (the sequence of an identity column, the type of a table's rows, members of an extension) follows it.
-const OWNED: &str = "SELECT format('ALTER %s %s', upper(i.type), i.identity) \
-     FROM (SELECT DISTINCT s.classid, s.objid FROM pg_shdepend s WHERE s.deptype = 'o' AND s.refclassid = 'pg_authid'::regclass \
-             AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = current_user) \
-             AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-           UNION SELECT 'pg_namespace'::regclass, oid FROM pg_namespace \
-             WHERE nspname = 'public') o \
-     CROSS JOIN LATERAL pg_identify_object(o.classid, o.objid, 0) i \
-     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE (d.classid, d.objid) = (o.classid, o.objid) AND d.deptype IN ('e', 'i', 'a')) \
-       AND i.type NOT IN ('default acl', 'user mapping', 'event trigger', 'foreign-data wrapper', 'subscription', 'extension')";
+const OWNED: &str = "SELECT format('ALTER %s %s', upper(i.type), i.identity)
+    FROM pg_shdepend s CROSS JOIN LATERAL pg_identify_object(s.classid, s.objid, 0) i
+    WHERE s.deptype = 'o' AND s.refclassid = 'pg_authid'::regclass
+      AND s.refobjid = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+      AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE (d.classid, d.objid) = (s.classid, s.objid) AND d.deptype IN ('e', 'i', 'a'))
+      AND i.type NOT IN ('default acl', 'user mapping', 'extension')
+    ORDER BY s.classid <> 'pg_namespace'::regclass";
 
 async fn create_role(session: &Session, role: &Role, warnings: &mut Vec<String>) -> bool {
     let name = role.name.escape_debug();

@@ -310,6 +310,13 @@ fn roles_come_back_plain_exactly_or_not_at_all() {
     assert_eq!(server.sql(much), "0");
     server.sql("DROP DATABASE abonnes; DROP ROLE app, chief, reader");
 
+    // Who is no superuser can do it too.
+    server.sql("CREATE ROLE modest LOGIN CREATEDB; GRANT gazette TO modest");
+    let url = restored.url().replace(&format!("user={SUPERUSER}"), "user=modest");
+    let report = provider.restore("nas", &url).args(["--owner", "gazette"]).success().json();
+    assert_eq!((&report["warnings"], owners().as_str()), (&serde_json::json!([]), "gazette"));
+    server.sql("DROP DATABASE abonnes; DROP ROLE modest, gazette");
+
     restore(&["--prove", "--roles", "all"]).success();
     assert_equal_in(&database, &restored, &[Aspect::Roles, Aspect::Rows]);
     restore(&["--no-roles", "--roles", "all"]).fails_with(2);
