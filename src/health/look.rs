@@ -10,11 +10,12 @@ use crate::health::status::{
     DatabaseStatus, DrillSummary, Promises, SnapshotFigures, SuccessionSummary, TargetStatus,
 };
 use crate::job::snapshot::packed_so_far;
-use crate::model::condition::first_of_each;
+use crate::model::condition::{ConditionKind, first_of_each};
 use crate::model::id::TargetName;
 use crate::model::job::JobKind;
 use crate::model::level::{By, Level, Levels};
 use crate::model::run::findings;
+use crate::repository::canonical::whole_second;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::drill_receipt::DrillReceipt;
@@ -40,7 +41,7 @@ pub(crate) async fn database_status(
         let mut status = target_status(reader, &catalog, &drills, &target.name, now)?;
         if inspection.newest.contains(&target.name) {
             // Whatever was proven of it, what is listed now is not that.
-            status.levels = Levels { damaged: Some(now), ..Levels::default() };
+            status.levels = Levels { damaged: Some(whole_second(now)), ..Levels::default() };
         }
         targets.push(status);
     }
@@ -88,6 +89,11 @@ pub(crate) async fn database_status(
         Some(state) => findings(&state.runs(reader.database)?),
         None => Vec::new(),
     };
+    // Whoever has accepted the content has seen how much it is.
+    let accepted = catalog.decisions.content().map(|seen| &seen.snapshot);
+    if accepted.is_some() && accepted == status.snapshot.as_ref() {
+        conditions.retain(|condition| condition.kind != ConditionKind::SizeOutOfBand);
+    }
     conditions.extend(look.conditions());
     status.conditions = first_of_each(conditions);
     status.incidents = status.conditions.iter().map(|condition| condition.summary.clone()).collect();
@@ -161,7 +167,7 @@ mod tests {
     use super::*;
     use crate::health::status::{Rpo, RpoSource};
     use crate::job::testing::{Repository, named, start};
-    use crate::model::condition::{Condition, ConditionKind};
+    use crate::model::condition::Condition;
     use crate::state::State;
     use crate::targets::NamedTarget;
     use crate::targets::TargetErrorKind;

@@ -231,3 +231,21 @@ fn a_damage_that_is_known_stays_known_until_it_is_mended() {
     flip(0);
     verify().fails_with(9);
 }
+
+#[test]
+fn what_was_accepted_is_nothing_to_look_at_any_more() {
+    let setup = Setup::new(4000, 10);
+    setup.configure_directories(RULES);
+    setup.snapshot().success();
+    sql(&setup, "DELETE FROM subscriber WHERE id > 1000");
+    setup.snapshot().success();
+    for words in ["Rows are gone", "The newest snapshot holds"] {
+        assert!(incidents(&setup).contains(words), "{}", incidents(&setup));
+    }
+    accept(&setup, &["--why", "the summer list has ended"]).success();
+    assert_eq!(incidents(&setup), "[]");
+    // The next loss is told again.
+    sql(&setup, "DELETE FROM subscriber WHERE id > 300");
+    setup.snapshot().success();
+    assert!(incidents(&setup).contains("Rows are gone"), "{}", incidents(&setup));
+}
