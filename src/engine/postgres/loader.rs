@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::{SinkExt, StreamExt, TryStreamExt};
-use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, PostgresConfig, Session, interruptible};
@@ -16,19 +14,18 @@ use super::details::Details;
 use super::load_role::LoadRole;
 use super::quote::{literal, qualified};
 use super::replace::{self, Names};
+use super::table_load::{TableLoads, owners_of_tables};
 use super::tools::Tools;
 use super::version::Version;
 use super::view::{DATA, SCHEMA};
-use super::{compare, destination, details, roles, rows};
-use crate::engine::postgres::archive::{Archive, Restore, next};
+use super::{compare, destination, details, roles};
+use crate::engine::postgres::archive::{Archive, Restore};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, Roles, StreamSource};
 use crate::error::{Error, Result};
 use crate::model::id::SnapshotId;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
-use crate::model::stream::StreamKind;
-use crate::model::stream::{Contents, StreamFacts};
-use crate::model::table::{TableId, TableProof};
+use crate::model::stream::Contents;
 use crate::system::runner::Confinement;
 
 /// Loads snapshots of PostgreSQL into the database that its URL names. Where that is to be replaced, they are loaded
@@ -173,56 +170,6 @@ impl PostgresLoader {
         Ok(session)
     }
 
-    async fn load_rows(
-        &self,
-        contents: &Contents,
-        details: &Details,
-        streams: &dyn StreamSource,
-        jobs: usize,
-        observer: &dyn LoadObserver,
-        cancel: &CancellationToken,
-    ) -> Result<u64> {
-        let owners = match self.load_role() {
-            Some(_) => owners_of_tables(&self.current().connect(cancel).await?).await?,
-            None => BTreeMap::new(),
-        };
-        let tables: Vec<&StreamFacts> =
-            contents.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
-        let loads: Vec<_> = tables
-            .into_iter()
-            .map(|stream| {
-                let loading = TableLoad { contents, details, stream, streams, observer, cancel };
-                self.load_table(loading, &owners)
-            })
-            .collect();
-        futures_util::stream::iter(loads)
-            .buffer_unordered(jobs.max(1))
-            .try_fold(0, async |sum, rows| Ok(sum + rows))
-            .await
-    }
-
-    /// Loads a table's rows as its owner; where the owner lacks a right for that, as the role that acts for all owners. Without such
-    /// a role, as the user of the destination.
-    async fn load_table(&self, table: TableLoad<'_>, owners: &BTreeMap<TableId, String>) -> Result<u64> {
-        let [proof] = table.stream.tables.as_slice() else {
-            return Err(Error::verification(format!("stream {} does not name its table", table.stream.name)));
-        };
-        let Some(role) = self.load_role() else {
-            let session = self.current().connect(table.cancel).await?;
-            return table.copy(&session, proof).await.map_err(CopyFailed::into_error);
-        };
-        let root = table.details.root_of(&proof.table).unwrap_or(&proof.table);
-        if let Some(owner) = owners.get(root).filter(|owner| role.acts_for(owner)) {
-            let session = role.session(Some(owner), table.cancel).await?;
-            match table.copy(&session, proof).await {
-                Err(CopyFailed::Rights(_)) => {}
-                copied => return copied.map_err(CopyFailed::into_error),
-            }
-        }
-        let session = role.session(None, table.cancel).await?;
-        table.copy(&session, proof).await.map_err(CopyFailed::into_error)
-    }
-
     /// The role that loads in a superuser's stead. Whoever is no superuser has no more rights than they may give away.
     async fn make_load_role(
         &self,
@@ -311,7 +258,23 @@ impl PostgresLoader {
         set_sequences(&session, &details).await?;
 
         observer.stage(Stage::Rows);
-        report.rows = self.load_rows(contents, &details, streams, options.jobs, observer, cancel).await?;
+        let owners = match &role {
+            Some(_) => owners_of_tables(&session).await?,
+            None => BTreeMap::new(),
+        };
+        let role = role.as_deref();
+        let details = &details;
+        let loads = TableLoads {
+            connector: self.current(),
+            role,
+            owners,
+            contents,
+            details,
+            streams,
+            observer,
+            cancel,
+        };
+        report.rows = loads.all(options.jobs).await?;
 
         observer.stage(Stage::Indexes);
         let jobs = options.jobs.max(1);
@@ -327,7 +290,7 @@ impl PostgresLoader {
         } else {
             report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);
         }
-        report.warnings.extend(changed_extensions(&session, &details).await?);
+        report.warnings.extend(changed_extensions(&session, details).await?);
 
         observer.stage(Stage::Analyze);
         tokio::select! {
@@ -338,89 +301,6 @@ impl PostgresLoader {
         report.bytes = contents.streams.iter().map(|stream| stream.length).sum();
         Ok(report)
     }
-}
-
-/// One table that is loaded.
-struct TableLoad<'a> {
-    contents: &'a Contents,
-    details: &'a Details,
-    stream: &'a StreamFacts,
-    streams: &'a dyn StreamSource,
-    observer: &'a dyn LoadObserver,
-    cancel: &'a CancellationToken,
-}
-
-/// Why a table was not loaded.
-enum CopyFailed {
-    /// The role lacks a right; nothing was loaded.
-    Rights(Error),
-    Other(Error),
-}
-
-impl CopyFailed {
-    fn of(session: &Session, operation: &str, error: &tokio_postgres::Error) -> Self {
-        let failure = session.failed(operation, error);
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(failure),
-            _ => Self::Other(failure),
-        }
-    }
-
-    fn into_error(self) -> Error {
-        match self {
-            Self::Rights(error) | Self::Other(error) => error,
-        }
-    }
-}
-
-impl From<Error> for CopyFailed {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl TableLoad<'_> {
-    async fn copy(&self, session: &Session, proof: &TableProof) -> std::result::Result<u64, CopyFailed> {
-        let operation = format!("load table {}", proof.table);
-        rows::apply(session, &self.contents.source.settings).await?;
-        session.batch("SET synchronous_commit = off", "set up the session").await?;
-        let root = self.details.root_of(&proof.table).unwrap_or(&proof.table);
-        let sql = rows::copy_in(root, &proof.columns);
-        let sink = session.client.copy_in(&sql).await;
-        let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(session, &operation, &e))?);
-        let mut bytes = self.streams.open(&self.stream.name).await?;
-        while let Some(bytes) = next(&mut bytes, self.cancel).await? {
-            let length = bytes.len() as u64;
-            let sent = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Err(Error::interrupted().into()),
-                sent = sink.send(bytes) => sent,
-            };
-            if sent.is_err() {
-                // The server has refused a row: the end of the COPY says why.
-                break;
-            }
-            self.observer.bytes(length);
-        }
-        let loaded = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => return Err(Error::interrupted().into()),
-            loaded = sink.as_mut().finish() => loaded.map_err(|e| CopyFailed::of(session, &operation, &e))?,
-        };
-        if loaded != proof.rows {
-            let what = format!("table {} took {loaded} rows of {}", proof.table, proof.rows);
-            return Err(Error::verification(what).into());
-        }
-        Ok(loaded)
-    }
-}
-
-/// Who owns each table.
-async fn owners_of_tables(session: &Session) -> Result<BTreeMap<TableId, String>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text \
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')";
-    let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().map(|row| (TableId { schema: row.get(0), table: row.get(1) }, row.get(2))).collect())
 }
 
 /// Whom the entries of an archive may belong to.

@@ -42,6 +42,7 @@ mod server_error;
 mod source_facts;
 mod sqlstate;
 mod sslmode;
+mod table_load;
 mod table_locks;
 mod tools;
 mod url;
