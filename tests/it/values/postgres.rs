@@ -135,9 +135,9 @@ fn restores_tell_no_value_in_any_language() {
                 false => "could not run CREATE INDEX abonne_leak ON public.abonne",
             };
             told(&provider, &outcome, words);
-            // The server did say it, in that language.
+            // The server did say it, in that language. To JSON, a name with two parts is two words.
             let log = cluster.log().split_off(before);
-            let said = SECRETS.iter().any(|secret| log.contains(secret));
+            let said = SECRETS.iter().flat_map(|secret| secret.split('-')).any(|word| log.contains(word));
             assert!(said && log.contains(begins), "{kind} in {language}: {log}");
         }
     }
