@@ -568,6 +568,9 @@ if __name__ == "__main__":
     except Problem as problem:
         say(f"error: {problem}", *([problem.remedy] if problem.remedy else []), file=sys.stderr)
         sys.exit(problem.status)
+    except (LookupError, TypeError) as error:
+        say(f"error: what was signed lacks a member, or has one of another form: {error}", file=sys.stderr)
+        sys.exit(1)
     except (OSError, MemoryError, ValueError, subprocess.SubprocessError) as error:
         say(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
