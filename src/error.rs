@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
 /// What kind of failure this is; decides the exit code (see `docs/EXIT-CODES.md`).
@@ -197,6 +198,38 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause.as_ref().map(|cause| &*cause.source as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// An error in a report, or on its way between processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorRecord {
+    /// What failed.
+    pub message: String,
+    /// Why.
+    pub cause: Option<String>,
+    /// What to do.
+    pub remedy: Option<String>,
+    /// The exit code of this kind of failure.
+    pub exit_code: u8,
+}
+
+impl From<&ErrorRecord> for Error {
+    fn from(e: &ErrorRecord) -> Self {
+        let error = Error::new(ErrorKind::of_exit_code(e.exit_code), e.message.clone());
+        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause.as_str()));
+        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
+    }
+}
+
+impl From<&Error> for ErrorRecord {
+    fn from(e: &Error) -> Self {
+        Self {
+            message: e.message().to_owned(),
+            cause: e.cause_text().map(str::to_owned),
+            remedy: e.remedy_text().map(str::to_owned),
+            exit_code: e.kind().exit_code(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::job::drill;
 use crate::job::drill::DrillJob;
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
 use crate::job::drill::verdict::Verdict;
+use crate::job::recorded_at;
 use crate::job::restore::open::Wanted;
 use crate::keys::{RestoreKey, SigningKey, keygen};
 use crate::model::drill_stage::DrillStage;
@@ -102,11 +103,9 @@ struct PlaceArgs {
 
 impl PlaceArgs {
     fn isolation(&self) -> Result<Isolation> {
-        match self.isolation.as_str() {
-            "sandbox" => Ok(Isolation::Sandbox),
-            "none" => Ok(Isolation::None),
-            other => Err(usage_error(format!("--isolation {other}: say `sandbox` or `none`"))),
-        }
+        let word = &self.isolation;
+        Isolation::chosen(word)
+            .ok_or_else(|| usage_error(format!("--isolation {word}: say `sandbox` or `none`")))
     }
 }
 
@@ -251,11 +250,9 @@ fn not_as_stored(report: &DrillReport) -> Option<Error> {
 
 /// Others may not see a proof that is not at every target.
 fn not_everywhere(report: &DrillReport) -> Option<Error> {
-    let failed: Vec<String> =
-        report.targets.iter().filter_map(|t| Some(format!("{}: {}", t.name, t.error.as_ref()?))).collect();
-    (!failed.is_empty()).then(|| {
+    recorded_at::lacking(&report.targets).map(|lacking| {
         Error::new(ErrorKind::Degraded, "the drill has passed, but not every target took its receipt")
-            .cause(failed.join("; "))
+            .cause(lacking)
             .remedy(format!(
                 "The next drill puts it there. An owner without the right to write sends {}.json and .json.sig from the \
                  folder of the report to the provider.",

@@ -84,14 +84,13 @@ fn scratch(section: &mut Section<'_>, base: &Path) -> Option<ScratchServer> {
 }
 
 fn isolation(value: &DeValue<'_>) -> Result<Isolation, Complaint> {
-    match forms::text(value)?.as_str() {
-        "sandbox" => Ok(Isolation::Sandbox),
-        "none" => Ok(Isolation::None),
-        other => Err(Complaint::new(format!("there is no isolation {other:?}")).accepted(
+    let word = forms::text(value)?;
+    Isolation::chosen(&word).ok_or_else(|| {
+        Complaint::new(format!("there is no isolation {word:?}")).accepted(
             "\"sandbox\": code in the database sees nothing of this host; \"none\": it can do what marbre's user can, and every \
              record says so",
-        )),
-    }
+        )
+    })
 }
 
 fn key(value: &DeValue<'_>) -> Result<DrillKey, Complaint> {

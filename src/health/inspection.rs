@@ -65,7 +65,7 @@ async fn newest(
     target: &NamedTarget,
     cancel: &CancellationToken,
 ) -> std::result::Result<(bool, Inspected), TargetError> {
-    let away = catalog.unreachable.iter().any(|(name, _)| *name == target.name);
+    let away = catalog.is_away(&target.name);
     let Some(entry) = catalog.newest_at(&target.name).filter(|_| !away) else {
         return Ok((false, Inspected::default()));
     };

@@ -18,7 +18,6 @@ use crate::model::run::findings;
 use crate::repository::canonical::whole_second;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
-use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::layout;
 use crate::repository::reader::Reader;
 
@@ -152,8 +151,7 @@ fn unneeded_bytes(reader: &Reader<'_>, target: &TargetName) -> Result<Option<u64
 }
 
 fn last_drill(drills: &DrillCatalog) -> Option<DrillSummary> {
-    let ours = |d: &&DrillReceipt| d.by == By::Agent && d.sabotage.is_none();
-    drills.receipts().rev().find(ours).map(DrillSummary::of)
+    drills.without_sabotage(By::Agent).next_back().map(DrillSummary::of)
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::Database;
 use crate::job::snapshot::PackedSoFar;
 use crate::model::age::Age;
 use crate::model::condition::Condition;
 use crate::model::drill_check::Percent;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
+use crate::model::job::JobKind;
 use crate::model::level::Levels;
+use crate::model::schedule::Schedule;
 use crate::model::score::Score;
 use crate::repository::decision_catalog::DecisionSummary;
 pub use crate::repository::drill_catalog::{DrillProof, DrillSummary};
@@ -222,6 +225,11 @@ impl Rpo {
     const SHORTEST: Duration = Duration::from_secs(600);
     /// Where nothing says how often there should be one.
     const UNSAID: Duration = Duration::from_secs(7 * 86_400);
+
+    /// Of a configured database.
+    pub(crate) fn of_database(db: &Database) -> Self {
+        Self::of(db.rpo, || db.schedules.of(JobKind::Snapshot).map(Schedule::longest_gap))
+    }
 
     /// What was agreed, or else what follows from the longest gap between two slots: half of that again for the snapshot
     /// itself, and for one that is a little late.

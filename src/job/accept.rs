@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::anomaly::{self, Anomaly};
 use crate::job::decide::{self, Because};
-use crate::job::succession::RecordedAt;
+use crate::job::recorded_at::{self, RecordedAt};
 use crate::job::verify::versions;
 use crate::keys::{SigningKey, TrustStore};
 use crate::model::drill_check::Percent;
@@ -75,18 +75,17 @@ pub(crate) struct AcceptReport {
 impl AcceptReport {
     /// The error that the command ends with, where a target lacks the record.
     pub(crate) fn error(&self) -> Option<Error> {
-        let failed: Vec<String> =
-            self.targets.iter().filter_map(|t| Some(format!("{}: {}", t.name, t.error.as_ref()?))).collect();
-        (!failed.is_empty()).then(|| {
+        recorded_at::lacking(&self.targets).map(|lacking| {
             Error::new(ErrorKind::Degraded, "the decision is written, but not at every target")
-                .cause(failed.join("; "))
+                .cause(lacking)
                 .remedy("`marbre sync` puts it there.")
         })
     }
 }
 
 /// What there is.
-struct Look {
+struct Look<'a> {
+    reader: Reader<'a>,
     catalog: Catalog,
     drills: DrillCatalog,
     acceptable: Vec<Acceptable>,
@@ -129,7 +128,7 @@ impl AcceptJob {
         })
     }
 
-    async fn look(&self, cancel: &CancellationToken) -> Result<Look> {
+    async fn look(&self, cancel: &CancellationToken) -> Result<Look<'_>> {
         let seen = self.state.head(&self.database)?.map(|head| (head.sequence, head.hash));
         let reader = Reader::new(&self.database, &self.targets, &self.trust, Some(&self.state));
         let catalog = reader.read(cancel).await?;
@@ -150,11 +149,11 @@ impl AcceptJob {
                 acceptable.push(Acceptable { name, problem, matter: Matter::Damage(place) });
             }
         }
-        Ok(Look { catalog, drills, acceptable })
+        Ok(Look { reader, catalog, drills, acceptable })
     }
 
     /// What a name means. That of an object is looked at now: what is intact is not damaged.
-    async fn named(&self, name: &str, look: &Look, cancel: &CancellationToken) -> Result<Matter> {
+    async fn named(&self, name: &str, look: &Look<'_>, cancel: &CancellationToken) -> Result<Matter> {
         if let Some(found) = look.acceptable.iter().find(|a| a.name == name) {
             return Ok(found.matter.clone());
         }
@@ -190,7 +189,7 @@ impl AcceptJob {
     async fn expected(
         &self,
         object: &str,
-        look: &Look,
+        look: &Look<'_>,
         cancel: &CancellationToken,
     ) -> Result<Option<ObjectRef>> {
         let of = |bytes: &[u8]| ObjectRef {
@@ -204,7 +203,6 @@ impl AcceptJob {
                 return Ok(Some(of(&known.signed.bytes)));
             }
         }
-        let reader = Reader::new(&self.database, &self.targets, &self.trust, Some(&self.state));
         let entries = look.catalog.entries.values().chain(look.catalog.hidden.values());
         for entry in entries.rev() {
             let snapshot = &entry.receipt.snapshot;
@@ -212,7 +210,7 @@ impl AcceptJob {
             if !inside && object != layout::receipt(snapshot) && object != layout::signature(snapshot) {
                 continue;
             }
-            let signed = reader.load(entry, cancel).await?;
+            let signed = look.reader.load(entry, cancel).await?;
             if object == layout::receipt(snapshot) {
                 return Ok(Some(of(&signed.bytes)));
             }

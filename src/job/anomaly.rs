@@ -64,8 +64,7 @@ fn checks(drills: &DrillCatalog) -> impl Iterator<Item = Anomaly> {
             f.known_stage() == Some(DrillStage::Checks) && f.exit_code == ErrorKind::Verification.exit_code()
         })
     };
-    let ours = |drill: &&DrillReceipt| drill.by == By::Agent && drill.sabotage.is_none();
-    let last = drills.receipts().rev().filter(ours).find(|d| d.level.is_some() || failed(d));
+    let last = drills.without_sabotage(By::Agent).rev().find(|d| d.level.is_some() || failed(d));
     last.filter(|drill| failed(drill)).into_iter().filter_map(|drill| {
         let subject = drill.subject.as_ref()?;
         Some(Anomaly::Checks {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::succession::RecordedAt;
+use crate::job::recorded_at::RecordedAt;
 use crate::keys::{Namespace, SigningKey};
 use crate::model::id::{DatabaseId, DecisionId};
 use crate::repository::canonical;

@@ -8,6 +8,7 @@ pub(crate) mod key_policy;
 pub(crate) mod list;
 pub(crate) mod probe;
 pub(crate) mod prune;
+pub(crate) mod recorded_at;
 pub(crate) mod resend;
 pub(crate) mod restore;
 pub(crate) mod run_lock;

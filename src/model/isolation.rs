@@ -15,6 +15,11 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// What an operator chooses by this word. A server that is named brings its own.
+    pub(crate) fn chosen(word: &str) -> Option<Self> {
+        [Self::Sandbox, Self::None].into_iter().find(|isolation| isolation.word() == word)
+    }
+
     /// Its word in configurations and records.
     pub fn word(self) -> &'static str {
         match self {

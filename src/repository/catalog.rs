@@ -163,7 +163,7 @@ impl Reader<'_> {
             self.targets.iter().filter(|t| !catalog.is_away(&t.name)).collect();
         catalog.prunes = self.prunes(&reachable, cancel).await?;
         catalog.bad.append(&mut catalog.prunes.bad);
-        catalog.decisions = self.decisions(&reachable, cancel).await?;
+        catalog.decisions = self.records(&reachable, cancel).await?;
         catalog.bad.append(&mut catalog.decisions.bad);
         let Catalog { bad, decisions, .. } = &mut catalog;
         bad.retain(|bad| !decisions.know_damage(&bad.target, &bad.key));
@@ -300,6 +300,11 @@ impl Reader<'_> {
 }
 
 impl Catalog {
+    /// Whether a target could not be listed.
+    pub(crate) fn is_away(&self, target: &TargetName) -> bool {
+        self.unreachable.iter().any(|(name, _)| name == target)
+    }
+
     /// The newest snapshot at a target.
     pub(crate) fn newest_at(&self, target: &TargetName) -> Option<&Entry> {
         self.entries.values().filter(|e| e.targets.contains(target)).max_by_key(|e| e.receipt.sequence)

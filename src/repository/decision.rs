@@ -11,6 +11,7 @@ use crate::model::id::{DatabaseId, DatabaseName, DecisionId, PublisherName, Sha2
 use crate::model::level::By;
 use crate::repository::canonical;
 use crate::repository::chain::Break;
+use crate::repository::signed_record;
 use crate::repository::succession::Seen;
 
 /// What is recorded of a decision.
@@ -212,14 +213,8 @@ impl Decision {
     pub(crate) fn parse(bytes: &[u8], database: &DatabaseId, decision: &DecisionId) -> Result<Self> {
         let record: Self =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("decision {decision}")))?;
-        let place = (&record.publisher, &record.database, &record.decision);
-        if place != (&database.publisher, &database.database, decision) {
-            return Err(Error::verification(format!(
-                "the record at decision {decision} of {database} belongs to another place"
-            ))
-            .cause(format!("it says {}/{}, {}", record.publisher, record.database, record.decision))
-            .remedy("Somebody moved it: use another target, and tell the publisher."));
-        }
+        let says = (&record.publisher, &record.database, &record.decision);
+        signed_record::require_place("record at decision", database, decision, says)?;
         if record.about.is_empty() {
             return Err(Error::verification(format!("decision {decision}: it is about nothing")));
         }

@@ -1,10 +1,7 @@
 //! What was decided about a database, and what of its problems is known by that.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::keys::Namespace;
@@ -13,14 +10,11 @@ use crate::model::object::ObjectKey;
 use crate::repository::chain::Break;
 use crate::repository::decision::{Chain, ChainProblem, Decision, Matter, Place, Problem};
 use crate::repository::layout;
-use crate::repository::oddity::Oddity;
-use crate::repository::reader::{BadRecord, Reader};
-use crate::repository::record_catalog::{Known, Recorded, Records};
+use crate::repository::record_catalog::{Recorded, Records};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::Signed;
 use crate::repository::succession::Seen;
 use crate::state::State;
-use crate::targets::NamedTarget;
 
 impl Recorded for Decision {
     type Id = DecisionId;
@@ -61,15 +55,7 @@ impl Recorded for Decision {
 }
 
 /// Everything that was decided.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Decisions {
-    /// Every decision with a good signature in the state or on some target, oldest first.
-    pub records: BTreeMap<DecisionId, Known<Decision>>,
-    /// Records that failed a check.
-    pub bad: Vec<BadRecord>,
-    /// Records that a target lists other than they were written.
-    pub oddities: BTreeMap<TargetName, Vec<Oddity>>,
-}
+pub(crate) type Decisions = Records<Decision>;
 
 /// A decision at a glance, as `show`, `status` and `accept` print it in their JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,7 +85,7 @@ impl DecisionSummary {
     }
 }
 
-impl Decisions {
+impl Records<Decision> {
     /// What was decided, the oldest first: within one second, names do not show the order.
     fn all(&self) -> impl Iterator<Item = &Decision> {
         self.records.values().map(|known| &known.signed.record)
@@ -171,18 +157,6 @@ impl Decisions {
     }
 }
 
-impl Reader<'_> {
-    /// Reads what was decided, from these targets and from the state.
-    pub(crate) async fn decisions(
-        &self,
-        targets: &[&NamedTarget],
-        cancel: &CancellationToken,
-    ) -> Result<Decisions> {
-        let Records { records, bad, oddities } = self.records::<Decision>(targets, cancel).await?;
-        Ok(Decisions { records, bad, oddities })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -190,6 +164,7 @@ mod tests {
     use super::*;
     use crate::model::id::Sha256;
     use crate::repository::decision::{DecisionKind, Replaced};
+    use crate::repository::record_catalog::Known;
 
     /// Decisions about these matters, one a minute.
     fn decisions(about: Vec<Matter>) -> Decisions {

@@ -306,8 +306,7 @@ impl DrillCatalog {
     /// The place in the maker's chain of their last drill of a target that was no sabotage; 0 if there is none.
     pub(crate) fn last_number(&self, target: &TargetName, by: By) -> u64 {
         let here = |d: &DrillReceipt| self.is_at(target, d.target.as_ref(), d.place.as_ref());
-        let of = |d: &&DrillReceipt| d.by == by && d.sabotage.is_none() && here(d);
-        self.receipts().filter(of).map(|d| d.sequence).max().unwrap_or(0)
+        self.without_sabotage(by).filter(|d| here(d)).map(|d| d.sequence).max().unwrap_or(0)
     }
 
     /// The newest sabotage, where it was not noticed.
@@ -327,6 +326,11 @@ impl DrillCatalog {
         // Within one second, names do not show the order.
         receipts.sort_by_key(|receipt| (receipt.started_at, receipt.sequence));
         receipts.into_iter()
+    }
+
+    /// The receipts of one maker's drills that were no sabotage, oldest first.
+    pub(crate) fn without_sabotage(&self, by: By) -> impl DoubleEndedIterator<Item = &DrillReceipt> {
+        self.receipts().filter(move |d| d.by == by && d.sabotage.is_none())
     }
 
     /// What is wrong with the chain of one maker's drills. `seen` is the newest that the caller remembers. A target that

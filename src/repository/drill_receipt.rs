@@ -14,6 +14,7 @@ use crate::model::place::PlaceId;
 use crate::model::sabotage::Sabotage;
 use crate::repository::canonical;
 use crate::repository::receipt::ObjectRef;
+use crate::repository::signed_record;
 
 /// What is recorded of a drill, passed or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,14 +181,8 @@ impl DrillReceipt {
     pub fn parse(bytes: &[u8], database: &DatabaseId, drill: &DrillId) -> Result<Self> {
         let receipt: Self =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("receipt of drill {drill}")))?;
-        let place = (&receipt.publisher, &receipt.database, &receipt.drill);
-        if place != (&database.publisher, &database.database, drill) {
-            return Err(Error::verification(format!(
-                "the receipt at drill {drill} of {database} belongs to another place"
-            ))
-            .cause(format!("it says {}/{}, {}", receipt.publisher, receipt.database, receipt.drill))
-            .remedy("Somebody moved it: use another target, and tell the publisher."));
-        }
+        let says = (&receipt.publisher, &receipt.database, &receipt.drill);
+        signed_record::require_place("receipt at drill", database, drill, says)?;
         receipt.check()?;
         Ok(receipt)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
-use crate::model::id::{SnapshotId, TargetName};
+use crate::model::id::SnapshotId;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::chain::{self, Break, Link};
 use crate::repository::decision::Chain;
@@ -25,9 +25,8 @@ impl Entry {
 }
 
 impl Reader<'_> {
-    /// The snapshots that a target which can be reached has acknowledged, and that none shows any more, unless somebody has said
-    /// that they are lost. `known` are the
-    /// receipts that the state remembers.
+    /// The snapshots that a target which can be reached has acknowledged, and that none shows any more, unless somebody has
+    /// said that they are lost. `known` are the receipts that the state remembers.
     pub(super) fn hidden(
         &self,
         catalog: &Catalog,
@@ -72,12 +71,5 @@ impl Reader<'_> {
         let missing =
             |b: &Break| matches!(b, Break::Missing(..)) && !catalog.decisions.know_break(Chain::Receipts, b);
         Ok(chain::check(&links, true, None).into_iter().filter(missing).collect())
-    }
-}
-
-impl Catalog {
-    /// Whether a target could not be listed.
-    pub(crate) fn is_away(&self, target: &TargetName) -> bool {
-        self.unreachable.iter().any(|(name, _)| name == target)
     }
 }

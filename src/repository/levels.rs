@@ -20,7 +20,7 @@ impl Reader<'_> {
             Some(state) => state.levels(self.database, snapshot, target)?,
             None => Levels::default(),
         };
-        let unreachable = catalog.unreachable.iter().any(|(name, _)| name == target);
+        let unreachable = catalog.is_away(target);
         if !unreachable {
             let here = catalog.find(snapshot).filter(|e| e.targets.contains(target));
             // What was proven of a snapshot that is not there any more does not count.

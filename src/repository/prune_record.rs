@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::id::{DatabaseId, DatabaseName, PruneId, PublisherName, Sha256, SnapshotId};
 use crate::repository::canonical;
 use crate::repository::chain::Link;
+use crate::repository::signed_record;
 
 /// What is recorded of a prune, before the first receipt is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,14 +76,8 @@ impl PruneRecord {
     pub(crate) fn parse(bytes: &[u8], database: &DatabaseId, prune: &PruneId) -> Result<Self> {
         let record: Self =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("record of prune {prune}")))?;
-        let place = (&record.publisher, &record.database, &record.prune);
-        if place != (&database.publisher, &database.database, prune) {
-            return Err(Error::verification(format!(
-                "the record at prune {prune} of {database} belongs to another place"
-            ))
-            .cause(format!("it says {}/{}, {}", record.publisher, record.database, record.prune))
-            .remedy("Somebody moved it: use another target, and tell the publisher."));
-        }
+        let says = (&record.publisher, &record.database, &record.prune);
+        signed_record::require_place("record at prune", database, prune, says)?;
         if record.snapshots.is_empty() || !record.snapshots.is_sorted_by_key(|p| p.sequence) {
             return Err(Error::verification(format!(
                 "record of prune {prune}: its snapshots are not in order"

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::keys::{Signer, signing};
 use crate::model::id::{DatabaseId, DatabaseName, EpochId, PublisherName, Sha256, SnapshotId};
-use crate::repository::{canonical, layout};
+use crate::repository::{canonical, layout, signed_record};
 
 /// A receipt is smaller than this: 400,000 objects.
 pub(crate) const RECEIPT_LIMIT: u64 = 64 << 20;
@@ -93,14 +93,8 @@ impl Receipt {
     pub(crate) fn parse(bytes: &[u8], database: &DatabaseId, snapshot: &SnapshotId) -> Result<Self> {
         let receipt: Receipt =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("receipt of {snapshot}")))?;
-        let place = (&receipt.publisher, &receipt.database, &receipt.snapshot);
-        if place != (&database.publisher, &database.database, snapshot) {
-            return Err(Error::verification(format!(
-                "the receipt at {snapshot} of {database} belongs to another place"
-            ))
-            .cause(format!("it says {}/{}, {}", receipt.publisher, receipt.database, receipt.snapshot))
-            .remedy("Somebody moved it: use another target, and tell the publisher."));
-        }
+        let says = (&receipt.publisher, &receipt.database, &receipt.snapshot);
+        signed_record::require_place("receipt at", database, snapshot, says)?;
         receipt.check()?;
         Ok(receipt)
     }

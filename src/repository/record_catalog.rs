@@ -57,6 +57,7 @@ pub(crate) struct Known<T> {
 }
 
 /// All records of one kind.
+#[derive(Debug, Clone)]
 pub(crate) struct Records<T: Recorded> {
     /// Every one with a good signature in the state or on some target, oldest first.
     pub records: BTreeMap<T::Id, Known<T>>,
@@ -74,7 +75,7 @@ impl Reader<'_> {
         targets: &[&NamedTarget],
         cancel: &CancellationToken,
     ) -> Result<Records<T>> {
-        let mut found = Records { records: BTreeMap::new(), bad: Vec::new(), oddities: BTreeMap::new() };
+        let mut found = Records::default();
         let remembered = self.state.map(|s| T::remembered(s, self.database)).transpose()?.unwrap_or_default();
         for signed in remembered {
             found.add(signed);
@@ -132,6 +133,12 @@ impl Reader<'_> {
             noted(T::remember(state, self.database, &signed));
         }
         Ok(signed)
+    }
+}
+
+impl<T: Recorded> Default for Records<T> {
+    fn default() -> Self {
+        Self { records: BTreeMap::new(), bad: Vec::new(), oddities: BTreeMap::new() }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Reading signed records: one that was overwritten or deleted is still found, where the target keeps versions.
 
+use std::fmt::Display;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Namespace, Signer, signing};
-use crate::model::id::{DatabaseId, Sha256};
+use crate::model::id::{DatabaseId, DatabaseName, PublisherName, Sha256};
 use crate::model::object::{ObjectKey, VersionId};
 use crate::repository::layout;
 use crate::targets::NamedTarget;
@@ -56,6 +58,22 @@ pub(crate) struct Signed<T> {
     pub signature: String,
     /// Fingerprint of the signer, `SHA256:…`.
     pub signer: String,
+}
+
+/// Fails unless a record says that it belongs where it was found. `what` goes before the id: "record at prune". `says`: the
+/// publisher, the database and the id that the record names.
+pub(super) fn require_place<I: PartialEq + Display>(
+    what: &str,
+    database: &DatabaseId,
+    id: &I,
+    says: (&PublisherName, &DatabaseName, &I),
+) -> Result<()> {
+    if says == (&database.publisher, &database.database, id) {
+        return Ok(());
+    }
+    Err(Error::verification(format!("the {what} {id} of {database} belongs to another place"))
+        .cause(format!("it says {}/{}, {}", says.0, says.1, says.2))
+        .remedy("Somebody moved it: use another target, and tell the publisher."))
 }
 
 impl<T> Signed<T> {

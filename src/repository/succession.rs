@@ -9,6 +9,7 @@ use crate::keys::{Signer, signing};
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, Sha256, SnapshotId};
 use crate::repository::canonical;
 use crate::repository::chain::Link;
+use crate::repository::signed_record;
 
 /// What is recorded of a succession.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,14 +127,8 @@ impl Succession {
     ) -> Result<Self> {
         let record: Self =
             canonical::from_bytes(bytes).map_err(|e| e.context(format!("succession {number}")))?;
-        let place = (&record.publisher, &record.database, record.number);
-        if place != (&database.publisher, &database.database, number) {
-            return Err(Error::verification(format!(
-                "the record at succession {number} of {database} belongs to another place"
-            ))
-            .cause(format!("it says {}/{}, {}", record.publisher, record.database, record.number))
-            .remedy("Somebody moved it: use another target, and tell the publisher."));
-        }
+        let says = (&record.publisher, &record.database, &record.number);
+        signed_record::require_place("record at succession", database, &number, says)?;
         let (from, to) = (record.from.signer()?, record.to.signer()?);
         let needed = match record.action {
             Action::Adopt => vec![to],

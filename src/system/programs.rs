@@ -26,6 +26,15 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// A word, quoted for a shell if necessary.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// util-linux can have the kernel kill a child with its parent; std cannot without unsafe code. Without it, an
 /// orphan ends when it next writes to us, or notices that its snapshot is gone.
 pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
@@ -57,5 +66,17 @@ pub(crate) fn spawn_on_lasting_thread(
             return Err(Error::internal("the thread that starts programs is gone"));
         }
         started.await.or_internal("start a program")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_shells() {
+        assert_eq!(shell_word("/a/b-1.2"), "/a/b-1.2");
+        assert_eq!(shell_word("/a b/it's"), r"'/a b/it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-use super::programs::{SETPRIV, program, spawn_on_lasting_thread};
+use super::programs::{SETPRIV, program, shell_word, spawn_on_lasting_thread};
 use super::sandbox::{self, Filters, Room};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::isolation::Isolation;
@@ -304,14 +304,10 @@ fn environment() -> Vec<(OsString, OsString)> {
     all
 }
 
-/// A word, quoted for a shell.
+/// A word of a script.
 fn quoted(word: &OsStr) -> Result<String> {
     let text = word.to_str().ok_or_else(|| Error::internal("a path of the drill is not UTF-8"))?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    Ok(match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    })
+    Ok(shell_word(text))
 }
 
 /// Asks `id`, which knows all sources of users.
@@ -401,12 +397,5 @@ mod tests {
                 "{refused}: {said}"
             );
         }
-    }
-
-    #[test]
-    fn words_are_quoted_for_shells() {
-        assert_eq!(quoted(OsStr::new("/a/b-1.2")).unwrap(), "/a/b-1.2");
-        assert_eq!(quoted(OsStr::new("/a b/it's")).unwrap(), r"'/a b/it'\''s'");
-        assert_eq!(quoted(OsStr::new("")).unwrap(), "''");
     }
 }

@@ -33,7 +33,6 @@ use crate::model::job::JobKind;
 use crate::model::object_lock::LockTerm;
 use crate::model::observer::Observer;
 use crate::model::run::Run;
-use crate::model::schedule::Schedule;
 use crate::report::drill::{html, markdown};
 use crate::state::State;
 
@@ -262,9 +261,7 @@ fn rows_limit(database: &Database) -> Percent {
 /// What was agreed for a configured database.
 pub(crate) fn promises(database: &Database) -> Promises {
     Promises {
-        rpo: Some(Rpo::of(database.rpo, || {
-            database.schedules.of(JobKind::Snapshot).map(Schedule::longest_gap)
-        })),
+        rpo: Some(Rpo::of_database(database)),
         drill_every: database.drills.every,
         key_proof_every: database.key_proof_every,
         rows_limit: Some(rows_limit(database)),

@@ -66,8 +66,9 @@ impl LoadRole {
         let owners: BTreeSet<String> =
             of_snapshot.filter(|name| plain.contains(*name) && !name.starts_with("pg_")).cloned().collect();
         let all_data = ALL_DATA.into_iter().filter(|name| plain.contains(*name));
-        for member_of in owners.iter().map(String::as_str).chain(all_data) {
-            let grant = format!("GRANT {} TO {role}", ident(member_of));
+        let member_of: Vec<String> = owners.iter().cloned().chain(all_data.map(str::to_owned)).collect();
+        if !member_of.is_empty() {
+            let grant = format!("GRANT {} TO {role}", idents(&member_of));
             session.batch(&grant, "let the loading role act for the owners").await?;
         }
         let own = admin.with_user(&name, password);

@@ -17,7 +17,7 @@ use super::database_stream::database_stream;
 use super::{compare, damage, integrity, query};
 use crate::engine::Comparison;
 use crate::engine::scratch::{Damage, Examination};
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorRecord, Result, ResultExt};
 use crate::model::isolation::Isolation;
 use crate::model::stream::Contents;
 use crate::system::runner::Runner;
@@ -57,34 +57,6 @@ pub(crate) enum Question {
 struct Asked {
     path: PathBuf,
     question: Question,
-}
-
-/// A failure on its way between processes.
-#[derive(Serialize, Deserialize)]
-struct Failure {
-    exit_code: u8,
-    message: String,
-    cause: Option<String>,
-    remedy: Option<String>,
-}
-
-impl From<&Error> for Failure {
-    fn from(e: &Error) -> Self {
-        Self {
-            exit_code: e.kind().exit_code(),
-            message: e.message().to_owned(),
-            cause: e.cause_text().map(str::to_owned),
-            remedy: e.remedy_text().map(str::to_owned),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(f: Failure) -> Self {
-        let error = Self::new(ErrorKind::of_exit_code(f.exit_code), f.message);
-        let error = f.cause.into_iter().fold(error, Self::cause);
-        f.remedy.into_iter().fold(error, Self::remedy)
-    }
 }
 
 /// Who looks: this process, or one in a sandbox.
@@ -165,10 +137,10 @@ async fn ask_child(runner: &Runner, asked: &Asked) -> Result<serde_json::Value> 
         tokio::join!(ask, answers.read_to_end(&mut answer), complaints.read_to_end(&mut complaint));
     read.and(complained).or_internal("read an answer")?;
     let status = child.wait().await.or_internal("wait for a look at a SQLite database")?;
-    let answered: Option<std::result::Result<serde_json::Value, Failure>> =
+    let answered: Option<std::result::Result<serde_json::Value, ErrorRecord>> =
         serde_json::from_slice(&answer).ok();
     match answered.filter(|_| status.success()) {
-        Some(answered) => answered.map_err(Error::from),
+        Some(answered) => answered.map_err(|e| Error::from(&e)),
         // What makes the sandbox, and what starts in it, did not get to this program.
         None if matches!(status.code(), Some(1 | 126 | 127)) && !complaint.is_empty() => {
             let said = String::from_utf8_lossy(&complaint);
@@ -209,7 +181,7 @@ pub(crate) async fn answer_one() -> Result<()> {
     let mut question = Vec::new();
     std::io::stdin().lock().read_to_end(&mut question).or_internal("read a question")?;
     let asked: Asked = serde_json::from_slice(&question).or_internal("read a question")?;
-    let answered = answer(asked, &CancellationToken::new()).await.map_err(|e| Failure::from(&e));
+    let answered = answer(asked, &CancellationToken::new()).await.map_err(|e| ErrorRecord::from(&e));
     let bytes = serde_json::to_vec(&answered).or_internal("write an answer")?;
     std::io::stdout().lock().write_all(&bytes).or_internal("write an answer")
 }

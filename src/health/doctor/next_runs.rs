@@ -8,7 +8,6 @@ use crate::health::status::{Rpo, RpoSource};
 use crate::model::check::{Check, CheckState};
 use crate::model::human;
 use crate::model::job::JobKind;
-use crate::model::schedule::Schedule;
 
 /// How many runs are shown.
 const SHOWN: usize = 5;
@@ -36,8 +35,7 @@ pub(super) fn checks(db: &Database, now: Timestamp) -> Vec<Check> {
 
 /// Whether anybody has said how old the newest snapshot may become: what a schedule or marbre assumes was agreed with nobody.
 fn rpo(db: &Database) -> Check {
-    let gap = || db.schedules.of(JobKind::Snapshot).map(Schedule::longest_gap);
-    let rpo = Rpo::of(db.rpo, gap);
+    let rpo = Rpo::of_database(db);
     let found = format!("{}, {}", human::duration(rpo.within.as_secs_f64()), rpo.from.words());
     match rpo.from {
         RpoSource::Configuration | RpoSource::CommandLine => ok("rpo", found),

@@ -39,6 +39,7 @@ use crate::model::observer::Observer;
 use crate::model::proof::{Evidence, Proof};
 use crate::model::sabotage::Sabotage;
 use crate::model::stage::Stage;
+use crate::repository::decision::Decision;
 use crate::repository::drill_catalog::DrillCatalog;
 use crate::repository::reader::Reader;
 use crate::repository::receipt::Receipt;
@@ -231,7 +232,8 @@ impl DrillJob {
             reader.agents(cancel).await?.require_current(&self.database, &own)?;
         }
         let targets: Vec<&NamedTarget> = self.targets.iter().collect();
-        let accepted = reader.decisions(&targets, cancel).await?.content().map(|seen| seen.sequence);
+        let accepted =
+            reader.records::<Decision>(&targets, cancel).await?.content().map(|seen| seen.sequence);
         let mut drills = reader.drills(cancel).await?;
         if self.by() == By::Owner {
             for folder in self.report_folders() {

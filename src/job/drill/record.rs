@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Findings;
-use super::report::{
-    CheckResult, DrillError, DrillReport, ObjectReport, ReceiptTarget, SabotageReport, TrendPoint,
-};
+use super::report::{CheckResult, DrillReport, ObjectReport, SabotageReport, TrendPoint};
 use super::{DrillJob, Ended};
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, ErrorRecord, Result, ResultExt};
+use crate::job::recorded_at::RecordedAt;
 use crate::job::restore::recovery::differences;
 use crate::job::restore::tables;
 use crate::job::stopwatch::{StageTime, Stopwatch};
@@ -65,7 +64,7 @@ impl Recorder<'_> {
         let puts = self.job.targets.iter().map(|target| self.put(target, &objects));
         for (target, put) in self.job.targets.iter().zip(join_all(puts).await) {
             let error = put.err().map(|e| e.to_string());
-            report.targets.push(ReceiptTarget { name: target.name.clone(), error });
+            report.targets.push(RecordedAt { name: target.name.clone(), error });
         }
         self.write(&mut report, &page, &objects)?;
         Ok(report)
@@ -97,7 +96,7 @@ impl Recorder<'_> {
             passed: level.is_some(),
             sabotage,
             failed_stage: ended.failed_stage.or(error.map(|_| DrillStage::Verdict)),
-            error: error.map(DrillError::from),
+            error: error.map(ErrorRecord::from),
             tables: comparison.map(tables).unwrap_or_default(),
             objects: comparison.map(|c| c.inventory.iter().map(object).collect()).unwrap_or_default(),
             differences: comparison.filter(|c| !c.equal()).map(differences).unwrap_or_default(),
@@ -148,8 +147,9 @@ impl Recorder<'_> {
 
     /// The drills before this one that were no sabotage, oldest first.
     fn trend(&self) -> Vec<TrendPoint> {
-        let ours = self.drills.receipts().filter(|d| d.by == self.job.by() && d.sabotage.is_none());
-        let points: Vec<TrendPoint> = ours
+        let points: Vec<TrendPoint> = self
+            .drills
+            .without_sabotage(self.job.by())
             .map(|d| TrendPoint {
                 drill: d.drill.clone(),
                 at: d.finished_at,

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorRecord;
+use crate::job::recorded_at::RecordedAt;
 use crate::job::restore::TableReport;
 use crate::job::stopwatch::StageTime;
 use crate::model::drill_stage::DrillStage;
@@ -40,7 +41,7 @@ pub(crate) struct DrillReport {
     /// The stage at which it failed.
     pub failed_stage: Option<DrillStage>,
     /// Why it failed.
-    pub error: Option<DrillError>,
+    pub error: Option<ErrorRecord>,
     /// Every table that was compared.
     pub tables: Vec<TableReport>,
     /// Every type of object.
@@ -88,7 +89,7 @@ pub(crate) struct DrillReport {
     /// The drills before this one, oldest first: the trend of the measured RTO.
     pub trend: Vec<TrendPoint>,
     /// Where the receipt of this drill was put.
-    pub targets: Vec<ReceiptTarget>,
+    pub targets: Vec<RecordedAt>,
     /// Where the pages for people are.
     pub reports: Vec<String>,
     /// What was left for people to look at (`--keep-on-failure`), and how.
@@ -108,38 +109,6 @@ pub(crate) struct SabotageReport {
     pub expected_stage: DrillStage,
     /// It failed there: the damage was noticed.
     pub caught: bool,
-}
-
-/// Why a drill failed.
-#[derive(Debug, Clone, Serialize)]
-pub struct DrillError {
-    /// What failed.
-    pub message: String,
-    /// Why.
-    pub cause: Option<String>,
-    /// What to do.
-    pub remedy: Option<String>,
-    /// The exit code of this kind of failure.
-    pub exit_code: u8,
-}
-
-impl From<&DrillError> for Error {
-    fn from(e: &DrillError) -> Self {
-        let error = Error::new(ErrorKind::of_exit_code(e.exit_code), e.message.clone());
-        let error = e.cause.iter().fold(error, |error, cause| error.cause(cause.as_str()));
-        e.remedy.iter().fold(error, |error, remedy| error.remedy(remedy))
-    }
-}
-
-impl From<&Error> for DrillError {
-    fn from(e: &Error) -> Self {
-        Self {
-            message: e.message().to_owned(),
-            cause: e.cause_text().map(str::to_owned),
-            remedy: e.remedy_text().map(str::to_owned),
-            exit_code: e.kind().exit_code(),
-        }
-    }
 }
 
 /// How many objects of one type were expected and found.
@@ -208,13 +177,4 @@ pub(crate) struct TrendPoint {
     pub passed: bool,
     /// Its measured recovery.
     pub rto_seconds: Option<f64>,
-}
-
-/// A target that the receipt was put to.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct ReceiptTarget {
-    /// The target.
-    pub name: TargetName,
-    /// Why it is not there.
-    pub error: Option<String>,
 }

@@ -11,9 +11,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::recorded_at::{self, RecordedAt};
 use crate::job::run_lock::Lock;
 use crate::keys::{Namespace, SigningKey, TrustStore, keygen};
-use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
+use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId};
 use crate::repository::agents::Agents;
 use crate::repository::layout;
 use crate::repository::remembered::Remembered as _;
@@ -94,27 +95,14 @@ pub(crate) struct SuccessionReport {
     pub targets: Vec<RecordedAt>,
 }
 
-/// A target, and whether it has the record.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RecordedAt {
-    /// The target.
-    pub name: TargetName,
-    /// Why it does not have it.
-    pub error: Option<String>,
-}
-
 impl SuccessionReport {
     /// The error that the command ends with, where a target lacks the record.
     pub(crate) fn error(&self) -> Option<Error> {
-        let failed: Vec<String> =
-            self.targets.iter().filter_map(|t| Some(format!("{}: {}", t.name, t.error.as_ref()?))).collect();
-        (!failed.is_empty()).then(|| {
-            Error::new(
-                ErrorKind::Degraded,
-                format!("succession {} is written, but not at every target", self.number),
-            )
-            .cause(failed.join("; "))
-            .remedy("The next snapshot or `marbre sync` puts it there, before anything else.")
+        recorded_at::lacking(&self.targets).map(|lacking| {
+            let what = format!("succession {} is written, but not at every target", self.number);
+            Error::new(ErrorKind::Degraded, what)
+                .cause(lacking)
+                .remedy("The next snapshot or `marbre sync` puts it there, before anything else.")
         })
     }
 }

@@ -98,8 +98,8 @@ impl SyncJob {
         let catalog = reader.read(cancel).await?;
         let drills = reader.drills(cancel).await?;
         self.refuse_emptiness(&catalog)?;
-        let away = |t: &&NamedTarget| !catalog.unreachable.iter().any(|(name, _)| *name == t.name);
-        let reachable: Vec<NamedTarget> = self.targets.iter().filter(away).cloned().collect();
+        let reachable: Vec<NamedTarget> =
+            self.targets.iter().filter(|t| !catalog.is_away(&t.name)).cloned().collect();
         let (_, moved) = place::settle(catalog.places.clone(), &reachable, &self.state, cancel).await?;
         for name in moved {
             watch.warn(&format!(
@@ -168,7 +168,7 @@ impl Run<'_> {
 
     /// About how many bytes will be copied to a target: what its missing snapshots wrote when they were taken.
     fn expected(&self, target: &NamedTarget) -> u64 {
-        if self.catalog.unreachable.iter().any(|(name, _)| *name == target.name) {
+        if self.catalog.is_away(&target.name) {
             return 0;
         }
         let missing = self.wanted().into_iter().filter(|e| !e.targets.contains(&target.name));
@@ -264,9 +264,9 @@ impl Run<'_> {
             self.job.heal.is_some() || !holders.contains(&target.name)
         };
         let prunes = self.catalog.prunes.records.values();
-        let prunes = prunes.map(|k| (Record::of_prune(&k.signed), &k.targets));
+        let prunes = prunes.map(|k| (Record::of(&k.signed), &k.targets));
         let decisions = self.catalog.decisions.records.values();
-        let decisions = decisions.map(|k| (Record::of_decision(&k.signed), &k.targets));
+        let decisions = decisions.map(|k| (Record::of(&k.signed), &k.targets));
         let drills = self.drills.drills.values().map(|k| (Record::of_drill(&k.signed), &k.targets));
         self.copy_records(target, prunes.chain(decisions).chain(drills).filter(wanted).collect(), report)
             .await

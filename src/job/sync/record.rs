@@ -2,11 +2,10 @@
 
 use crate::keys::Namespace;
 use crate::model::id::Sha256;
-use crate::repository::decision::Decision;
 use crate::repository::drill_receipt::DrillReceipt;
 use crate::repository::layout;
-use crate::repository::prune_record::PruneRecord;
 use crate::repository::receipt::{ObjectRef, SignedReceipt};
+use crate::repository::record_catalog::Recorded;
 use crate::repository::signed_record::Signed;
 use crate::repository::succession::Succession;
 
@@ -52,31 +51,15 @@ impl Record {
         }
     }
 
-    /// A prune: which receipts were removed, and why.
-    pub(super) fn of_prune(signed: &Signed<PruneRecord>) -> Self {
-        let prune = &signed.record.prune;
+    /// A record of the agent that needs no objects.
+    pub(super) fn of<T: Recorded>(signed: &Signed<T>) -> Self {
+        let id = signed.record.id();
+        let [record, signature] = T::keys(id);
         Self {
-            name: format!("prune {prune}"),
-            namespace: Namespace::PruneRecord,
+            name: format!("{} {id}", T::NAMES.1),
+            namespace: T::NAMESPACE,
             objects: Vec::new(),
-            last: [
-                Small::new(layout::prune_signature(prune), signed.signature.as_bytes()),
-                Small::new(layout::prune(prune), &signed.bytes),
-            ],
-        }
-    }
-
-    /// What somebody decided.
-    pub(super) fn of_decision(signed: &Signed<Decision>) -> Self {
-        let decision = &signed.record.decision;
-        Self {
-            name: format!("decision {decision}"),
-            namespace: Namespace::Decision,
-            objects: Vec::new(),
-            last: [
-                Small::new(layout::decision_signature(decision), signed.signature.as_bytes()),
-                Small::new(layout::decision(decision), &signed.bytes),
-            ],
+            last: [Small::new(signature, signed.signature.as_bytes()), Small::new(record, &signed.bytes)],
         }
     }
 

@@ -86,10 +86,10 @@ impl Run<'_> {
 
     /// The other targets that answer; those that hold the record come first.
     fn sources(&self, to: &NamedTarget, holders: &BTreeSet<TargetName>) -> Vec<&NamedTarget> {
-        let away = |name: &TargetName| self.catalog.unreachable.iter().any(|(n, _)| n == name);
         let unresponsive = self.found().unresponsive.clone();
-        let usable =
-            |t: &&NamedTarget| t.name != to.name && !away(&t.name) && !unresponsive.contains(&t.name);
+        let usable = |t: &&NamedTarget| {
+            t.name != to.name && !self.catalog.is_away(&t.name) && !unresponsive.contains(&t.name)
+        };
         let mut sources: Vec<&NamedTarget> = self.job.targets.iter().filter(usable).collect();
         sources.sort_by_key(|t| !holders.contains(&t.name));
         sources

@@ -158,7 +158,7 @@ impl Gathered {
             job.targets.iter().filter(|t| self.listed.contains_key(&t.name)).collect();
         self.prunes = reader.prunes(&listed, cancel).await?;
         self.damaged.extend(self.prunes.bad.iter().map(Damage::of));
-        self.decisions = reader.decisions(&listed, cancel).await?;
+        self.decisions = reader.records(&listed, cancel).await?;
         self.damaged.extend(self.decisions.bad.iter().map(Damage::of));
         let pruned = self.prunes.snapshots();
         for stored in self.stored.values_mut() {

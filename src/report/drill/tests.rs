@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::error::ErrorRecord;
 use crate::job::drill::report::*;
 use crate::job::drill::verdict::Verdict;
 use crate::job::restore::TableReport;
@@ -131,7 +132,7 @@ fn failed() -> DrillReport {
     report.objects[1].found = 13;
     report.differences = cause.split("; ").map(str::to_owned).collect();
     report.differences.push("the comment of public.payments is missing".into());
-    report.error = Some(DrillError {
+    report.error = Some(ErrorRecord {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some(cause.into()),
         remedy: Some("Do not rely on this snapshot. Drill it from another target.".into()),
@@ -151,7 +152,7 @@ fn sabotaged(kind: Sabotage, caught: bool, failed_stage: DrillStage, done: Optio
     let expected_stage = kind.stage();
     report.sabotage = Some(SabotageReport { kind, done: done.map(str::to_owned), expected_stage, caught });
     report.failed_stage = Some(failed_stage);
-    report.error = Some(DrillError {
+    report.error = Some(ErrorRecord {
         message: "what was restored is not equal to the snapshot".into(),
         cause: Some("the rows of public.payments differ".into()),
         remedy: Some("Do not rely on this snapshot.".into()),
@@ -181,7 +182,7 @@ fn pages_are_as_they_were_read() {
     (early.rows, early.bytes, early.fetched_bytes, early.level, early.passed) = (0, 0, 0, None, false);
     early.stages.truncate(1);
     early.failed_stage = Some(DrillStage::Receipts);
-    early.error = Some(DrillError {
+    early.error = Some(ErrorRecord {
         message: "failed to read the receipts of gazette/abonnes from any target".into(),
         cause: Some("nas: Input/output error (os error 5)".into()),
         remedy: None,
@@ -297,7 +298,7 @@ fn names_and_messages_are_only_text() {
     report.objects[0].kind = hostile.into();
     report.differences = vec![hostile.into()];
     report.checks = vec![check(hostile, CheckResult::Failed, Some(hostile), Some(hostile))];
-    report.error = Some(DrillError {
+    report.error = Some(ErrorRecord {
         message: hostile.into(),
         cause: Some("- not a list".into()),
         remedy: Some("1. not a list".into()),

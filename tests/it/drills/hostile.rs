@@ -11,8 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::support::marbre::marbre;
-use crate::support::postgres::{Cluster, Database, Version, run};
+use crate::support::postgres::{Cluster, Version, run};
 use crate::support::setup::Provider;
 use crate::support::sqlite_setup::Setup;
 
@@ -66,14 +65,16 @@ impl Outside {
         self.reached.iter().for_each(|reached| reached.store(false, Relaxed));
     }
 
-    /// Fills the database. `os`: with a function that does what the server's user may.
-    fn plant(&self, database: &Database<'_>, os: bool) {
+    /// A provider with a database that is full of such code. `os`: with a function that does what the server's user may.
+    fn provider(&self, cluster: &Cluster, os: bool) -> Provider {
+        let database = cluster.create_db("hostile");
         let out = self.folder.path().display().to_string();
         let port = self.port.to_string();
         let secret = format!("{out}/secret");
         let os = if os { "true" } else { "false" };
         database.load("hostile.sql", &[("out", &out), ("secret", &secret), ("port", &port), ("os", os)]);
         assert_eq!(self.marks(), Vec::<String>::new(), "at home, it keeps quiet");
+        Provider::of(&database)
     }
 }
 
@@ -98,10 +99,8 @@ const CHECKS: &str = "[database.abonnes.checks.seen]\nsql = \"SELECT count(*) FR
 #[test]
 fn code_of_the_database_gets_no_rights_even_without_a_sandbox() {
     let cluster = Cluster::start_with(Version::V15, QUIET);
-    let database = cluster.create_db("hostile");
     let outside = Outside::new();
-    outside.plant(&database, false);
-    let mut provider = Provider::of(&database);
+    let mut provider = outside.provider(&cluster, false);
     provider.set_drills(&format!("isolation = \"none\"\n{CHECKS}"));
 
     provider.snapshot().success();
@@ -120,10 +119,8 @@ fn code_of_the_database_gets_no_rights_even_without_a_sandbox() {
 #[test]
 fn code_with_the_rights_of_the_server_does_not_get_out_of_the_sandbox() {
     let cluster = Cluster::start_with(Version::V15, QUIET);
-    let database = cluster.create_db("hostile");
     let outside = Outside::new();
-    outside.plant(&database, true);
-    let mut provider = Provider::of(&database);
+    let mut provider = outside.provider(&cluster, true);
     provider.set_drills(&format!(
         "{CHECKS}[database.abonnes.checks.processes]\nsql = \"SELECT public.processes()\"\nmin = 500\nmax = 1100\n"
     ));
@@ -134,14 +131,7 @@ fn code_with_the_rights_of_the_server_does_not_get_out_of_the_sandbox() {
     let report = provider.drill().success().json();
     assert_eq!((&report["isolation"], &report["level"]), (&"sandbox".into(), &"restored".into()), "{report}");
     // On the publisher's machine the restore key lies beside it.
-    let owner = marbre(["--json", "drill", "--as-owner", "--from", provider.target("nas"), "-i"])
-        .arg(provider.path("keys/restore.key"))
-        .args(["--database", "gazette/abonnes", "--scratch-dir"])
-        .arg(provider.scratch())
-        .arg("--report")
-        .arg(provider.path("reports"))
-        .success()
-        .json();
+    let owner = provider.drill_as_owner("nas").success().json();
     assert_eq!(
         (&owner["isolation"], &owner["level"]),
         (&"sandbox".into(), &"owner-restored".into()),
@@ -172,10 +162,8 @@ fn code_with_the_rights_of_the_server_does_not_get_out_of_the_sandbox() {
 #[test]
 fn a_restore_gives_code_of_the_database_no_rights_of_the_superuser() {
     let cluster = Cluster::start_with(Version::V15, QUIET);
-    let database = cluster.create_db("hostile");
     let outside = Outside::new();
-    outside.plant(&database, false);
-    let provider = Provider::of(&database);
+    let provider = outside.provider(&cluster, false);
     provider.snapshot().success();
 
     let elsewhere = Cluster::start(Version::V15);

@@ -148,14 +148,7 @@ fn the_owner_drills_postgres_on_a_fresh_machine() {
     database.load_subscriptions(500);
     let provider = Provider::of(&database);
     provider.snapshot().success();
-    let report = marbre(["--json", "drill", "--as-owner", "--from", provider.target("nas"), "-i"])
-        .arg(provider.path("keys/restore.key"))
-        .args(["--database", "gazette/abonnes", "--scratch-dir"])
-        .arg(provider.scratch())
-        .arg("--report")
-        .arg(provider.path("reports"))
-        .success()
-        .json();
+    let report = provider.drill_as_owner("nas").success().json();
     assert_eq!(report["level"], "owner-restored", "{report:#}");
     assert_eq!(provider.traces(), Vec::<String>::new());
     let shown = provider.marbre(&["show", "latest"]).success().json();

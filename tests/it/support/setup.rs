@@ -127,6 +127,14 @@ impl Provider {
         self.marbre(&["drill", DATABASE])
     }
 
+    /// `marbre drill --as-owner` from this target, as JSON, with the restore key that lies beside the publisher's.
+    pub fn drill_as_owner(&self, from: &str) -> Marbre {
+        let drill = marbre(["--json", "drill", "--as-owner", "--from", self.target(from), "-i"]);
+        let drill = drill.arg(self.path("keys/restore.key")).args(["--database", "gazette/abonnes"]);
+        let drill = drill.arg("--scratch-dir").arg(self.scratch()).arg("--report").arg(self.path("reports"));
+        with_tools(drill)
+    }
+
     /// Where drills restore.
     pub fn scratch(&self) -> PathBuf {
         self.scratch.path().join("s")

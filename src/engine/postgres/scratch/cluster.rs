@@ -1,5 +1,6 @@
 //! A throwaway server: made for one drill, in a sandbox, on a socket in a private folder, and removed after it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -20,6 +21,7 @@ use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
 use crate::engine::postgres::scratch::reserve::Reserve;
 use crate::error::{Error, Result, ResultExt};
+use crate::system::programs::shell_word;
 use crate::system::runner::{Confinement, Runner};
 use crate::system::sandbox::Room;
 
@@ -58,9 +60,9 @@ impl Layout {
     }
 
     /// What the server and everything that loads into it see.
-    async fn room(&self, directories: &[&Path]) -> Room {
+    async fn room(&self, directories: [&Path; 2]) -> Room {
         let mut read = vec![self.folder.clone()];
-        for directory in directories {
+        for directory in BTreeSet::from(directories) {
             read.extend(Programs::installation(directory).await);
         }
         Room { read, write: vec![self.data(), self.sockets()], passwd: Some(self.passwd()) }
@@ -125,7 +127,7 @@ impl Server {
         let (user, password) = (random_name("marbre"), random_password());
         let connector = connector(&layout, &user, password.clone())?;
         let log = lay_out(&layout, &runner, size)?;
-        let room = layout.room(&[&programs.directory, tools]).await;
+        let room = layout.room([&programs.directory, tools]).await;
         let confinement = Arc::new(Confinement { runner, room });
         initialise(&layout, &programs, &confinement, &user, &password, &log, cancel).await?;
         let mut confined = confinement.command(&programs.directory.join("postgres"))?;
@@ -325,14 +327,9 @@ fn option(name: &str, path: &Path) -> Result<String> {
     Ok(format!("--{name}={}", text(path)?))
 }
 
-/// A path, quoted for a shell if necessary.
+/// A path as a word of a command.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    shell_word(&path.display().to_string())
 }
 
 fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Connector> {
@@ -434,11 +431,5 @@ mod tests {
         assert!(text.contains("max_locks_per_transaction = '3024'\n"), "{text}");
         assert!(text.contains("unix_socket_directories = '\"/x/it''s, \"\"so\"\"/s\"'\n"), "{text}");
         assert!(text.contains("listen_addresses = ''\n"), "{text}");
-    }
-
-    #[test]
-    fn paths_are_words_for_shells() {
-        assert_eq!(word(Path::new("/a/b-1.2")), "/a/b-1.2");
-        assert_eq!(word(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }
