@@ -160,6 +160,7 @@ impl Bench<'_> {
             options: LoadOptions { overwrite: false, jobs: 2, roles: Roles::Plain },
             dry_run: false,
             prove: true,
+            exceptions: None,
         };
         let to = self.place(run).join("restored.db");
         let make = |_: &str| Ok(Arc::new(SqliteLoader::new(&to)) as Arc<dyn Loader>);

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Degraded,
     /// A key or a signature is wrong or missing.
     Key,
+    /// Restored, except for what is listed.
+    Exceptions,
     /// Ctrl-C or SIGTERM.
     Interrupted,
 }
@@ -53,6 +55,7 @@ impl ErrorKind {
             ErrorKind::Verification => 9,
             ErrorKind::Degraded => 10,
             ErrorKind::Key => 11,
+            ErrorKind::Exceptions => 12,
             ErrorKind::Interrupted => 130,
         }
     }

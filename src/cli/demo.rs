@@ -276,6 +276,7 @@ async fn recovery(demo: &Demo, cancel: &CancellationToken, context: &Context) ->
         options: LoadOptions { overwrite: false, jobs: 2, roles: Roles::Plain },
         dry_run: false,
         prove: true,
+        exceptions: None,
     };
     let to = demo.restored.display().to_string();
     let make_loader = move |engine: &str| registry::loader(engine, &to, 2, None);

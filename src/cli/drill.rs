@@ -285,6 +285,9 @@ pub(super) fn print(report: &DrillReport) {
     if !report.tables.is_empty() {
         line("tables", &format!("{equal} of {} equal, {} rows", report.tables.len(), count(report.rows)));
     }
+    for exception in &report.exceptions {
+        line("EXCEPT", &format!("{}: {}", exception.object, exception.reason));
+    }
     for difference in &report.differences {
         line("DIFFERENT", difference);
     }

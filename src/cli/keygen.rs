@@ -54,10 +54,6 @@ async fn agent(path: &Path, context: &Context) -> Result<()> {
     }
     output::print(&format!("agent's signing key: {}", path.display()));
     output::print(&format!("fingerprint: {}", signer.fingerprint()));
-    output::print(
-        "Give each publisher this line for their allowed_signers, and the fingerprint on the phone:",
-    );
-    output::print(line.trim_end());
     match chains {
         Some(chains) if chains.is_empty() => {}
         Some(chains) => {
@@ -72,6 +68,11 @@ async fn agent(path: &Path, context: &Context) -> Result<()> {
             output::print(GO_ON);
         }
     }
+    // At the end, where scripts take it from.
+    output::print(
+        "Give each publisher this line for their allowed_signers, and the fingerprint on the phone:",
+    );
+    output::print(line.trim_end());
     Ok(())
 }
 

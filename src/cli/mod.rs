@@ -40,7 +40,7 @@ use context::Context;
     propagate_version = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 done, 2 usage, 3 config, 4 preflight (nothing changed), 5 not found, 6 database, \
-                  7 conflict, 8 target, 9 verification failed, 10 degraded, 11 key or signature, 130 interrupted."
+                  7 conflict, 8 target, 9 verification failed, 10 degraded, 11 key or signature, 12 restored with exceptions, 130 interrupted."
 )]
 struct Cli {
     /// The configuration [default: $MARBRE_CONFIG, else /etc/marbre/marbre.toml]
@@ -153,12 +153,12 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Accept(args) => return accept::run(&args, &context).await,
         Verb::Adopt(args) => return adopt::run(&args, &context).await,
         Verb::Rotate(args) => return rotate::run(&args, &context).await,
+        Verb::Restore(args) => return restore::run(args, &context).await,
         Verb::Alert(args) => return alert::run(&args, &context).await,
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context).await,
         Verb::List(args) => list::run(&args, &context).await,
         Verb::Show(args) => show::run(&args, &context).await,
-        Verb::Restore(args) => restore::run(args, &context).await,
     }
     .map(|()| None)
 }

@@ -7,7 +7,7 @@ use super::{output, signals, usage_error};
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::engine::registry;
 use crate::engine::{LoadOptions, Roles};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::restore::open::Wanted;
 use crate::job::restore::{RestoreJob, RestoreReport, RestoreVerdict};
 use crate::keys::{RestoreKey, TrustStore};
@@ -50,6 +50,10 @@ pub(crate) struct Args {
     /// Connections and index builds at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
+
+    /// The file for statements that could not be run, to be mended by hand [default: DATABASE.SNAPSHOT.exceptions.sql here]
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
 
     /// A folder with room for encrypted packs on their way [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
@@ -110,7 +114,7 @@ pub(super) fn wanted_of(text: &str, of_agent: Option<&String>) -> Result<Wanted>
     }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
+pub(crate) async fn run(args: Args, context: &Context) -> Result<Option<Error>> {
     let wanted = wanted_of(&args.snapshot, args.of_agent.as_ref())?;
     let cancel = signals::cancellation()?;
     let key = RestoreKey::load(&args.key, ask_passphrase)?;
@@ -131,11 +135,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
         options: LoadOptions { overwrite: args.overwrite, jobs, roles: args.roles.rule() },
         dry_run: args.dry_run,
         prove: args.prove,
+        exceptions: args.exceptions,
     };
     let (to, bin_dir) = (args.to, args.bin_dir);
     let make_loader = move |engine: &str| registry::loader(engine, &to, jobs, bin_dir.as_deref());
     let report = job.run(&make_loader, observer, &cancel).await?;
-    output::report(context.json, &report, print)
+    output::report(context.json, &report, print)?;
+    Ok(report.error())
 }
 
 /// Asks for the passphrase of a restore key; `$MARBRE_PASSPHRASE_FILE` names a file for machines.
@@ -158,6 +164,7 @@ pub(crate) fn print(report: &RestoreReport) {
         RestoreVerdict::DryRun => "would restore",
         RestoreVerdict::Restored => "restored",
         RestoreVerdict::Proven => "restored, and proven equal",
+        RestoreVerdict::RestoredExcept => "RESTORED, EXCEPT for what is listed below",
     };
     output::print(&format!("{verdict}: snapshot {} (state of {})", report.snapshot, report.consistent_at));
     output::print(&format!("  from      target {}, signed by {}", report.target, report.signer));
@@ -187,6 +194,12 @@ pub(crate) fn print(report: &RestoreReport) {
     }
     if !report.left_out.is_empty() {
         output::print("            `--roles all` makes roles exactly as they were");
+    }
+    for exception in &report.exceptions {
+        output::print(&format!("  EXCEPT    {}: {}", exception.object, exception.reason));
+    }
+    if let Some(file) = &report.exceptions_file {
+        output::print(&format!("  to mend   {}", file.display()));
     }
     for warning in &report.warnings {
         output::print(&format!("  warning   {warning}"));

@@ -217,6 +217,30 @@ pub struct LoadReport {
     pub warnings: Vec<String>,
     /// What was left out on purpose, e.g. "role \"app\": its password".
     pub left_out: Vec<String>,
+    /// What could not be restored, or not as it was. Everything else is there.
+    pub exceptions: Exceptions,
+    /// What cannot be had in a drill, and says nothing about the snapshot, e.g. "materialized view public.v: it reads from another server".
+    pub not_here: Vec<String>,
+}
+
+/// What of a snapshot could not be restored, or not as it was.
+#[derive(Debug, Clone, Default)]
+pub struct Exceptions {
+    /// One by one.
+    pub list: Vec<Exception>,
+    /// Statements that would make them, for people to mend and run. They may hold secrets, as a subscription's password.
+    pub script: Vec<u8>,
+}
+
+/// One thing that could not be restored, or not as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Its kind and its name, e.g. `FK CONSTRAINT public orders orders_customer_fkey`.
+    pub object: String,
+    /// Why, or what became of it, in words that hold no data.
+    pub reason: String,
+    /// The table whose rows are missing because of that.
+    pub table: Option<TableId>,
 }
 
 /// One table of the destination compared with the manifest.
@@ -260,7 +284,7 @@ impl Comparison {
     /// Nothing differs, and something was compared.
     pub fn equal(&self) -> bool {
         self.tables.iter().all(TableComparison::equal)
-            && !self.tables.is_empty()
+            && !(self.tables.is_empty() && self.inventory.is_empty())
             && self.inventory.iter().all(|(_, expected, found)| expected == found)
             && self.definitions.is_empty()
             && self.differences.is_empty()
@@ -297,6 +321,9 @@ pub trait Loader: Send + Sync {
     /// Removes the mark, and puts what was loaded in the place of what is to be overwritten: the restore is complete.
     /// After an error what was there is as it was. Returns what people should know.
     async fn finish(&self) -> Result<Vec<String>>;
+
+    /// The same for a load that had exceptions, but what is replaced is kept, under another name. Returns what people should know.
+    async fn finish_with_exceptions(&self) -> Result<Vec<String>>;
 
     /// Gives up a load. What it was to overwrite is as it was, and what was loaded beside it is removed; any other
     /// destination stays marked as incomplete.

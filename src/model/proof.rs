@@ -10,12 +10,16 @@ pub(crate) struct Evidence {
     pub objects: u64,
     /// Of these, fetched from the one target, with the right size and hash.
     pub fetched: u64,
+    /// Types of objects whose number was compared.
+    pub types: u64,
     /// Tables that the manifest names.
     pub tables: u64,
     /// Of these, equal in count and digest.
     pub equal: u64,
     /// Types of objects whose number differs, and whatever else differs.
     pub differences: u64,
+    /// What could not be restored, or not as it was.
+    pub exceptions: u64,
     /// Checks that did not hold, or could not be asked.
     pub checks_failed: u64,
     /// Everything that the drill made was removed, and looked for.
@@ -42,8 +46,10 @@ impl Evidence {
             Err("a sabotage proves nothing about the snapshot")
         } else if self.objects == 0 || self.fetched != self.objects {
             Err("not every object was fetched")
-        } else if self.tables == 0 {
-            Err("the snapshot names no table that could be compared")
+        } else if self.tables == 0 && self.types == 0 {
+            Err("nothing was compared")
+        } else if self.exceptions > 0 {
+            Err("something could not be restored")
         } else if self.equal != self.tables || self.differences > 0 {
             Err("what came back is not equal")
         } else if self.checks_failed > 0 {
@@ -69,10 +75,13 @@ mod tests {
         assert_eq!(complete().weigh(By::Agent).unwrap().level(), Level::Restored);
         assert_eq!(complete().weigh(By::Owner).unwrap().level(), Level::OwnerRestored);
         assert!(Evidence::default().weigh(By::Agent).is_err());
-        let spoilt: [fn(&mut Evidence); 9] = [
+        let without_tables = Evidence { tables: 0, equal: 0, types: 2, ..complete() };
+        assert!(without_tables.weigh(By::Agent).is_ok(), "a database may have none");
+        let spoilt: [fn(&mut Evidence); 10] = [
             |e| e.objects = 0,
             |e| e.fetched = 2,
             |e| (e.tables, e.equal) = (0, 0),
+            |e| e.exceptions = 1,
             |e| e.equal = 1,
             |e| e.equal = 3,
             |e| e.differences = 1,

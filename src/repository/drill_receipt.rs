@@ -135,6 +135,9 @@ pub struct Found {
     pub tables: u64,
     /// Tables whose count and digest of rows are equal.
     pub tables_equal: u64,
+    /// Types of objects of which the number was compared.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub types: u64,
     /// Rows in all tables.
     pub rows: u64,
     /// Bytes of all streams.
@@ -145,6 +148,9 @@ pub struct Found {
     pub checks_passed: u64,
     /// Checks that did not, or could not be asked.
     pub checks_failed: u64,
+    /// Things that could not be restored, or not as they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub exceptions: u64,
     /// Checks that were not run: switched off, not possible here, or without an earlier value.
     pub checks_not_made: u64,
 }
@@ -201,9 +207,13 @@ impl DrillReceipt {
             wrong("who made it cannot prove its level")
         } else if self.sabotage.is_some() {
             wrong("a sabotage proves no level")
-        } else if self.failure.is_some() || found.checks_failed > 0 || found.tables != found.tables_equal {
+        } else if self.failure.is_some()
+            || found.checks_failed > 0
+            || found.exceptions > 0
+            || found.tables != found.tables_equal
+        {
             wrong("it has failed, and claims a level")
-        } else if self.subject.is_none() || self.target.is_none() || found.tables == 0 {
+        } else if self.subject.is_none() || self.target.is_none() || (found.tables, found.types) == (0, 0) {
             wrong("it claims a level, and does not say of what")
         } else {
             Ok(())

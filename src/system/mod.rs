@@ -3,6 +3,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod disk;
+pub(crate) mod memory;
 pub(crate) mod programs;
 pub(crate) mod runner;
 pub(crate) mod sandbox;

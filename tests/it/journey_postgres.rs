@@ -1,6 +1,7 @@
 //! PostgreSQL through the real command line: snapshot to two targets, restore, and a judge of its own.
 
 mod cuts;
+mod exceptions;
 mod hostile;
 mod reader;
 mod refusals;

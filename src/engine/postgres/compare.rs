@@ -1,18 +1,19 @@
 //! Compares a loaded database with its contents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session};
 use super::details::Details;
+use super::table_load::tables_here;
 use super::{definitions, inventory, rows};
 use crate::engine::postgres::relations;
 use crate::engine::{Comparison, TableComparison};
 use crate::error::Result;
 use crate::model::stream::Contents;
-use crate::model::table::{RowDigest, TableProof};
+use crate::model::table::{RowDigest, TableId, TableProof};
 
 /// Compares all tables, the inventory, sequences and large objects. `rights` says that what only a superuser can restore, owners and grants
 /// are to be there too.
@@ -43,7 +44,7 @@ pub(crate) async fn compare(
     let mut tables: Vec<TableComparison> =
         futures_util::stream::iter(reads).buffer_unordered(jobs).try_collect().await?;
     tables.sort_by(|a, b| a.table.cmp(&b.table));
-    gather(&mut tables, details);
+    gather(&mut tables, &roots(session, details).await?);
     differences.extend(sequences(session, details).await?);
     differences.extend(large_objects(session, details).await?);
     let (defined, excused) = defined(session, details, rights).await?;
@@ -82,11 +83,21 @@ async fn compare_table(
     })
 }
 
-/// Rows that have moved between partitions of one root are no difference, if all of them together are the same.
-fn gather(tables: &mut [TableComparison], details: &Details) {
-    let roots: BTreeSet<_> = details.scattered.iter().map(|s| &s.root).collect();
-    for root in roots {
-        let of_root = |t: &&mut TableComparison| details.root_of(&t.table) == Some(root);
+/// The root of each partition, here and in the snapshot.
+async fn roots(session: &Session, details: &Details) -> Result<BTreeMap<TableId, TableId>> {
+    let here = tables_here(session).await?.into_iter();
+    let mut roots: BTreeMap<_, _> = here.filter_map(|(table, here)| Some((table, here.root?))).collect();
+    roots.extend(details.scattered.iter().map(|s| (s.partition.clone(), s.root.clone())));
+    Ok(roots)
+}
+
+/// Rows that have moved between partitions of one root are no difference, if all of them together are the same: hashes and
+/// comparisons, which decide where a row belongs, can differ between servers.
+fn gather(tables: &mut [TableComparison], roots: &BTreeMap<TableId, TableId>) {
+    let different = tables.iter().filter(|table| !table.equal());
+    let moved: BTreeSet<&TableId> = different.filter_map(|table| roots.get(&table.table)).collect();
+    for root in moved {
+        let of_root = |t: &&mut TableComparison| roots.get(&t.table) == Some(root);
         let (mut rows, mut digest) = (0_u64, 0_u128);
         for table in tables.iter_mut().filter(of_root) {
             rows = rows.wrapping_add(table.rows).wrapping_sub(table.expected_rows);
@@ -174,8 +185,6 @@ async fn large_objects(session: &Session, details: &Details) -> Result<Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::postgres::relations::Scattered;
-    use crate::model::table::TableId;
 
     fn table(name: &str) -> TableId {
         TableId { schema: "s".into(), table: name.into() }
@@ -193,18 +202,17 @@ mod tests {
 
     #[test]
     fn rows_may_move_among_partitions_but_not_vanish() {
-        let scattered = |name: &str| Scattered { partition: table(name), root: table("root") };
-        let details = Details { scattered: vec![scattered("a"), scattered("b")], ..Details::default() };
+        let roots = ["a", "b"].map(|name| (table(name), table("root"))).into();
         let mut moved = [
             compared("a", (2, u128::MAX), (3, 4)),
             compared("b", (2, 7), (1, 2)),
             compared("c", (1, 1), (0, 0)),
         ];
-        gather(&mut moved, &details);
+        gather(&mut moved, &roots);
         assert!(moved[0].equal() && moved[1].equal());
         assert!(!moved[2].equal(), "another table is not excused");
         let mut lost = [compared("a", (2, 5), (1, 5)), compared("b", (2, 7), (2, 7))];
-        gather(&mut lost, &details);
+        gather(&mut lost, &roots);
         assert!(!lost[0].equal());
     }
 }

@@ -3,16 +3,33 @@
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::known::Known;
-use super::server_error::words_of_text;
+use super::server_error::{ends_everything, words_of_text};
 use crate::error::Error;
+
+/// A statement of a tool that failed.
+#[derive(Debug, Default)]
+pub(crate) struct FailedStatement {
+    /// The number of its entry in the archive, if the tool named it.
+    pub entry: Option<u32>,
+    /// Why, in our words.
+    pub reason: String,
+    /// Its beginning, which must not be told.
+    pub statement: String,
+}
 
 /// What a tool wrote to stderr, as far as it is needed.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     /// The first error, in our words.
     pub first: Option<String>,
-    /// Failed statements: the reason in our words, and the beginning of the statement, which must not be told.
-    pub statements: Vec<(String, String)>,
+    /// Failed statements.
+    pub statements: Vec<FailedStatement>,
+    /// The number of the last entry that the tool named: it names one as soon as something of it fails.
+    entry: Option<u32>,
+    /// All those numbers. Of two jobs that fail at once, the lines can come mixed.
+    pub entries: Vec<u32>,
+    /// Something failed that makes everything after it fail too: the connection is lost, a disk is full.
+    pub fatal: bool,
     /// There were more failed statements than are kept.
     pub overflow: bool,
     /// The number of error lines: more than failed statements, if something else failed too.
@@ -22,6 +39,15 @@ pub(crate) struct Complaints {
 
 const LINE_BYTES: usize = 2048;
 const STATEMENTS: usize = 2000;
+
+/// How a line of a script begins that has the number of the entry that follows.
+const NUMBER: &str = "\n-- TOC entry ";
+
+/// How the message of a failed statement begins.
+const FAILED: &str = "could not execute query: ";
+
+/// How the line begins that names an entry, with its number, of which something failed.
+const ENTRY: &str = "pg_restore: from TOC entry ";
 
 /// How the lines begin that say what failed.
 const ERRORS: [&str; 5] =
@@ -50,40 +76,58 @@ impl Complaints {
     fn line(&mut self, line: &str, known: &Known) {
         if let Some(command) = line.strip_prefix("Command was: ") {
             if let Some(last) = self.statements.last_mut() {
-                last.1 = command.to_owned();
+                last.statement = command.to_owned();
                 self.in_statement = true;
             }
             return;
         }
         if self.in_statement && !line.starts_with("pg_restore: ") {
             // Names can contain line feeds, and what follows them says what the statement does.
-            if let Some(last) = self.statements.last_mut().filter(|s| s.1.len() < LINE_BYTES) {
-                last.1.push('\n');
-                last.1.push_str(line);
+            if let Some(last) = self.statements.last_mut().filter(|s| s.statement.len() < LINE_BYTES) {
+                last.statement.push('\n');
+                last.statement.push_str(line);
             }
             return;
         }
         self.in_statement = false;
-        let Some(message) = ERRORS.iter().find_map(|start| line.strip_prefix(start)) else {
+        if let Some(entry) = line.strip_prefix(ENTRY) {
+            self.entry = entry.split(';').next().and_then(|number| number.parse().ok());
+            self.entries.extend(self.entry);
+            return;
+        }
+        // Two jobs that fail at once write into each other's lines.
+        let mixed = || line.find(FAILED).filter(|_| line.starts_with("pg_restore:")).map(|at| &line[at..]);
+        let Some(message) = ERRORS.iter().find_map(|start| line.strip_prefix(start)).or_else(mixed) else {
             return;
         };
         let words = words_of_text(message, known);
         self.errors += 1;
-        if message.starts_with("could not execute query: ") {
+        self.fatal |= ends_everything(message);
+        if message.starts_with(FAILED) {
             if self.statements.len() == STATEMENTS {
                 self.overflow = true;
             } else {
-                self.statements.push((words.clone(), String::new()));
+                let failed =
+                    FailedStatement { entry: self.entry, reason: words.clone(), statement: String::new() };
+                self.statements.push(failed);
             }
         }
         self.first.get_or_insert(words);
     }
 
-    /// The failure of one statement of the tool.
-    pub(super) fn error_of(&self, name: &str, reason: &str, statement: &str) -> Error {
-        Error::database(format!("{name} failed"))
-            .cause(format!("{}: {reason}", subject(statement)))
-            .remedy("Fix what the cause names, and run the command again. The server's log may say more.")
+    /// Finds out which entries the failed statements belong to, from the script of the same entries, in which the tool was asked to
+    /// write their numbers.
+    pub(super) fn attribute(&mut self, script: &str) {
+        for failed in self.statements.iter_mut().filter(|failed| failed.entry.is_none()) {
+            let statement = failed.statement.trim_end();
+            // Of a long one only the beginning is known, and lines of other jobs may have come into it.
+            let known = &statement[..statement.floor_char_boundary(LINE_BYTES - 1)];
+            let two_lines = known.match_indices('\n').nth(1).map_or(known, |(end, _)| &known[..end]);
+            let beginnings = [known, two_lines].into_iter().filter(|known| !known.is_empty());
+            let at = beginnings.filter_map(|known| script.find(known)).next();
+            let before = at.and_then(|at| script[..at].rfind(NUMBER).map(|n| &script[n + NUMBER.len()..at]));
+            failed.entry = before.and_then(|number| number.split(' ').next()?.parse().ok());
+        }
     }
 
     /// The failure of the tool.
@@ -139,6 +183,7 @@ mod tests {
     #[tokio::test]
     async fn complaints_keep_no_values() {
         let stderr = "pg_restore: while PROCESSING TOC:\n\
+            pg_restore: from TOC entry 215; 1259 16400 TABLE a Dupont\n\
             pg_restore: error: could not execute query: ERROR:  must be owner of table a\n\
             Command was: ALTER TABLE public.a OWNER TO b;\n\
             \n\
@@ -150,10 +195,31 @@ mod tests {
         known.learn(["public.a"]);
         let complaints = Complaints::read(stderr.as_bytes(), &known).await;
         assert_eq!((complaints.errors, complaints.statements.len()), (3, 2));
-        let (reason, statement) = &complaints.statements[0];
+        let FailedStatement { entry, reason, statement } = &complaints.statements[0];
+        assert_eq!((entry, &complaints.entries[..], complaints.fatal), (&Some(215), &[215][..], false));
         assert!(reason.ends_with("somebody else is the owner: \"a\""), "{reason}");
         assert!(statement.starts_with("ALTER TABLE"));
         assert!(!format!("{complaints:?}").contains("Dupont"));
+    }
+
+    #[test]
+    fn statements_are_found_in_the_script_that_numbers_them() {
+        let script = "--\n\n--\n-- TOC entry 7 (class 1259 OID 1)\n-- Name: i; Type: INDEX\n--\n\nCREATE INDEX i ON s.t USING btree (a);\n\n\n\
+            --\n-- TOC entry 12 (class 2606 OID 2)\n--\n\nALTER TABLE ONLY s.t\n    ADD CONSTRAINT k CHECK (a);\n\n";
+        let failed =
+            |statement: &str| FailedStatement { statement: statement.into(), ..FailedStatement::default() };
+        let statements = [
+            "ALTER TABLE ONLY s.t\n    ADD CONSTRAINT k CHECK (a);\n\n",
+            "CREATE INDEX i ON s.t USING btree (a);\n",
+            "ALTER TABLE ONLY s.t\n    ADD CONSTRAINT k CHECK (a);\nWARNING: of another job\n",
+            "SET transaction_timeout = 0",
+            "",
+        ];
+        let mut complaints =
+            Complaints { statements: statements.map(failed).into(), ..Complaints::default() };
+        complaints.attribute(script);
+        let entries: Vec<Option<u32>> = complaints.statements.iter().map(|failed| failed.entry).collect();
+        assert_eq!(entries, [Some(12), Some(7), Some(12), None, None]);
     }
 
     #[test]

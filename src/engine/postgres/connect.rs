@@ -239,7 +239,7 @@ impl Connector {
             ("PGAPPNAME", application.to_owned()),
             ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
             // The password was already found; no other must be used.
-            ("PGPASSFILE", "/dev/null".to_owned()),
+            ("PGPASSFILE", "/dev/null/none".to_owned()),
             ("LC_ALL", "C".to_owned()),
         ];
         if let Some(password) = &self.password {

@@ -30,6 +30,14 @@ pub(crate) struct Run {
     pub lines: Vec<String>,
 }
 
+impl Run {
+    /// The line of the entry with this number.
+    pub(super) fn line(&self, entry: u32) -> Option<&str> {
+        let start = format!("{entry}; ");
+        self.lines.iter().find(|line| line.starts_with(&start)).map(String::as_str)
+    }
+}
+
 /// Who is what at the destination.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
@@ -40,12 +48,25 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Whether the owner of this entry is a superuser. Its name stands last, and may contain spaces like all names before it.
-    fn superuser_owns(&self, entry: &str) -> bool {
+    /// The owner of this entry. Its name stands last, and may contain spaces like all names before it.
+    fn owner(&self, entry: &str) -> Option<&str> {
         let is_last =
             |name: &&String| entry.strip_suffix(name.as_str()).is_some_and(|start| start.ends_with(' '));
-        let owner = self.all.iter().chain(&self.superusers).filter(is_last).max_by_key(|name| name.len());
-        owner.is_some_and(|owner| self.superusers.contains(owner))
+        let owners = self.all.iter().chain(&self.superusers).filter(is_last);
+        owners.max_by_key(|name| name.len()).map(String::as_str)
+    }
+
+    /// Whether the owner of this entry is a superuser.
+    fn superuser_owns(&self, entry: &str) -> bool {
+        self.owner(entry).is_some_and(|owner| self.superusers.iter().any(|name| name == owner))
+    }
+
+    /// What a line is about, without numbers and owner; and its owner, with whether that is a superuser.
+    pub(super) fn named<'a>(&self, line: &'a str) -> (&'a str, Option<String>, bool) {
+        let entry = entry(line).unwrap_or(line);
+        let owner = self.owner(entry);
+        let object = owner.and_then(|owner| entry.strip_suffix(owner)).unwrap_or(entry).trim_end();
+        (object, owner.map(str::to_owned), self.superuser_owns(entry))
     }
 }
 

@@ -6,6 +6,7 @@ use super::connect::Session;
 use super::definitions::Definitions;
 use super::globals::Globals;
 use super::known::Known;
+use super::session_settings::SessionSettings;
 use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::engine_kind::EngineKind;
@@ -31,6 +32,9 @@ pub(crate) struct Details {
     pub tablespaces: Vec<String>,
     /// Where sequences stood.
     pub sequences: Vec<Sequence>,
+    /// The libraries that the server preloads, where the user may see that.
+    #[serde(default)]
+    pub preloaded: Vec<String>,
     /// Tables of extensions: their streams hold the rows that match a condition, which are the user's.
     pub config_tables: Vec<ConfigTable>,
     /// Partitions whose rows may belong to another partition at the destination.
@@ -38,6 +42,9 @@ pub(crate) struct Details {
     /// The definitions of its objects; empty in snapshots of the first releases.
     #[serde(default)]
     pub definitions: Definitions,
+    /// The settings with which sessions of the database begin.
+    #[serde(default)]
+    pub session: SessionSettings,
     /// Large objects, whose bytes are in `data.dump`.
     pub large_objects: LargeObjects,
 }
@@ -108,6 +115,15 @@ pub(crate) async fn tablespaces(session: &Session) -> Result<Vec<String>> {
         )
         .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The libraries that the server preloads; none where the user may not see that.
+pub(crate) async fn preloaded(session: &Session) -> Result<Vec<String>> {
+    let sql = "SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'";
+    let rows = session.query(sql, &[]).await?;
+    let list: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+    let names = list.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+    Ok(names.filter(|name| !name.is_empty()).collect())
 }
 
 /// Whether there is a schema `public`.

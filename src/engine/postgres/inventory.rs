@@ -6,6 +6,9 @@ use super::connect::Session;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 
+/// Materialized views that hold rows.
+pub(super) const POPULATED: &str = "populated materialized view";
+
 /// `objid` of this catalogue is not a member of an extension.
 pub(super) fn own(catalogue: &str, oid: &str) -> String {
     format!(
@@ -179,7 +182,7 @@ fn second_half() -> Vec<(&'static str, String)> {
         ("operator family", in_schema("pg_opfamily", "opfnamespace", "true")),
         ("partitioned table", class("p")),
         ("policy", on_relation("pg_policy", "polrelid", "true")),
-        ("populated materialized view", relations("c.relkind = 'm' AND c.relispopulated")),
+        (POPULATED, relations("c.relkind = 'm' AND c.relispopulated")),
         ("primary key", constraint("p")),
         ("procedure", routine("p")),
         ("publication", "FROM pg_publication".into()),

@@ -1,6 +1,6 @@
 //! Loading a snapshot into a database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,15 +11,16 @@ use super::connect::{Connector, PostgresConfig, Session, interruptible};
 use super::contents_list::Owners;
 use super::database_properties::Database;
 use super::details::Details;
+use super::inventory::POPULATED;
 use super::load_role::LoadRole;
-use super::quote::{literal, qualified};
+use super::loading::Load;
 use super::replace::{self, Names};
-use super::table_load::{TableLoads, owners_of_tables};
 use super::tools::Tools;
 use super::version::Version;
-use super::view::{DATA, SCHEMA};
-use super::{compare, destination, details, roles};
-use crate::engine::postgres::archive::{Archive, Restore};
+use super::view::SCHEMA;
+use super::{compare, destination, roles, session_settings};
+use crate::engine::postgres::archive::Archive;
+use crate::engine::postgres::archive_load::ArchiveLoad;
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, Roles, StreamSource};
 use crate::error::{Error, Result};
 use crate::model::id::SnapshotId;
@@ -51,6 +52,8 @@ struct Loading {
     replaces: Option<Names>,
     /// Owners and grants were left out.
     without_owners: bool,
+    /// Materialized views that are empty because they read from other servers, which a drill does not reach.
+    unfilled: u64,
     /// The role that has loaded it, until it is removed.
     role: Option<Arc<LoadRole>>,
 }
@@ -122,6 +125,7 @@ impl PostgresLoader {
             comment: source.comment.clone(),
             replaces: None,
             without_owners: false,
+            unfilled: 0,
             role: None,
         };
         match state {
@@ -203,6 +207,25 @@ impl PostgresLoader {
         Ok(left)
     }
 
+    /// What was loaded, without the role that did it: a drill needs that to the end, when the whole server or the database goes.
+    /// With what people should know.
+    async fn loaded(&self) -> Result<(Loading, Vec<String>)> {
+        let left = match self.in_drill {
+            true => None,
+            false => self.remove_load_role().await?,
+        };
+        let loading = self.loading().clone();
+        let loading = loading.ok_or_else(|| Error::internal("finish of a restore that did not load"))?;
+        Ok((loading, left.into_iter().collect()))
+    }
+
+    /// Takes the mark from the database. Not from within it: its own code may not let anybody in.
+    async fn unmark(&self, comment: Option<&str>) -> Result<()> {
+        let session = destination::maintenance(&self.connector, &CancellationToken::new()).await?;
+        let sql = Database::comment_on(self.connector.database(), comment);
+        session.batch(&sql, "take the mark from the database").await
+    }
+
     /// The details of a snapshot. Errors may name from now on what they name.
     fn details(&self, contents: &Contents) -> Result<Details> {
         let details = Details::of(contents)?;
@@ -220,6 +243,10 @@ impl PostgresLoader {
     ) -> Result<LoadReport> {
         let details = self.details(contents)?;
         let mut report = LoadReport::default();
+        observer.stage(Stage::Schema);
+        // Before anything is changed: there may be no room for it.
+        Archive::require_room(contents.streams.iter().filter(|s| s.name == SCHEMA).map(|s| s.length).sum())?;
+        let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;
         observer.stage(Stage::Roles);
         let session = self.prepare(contents, &details, options.overwrite, &mut report, cancel).await?;
         let tools = self.tools(&details, session.version).await?;
@@ -230,7 +257,7 @@ impl PostgresLoader {
         let created = roles::create(&session, &details.globals, &options.roles, &mut report).await?;
         let connector = self.current();
         let role = self.make_load_role(&session, &details, &created, &mut report, cancel).await?;
-        let restore = Restore {
+        let archive = ArchiveLoad {
             connector: &connector,
             tools: &tools,
             server_major: session.version.major,
@@ -246,57 +273,24 @@ impl PostgresLoader {
                 _ => None,
             },
             no_tablespaces: lacks_tablespaces(&session, &details, &mut report.warnings).await?,
+            settings: session_settings::to_pass_on(&details.session, &session).await?,
         };
-
-        observer.stage(Stage::Schema);
-        let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;
-        report.warnings.extend(restore.pre_data(&schema, cancel).await?);
-
-        observer.stage(Stage::Data);
-        let data = streams.open(DATA).await?;
-        report.warnings.extend(restore.stream(data, observer, cancel).await?);
-        set_sequences(&session, &details).await?;
-
-        observer.stage(Stage::Rows);
-        let owners = match &role {
-            Some(_) => owners_of_tables(&session).await?,
-            None => BTreeMap::new(),
-        };
-        let role = role.as_deref();
-        let details = &details;
-        let loads = TableLoads {
-            connector: self.current(),
-            role,
-            owners,
+        let load = Load {
+            connector: &connector,
+            session: &session,
+            role: role.as_deref(),
             contents,
-            details,
+            details: &details,
+            schema: &schema,
             streams,
+            options,
+            in_drill: self.in_drill,
             observer,
             cancel,
         };
-        report.rows = loads.all(options.jobs).await?;
-
-        observer.stage(Stage::Indexes);
-        let jobs = options.jobs.max(1);
-        report.warnings.extend(restore.post_data(&schema, jobs, cancel).await?);
-        if let Roles::None { owner } = &options.roles {
-            if let Some(role) = &role {
-                role.give_up(&session, owner.as_deref()).await?;
-            }
-            if let Some(owner) = owner {
-                let left = roles::give_everything(&session, owner, connector.database()).await?;
-                report.warnings.extend(left);
-            }
-        } else {
-            report.warnings.extend(roles::settle(&session, &details.globals, connector.database()).await);
-        }
-        report.warnings.extend(changed_extensions(&session, details).await?);
-
-        observer.stage(Stage::Analyze);
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(Error::interrupted()),
-            analyzed = session.batch("ANALYZE", "analyze the database") => analyzed?,
+        load.run(archive, &mut report).await?;
+        if let Some(loading) = self.loading().as_mut() {
+            loading.unfilled = report.not_here.len() as u64;
         }
         report.bytes = contents.streams.iter().map(|stream| stream.length).sum();
         Ok(report)
@@ -315,22 +309,6 @@ async fn owners(session: &Session, details: &Details) -> Result<Owners> {
 async fn is_superuser(session: &Session) -> Result<bool> {
     let rows = session.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
-}
-
-/// Sets every sequence to where it stood right after the snapshot.
-async fn set_sequences(session: &Session, details: &Details) -> Result<()> {
-    for batch in details.sequences.chunks(200) {
-        let calls: Vec<String> = batch
-            .iter()
-            .map(|s| {
-                let name = literal(&qualified(&s.schema, &s.name));
-                format!("setval({name}::regclass, {}, {})", s.last_value, s.is_called)
-            })
-            .collect();
-        let sql = format!("SELECT {}", calls.join(", "));
-        session.batch(&sql, "set the sequences").await?;
-    }
-    Ok(())
 }
 
 /// Whether a tablespace of the source is not here.
@@ -383,10 +361,17 @@ impl Loader for PostgresLoader {
         let details = self.details(contents)?;
         let connector = self.current();
         let session = connector.connect(cancel).await?;
-        let without_owners = self.loading().as_ref().is_some_and(|loading| loading.without_owners);
+        let (without_owners, unfilled) =
+            self.loading().as_ref().map_or((false, 0), |loading| (loading.without_owners, loading.unfilled));
         let rights = is_superuser(&session).await? && !without_owners;
         let comparing = compare::compare(&connector, &session, contents, &details, rights, self.jobs, cancel);
-        interruptible(cancel, comparing).await
+        let mut comparison = interruptible(cancel, comparing).await?;
+        // The load has named those.
+        let are_unfilled = |(kind, expected, found): &(String, u64, u64)| {
+            kind == POPULATED && unfilled > 0 && found + unfilled == *expected
+        };
+        comparison.inventory.retain(|counts| !are_unfilled(counts));
+        Ok(comparison)
     }
 
     fn plan(&self, contents: &Contents, options: &LoadOptions) -> Result<Vec<String>> {
@@ -394,25 +379,26 @@ impl Loader for PostgresLoader {
     }
 
     async fn finish(&self) -> Result<Vec<String>> {
-        // A drill needs it to the end, when the whole server or the database goes.
-        let left = match self.in_drill {
-            true => None,
-            false => self.remove_load_role().await?,
-        };
-        let Some(loading) = self.loading().clone() else {
-            return Err(Error::internal("finish of a restore that did not load"));
-        };
-        let comment = loading.comment.as_deref();
+        let (loading, mut warnings) = self.loaded().await?;
         let Some(names) = &loading.replaces else {
-            let session = self.connector.connect(&CancellationToken::new()).await?;
-            let sql = Database::comment_on(self.connector.database(), comment);
-            session.batch(&sql, "take the mark from the database").await?;
-            return Ok(left.into_iter().collect());
+            self.unmark(loading.comment.as_deref()).await?;
+            return Ok(warnings);
         };
-        replace::swap(&self.connector, names, comment, &loading.snapshot).await?;
+        replace::swap(&self.connector, names, loading.comment.as_deref(), &loading.snapshot).await?;
         *self.loading() = None;
-        let mut warnings = replace::drop_old(&self.connector, names).await;
-        warnings.extend(left);
+        warnings.extend(replace::drop_old(&self.connector, names).await);
+        Ok(warnings)
+    }
+
+    async fn finish_with_exceptions(&self) -> Result<Vec<String>> {
+        let (loading, mut warnings) = self.loaded().await?;
+        let Some(names) = &loading.replaces else {
+            self.unmark(loading.comment.as_deref()).await?;
+            return Ok(warnings);
+        };
+        replace::swap(&self.connector, names, loading.comment.as_deref(), &loading.snapshot).await?;
+        *self.loading() = None;
+        warnings.extend(replace::keep_old(&self.connector, names, &loading.snapshot).await?);
         Ok(warnings)
     }
 
@@ -427,14 +413,4 @@ impl Loader for PostgresLoader {
             None => Ok(()),
         }
     }
-}
-
-async fn changed_extensions(session: &Session, details: &Details) -> Result<Vec<String>> {
-    let here = details::extensions(session).await?;
-    let changed = details.extensions.iter().filter_map(|was| {
-        let now = here.iter().find(|e| e.name == was.name)?;
-        (now.version != was.version)
-            .then(|| format!("extension {} is {}, it was {}", was.name, now.version, was.version))
-    });
-    Ok(changed.collect())
 }

@@ -13,7 +13,9 @@
 //! A restore gives the archives to `pg_restore` and the rows to COPY. No part of an archive ever goes
 //! through `psql`.
 
+mod analyze;
 mod archive;
+mod archive_load;
 mod capture;
 mod check;
 mod compare;
@@ -24,21 +26,26 @@ mod database_properties;
 mod definitions;
 mod destination;
 mod details;
+mod exceptions;
 mod globals;
 mod inventory;
 mod known;
 mod load_role;
 mod loader;
+mod loading;
 mod neighbours;
 mod normal;
 mod password;
 mod quote;
 mod relations;
 mod replace;
+mod rights_only;
 mod roles;
 mod rows;
 mod scratch;
+mod second_attempt;
 mod server_error;
+mod session_settings;
 mod source_facts;
 mod sqlstate;
 mod sslmode;

@@ -28,8 +28,8 @@ pub(crate) struct Table {
     pub method: String,
     /// For a table of an extension: the condition that selects the user's rows.
     pub condition: Option<String>,
-    /// The root of its partitions, where these are chosen by the hash of an enum. Such hashes differ
-    /// between databases, so its rows may belong to another partition there.
+    /// The root of its partitions, where these are chosen by a hash that may be of an enum, also by way of a domain, an array or an
+    /// expression. Such hashes differ between databases, so its rows may belong to another partition there.
     pub scattered: Option<TableId>,
     /// We may read it.
     pub readable: bool,
@@ -124,8 +124,11 @@ LEFT JOIN LATERAL (SELECT rn.nspname::text, r.relname::text
   WHERE c.relispartition AND c.relkind = 'r' AND r.oid = pg_partition_root(c.oid)
     AND EXISTS (SELECT FROM pg_partition_ancestors(c.oid) up(relid)
       JOIN pg_partitioned_table pt ON pt.partrelid = up.relid AND pt.partstrat = 'h'
-      JOIN pg_attribute pa ON pa.attrelid = up.relid AND pa.attnum = ANY (pt.partattrs::int2[])
-      JOIN pg_type ty ON ty.oid = pa.atttypid AND ty.typtype = 'e')) root ON true
+      CROSS JOIN LATERAL unnest(pt.partattrs::int2[]) key(num)
+      LEFT JOIN pg_attribute pa ON pa.attrelid = up.relid AND pa.attnum = key.num
+      LEFT JOIN pg_type ty ON ty.oid = pa.atttypid
+      LEFT JOIN pg_type el ON el.oid = ty.typelem AND ty.typcategory = 'A'
+      WHERE key.num = 0 OR COALESCE(el.typtype, ty.typtype) <> 'b')) root ON true
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
   AND (x.oid IS NULL OR c.oid = ANY (x.extconfig)) AND {own_schema}
 ORDER BY n.nspname, c.relname";

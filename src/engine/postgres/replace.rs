@@ -20,7 +20,10 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// The beginning of the comment of a database that was replaced.
 const REPLACED: &str = "marbre: REPLACED by a restore of ";
 
-/// The two names that a replacement uses beside a database's own.
+/// The beginning of the comment of a database that was replaced by something that lacks a part.
+const KEPT: &str = "marbre: KEPT beside a restore with exceptions of ";
+
+/// The names that a replacement uses beside a database's own.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     /// The database that is to be replaced.
@@ -29,6 +32,8 @@ pub(super) struct Names {
     pub new: String,
     /// The replaced database, until it is dropped.
     pub old: String,
+    /// The replaced database, where what has replaced it lacks a part: that is left to people.
+    pub kept: String,
 }
 
 impl Names {
@@ -38,6 +43,7 @@ impl Names {
             database: database.to_owned(),
             new: suffixed(database, ".marbre-new"),
             old: suffixed(database, ".marbre-old"),
+            kept: suffixed(database, ".marbre-kept"),
         }
     }
 }
@@ -128,6 +134,30 @@ pub(super) async fn swap(
             ))
         });
     }
+}
+
+/// Keeps the replaced database under another name, unless one is kept already: then this one was put here by a restore with
+/// exceptions itself, and is dropped. Returns what people should know.
+pub(super) async fn keep_old(
+    connector: &Connector,
+    names: &Names,
+    snapshot: &SnapshotId,
+) -> Result<Vec<String>> {
+    let server = maintenance(connector, &CancellationToken::new()).await?;
+    let sql = "SELECT FROM pg_database WHERE datname = $1::text";
+    if !server.query(sql, &[&names.kept]).await?.is_empty() {
+        return Ok(drop_old(connector, names).await);
+    }
+    let sql = [
+        format!("ALTER DATABASE {} RENAME TO {}", ident(&names.old), ident(&names.kept)),
+        Database::comment_on(&names.kept, Some(&format!("{KEPT}{snapshot}"))),
+    ];
+    server.batch(&sql.join(";\n"), "keep the old database").await?;
+    Ok(vec![format!(
+        "what was in {} is kept as database {}, because not all of the snapshot could be restored: drop it when nobody needs it",
+        ident(&names.database),
+        ident(&names.kept)
+    )])
 }
 
 /// Ends the sessions of both databases, and waits a moment.

@@ -166,6 +166,22 @@ pub(super) fn words_of_text(text: &str, known: &Known) -> String {
     format!("{words}{}", listed(names_in(text, meaning, known)))
 }
 
+/// Whether what failed makes everything after it fail too: then going on would only hide the cause under many others.
+pub(super) fn ends_everything(message: &str) -> bool {
+    let found = MESSAGES.iter().find(|(part, _)| message.contains(part));
+    found.is_some_and(|(_, meaning)| of_a_fatal_class(meaning))
+}
+
+/// The same of an error of a session. A server that itself failed to connect to another one is well.
+pub(super) fn ends_a_session(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|code| of_a_fatal_class(code.code()) && !code.code().starts_with("08"))
+}
+
+/// Connections, resources, and an operator's intervention.
+fn of_a_fatal_class(code: &str) -> bool {
+    ["08", "53", "57"].iter().any(|class| code.starts_with(class)) && code != "57014"
+}
+
 /// The names in a message: what stands in quotation marks and is known to be a name.
 fn names_in<'a>(message: &'a str, code: &str, known: &Known) -> Vec<&'a str> {
     // Every second piece stands in quotation marks. Some languages put spaces inside them.

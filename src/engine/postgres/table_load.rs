@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{SinkExt, StreamExt, TryStreamExt};
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::next;
-use super::connect::{Connector, Session};
+use super::connect::{Connector, Session, set_config};
 use super::details::Details;
 use super::load_role::LoadRole;
+use super::quote::{ident, qualified};
 use super::rows;
+use super::server_error::ends_a_session;
+use super::session_settings::of_role;
 use crate::engine::StreamSource;
 use crate::error::{Error, Result};
 use crate::model::observer::LoadObserver;
-use crate::model::stream::{Contents, StreamFacts, StreamKind};
+use crate::model::stream::{Contents, StreamFacts};
 use crate::model::table::{TableId, TableProof};
 
 /// What loads of tables have in common.
@@ -23,8 +26,8 @@ pub(crate) struct TableLoads<'a> {
     pub connector: Connector,
     /// The role that loads in a superuser's stead.
     pub role: Option<&'a LoadRole>,
-    /// Who owns each table, if there is such a role.
-    pub owners: BTreeMap<TableId, String>,
+    /// The tables that are there.
+    pub here: BTreeMap<TableId, Here>,
     /// What is loaded.
     pub contents: &'a Contents,
     /// Its details.
@@ -37,80 +40,187 @@ pub(crate) struct TableLoads<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// Why a table was not loaded.
+/// A table of which no row was loaded.
+#[derive(Debug)]
+pub(crate) struct NotLoaded<'a> {
+    /// Its stream.
+    pub stream: &'a StreamFacts,
+    /// The table.
+    pub proof: &'a TableProof,
+    /// Why, in words that hold no data.
+    pub reason: String,
+    /// The rows break this constraint of the table itself.
+    pub check: Option<String>,
+}
+
+/// Why a COPY failed.
 enum CopyFailed {
     /// The role lacks a right; nothing was loaded.
-    Rights(Error),
-    Other(Error),
+    Rights(String),
+    /// The rows belong to another partition here.
+    OtherPartition(String),
+    /// The server refuses a row, or the table.
+    Refused {
+        /// Why.
+        reason: String,
+        /// The check that the rows break.
+        check: Option<String>,
+    },
+    /// Nothing else can be loaded either.
+    Fatal(Error),
 }
 
 impl CopyFailed {
     fn of(session: &Session, operation: &str, error: &tokio_postgres::Error) -> Self {
-        let failure = session.failed(operation, error);
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(failure),
-            _ => Self::Other(failure),
-        }
-    }
-
-    fn into_error(self) -> Error {
-        match self {
-            Self::Rights(error) | Self::Other(error) => error,
+        let reason = session.cause(error);
+        let Some(db) = error.as_db_error().filter(|_| !ends_a_session(error)) else {
+            return Self::Fatal(session.failed(operation, error));
+        };
+        match (db.code(), db.constraint(), db.datatype()) {
+            (&SqlState::INSUFFICIENT_PRIVILEGE, ..) => Self::Rights(reason),
+            (&SqlState::CHECK_VIOLATION, None, _) => Self::OtherPartition(reason),
+            (&SqlState::CHECK_VIOLATION, check, None) => {
+                Self::Refused { reason, check: check.map(str::to_owned) }
+            }
+            _ => Self::Refused { reason, check: None },
         }
     }
 }
 
 impl From<Error> for CopyFailed {
     fn from(error: Error) -> Self {
-        Self::Other(error)
+        Self::Fatal(error)
     }
 }
 
-impl TableLoads<'_> {
-    /// Loads all tables, so many at a time. Returns the number of rows.
-    pub(super) async fn all(&self, jobs: usize) -> Result<u64> {
-        let tables: Vec<&StreamFacts> =
-            self.contents.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
+impl<'a> TableLoads<'a> {
+    /// Loads these tables, so many at a time. Returns the number of rows, and which could not be loaded.
+    pub(super) async fn all(
+        &self,
+        tables: Vec<&'a StreamFacts>,
+        jobs: usize,
+    ) -> Result<(u64, Vec<NotLoaded<'a>>)> {
         let loads: Vec<_> = tables.into_iter().map(|stream| self.load(stream)).collect();
-        futures_util::stream::iter(loads)
-            .buffer_unordered(jobs.max(1))
-            .try_fold(0, async |sum, rows| Ok(sum + rows))
-            .await
+        let mut loads = futures_util::stream::iter(loads).buffer_unordered(jobs.max(1));
+        let (mut sum, mut failed) = (0, Vec::new());
+        while let Some(loaded) = loads.next().await {
+            match loaded? {
+                Ok(rows) => sum += rows,
+                Err(not_loaded) => failed.push(not_loaded),
+            }
+        }
+        failed.sort_by(|a, b| a.proof.table.cmp(&b.proof.table));
+        Ok((sum, failed))
     }
 
-    /// Loads a table's rows as its owner; where the owner lacks a right for that, as the role that acts for all owners. Without such
-    /// a role, as the user of the destination.
-    async fn load(&self, stream: &StreamFacts) -> Result<u64> {
+    /// Loads a table's rows. Where the partition refuses them, they go in through the root of its partitions: what a hash or a
+    /// comparison says can be another thing on another server.
+    async fn load(&self, stream: &'a StreamFacts) -> Result<std::result::Result<u64, NotLoaded<'a>>> {
         let [proof] = stream.tables.as_slice() else {
             return Err(Error::verification(format!("stream {} does not name its table", stream.name)));
         };
+        let own = self.details.root_of(&proof.table).unwrap_or(&proof.table);
+        let mut loaded = self.load_into(own, stream, proof).await;
+        if let Err(CopyFailed::OtherPartition(_)) = &loaded
+            && let Some(root) = self.here.get(&proof.table).and_then(|table| table.root.as_ref())
+        {
+            loaded = self.load_into(root, stream, proof).await;
+        }
+        let not_loaded = |reason, check| NotLoaded { stream, proof, reason, check };
+        match loaded {
+            Ok(rows) => Ok(Ok(rows)),
+            Err(CopyFailed::Fatal(error)) => Err(error),
+            Err(CopyFailed::Rights(reason) | CopyFailed::OtherPartition(reason)) => {
+                Ok(Err(not_loaded(reason, None)))
+            }
+            Err(CopyFailed::Refused { reason, check }) => Ok(Err(not_loaded(reason, check))),
+        }
+    }
+
+    /// Loads rows as the owner of the table that they go into; where the owner lacks a right for that, as the role that acts for all
+    /// owners. Without such a role, as the user of the destination.
+    async fn load_into(
+        &self,
+        table: &TableId,
+        stream: &StreamFacts,
+        proof: &TableProof,
+    ) -> std::result::Result<u64, CopyFailed> {
+        let owner = self.here.get(table).map(|here| here.owner.as_str());
         let Some(role) = self.role else {
             let session = self.connector.connect(self.cancel).await?;
-            return self.copy(&session, stream, proof).await.map_err(CopyFailed::into_error);
+            return self.copy(&session, table, owner, stream, proof).await;
         };
-        let root = self.details.root_of(&proof.table).unwrap_or(&proof.table);
-        if let Some(owner) = self.owners.get(root).filter(|owner| role.acts_for(owner)) {
+        if let Some(owner) = owner.filter(|owner| role.acts_for(owner)) {
             let session = role.session(Some(owner), self.cancel).await?;
-            match self.copy(&session, stream, proof).await {
+            match self.copy(&session, table, Some(owner), stream, proof).await {
                 Err(CopyFailed::Rights(_)) => {}
-                copied => return copied.map_err(CopyFailed::into_error),
+                copied => return copied,
             }
         }
         let session = role.session(None, self.cancel).await?;
-        self.copy(&session, stream, proof).await.map_err(CopyFailed::into_error)
+        self.copy(&session, table, owner, stream, proof).await
+    }
+
+    /// Loads tables whose rows break checks of the table itself, which then hold for new rows only. Returns what was done to
+    /// which table, and what still could not be loaded.
+    pub(super) async fn without_checks(
+        &self,
+        session: &Session,
+        failed: Vec<NotLoaded<'a>>,
+    ) -> Result<(u64, Vec<(TableId, String)>, Vec<NotLoaded<'a>>)> {
+        let (mut sum, mut done, mut left) = (0, Vec::new(), Vec::new());
+        for table in failed {
+            let id = table.proof.table.clone();
+            match self.without_its_checks(session, table).await? {
+                Ok((rows, what)) => {
+                    sum += rows;
+                    done.push((id, what));
+                }
+                Err(table) => left.push(table),
+            }
+        }
+        Ok((sum, done, left))
+    }
+
+    async fn without_its_checks(
+        &self,
+        session: &Session,
+        mut table: NotLoaded<'a>,
+    ) -> Result<std::result::Result<(u64, String), NotLoaded<'a>>> {
+        let name = qualified(&table.proof.table.schema, &table.proof.table.table);
+        let (mut checks, mut back, mut loaded) = (Vec::new(), String::new(), None);
+        while let Some(check) = table.check.take() {
+            let Some(definition) = own_check(session, &name, &check).await? else { break };
+            let check = ident(&check);
+            let without = format!("ALTER TABLE {name} DROP CONSTRAINT {check}");
+            session.batch(&without, "leave out a check for a while").await?;
+            back += &format!("ALTER TABLE {name} ADD CONSTRAINT {check} {definition} NOT VALID;\n");
+            checks.push(check);
+            match self.load(table.stream).await? {
+                Ok(rows) => loaded = Some(rows),
+                Err(still) => table = still,
+            }
+        }
+        session.batch(&back, "put back the checks").await?;
+        Ok(loaded.map(|rows| (rows, checks.join(", "))).ok_or(table))
     }
 
     async fn copy(
         &self,
         session: &Session,
+        table: &TableId,
+        owner: Option<&str>,
         stream: &StreamFacts,
         proof: &TableProof,
     ) -> std::result::Result<u64, CopyFailed> {
         let operation = format!("load table {}", proof.table);
         rows::apply(session, &self.contents.source.settings).await?;
-        session.batch("SET synchronous_commit = off", "set up the session").await?;
-        let root = self.details.root_of(&proof.table).unwrap_or(&proof.table);
-        let sql = rows::copy_in(root, &proof.columns);
+        // What decides how a text is read stays as it is: a value is written so that it means the same under any of these.
+        let own = of_role(&self.details.session, &self.details.globals.settings, owner);
+        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = own.chain([("synchronous_commit", "off"), ("xmloption", "content")]);
+        session.batch(&set_config(settings), "set up the session").await?;
+        let sql = rows::copy_in(table, &proof.columns);
         let sink = session.client.copy_in(&sql).await;
         let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(session, &operation, &e))?);
         let mut bytes = self.streams.open(&stream.name).await?;
@@ -140,10 +250,33 @@ impl TableLoads<'_> {
     }
 }
 
-/// Who owns each table.
-pub(crate) async fn owners_of_tables(session: &Session) -> Result<BTreeMap<TableId, String>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text \
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')";
+/// The definition of a check that a table has by itself, and not from one that it inherits from or is a partition of.
+async fn own_check(session: &Session, table: &str, check: &str) -> Result<Option<String>> {
+    let sql = "SELECT pg_get_constraintdef(oid) FROM pg_constraint \
+               WHERE conrelid = $1::text::regclass AND conname = $2::text AND contype = 'c' AND coninhcount = 0 AND convalidated";
+    let rows = session.query(sql, &[&table, &check]).await?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// A table at the destination.
+pub(crate) struct Here {
+    /// Its owner.
+    pub owner: String,
+    /// For a partition that holds rows, the root.
+    pub root: Option<TableId>,
+}
+
+/// All tables at the destination.
+pub(crate) async fn tables_here(session: &Session) -> Result<BTreeMap<TableId, Here>> {
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text, rn.nspname::text, r.relname::text \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN pg_class r ON c.relispartition AND c.relkind = 'r' AND r.oid = pg_partition_root(c.oid) \
+               LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
+               WHERE c.relkind IN ('r', 'p')";
     let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().map(|row| (TableId { schema: row.get(0), table: row.get(1) }, row.get(2))).collect())
+    let here = |row: &tokio_postgres::Row| {
+        let root = row.get::<_, Option<String>>(3).map(|schema| TableId { schema, table: row.get(4) });
+        (TableId { schema: row.get(0), table: row.get(1) }, Here { owner: row.get(2), root })
+    };
+    Ok(rows.iter().map(here).collect())
 }

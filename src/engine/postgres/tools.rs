@@ -1,6 +1,7 @@
 //! PostgreSQL's own client tools: finding them, running them, and never leaving one behind.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -43,6 +44,27 @@ pub(crate) struct Environment {
     pub variables: Vec<(String, String)>,
     /// What its complaints may name.
     pub known: Arc<Known>,
+}
+
+impl Environment {
+    /// Adds settings of the tool's sessions.
+    pub(super) fn add_options(&mut self, settings: &BTreeMap<String, String>) {
+        const OPTIONS: &str = "PGOPTIONS";
+        let mut options: Vec<String> = settings
+            .iter()
+            .map(|(name, value)| {
+                let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+                format!("-c {name}={value}")
+            })
+            .collect();
+        if let Some(at) = self.variables.iter().position(|(name, _)| name == OPTIONS) {
+            // What the connection's own options say comes last, and counts.
+            options.push(self.variables.remove(at).1);
+        }
+        if !options.is_empty() {
+            self.variables.push((OPTIONS.to_owned(), options.join(" ")));
+        }
+    }
 }
 
 impl Tools {

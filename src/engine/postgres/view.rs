@@ -16,7 +16,7 @@ use super::details::{self, Details, Extension};
 use super::globals::Globals;
 use super::rows::CopyOut;
 use super::tools::{Streams, Tools};
-use super::{capture, definitions, inventory, quote, rows};
+use super::{capture, definitions, inventory, quote, rows, session_settings};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Sequence, Table};
 use crate::engine::postgres::{source_facts, table_locks};
@@ -268,10 +268,12 @@ impl PostgresView {
             extensions: self.extensions.clone(),
             public_schema: details::public_schema(&self.coordinator).await?,
             tablespaces: self.tablespaces.clone(),
+            preloaded: details::preloaded(&self.coordinator).await?,
             sequences: self.sequences.clone(),
             config_tables: self.config_tables.clone(),
             scattered: self.tables.values().filter_map(scattered).collect(),
             definitions: definitions::read(&self.coordinator).await?,
+            session: session_settings::read(&self.coordinator).await?,
             large_objects: relations::large_objects(&self.coordinator).await?,
         };
         let inventory = inventory::count(&self.coordinator).await?;

@@ -193,6 +193,10 @@ impl Loader for SqliteLoader {
         Ok(Vec::new())
     }
 
+    async fn finish_with_exceptions(&self) -> Result<Vec<String>> {
+        Err(Error::internal("the pages of a SQLite database are restored all, or not at all"))
+    }
+
     async fn abandon(&self) -> Result<()> {
         let mut loading = self.loading();
         if self.path.exists() && loading.as_ref().is_some_and(|loading| loading.overwrite) {

@@ -12,7 +12,7 @@ use super::report::{CheckReport, CheckResult};
 use super::site::Site;
 use super::{DrillJob, Opens, choose, fetch};
 use crate::engine::scratch::{Damage, Scratch};
-use crate::engine::{Comparison, LoadOptions, Roles};
+use crate::engine::{Comparison, Exception, LoadOptions, Roles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::restore::open::{Fetcher, OpenSnapshot, Opener};
 use crate::job::restore::recovery::{Recovery, differences, first_few};
@@ -53,6 +53,10 @@ pub(super) struct Findings {
     pub older: BTreeSet<String>,
     /// What the loader could not set.
     pub warnings: Vec<String>,
+    /// What could not be restored, or not as it was.
+    pub exceptions: Vec<Exception>,
+    /// What cannot be had in a drill, and says nothing about the snapshot.
+    pub not_here: Vec<String>,
     /// Seconds until the database was there again.
     pub rto_seconds: Option<f64>,
     /// The last comparison.
@@ -187,6 +191,8 @@ impl Attempt<'_> {
         let options = LoadOptions { overwrite: false, jobs: job.jobs, roles: Roles::Plain };
         let loaded = recovery.load(&options, self.cancel).await?;
         found.warnings.extend(loaded.warnings);
+        found.exceptions = loaded.exceptions.list;
+        found.not_here = loaded.not_here;
         found.rto_seconds = Some(self.watch.read().1);
 
         self.compare(&recovery, found).await?;
@@ -211,6 +217,9 @@ impl Attempt<'_> {
         found.values = Values::of(&comparison, &recovery.opened.contents.source);
         let equal = comparison.equal();
         found.comparison = Some(comparison);
+        if !found.exceptions.is_empty() {
+            return Err(excepted(&found.exceptions));
+        }
         if equal {
             return Ok(());
         }
@@ -236,6 +245,10 @@ impl Attempt<'_> {
             let why = Some(first_few(excused));
             found.checks.insert(0, CheckReport::new("definitions", CheckResult::Unavailable, None, why));
         }
+        if !found.not_here.is_empty() {
+            let why = Some(first_few(&found.not_here));
+            found.checks.insert(0, CheckReport::new("other servers", CheckResult::Unavailable, None, why));
+        }
         let failed: Vec<String> = found
             .checks
             .iter()
@@ -256,6 +269,19 @@ impl Attempt<'_> {
             )),
         }
     }
+}
+
+/// The failure for what could not be restored; the report has all of it.
+fn excepted(exceptions: &[Exception]) -> Error {
+    let what = match exceptions.len() {
+        1 => "everything was restored except one thing".to_owned(),
+        n => format!("everything was restored except {n} things"),
+    };
+    let list: Vec<String> = exceptions.iter().map(|e| format!("{}: {}", e.object, e.reason)).collect();
+    Error::verification(what).cause(first_few(&list)).remedy(
+        "A restore in a disaster would lack the same. Mend it at the source, where it most often is broken too: a rule that its own \
+         rows do not keep, a function that looks for names without their schema. Then take a snapshot and drill again.",
+    )
 }
 
 /// A connection that was cut does not say why; the log of the throwaway server may.

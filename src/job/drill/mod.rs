@@ -279,9 +279,11 @@ impl DrillJob {
         let evidence = Evidence {
             objects: found.receipt.as_ref().map_or(0, |r| r.receipt.objects.len() as u64),
             fetched: found.fetched,
+            types: found.comparison.as_ref().map_or(0, |c| c.inventory.len() as u64),
             tables: named as u64,
             equal: tables.iter().filter(|t| t.equal()).count() as u64,
             differences,
+            exceptions: found.exceptions.len() as u64,
             checks_failed: found.checks.iter().filter(failed).count() as u64,
             removed,
             sabotage: self.sabotage,

@@ -99,6 +99,7 @@ impl Recorder<'_> {
             error: error.map(ErrorRecord::from),
             tables: comparison.map(tables).unwrap_or_default(),
             objects: comparison.map(|c| c.inventory.iter().map(object).collect()).unwrap_or_default(),
+            exceptions: found.exceptions.clone(),
             differences: comparison.filter(|c| !c.equal()).map(differences).unwrap_or_default(),
             checks: found.checks.clone(),
             rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
@@ -299,11 +300,13 @@ fn counted(report: &DrillReport) -> Found {
     Found {
         tables: report.tables.len() as u64,
         tables_equal: report.tables.iter().filter(|t| t.equal).count() as u64,
+        types: report.objects.len() as u64,
         rows: report.rows,
         bytes: report.bytes,
         fetched_bytes: report.fetched_bytes,
         checks_passed: checks(&[CheckResult::Passed]),
         checks_failed: checks(&[CheckResult::Failed]),
+        exceptions: report.exceptions.len() as u64,
         checks_not_made: checks(&[CheckResult::NoBaseline, CheckResult::Unavailable, CheckResult::Off]),
     }
 }

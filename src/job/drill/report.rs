@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::engine::Exception;
 use crate::error::ErrorRecord;
 use crate::job::recorded_at::RecordedAt;
 use crate::job::restore::TableReport;
@@ -46,6 +47,8 @@ pub(crate) struct DrillReport {
     pub tables: Vec<TableReport>,
     /// Every type of object.
     pub objects: Vec<ObjectReport>,
+    /// What could not be restored, or not as it was.
+    pub exceptions: Vec<Exception>,
     /// What else differs, in words.
     pub differences: Vec<String>,
     /// Every check.

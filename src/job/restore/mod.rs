@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Comparison, Destination, LoadOptions, Loader};
-use crate::error::{Error, Result};
+use crate::engine::{Comparison, Destination, Exception, Exceptions, LoadOptions, Loader, TableComparison};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
@@ -21,7 +21,7 @@ use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
 use crate::repository::reader::Reader;
-use crate::state::State;
+use crate::state::{State, write_private_file};
 use crate::system::disk;
 use crate::targets::NamedTarget;
 use open::{Fetcher, OpenSnapshot, Opener, Wanted, choose};
@@ -53,6 +53,8 @@ pub struct RestoreJob {
     pub dry_run: bool,
     /// Compare the result with the manifest, table by table.
     pub prove: bool,
+    /// The file for statements that could not be run; by default one in the current folder, named after database and snapshot.
+    pub exceptions: Option<PathBuf>,
 }
 
 /// How a restore went, as `restore --json` prints it.
@@ -86,6 +88,10 @@ pub struct RestoreReport {
     pub roles: Vec<String>,
     /// What was left out on purpose.
     pub left_out: Vec<String>,
+    /// What could not be restored, or not as it was.
+    pub exceptions: Vec<Exception>,
+    /// The file with the statements for these, for people to mend and run.
+    pub exceptions_file: Option<PathBuf>,
     /// How long it took.
     pub seconds: f64,
     /// How long each stage took.
@@ -104,6 +110,8 @@ pub enum RestoreVerdict {
     Restored,
     /// Loaded, and then found equal, table by table.
     Proven,
+    /// Loaded, except for what is listed.
+    RestoredExcept,
 }
 
 /// A table that was compared.
@@ -181,16 +189,38 @@ impl RestoreJob {
         report.warnings = loaded.warnings;
         report.left_out = loaded.left_out;
         report.verdict = RestoreVerdict::Restored;
+        let exceptions = loaded.exceptions;
         if self.prove {
             let comparison = recovery.compare(cancel).await?;
             report.tables = tables(&comparison);
-            if !comparison.equal() {
+            let as_excepted = !exceptions.list.is_empty() && only_excepted(&comparison, &exceptions.list);
+            if !comparison.equal() && !as_excepted {
                 return Err(differs(loader, &comparison));
             }
             report.verdict = RestoreVerdict::Proven;
         }
-        report.warnings.extend(loader.finish().await?);
+        if exceptions.list.is_empty() {
+            report.warnings.extend(loader.finish().await?);
+            return Ok(());
+        }
+        report.verdict = RestoreVerdict::RestoredExcept;
+        report.warnings.extend(loader.finish_with_exceptions().await?);
+        self.write(exceptions, report);
         Ok(())
+    }
+
+    /// Writes the statements of what could not be restored to a file.
+    fn write(&self, exceptions: Exceptions, report: &mut RestoreReport) {
+        let path = self.exceptions.clone().unwrap_or_else(|| {
+            PathBuf::from(format!("{}.{}.exceptions.sql", self.database.database, report.snapshot))
+        });
+        report.exceptions = exceptions.list;
+        match write_private_file(&path, &exceptions.script) {
+            Ok(()) => report.exceptions_file = Some(path),
+            Err(e) => {
+                report.warnings.push(format!("the statements of what could not be restored are nowhere: {e}"))
+            }
+        }
     }
 
     fn make_spool(&self) -> Result<tempfile::TempDir> {
@@ -228,11 +258,40 @@ impl RestoreJob {
             tables: Vec::new(),
             roles: Vec::new(),
             left_out: Vec::new(),
+            exceptions: Vec::new(),
+            exceptions_file: None,
             seconds: 0.0,
             stages: Vec::new(),
             warnings: Vec::new(),
         }
     }
+}
+
+impl RestoreReport {
+    /// Why the command does not end with 0.
+    pub(crate) fn error(&self) -> Option<Error> {
+        let what = match self.exceptions.len() {
+            0 => return None,
+            1 => "restored, except for one thing".to_owned(),
+            n => format!("restored, except for {n} things"),
+        };
+        let list: Vec<String> =
+            self.exceptions.iter().map(|e| format!("{}: {}", e.object, e.reason)).collect();
+        let remedy = match &self.exceptions_file {
+            Some(file) => format!(
+                "Everything else is there and can be used. Mend the statements in {}, and run them.",
+                file.display()
+            ),
+            None => "Everything else is there and can be used.".to_owned(),
+        };
+        Some(Error::new(ErrorKind::Exceptions, what).cause(first_few(&list)).remedy(remedy))
+    }
+}
+
+/// Whether of the rows only those differ that are known not to be there. Objects that are missing are known by another name.
+fn only_excepted(comparison: &Comparison, exceptions: &[Exception]) -> bool {
+    let excepted = |t: &TableComparison| exceptions.iter().any(|e| e.table.as_ref() == Some(&t.table));
+    comparison.tables.iter().all(|t| t.equal() || excepted(t))
 }
 
 /// How long it takes to fetch `size` bytes, at the rate of one pack fetched now.

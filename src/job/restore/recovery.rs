@@ -52,8 +52,8 @@ pub(crate) fn differences(comparison: &Comparison) -> Vec<String> {
         counts.map(|(kind, expected, found)| format!("{found} objects of type {kind}, not {expected}"));
     let mut what: Vec<String> = tables.chain(counts).chain(comparison.differences.iter().cloned()).collect();
     what.extend(comparison.definitions.iter().cloned());
-    if comparison.tables.is_empty() {
-        what.push("the snapshot names no table that could be compared".to_owned());
+    if comparison.tables.is_empty() && comparison.inventory.is_empty() {
+        what.push("nothing could be compared".to_owned());
     }
     what
 }

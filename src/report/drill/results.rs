@@ -91,7 +91,13 @@ pub(super) fn came_back(report: &DrillReport) -> Section {
         false => vec![Block::Facts(facts)],
     };
     if total == 0 {
-        blocks.push(Block::Text("Nothing was compared: the drill ended before that.".to_owned()));
+        let why = match report.objects.is_empty() {
+            true => "Nothing was compared: the drill ended before that.",
+            false => "The database has no table; its other objects were compared.",
+        };
+        blocks.push(Block::Text(why.to_owned()));
+        blocks.extend(exceptions(report));
+        blocks.extend(differences(report));
         return Section { heading, blocks };
     }
     if report.sabotage.is_some() {
@@ -103,6 +109,7 @@ pub(super) fn came_back(report: &DrillReport) -> Section {
             .to_owned(),
     ));
     blocks.extend(tables(&report.tables));
+    blocks.extend(exceptions(report));
     blocks.extend(differences(report));
     Section { heading, blocks }
 }
@@ -147,6 +154,15 @@ fn tables(tables: &[TableReport]) -> Vec<Block> {
         }));
     }
     blocks
+}
+
+/// All of what could not be restored.
+fn exceptions(report: &DrillReport) -> Vec<Block> {
+    if report.exceptions.is_empty() {
+        return Vec::new();
+    }
+    let lines = report.exceptions.iter().map(|e| shortened(&format!("{}: {}", e.object, e.reason))).collect();
+    vec![Block::Text("Everything was restored except:".to_owned()), Block::List(lines)]
 }
 
 /// What the error itself has not said already.

@@ -77,6 +77,7 @@ fn passed() -> DrillReport {
         error: None,
         tables: tables(),
         objects: objects(),
+        exceptions: Vec::new(),
         differences: Vec::new(),
         checks: vec![
             check("empty-tables", CheckResult::Passed, Some("0"), None),

@@ -2,8 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible};
+use super::super::connect::{Connector, Session, interruptible, set_config};
 use super::super::quote::{ident, ident_line, qualified};
+use super::super::server_error::ends_a_session;
+use super::super::session_settings::{SEARCH_PATH, SessionSettings};
 use super::damage::silence;
 use super::random_name;
 use crate::engine::postgres::relations::OWN_SCHEMA;
@@ -17,14 +19,19 @@ pub(crate) const AMCHECK: &str = "amcheck";
 /// How many bad indexes are named.
 const NAMED: usize = 5;
 
-/// Checks every index.
-pub(crate) async fn indexes(connector: &Connector, cancel: &CancellationToken) -> Result<Examination> {
+/// Checks every index. Expressions of indexes are evaluated with the search path of the source's sessions.
+pub(crate) async fn indexes(
+    connector: &Connector,
+    source: &SessionSettings,
+    cancel: &CancellationToken,
+) -> Result<Examination> {
     let session = connector.connect(cancel).await?;
-    let (result, found) = interruptible(cancel, amcheck(&session)).await?;
+    let path = source.get(SEARCH_PATH).map_or("", String::as_str);
+    let (result, found) = interruptible(cancel, amcheck(&session, path)).await?;
     Ok(Examination { name: AMCHECK.to_owned(), result, found })
 }
 
-async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
+async fn amcheck(session: &Session, path: &str) -> Result<(ExaminationResult, String)> {
     silence(session).await;
     let schema = match install(session).await? {
         Ok(schema) => schema,
@@ -51,19 +58,29 @@ async fn amcheck(session: &Session) -> Result<(ExaminationResult, String)> {
         qualified(&schema, "bt_index_check")
     );
     let check = session.client.prepare(&call).await.map_err(|e| session.failed("call amcheck", &e))?;
-    let mut bad = Vec::new();
+    session.batch(&set_config([(SEARCH_PATH, path)].into_iter()), "set the search path").await?;
+    let (mut bad, mut unchecked) = (Vec::new(), Vec::new());
     for row in &indexes {
         let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
         let index = format!("{}.{}", ident_line(&schema), ident_line(&name));
         if let Err(e) = session.client.execute(&check, &[&oid]).await {
             // Corruption has its own error class. Other errors say nothing about the index.
-            match e.code().is_some_and(|code| code.code().starts_with("XX")) {
-                true => bad.push(format!("{index}: {}", session.cause(&e))),
-                false => return Err(session.failed(&format!("check index {index}"), &e)),
+            if ends_a_session(&e) {
+                return Err(session.failed(&format!("check index {index}"), &e));
             }
+            let corrupt = e.code().is_some_and(|code| code.code().starts_with("XX"));
+            let list = if corrupt { &mut bad } else { &mut unchecked };
+            list.push(format!("{index}: {}", session.cause(&e)));
         }
     }
     let all = human::count(indexes.len() as u64);
+    if bad.is_empty() && !unchecked.is_empty() {
+        let named = human::first_few(&unchecked, NAMED);
+        return Ok((
+            ExaminationResult::Unavailable,
+            format!("{} of {all} indexes could not be checked: {named}", unchecked.len()),
+        ));
+    }
     if bad.is_empty() {
         let noun = if indexes.len() == 1 { "index" } else { "indexes" };
         return Ok((ExaminationResult::Passed, format!("{all} {noun}")));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, PostgresConfig, interruptible};
 use super::super::version::Version;
+use super::preload;
 use super::processes::{self, LOG_PREFIX, Segment, cluster_name, last_message, remove_folder, tail, trouble};
 use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
@@ -84,7 +85,7 @@ pub(crate) fn refuse_long(folder: &Path) -> Result<()> {
 }
 
 /// What the server must be like.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Size {
     /// Connections at the same time that load data.
     pub jobs: usize,
@@ -92,6 +93,8 @@ pub(crate) struct Size {
     pub tables: usize,
     /// The server's major version.
     pub major: u32,
+    /// The libraries that it preloads.
+    pub preload: Vec<String>,
 }
 
 /// How long the server may take to start.
@@ -308,6 +311,8 @@ fn settings(layout: &Layout, size: Size) -> Result<String> {
         // One that fires when somebody logs in would run with our rights, and on others than tables none has anything to do here.
         all.push(("event_triggers", "off"));
     }
+    let preload = preload::settings(&size.preload);
+    all.extend(preload.iter().map(|(name, value)| (*name, value.as_str())));
     Ok(all.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect())
 }
 
@@ -426,7 +431,8 @@ mod tests {
     #[test]
     fn settings_grow_with_the_work_and_quote_paths() {
         let layout = Layout { folder: "/x/it's, \"so\"".into() };
-        let text = settings(&layout, Size { jobs: 40, tables: 8000, major: 15 }).unwrap();
+        let text =
+            settings(&layout, Size { jobs: 40, tables: 8000, major: 15, preload: Vec::new() }).unwrap();
         assert!(text.contains("max_connections = '92'\n"), "{text}");
         assert!(text.contains("max_locks_per_transaction = '3024'\n"), "{text}");
         assert!(text.contains("unix_socket_directories = '\"/x/it''s, \"\"so\"\"/s\"'\n"), "{text}");

@@ -18,6 +18,7 @@ mod cluster;
 mod damage;
 
 mod amcheck;
+mod preload;
 mod prerequisites;
 mod processes;
 mod programs;
@@ -41,6 +42,7 @@ use super::connect::{Connector, PostgresConfig};
 use super::details::Details;
 use super::load_role::LoadRole;
 use super::loader::PostgresLoader;
+use super::session_settings::SessionSettings;
 use super::tools::Tools;
 use crate::engine::Loader;
 use crate::engine::postgres::scratch::cluster::{Server, Size};
@@ -124,7 +126,13 @@ impl PostgresScratchHost {
         Ok(Self { config, admin })
     }
 
-    fn place(&self, location: Location, connector: Connector, reader: Reader) -> Box<dyn Scratch> {
+    fn place(
+        &self,
+        location: Location,
+        connector: Connector,
+        reader: Reader,
+        source: SessionSettings,
+    ) -> Box<dyn Scratch> {
         let PostgresScratchConfig { bin_dir, jobs, .. } = self.config.clone();
         let confinement = match &location {
             Location::Local(server) => Some(server.confinement()),
@@ -132,7 +140,7 @@ impl PostgresScratchHost {
         };
         let loader = PostgresLoader::into_database(connector.clone(), bin_dir, jobs).in_drill(confinement);
         let loader = Arc::new(loader);
-        Box::new(PostgresScratch { location, connector, reader, loader })
+        Box::new(PostgresScratch { location, connector, reader, loader, source })
     }
 }
 
@@ -165,18 +173,23 @@ impl ScratchHost for PostgresScratchHost {
             let own = [reader.name().to_owned(), LoadRole::name(&database)];
             let remote =
                 RemoteDatabase::start(admin.clone(), &details, database, &own, &folder, cancel).await?;
-            return Ok(self.place(Location::Remote(Box::new(remote)), connector, reader));
+            return Ok(self.place(Location::Remote(Box::new(remote)), connector, reader, details.session));
         }
         let programs = Programs::find(bin_dir, details.server_major).await?;
         // The loader needs them, and would only find out once the server runs.
         let tools = Tools::find(bin_dir, details.server_major).await?;
         let runner = Runner::new(self.config.user(), self.config.isolation).await?;
         let tables = contents.streams.iter().map(|stream| stream.tables.len()).sum();
-        let size = Size { jobs: self.config.jobs.max(1), tables, major: details.server_major };
+        let size = Size {
+            jobs: self.config.jobs.max(1),
+            tables,
+            major: details.server_major,
+            preload: preload::libraries(&details, &programs.directory),
+        };
         let server = Server::start(programs, tools.directory(), runner, &folder, size, cancel).await?;
         let connector = server.connector().clone();
         let reader = Reader::new(connector.clone());
-        Ok(self.place(Location::Local(Box::new(server)), connector, reader))
+        Ok(self.place(Location::Local(Box::new(server)), connector, reader, details.session))
     }
 
     async fn sweep(&self, folder: &Path) -> Result<()> {
@@ -202,6 +215,8 @@ struct PostgresScratch {
     reader: Reader,
     /// Shared by all users of the place, because it remembers what it has loaded.
     loader: Arc<PostgresLoader>,
+    /// The settings of the source's sessions.
+    source: SessionSettings,
 }
 
 #[async_trait]
@@ -245,7 +260,7 @@ impl Scratch for PostgresScratch {
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
         match skip.iter().any(|skipped| skipped == amcheck::AMCHECK) {
             true => Ok(Vec::new()),
-            false => Ok(vec![amcheck::indexes(&self.connector, cancel).await?]),
+            false => Ok(vec![amcheck::indexes(&self.connector, &self.source, cancel).await?]),
         }
     }
 

@@ -95,7 +95,7 @@ fn contents(major: u32) -> Contents {
 async fn server(folder: &Path) -> Server {
     let programs = Programs::find(Some(&bin()), 15).await.unwrap();
     let runner = Runner::new("postgres", Isolation::Sandbox).await.unwrap();
-    let size = Size { jobs: 2, tables: 1, major: 15 };
+    let size = Size { jobs: 2, tables: 1, major: 15, preload: Vec::new() };
     Server::start(programs, &bin(), runner, folder, size, &go()).await.unwrap()
 }
 
@@ -157,7 +157,8 @@ async fn a_server_is_made_asked_examined_damaged_and_gone() {
     assert!(refused.to_string().contains("28P01"), "{refused}");
 
     fill(&connector).await;
-    let scratch = host.place(Location::Local(Box::new(server)), connector.clone(), Reader::new(connector));
+    let reader = Reader::new(connector.clone());
+    let scratch = host.place(Location::Local(Box::new(server)), connector, reader, SessionSettings::new());
     assert!(scratch.describe().starts_with("a throwaway server, PostgreSQL 15."));
     questions(&*scratch).await;
     let found = scratch.examine(&[], &go()).await.unwrap();
