@@ -91,6 +91,7 @@ impl View for PagesOnly {
     }
     async fn close(self: Box<Self>, _: &[u8; 32], _: &CancellationToken) -> Result<ViewFacts> {
         let source = SourceFacts {
+            omitted: Vec::new(),
             engine: EngineKind::Sqlite.name().to_owned(),
             version: rusqlite::version().to_owned(),
             consistent_at: Timestamp::now(),

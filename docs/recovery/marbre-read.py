@@ -446,6 +446,9 @@ statements() { # file, database, what to do about a statement that fails
                     WHERE line IS NOT NULL AND line NOT LIKE $$CREATE DATABASE %$$ ORDER BY number
                 LOOP BEGIN EXECUTE statement; '"$3"' END; END LOOP; END $do$' < "$1"
 }
+empty() { # table
+    psql -X -q -v ON_ERROR_STOP=1 -c "DELETE FROM ONLY $1" || { failed=1; echo "FAILED: the extension's own rows of $1"; }
+}
 count() { # table, what to count, number of rows
     found=$(psql -X -A -t -q -c "SET row_security = off" -c "SELECT $2")
     [ "$found" = "$3" ] || { failed=1; echo "FAILED: $1 has $found rows, not $3"; }
@@ -498,6 +501,8 @@ def write_loader(manifest, out):
     roots = {full(s["partition"]): full(s["root"]) for s in details.get("scattered", [])}
     # Of an extension's table, a snapshot holds the rows that are not the extension's own.
     conditions = {full(c): c["condition"] for c in details.get("config_tables", [])}
+    # Or all rows, which take the place of the extension's own.
+    whole = {full(c) for c in details.get("config_tables", []) if c.get("whole")}
     lines.append('echo "== rows"')
     counts = {}
     for stream in manifest["streams"]:
@@ -506,6 +511,8 @@ def write_loader(manifest, out):
             table = stream["tables"][0]
             name, columns = full(table), ", ".join(map(quoted, table["columns"]))
             entrance = roots.get(name, name)
+            if name in whole:
+                call("empty", name)
             call("rows", stream["name"], entrance, f" ({columns})" if columns else "")
             count = counts.setdefault(entrance, [[], 0])
             count[0].append(f"(SELECT count(*) FROM ONLY {name} {conditions.get(name, '')})")
@@ -513,6 +520,9 @@ def write_loader(manifest, out):
     for name, (parts, rows) in counts.items():
         call("count", name, " + ".join(parts), str(rows))
     lines.append('step "indexes, constraints, triggers" pg_restore --section=post-data -L others.list -d "$PGDATABASE" schema.dump')
+    if "links.sql" in names:
+        lines.append('step "subscriptions, options of user mappings; those that exist already are reported, and stay" \\\n'
+                     "    statements links.sql \"$PGDATABASE\" 'EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%$$, SQLERRM;'")
     lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$PGDATABASE" schema.dump')
     (out / "load.sh").write_text(LOAD + "\n".join(lines) + LOADED, encoding="utf-8")
     os.chmod(out / "load.sh", 0o700)

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::secret::Secret;
 use super::{Source, forms};
 use crate::config::complaint::Complaint;
@@ -11,8 +13,15 @@ use crate::model::engine_kind::EngineKind;
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-const POSTGRES_KEYS: [&str; 6] =
-    ["url", "password_file", "password_env", "password_credential", "bin_dir", "lock_timeout"];
+const POSTGRES_KEYS: [&str; 7] = [
+    "url",
+    "password_file",
+    "password_env",
+    "password_credential",
+    "bin_dir",
+    "lock_timeout",
+    "extension_tables",
+];
 const SQLITE_KEYS: [&str; 1] = ["path"];
 
 pub(super) fn engine(section: &mut Section<'_>) -> Option<EngineKind> {
@@ -69,12 +78,25 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     let password = password(section, base);
     let bin_dir = section.optional("bin_dir", forms::path(base));
     let lock_timeout = section.optional("lock_timeout", forms::duration);
+    let extension_rows = section.optional("extension_tables", extension_tables);
     Some(Source::Postgres {
+        extension_rows: extension_rows.unwrap_or(false),
         url: url?,
         password,
         bin_dir,
         lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
     })
+}
+
+/// Whether the rows of tables that an extension did not register are read.
+fn extension_tables(value: &DeValue<'_>) -> Result<bool, Complaint> {
+    match forms::text(value)?.as_str() {
+        "named" => Ok(false),
+        "rows" => Ok(true),
+        other => Err(Complaint::new(format!("is {other:?}")).accepted(
+            "\"named\": a snapshot names the tables of extensions whose rows it does not hold; \"rows\": it takes them",
+        )),
+    }
 }
 
 /// Where a server's password can be.

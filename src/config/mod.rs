@@ -265,6 +265,8 @@ pub(crate) enum Source {
         bin_dir: Option<PathBuf>,
         /// How long to wait for the locks at the start.
         lock_timeout: Duration,
+        /// Rows of extensions' tables are read, although the extensions did not register them.
+        extension_rows: bool,
     },
     /// A SQLite database.
     Sqlite {

@@ -54,6 +54,7 @@ pub(crate) fn loader(
             bin_dir: bin_dir.map(Path::to_owned),
             lock_timeout: RESTORE_LOCK_TIMEOUT,
             jobs,
+            extension_rows: false,
         })?)),
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),

@@ -18,6 +18,7 @@ pub(crate) mod notice;
 pub(crate) mod object;
 pub(crate) mod object_lock;
 pub(crate) mod observer;
+pub(crate) mod omission;
 pub(crate) mod place;
 pub(crate) mod proof;
 pub(crate) mod retention;

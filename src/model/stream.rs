@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::SnapshotId;
+use super::omission::Omission;
 use super::table::TableProof;
 
 /// What the engine says about the source.
@@ -23,6 +24,9 @@ pub struct SourceFacts {
     pub settings: BTreeMap<String, String>,
     /// How many objects of each type the database has (`table`, `index`, `function`, …).
     pub inventory: BTreeMap<String, u64>,
+    /// What the database has and the snapshot does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<Omission>,
     /// What only this engine understands.
     pub details: serde_json::Value,
 }

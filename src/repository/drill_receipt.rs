@@ -144,6 +144,9 @@ pub struct Found {
     pub bytes: u64,
     /// Bytes fetched from the target.
     pub fetched_bytes: u64,
+    /// Things that the source had and the snapshot does not hold, by its own account: nothing is proven of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u64,
     /// Checks that held.
     pub checks_passed: u64,
     /// Checks that did not, or could not be asked.

@@ -1,5 +1,7 @@
 //! The receipt: the cleartext, signed, chained record of a snapshot (see `docs/FORMAT.md`).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,9 @@ pub(crate) struct Receipt {
     pub new_bytes: u64,
     /// Bytes of the objects written for this snapshot.
     pub stored_bytes: u64,
+    /// What the database has and the snapshot does not hold: kinds of things and their numbers, never their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub omitted: BTreeMap<String, u64>,
     /// SHA-256 of each recipient's text, sorted.
     pub recipients: Vec<Sha256>,
     /// SHA-256 of the charter, where there is one.

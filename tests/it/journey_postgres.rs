@@ -3,6 +3,7 @@
 mod cuts;
 mod exceptions;
 mod hostile;
+mod inventory;
 mod reader;
 mod refusals;
 mod restores;

@@ -11,7 +11,7 @@ use crate::error::Result;
 /// The engine of a configured database.
 pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     registry::engine(match &database.source {
-        Source::Postgres { url, password, bin_dir, lock_timeout } => {
+        Source::Postgres { url, password, bin_dir, lock_timeout, extension_rows } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
             registry::EngineSettings::Postgres(PostgresConfig {
                 url: url.clone(),
@@ -19,6 +19,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
                 bin_dir: bin_dir.clone(),
                 lock_timeout: *lock_timeout,
                 jobs: database.jobs,
+                extension_rows: *extension_rows,
             })
         }
         Source::Sqlite { path } => registry::EngineSettings::Sqlite(path.clone()),

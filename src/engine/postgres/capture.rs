@@ -2,7 +2,7 @@
 
 use super::connect::Session;
 use super::database_properties::{Database, DatabaseGrant};
-use super::globals::{Globals, Membership, Role, Setting};
+use super::globals::{Globals, Membership, ParameterGrant, Role, Setting};
 use crate::error::Result;
 
 /// The relevant roles: those that this database refers to or that have settings in it, its owner and the first
@@ -12,6 +12,7 @@ WITH RECURSIVE db AS (SELECT oid, datdba FROM pg_database WHERE datname = curren
 named(oid) AS (
   SELECT s.refobjid FROM pg_shdepend s, db WHERE s.refclassid = 'pg_authid'::regclass
     AND (s.dbid = db.oid OR (s.dbid = 0 AND s.classid = 'pg_database'::regclass AND s.objid = db.oid))
+  UNION SELECT b.subowner FROM pg_subscription b, db WHERE b.subdbid = db.oid
   UNION SELECT datdba FROM db
   UNION SELECT 10::oid
   UNION SELECT s.setrole FROM pg_db_role_setting s, db WHERE s.setdatabase = db.oid AND s.setrole <> 0),
@@ -33,6 +34,7 @@ pub(crate) async fn all(session: &Session) -> Result<Globals> {
         roles: roles(session, &oids, passwords).await?,
         memberships: memberships(session, &oids).await?,
         settings: settings(session, &oids).await?,
+        parameter_grants: parameter_grants(session, &oids).await?,
         database: database(session).await?,
         passwords,
     })
@@ -95,7 +97,7 @@ async fn settings(session: &Session, oids: &Vec<u32>) -> Result<Vec<Setting>> {
              FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole
              CROSS JOIN LATERAL unnest(s.setconfig) WITH ORDINALITY u(c, pos)
              WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-               AND (s.setrole = ANY ($1) OR (s.setrole = 0 AND s.setdatabase <> 0))
+               AND (s.setrole = ANY ($1) OR s.setrole = 0)
              ORDER BY 1 NULLS FIRST, 2, u.pos",
             &[oids],
         )
@@ -107,6 +109,23 @@ async fn settings(session: &Session, oids: &Vec<u32>) -> Result<Vec<Setting>> {
         value: row.get(3),
     };
     Ok(rows.iter().map(setting).collect())
+}
+
+async fn parameter_grants(session: &Session, oids: &Vec<u32>) -> Result<Vec<ParameterGrant>> {
+    if session.version.major < 15 {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT p.parname, r.rolname::text, a.privilege_type, bool_or(a.is_grantable)
+               FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) a JOIN pg_roles r ON r.oid = a.grantee
+               WHERE r.oid = ANY ($1) AND NOT r.rolsuper GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+    let rows = session.query(sql, &[oids]).await?;
+    let grant = |row: &tokio_postgres::Row| ParameterGrant {
+        parameter: row.get(0),
+        grantee: row.get(1),
+        privilege: row.get(2),
+        grantable: row.get(3),
+    };
+    Ok(rows.iter().map(grant).collect())
 }
 
 async fn database(session: &Session) -> Result<Database> {
@@ -121,7 +140,8 @@ async fn database(session: &Session) -> Result<Database> {
                 datcollate::text, datctype::text,
                 CASE {provider}::text WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
                 {locale}, {rules}, {version}, datconnlimit, shobj_description(oid, 'pg_database'),
-                datacl IS NOT NULL
+                datacl IS NOT NULL, datistemplate,
+                (SELECT spcname::text FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default')
          FROM pg_database WHERE datname = current_database()"
     );
     let rows = session.query(&sql, &[]).await?;
@@ -144,6 +164,8 @@ async fn database(session: &Session) -> Result<Database> {
         collation_version: row.get(8),
         connection_limit: row.get(9),
         comment: row.get(10),
+        template: row.get(12),
+        tablespace: row.get(13),
         grants,
     })
 }

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Connector, Session};
 use super::tools::Tools;
 use super::version::NEWEST_SERVER;
-use crate::engine::postgres::relations;
+use super::{capture, catalogues, omitted};
+use crate::engine::postgres::{relations, source_facts};
 use crate::error::{Error, Result};
 use crate::model::check::{Check, CheckState};
 
@@ -38,7 +39,8 @@ pub(crate) fn fail(name: &str, error: &Error) -> Check {
 }
 
 /// Names of the checks that need a connection.
-const CONNECTED: [&str; 5] = ["server version", "client tools", "rights", "locks", "connections"];
+const CONNECTED: [&str; 6] =
+    ["server version", "client tools", "rights", "completeness", "locks", "connections"];
 
 /// Checks everything; changes nothing.
 pub(crate) async fn all(
@@ -64,6 +66,7 @@ pub(crate) async fn all(
     });
     for (name, result) in [
         ("rights", rights(connector, &session).await),
+        ("completeness", completeness(connector, &session).await),
         ("locks", locks(&session).await),
         ("connections", connections(&session, jobs).await),
     ] {
@@ -96,12 +99,28 @@ fn server(session: &Session) -> Check {
 }
 
 async fn rights(connector: &Connector, session: &Session) -> Result<Check> {
-    let tables = relations::tables(session).await?;
+    let tables = relations::tables(session, connector.of_extensions()).await?;
     let missing = relations::missing_rights(session, &tables, connector.user()).await?;
     if !missing.is_empty() {
         return Ok(fail("rights", &relations::rights_error(&missing, connector.user())));
     }
     Ok(ok("rights", format!("all of {} tables can be read", tables.len())))
+}
+
+/// What a snapshot would not hold.
+async fn completeness(connector: &Connector, session: &Session) -> Result<Check> {
+    source_facts::refuse_incomplete(&capture::all(session).await?)?;
+    let omitted = omitted::all(connector, session).await?;
+    let unknown = catalogues::unknown(session).await?;
+    if let Some(warning) = catalogues::warning(&unknown) {
+        return Ok(warn("completeness", warning, catalogues::REMEDY));
+    }
+    if omitted.is_empty() {
+        return Ok(ok("completeness", "a snapshot holds everything that the database has"));
+    }
+    let what: Vec<String> = omitted.iter().map(|o| format!("{}: {}", o.what(), o.why)).collect();
+    let remedies: Vec<&str> = omitted.iter().map(|o| o.remedy.as_str()).collect();
+    Ok(warn("completeness", format!("not in a snapshot: {}", what.join("; ")), &remedies.join(" ")))
 }
 
 /// Every table is locked by our transaction, by `pg_dump` twice, and by the reader of its rows.

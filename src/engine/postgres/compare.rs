@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Connector, Session};
 use super::details::Details;
 use super::table_load::tables_here;
-use super::{definitions, inventory, rows};
-use crate::engine::postgres::relations;
+use super::{computed, definitions, inventory, rows};
+use crate::engine::postgres::relations::{self, OfExtensions};
 use crate::engine::{Comparison, TableComparison};
 use crate::error::Result;
 use crate::model::stream::Contents;
@@ -26,7 +26,8 @@ pub(crate) async fn compare(
     jobs: usize,
     cancel: &CancellationToken,
 ) -> Result<Comparison> {
-    let here: BTreeSet<_> = relations::tables(session).await?.into_iter().map(|table| table.id).collect();
+    let here: BTreeSet<_> =
+        relations::tables(session, OfExtensions::All).await?.into_iter().map(|table| table.id).collect();
     let mut differences = Vec::new();
     let proofs: Vec<&TableProof> = contents.streams.iter().flat_map(|s| &s.tables).collect();
     for proof in &proofs {
@@ -45,9 +46,28 @@ pub(crate) async fn compare(
         futures_util::stream::iter(reads).buffer_unordered(jobs).try_collect().await?;
     tables.sort_by(|a, b| a.table.cmp(&b.table));
     gather(&mut tables, &roots(session, details).await?);
-    differences.extend(sequences(session, details).await?);
+    let (moved, lost) = sequences(session, details).await?;
+    differences.extend(moved);
     differences.extend(large_objects(session, details).await?);
-    let (defined, excused) = defined(session, details, rights).await?;
+    let (defined, mut excused) = defined(session, details, rights).await?;
+    let (links, unseen) = details.links.differences(session).await?;
+    differences.extend(links);
+    excused.extend(unseen);
+    excused.extend(lost);
+    if details.large_objects.digest.is_none() && details.large_objects.count > 0 {
+        let why = "pg_largeobject could not be read at the source, and so the bytes of large objects could not be compared";
+        excused.push(why.to_owned());
+    }
+    let computing = connector.connect(cancel).await?;
+    rows::apply(&computing, &contents.source.settings).await?;
+    let (other, expected) =
+        computed::differences(&details.computed, &computed::read(&computing, None).await?);
+    differences.extend(other);
+    excused.extend(expected);
+    let gone = details.unregistered.iter().filter(|table| !here.contains(table));
+    excused.extend(gone.map(|table| {
+        format!("table {table} is missing: it belonged to an extension, which does not make it")
+    }));
     let inventory = objects(session, contents, rights).await?;
     Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
@@ -147,22 +167,27 @@ async fn defined(session: &Session, details: &Details, rights: bool) -> Result<(
     Ok(definitions::differences(&details.definitions, &definitions::read(session).await?, rights))
 }
 
-async fn sequences(session: &Session, details: &Details) -> Result<Vec<String>> {
+/// Sequences that stand elsewhere, and those of extensions that their extensions do not make here.
+async fn sequences(session: &Session, details: &Details) -> Result<(Vec<String>, Vec<String>)> {
     let found = relations::sequences(session).await?;
-    let mut differences = Vec::new();
+    let (mut differences, mut lost) = (Vec::new(), Vec::new());
     for expected in &details.sequences {
         let name = format!("sequence {}.{}", expected.schema.escape_debug(), expected.name.escape_debug());
         let same = |s: &&relations::Sequence| s.schema == expected.schema && s.name == expected.name;
+        let stands = |s: &relations::Sequence| (s.last_value, s.is_called);
         match found.iter().find(same) {
+            None if expected.of_extension => {
+                lost.push(format!("{name} is missing: it belonged to an extension, which does not make it"));
+            }
             None => differences.push(format!("{name} is missing")),
-            Some(found) if found == expected => {}
+            Some(found) if stands(found) == stands(expected) => {}
             Some(found) => differences.push(format!(
                 "{name} stands at {} (called: {}), not at {} (called: {})",
                 found.last_value, found.is_called, expected.last_value, expected.is_called
             )),
         }
     }
-    Ok(differences)
+    Ok((differences, lost))
 }
 
 async fn large_objects(session: &Session, details: &Details) -> Result<Vec<String>> {

@@ -21,6 +21,7 @@ use super::sslmode;
 use super::tools::Environment;
 use super::url::Place;
 use super::version::{OLDEST_SERVER, Version};
+use crate::engine::postgres::relations::OfExtensions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a database is, and how to read or load it.
@@ -36,6 +37,8 @@ pub(crate) struct PostgresConfig {
     pub lock_timeout: Duration,
     /// How many connections at the same time.
     pub jobs: usize,
+    /// Rows of extensions' tables are read, although the extensions did not register them.
+    pub extension_rows: bool,
 }
 
 /// Everything that connections have in common.
@@ -45,6 +48,7 @@ pub(crate) struct Connector {
     password: Option<SecretString>,
     tls: Option<MakeRustlsConnect>,
     lock_timeout: Duration,
+    of_extensions: OfExtensions,
     /// What errors may name.
     known: Arc<Known>,
     /// The server speaks another language than English to this user, who may change that.
@@ -98,9 +102,15 @@ impl Connector {
             place,
             password,
             lock_timeout: config.lock_timeout,
+            of_extensions: if config.extension_rows { OfExtensions::All } else { OfExtensions::Registered },
             known,
             translated: Arc::default(),
         })
+    }
+
+    /// Which tables of extensions are read.
+    pub(super) fn of_extensions(&self) -> OfExtensions {
+        self.of_extensions
     }
 
     /// The database's name.
@@ -397,6 +407,7 @@ mod tests {
             bin_dir: None,
             lock_timeout: Duration::from_secs(1),
             jobs: 1,
+            extension_rows: false,
         };
         let connector = Connector::new(&config).unwrap();
         let environment = connector.environment("marbre pg_dump", 15).unwrap();

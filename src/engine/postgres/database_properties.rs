@@ -29,6 +29,12 @@ pub(crate) struct Database {
     pub connection_limit: i32,
     /// COMMENT.
     pub comment: Option<String>,
+    /// IS_TEMPLATE: anybody who may create databases may copy it.
+    #[serde(default)]
+    pub template: bool,
+    /// The tablespace that it lies in, if that is not the server's own.
+    #[serde(default)]
+    pub tablespace: Option<String>,
     /// Rights, if they are not the default.
     pub grants: Option<Vec<DatabaseGrant>>,
 }
@@ -65,6 +71,14 @@ impl Database {
             }));
         }
         sql
+    }
+
+    /// What a restore does not set, in words: it could not be replaced or dropped any more, or is about the server.
+    pub(super) fn left(&self) -> Vec<String> {
+        let template = self.template.then(|| "the database was a template (IS_TEMPLATE)".to_owned());
+        let place = self.tablespace.as_ref();
+        let place = place.map(|name| format!("the database lay in tablespace {}", name.escape_debug()));
+        template.into_iter().chain(place).collect()
     }
 
     /// `COMMENT ON DATABASE`, which also removes a comment.

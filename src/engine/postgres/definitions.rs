@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::connect::Session;
-use super::inventory::{DUMPED_INDEX, in_schema, on_relation, own, relations};
+use super::inventory::{DUMPED_INDEX, dumped_comment, in_schema, on_relation, own, relations};
 use super::normal::normal;
+use super::{catalogue_definitions, rights_definitions};
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 use crate::model::id::Sha256;
@@ -18,10 +19,23 @@ use crate::model::id::Sha256;
 pub(crate) type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Types of definitions that only a superuser can always restore, and that the load therefore excuses.
-const RESERVED: [&str; 4] = ["comment", "event trigger", "owner", "rights"];
+const RESERVED: [&str; 12] = [
+    "access method",
+    "cast",
+    "comment",
+    "default privilege",
+    "event trigger",
+    "foreign-data wrapper",
+    "language",
+    "owner",
+    "publication",
+    "rights",
+    "security label",
+    "setting",
+];
 
 /// Separates the parts of a definition with a character that no text in a catalogue contains.
-const PARTS: &str = "concat_ws(E'\\x1f', ";
+pub(super) const PARTS: &str = "concat_ws(E'\\x1f', ";
 
 /// What differs, in words: first real differences, then those excused because only a superuser could have restored them.
 pub(crate) fn differences(
@@ -55,14 +69,15 @@ pub(crate) fn differences(
 /// Reads all definitions. A session's search path is empty, so all names are qualified.
 pub(crate) async fn read(session: &Session) -> Result<Definitions> {
     let major = session.version.major;
-    let selects: Vec<String> =
-        [relation_selects(major), attached(major), code(major), types(), rights(major), texts()]
-            .into_iter()
-            .flatten()
-            .map(|Select { kind, name, text, from }| {
-                format!("SELECT '{kind}'::text, ({name})::text, ({text})::text {from}")
-            })
-            .collect();
+    let selects: Vec<String> = [relation_selects(major), attached(major), code(major), types(), texts(major)]
+        .into_iter()
+        .flatten()
+        .chain(rights_definitions::selects(major))
+        .chain(catalogue_definitions::selects(major))
+        .map(|Select { kind, name, text, from }| {
+            format!("SELECT '{kind}'::text, ({name})::text, ({text})::text {from}")
+        })
+        .collect();
     let rows = session.query(&selects.join(" UNION ALL "), &[]).await?;
     let mut definitions = Definitions::new();
     for row in rows {
@@ -80,19 +95,42 @@ pub(crate) async fn read(session: &Session) -> Result<Definitions> {
 }
 
 /// One type of definition: SQL for the name and the text, and where they come from.
-struct Select {
+pub(super) struct Select {
     kind: &'static str,
     name: String,
     text: String,
     from: String,
 }
 
-fn select(kind: &'static str, name: &str, text: &str, from: String) -> Select {
+pub(super) fn select(kind: &'static str, name: &str, text: &str, from: String) -> Select {
     Select { kind, name: name.to_owned(), text: text.to_owned(), from }
 }
 
 /// Types whose text contains no expression printed by the server.
-const VERBATIM: [&str; 7] = ["columns of", "comment", "function", "owner", "rights", "sequence", "type"];
+const VERBATIM: [&str; 12] = [
+    "collation",
+    "columns of",
+    "comment",
+    "function",
+    "large objects",
+    "owner",
+    "rights",
+    "security label",
+    "sequence",
+    "setting",
+    "text search dictionary",
+    "type",
+];
+
+/// The operators and functions that the expressions of the row `o` of a catalogue call. They are printed by name alone, so a definition that
+/// was read back under another search path can look the same and mean something else. Those of the server itself are not among them.
+fn calls(catalogue: &str, oid: &str) -> String {
+    format!(
+        "(SELECT string_agg(DISTINCT i.identity, ',' ORDER BY i.identity) FROM pg_depend d \
+         CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) i WHERE d.classid = '{catalogue}'::regclass \
+         AND d.objid = {oid} AND d.refclassid IN ('pg_operator'::regclass, 'pg_proc'::regclass))"
+    )
+}
 
 /// Relations and their columns.
 fn relation_selects(major: u32) -> Vec<Select> {
@@ -112,7 +150,7 @@ fn relation_selects(major: u32) -> Vec<Select> {
         "{PARTS} c.relkind, c.relpersistence, (SELECT amname FROM pg_am WHERE pg_am.oid = c.relam), \
          (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(c.reloptions) o), \
          (SELECT string_agg(o, ',' ORDER BY o) FROM pg_class t, unnest(t.reloptions) o WHERE t.oid = c.reltoastrelid), \
-         c.relreplident, c.relrowsecurity, c.relforcerowsecurity, pg_get_partkeydef(c.oid), \
+         NULLIF(c.reloftype, 0)::regtype, c.relreplident, c.relrowsecurity, c.relforcerowsecurity, pg_get_partkeydef(c.oid), \
          pg_get_expr(c.relpartbound, c.oid), \
          (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno) FROM pg_inherits i WHERE i.inhrelid = c.oid))"
     );
@@ -132,6 +170,18 @@ fn relation_selects(major: u32) -> Vec<Select> {
     ]
 }
 
+/// A constraint, and whether it is valid. What is inherited becomes valid or not with what it is inherited from, however that came about in
+/// the source.
+const VALIDITY: &str = "CASE WHEN o.conislocal THEN pg_get_constraintdef(o.oid) \
+     ELSE regexp_replace(pg_get_constraintdef(o.oid), ' NOT VALID$', '') END";
+
+/// An index. One of a partitioned table is valid when all partitions have theirs: each of these says which one it belongs to, since
+/// a parent without partitions is valid at once when it is restored.
+const INDEX: &str = "pg_get_indexdef(o.indexrelid), o.indisclustered, o.indisreplident, o.indisvalid OR c.relkind = 'p', \
+     (SELECT i.inhparent::regclass FROM pg_inherits i WHERE i.inhrelid = o.indexrelid), \
+     (SELECT string_agg(a.attnum || '=' || a.attstattarget, ',' ORDER BY a.attnum) FROM pg_attribute a \
+       WHERE a.attrelid = o.indexrelid AND a.attstattarget >= 0)";
+
 /// What is attached to relations: defaults, constraints, indexes, triggers, rules, policies.
 fn attached(major: u32) -> Vec<Select> {
     let on = |name: &str| {
@@ -142,13 +192,13 @@ fn attached(major: u32) -> Vec<Select> {
         select(
             "default of",
             &on("(SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = o.adnum)"),
-            "pg_get_expr(o.adbin, o.adrelid)",
+            &format!("{PARTS} pg_get_expr(o.adbin, o.adrelid), {})", calls("pg_attrdef", "o.oid")),
             on_relation("pg_attrdef", "adrelid", "true"),
         ),
         select(
             "constraint",
             &on("o.conname"),
-            &format!("{PARTS} pg_get_constraintdef(o.oid), o.convalidated)"),
+            &format!("{PARTS} {VALIDITY}, {})", calls("pg_constraint", "o.oid")),
             on_relation(
                 "pg_constraint",
                 "conrelid",
@@ -158,21 +208,19 @@ fn attached(major: u32) -> Vec<Select> {
         select(
             "index",
             "o.indexrelid::regclass",
-            &format!(
-                "{PARTS} pg_get_indexdef(o.indexrelid), o.indisclustered, o.indisreplident, o.indisvalid)"
-            ),
+            &format!("{PARTS} {INDEX}, {})", calls("pg_class", "o.indexrelid")),
             on_relation("pg_index", "indrelid", DUMPED_INDEX),
         ),
         select(
             "trigger",
             &on("o.tgname"),
-            &format!("{PARTS} pg_get_triggerdef(o.oid), o.tgenabled)"),
+            &format!("{PARTS} pg_get_triggerdef(o.oid), o.tgenabled, {})", calls("pg_trigger", "o.oid")),
             on_relation("pg_trigger", "tgrelid", &format!("NOT o.tgisinternal {no_parent}")),
         ),
         select(
             "rule",
             &on("o.rulename"),
-            &format!("{PARTS} pg_get_ruledef(o.oid), o.ev_enabled)"),
+            &format!("{PARTS} pg_get_ruledef(o.oid), o.ev_enabled, {})", calls("pg_rewrite", "o.oid")),
             on_relation("pg_rewrite", "ev_class", "o.rulename <> '_RETURN'"),
         ),
         select(
@@ -181,7 +229,8 @@ fn attached(major: u32) -> Vec<Select> {
             &format!(
                 "{PARTS} o.polcmd, o.polpermissive, (SELECT string_agg(r, ',' ORDER BY r) FROM \
                  (SELECT CASE u WHEN 0 THEN 'public' ELSE pg_get_userbyid(u)::text END FROM unnest(o.polroles) u) p(r)), \
-                 pg_get_expr(o.polqual, o.polrelid), pg_get_expr(o.polwithcheck, o.polrelid))"
+                 pg_get_expr(o.polqual, o.polrelid), pg_get_expr(o.polwithcheck, o.polrelid), {})",
+                calls("pg_policy", "o.oid")
             ),
             on_relation("pg_policy", "polrelid", "true"),
         ),
@@ -212,7 +261,18 @@ fn code(major: u32) -> Vec<Select> {
             routines("'f', 'p', 'w'"),
         ),
         select("aggregate", "o.oid::regprocedure", &aggregate, routines("'a'")),
-        select("view", "c.oid::regclass", "pg_get_viewdef(c.oid)", relations("c.relkind IN ('v', 'm')")),
+        select(
+            "view",
+            "c.oid::regclass",
+            &format!(
+                "{PARTS} pg_get_viewdef(c.oid), {})",
+                calls(
+                    "pg_rewrite",
+                    "(SELECT w.oid FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename = '_RETURN')"
+                )
+            ),
+            relations("c.relkind IN ('v', 'm')"),
+        ),
     ]
 }
 
@@ -223,10 +283,21 @@ fn types() -> Vec<Select> {
          WHERE d.contypid = o.oid)";
     let kind = format!(
         "{PARTS} o.typtype, {labels}, format_type(NULLIF(o.typbasetype, 0), o.typtypmod), o.typnotnull, {constraints}, \
-         (SELECT r.rngsubtype::regtype FROM pg_range r WHERE r.rngtypid = o.oid))"
+         (SELECT l.collname FROM pg_collation l WHERE l.oid = o.typcollation), \
+         (SELECT concat_ws(' ', r.rngsubtype::regtype, l.collname, p.opcname, NULLIF(r.rngcanonical, 0)::regproc, \
+            NULLIF(r.rngsubdiff, 0)::regproc) FROM pg_range r LEFT JOIN pg_collation l ON l.oid = r.rngcollation \
+            LEFT JOIN pg_opclass p ON p.oid = r.rngsubopc WHERE r.rngtypid = o.oid))"
+    );
+    let base = format!(
+        "{PARTS} o.typlen, o.typbyval, o.typcategory, o.typispreferred, o.typisdefined, o.typdelim, o.typinput, o.typoutput, \
+         o.typreceive, o.typsend, o.typmodin, o.typmodout, o.typanalyze, o.typalign, o.typstorage, o.typcollation <> 0, \
+         NULLIF(o.typelem, 0)::regtype, o.typdefault)"
     );
     let sequence = format!(
-        "(SELECT {PARTS} s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle) \
+        "(SELECT {PARTS} s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, \
+           c.relpersistence, (SELECT string_agg(d.refobjid::regclass || '.' || a.attname, ',' ORDER BY a.attname) FROM pg_depend d \
+             JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i'))) \
          FROM pg_sequence s WHERE s.seqrelid = c.oid)"
     );
     vec![
@@ -237,15 +308,27 @@ fn types() -> Vec<Select> {
             in_schema("pg_type", "typnamespace", "o.typtype IN ('e', 'd', 'r')"),
         ),
         select(
+            "base type",
+            "o.oid::regtype",
+            &base,
+            // Arrays follow from their elements, and are numbered where their name is taken.
+            in_schema(
+                "pg_type",
+                "typnamespace",
+                "o.typtype = 'b' AND NOT EXISTS (SELECT FROM pg_type t WHERE t.typarray = o.oid)",
+            ),
+        ),
+        select(
             "default of type",
             "o.oid::regtype",
-            "o.typdefault",
+            // The text that was once given knows nothing of schemas.
+            "COALESCE(pg_get_expr(o.typdefaultbin, 0), o.typdefault)",
             in_schema("pg_type", "typnamespace", "o.typtype = 'd' AND o.typdefault IS NOT NULL"),
         ),
         select(
             "constraint of type",
             "o.contypid::regtype::text || '.' || quote_ident(o.conname)",
-            "pg_get_constraintdef(o.oid)",
+            &format!("{PARTS} pg_get_constraintdef(o.oid), {})", calls("pg_constraint", "o.oid")),
             format!(
                 "FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace \
                  WHERE o.contypid <> 0 AND o.contype = 'c' AND {OWN_SCHEMA} AND {}",
@@ -256,74 +339,19 @@ fn types() -> Vec<Select> {
     ]
 }
 
-/// Who owns what, and who may do what. Rights that are not said are those that an object is born with.
-fn rights(major: u32) -> Vec<Select> {
-    let owner = |column: &str| format!("pg_get_userbyid(o.{column})");
-    let rights = |acl: &str, kind: &str, owner: &str| {
-        format!(
-            "(SELECT string_agg({PARTS} CASE a.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(a.grantee)::text END, \
-             a.privilege_type, a.is_grantable), E'\\x1e' ORDER BY 1) FROM (SELECT DISTINCT grantee, privilege_type, is_grantable \
-             FROM aclexplode(COALESCE(o.{acl}, acldefault({kind}, o.{owner})))) a)"
-        )
-        .replace("ORDER BY 1", "ORDER BY a.grantee = 0, pg_get_userbyid(a.grantee)::text, a.privilege_type, a.is_grantable")
-    };
-    let relation = in_schema(
-        "pg_class",
-        "relnamespace",
-        "o.relpersistence <> 't' AND o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')",
-    );
-    // The constructors of a range type belong to whoever set the server up, and may be called as the type says.
-    let function = in_schema(
-        "pg_proc",
-        "pronamespace",
-        "NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = o.oid AND i.deptype = 'i')",
-    );
-    // Before 15 the schema public belongs to whoever set the server up, and pg_dump leaves it so.
-    let born = if major < 15 { "o.nspname <> 'public'" } else { "true" };
-    let schema = format!(
-        "FROM pg_namespace o JOIN pg_namespace n USING (oid) WHERE {OWN_SCHEMA} AND {born} AND {}",
-        own("pg_namespace", "o.oid")
-    );
-    let kind = in_schema("pg_type", "typnamespace", "o.typtype IN ('e', 'd', 'r')");
-    let relation_kind = "(CASE o.relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\"";
-    let column = rights("attacl", "'c'", "attrelid");
-    vec![
-        select("owner", "o.oid::regclass", &owner("relowner"), relation.clone()),
-        select("owner", "o.oid::regprocedure", &owner("proowner"), function.clone()),
-        select("owner", "o.oid::regnamespace", &owner("nspowner"), schema.clone()),
-        select("owner", "o.oid::regtype", &owner("typowner"), kind.clone()),
-        select("rights", "o.oid::regclass", &rights("relacl", relation_kind, "relowner"), relation),
-        select("rights", "o.oid::regprocedure", &rights("proacl", "'f'", "proowner"), function),
-        select("rights", "o.oid::regnamespace", &rights("nspacl", "'n'", "nspowner"), schema),
-        select("rights", "o.oid::regtype", &rights("typacl", "'T'", "typowner"), kind),
-        select(
-            "rights",
-            "quote_ident(n.nspname) || '.' || quote_ident(c.relname) || '.' || quote_ident(o.attname)",
-            &column,
-            on_relation(
-                "pg_attribute",
-                "attrelid",
-                "o.attacl IS NOT NULL AND o.attnum > 0 AND NOT o.attisdropped",
-            ),
-        ),
-    ]
-}
-
 /// What else has a text.
-fn texts() -> Vec<Select> {
+fn texts(major: u32) -> Vec<Select> {
     vec![
         select(
             "comment",
             "(pg_identify_object(o.classoid, o.objoid, o.objsubid)).identity",
             "o.description",
-            "FROM pg_description o WHERE o.objoid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend e \
-             WHERE e.classid = o.classoid AND e.objid = o.objoid AND e.deptype = 'e')"
-                .into(),
+            dumped_comment(major),
         ),
         select(
             "statistics object",
             "quote_ident(n.nspname) || '.' || quote_ident(o.stxname)",
-            "pg_get_statisticsobjdef(o.oid)",
+            "concat_ws(' ', pg_get_statisticsobjdef(o.oid), NULLIF(to_jsonb(o) ->> 'stxstattarget', '-1'))",
             in_schema("pg_statistic_ext", "stxnamespace", "true"),
         ),
         select(

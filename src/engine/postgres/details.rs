@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::computed::Computed;
 use super::connect::Session;
 use super::definitions::Definitions;
 use super::globals::Globals;
 use super::known::Known;
+use super::links::Links;
 use super::session_settings::SessionSettings;
 use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
@@ -37,6 +39,9 @@ pub(crate) struct Details {
     pub preloaded: Vec<String>,
     /// Tables of extensions: their streams hold the rows that match a condition, which are the user's.
     pub config_tables: Vec<ConfigTable>,
+    /// Tables that belong to an extension which did not register them, and that the snapshot does not hold.
+    #[serde(default)]
+    pub unregistered: Vec<TableId>,
     /// Partitions whose rows may belong to another partition at the destination.
     pub scattered: Vec<Scattered>,
     /// The definitions of its objects; empty in snapshots of the first releases.
@@ -45,6 +50,12 @@ pub(crate) struct Details {
     /// The settings with which sessions of the database begin.
     #[serde(default)]
     pub session: SessionSettings,
+    /// Subscriptions, and the options of user mappings.
+    #[serde(default)]
+    pub links: Links,
+    /// What materialized views and stored generated columns held.
+    #[serde(default)]
+    pub computed: Vec<Computed>,
     /// Large objects, whose bytes are in `data.dump`.
     pub large_objects: LargeObjects,
 }
@@ -80,6 +91,8 @@ impl Details {
         known.learn(self.extensions.iter().map(|extension| extension.name.as_str()));
         known.learn(self.tablespaces.iter().map(String::as_str));
         known.learn(self.sequences.iter().flat_map(|s| [s.schema.as_str(), s.name.as_str()]));
+        known.learn(self.links.subscriptions.iter().flat_map(|s| [s.name.as_str(), s.owner.as_str()]));
+        known.learn(self.links.user_mappings.iter().map(|mapping| mapping.server.as_str()));
         known.learn(self.definitions.values().flat_map(|names| names.keys()).map(String::as_str));
     }
 

@@ -15,6 +15,9 @@ pub(crate) struct Globals {
     pub memberships: Vec<Membership>,
     /// Settings of the database and of roles.
     pub settings: Vec<Setting>,
+    /// Rights of roles on the server's parameters.
+    #[serde(default)]
+    pub parameter_grants: Vec<ParameterGrant>,
     /// The database.
     pub database: Database,
     /// Whether password hashes could be read.
@@ -65,7 +68,39 @@ pub(crate) struct Membership {
     pub set: Option<bool>,
 }
 
-/// `ALTER DATABASE … SET`, `ALTER ROLE … SET` or both at once.
+/// `GRANT SET ON PARAMETER`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ParameterGrant {
+    /// The parameter.
+    pub parameter: String,
+    /// To whom.
+    pub grantee: String,
+    /// `SET` or `ALTER SYSTEM`.
+    pub privilege: String,
+    /// WITH GRANT OPTION.
+    pub grantable: bool,
+}
+
+impl ParameterGrant {
+    /// The statement.
+    pub(super) fn grant(&self) -> String {
+        format!(
+            "GRANT {} ON PARAMETER {} TO {}{}",
+            self.privilege,
+            parameter(&self.parameter),
+            ident_line(&self.grantee),
+            if self.grantable { " WITH GRANT OPTION" } else { "" }
+        )
+    }
+}
+
+/// A parameter's name. One of an extension has a dot, which must not be quoted.
+fn parameter(name: &str) -> String {
+    let parts: Vec<String> = name.split('.').map(ident_line).collect();
+    parts.join(".")
+}
+
+/// `ALTER DATABASE … SET`, `ALTER ROLE … SET` or both at once; without either, `ALTER ROLE ALL SET`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setting {
     /// For one role only.
@@ -182,7 +217,8 @@ impl Setting {
                 format!("ROLE {} IN DATABASE {}", ident_line(role), ident_line(database))
             }
             (Some(role), false) => format!("ROLE {}", ident_line(role)),
-            (None, _) => format!("DATABASE {}", ident_line(database)),
+            (None, true) => format!("DATABASE {}", ident_line(database)),
+            (None, false) => "ROLE ALL".to_owned(),
         };
         let value = if NAME_LISTS.contains(&self.name.to_ascii_lowercase().as_str()) {
             let names = split_names(&self.value);
@@ -194,9 +230,7 @@ impl Setting {
         } else {
             literal_line(&self.value)
         };
-        // A parameter of an extension has a dot, which must not be quoted.
-        let parts: Vec<String> = self.name.split('.').map(ident_line).collect();
-        format!("ALTER {place} SET {} TO {value}", parts.join("."))
+        format!("ALTER {place} SET {} TO {value}", parameter(&self.name))
     }
 }
 
@@ -241,6 +275,7 @@ impl Globals {
         lines.push(self.database.create(database, self.script_major(), true));
         lines.extend(self.database.alter(database));
         lines.extend(self.settings.iter().map(|s| s.alter(database)));
+        lines.extend(self.parameter_grants.iter().map(ParameterGrant::grant));
         if let Some(comment) = &self.database.comment {
             lines.push(Database::comment_on(database, Some(comment)));
         }
@@ -310,6 +345,8 @@ mod tests {
         setting.name = "my.Thing".into();
         setting.value = "it's".into();
         setting.role = Some("r".into());
+        let everywhere = Setting { role: None, in_database: false, ..setting.clone() };
+        assert_eq!(everywhere.alter("d"), "ALTER ROLE ALL SET \"my\".\"Thing\" TO 'it''s'");
         assert_eq!(setting.alter("d"), "ALTER ROLE \"r\" IN DATABASE \"d\" SET \"my\".\"Thing\" TO 'it''s'");
     }
 

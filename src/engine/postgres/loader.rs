@@ -122,7 +122,8 @@ impl PostgresLoader {
         let source = &details.globals.database;
         let mut loading = Loading {
             snapshot: contents.snapshot.clone(),
-            comment: source.comment.clone(),
+            // A snapshot of an earlier release may be of a database with the mark.
+            comment: source.comment.clone().filter(|comment| destination::marked(comment).is_none()),
             replaces: None,
             without_owners: false,
             unfilled: 0,

@@ -77,6 +77,7 @@ impl<'a> Load<'a> {
         take(outcome, &mut left, report);
         self.again(&archive, &mut left, &mut exceptions, report).await?;
         self.give_away(report).await?;
+        self.details.links.complete(self.session, report).await?;
         report.warnings.extend(changed_extensions(self.session, self.details).await?);
         self.observer.stage(Stage::Analyze);
         report.warnings.extend(analyze(self.session, &self.details.session, self.cancel).await?);
@@ -207,7 +208,10 @@ fn take(outcome: Outcome, left: &mut Left<'_>, report: &mut LoadReport) {
 async fn set_sequences<'d>(session: &Session, details: &'d Details) -> Result<Vec<(&'d Sequence, String)>> {
     let set = |s: &Sequence| {
         let name = literal(&qualified(&s.schema, &s.name));
-        format!("setval({name}::regclass, {}, {})", s.last_value, s.is_called)
+        // Another version of an extension may be without it: comparing tells.
+        let sequence =
+            if s.of_extension { format!("to_regclass({name})") } else { format!("{name}::regclass") };
+        format!("setval({sequence}, {}, {})", s.last_value, s.is_called)
     };
     let mut failed = Vec::new();
     for batch in details.sequences.chunks(200) {

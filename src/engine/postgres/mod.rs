@@ -8,6 +8,7 @@
 //! | `schema.dump` | `pg_dump -Fc` of everything before and after the data |
 //! | `data.dump` | `pg_dump -Fc` of the large objects |
 //! | `sequences.sql` | where sequences stand, for people; marbre takes them from the manifest's details |
+//! | `links.sql` | subscriptions and options of user mappings, if there are any, for people; marbre takes them from the manifest's details |
 //! | `rows/NNNN` | one table's or leaf partition's own rows in COPY's text form, in the order of its key |
 //!
 //! A restore gives the archives to `pg_restore` and the rows to COPY. No part of an archive ever goes
@@ -17,9 +18,12 @@ mod analyze;
 mod archive;
 mod archive_load;
 mod capture;
+mod catalogue_definitions;
+mod catalogues;
 mod check;
 mod compare;
 mod complaints;
+mod computed;
 mod connect;
 mod contents_list;
 mod database_properties;
@@ -27,18 +31,22 @@ mod definitions;
 mod destination;
 mod details;
 mod exceptions;
+mod extension_tables;
 mod globals;
 mod inventory;
 mod known;
+mod links;
 mod load_role;
 mod loader;
 mod loading;
 mod neighbours;
 mod normal;
+mod omitted;
 mod password;
 mod quote;
 mod relations;
 mod replace;
+mod rights_definitions;
 mod rights_only;
 mod roles;
 mod rows;

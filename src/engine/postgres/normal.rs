@@ -1,6 +1,6 @@
 //! The part of a definition that does not change when a server prints it, parses it, and prints it again.
 
-/// A definition without what a server prints differently after parsing it again: white space, brackets and casts.
+/// A definition without what a server prints differently after parsing it again: white space, brackets, casts, and the case of words.
 /// `((status)::text = ANY ((ARRAY['a'::character varying])::text[]))` comes back as
 /// `((status)::text = ANY (ARRAY[('a'::character varying)::text]))`. Texts and quoted names stay as they are.
 pub(crate) fn normal(text: &str) -> String {
@@ -17,7 +17,8 @@ pub(crate) fn normal(text: &str) -> String {
             '(' | ')' => rest = &rest[1..],
             c if c.is_whitespace() => rest = &rest[c.len_utf8()..],
             c => {
-                out.push(c);
+                // Names that have capitals are quoted.
+                out.push(c.to_ascii_lowercase());
                 rest = &rest[c.len_utf8()..];
             }
         }
@@ -109,6 +110,7 @@ mod tests {
             ("(x)::numeric(10,2)[] + 1", "x+1"),
             ("'a'::\"odd name\".\"Type\"(3)", "'a'"),
             ("(a)::double precision", "a"),
+            ("a LEFT JOIN b ON TRUE", "a LEFT JOIN b ON (true)"),
         ] {
             assert_eq!(normal(was), normal(is), "{was}");
         }
@@ -120,6 +122,8 @@ mod tests {
             ("'a b'", "'ab'"),
             ("'a::b'", "'a'"),
             ("\"a b\"", "\"ab\""),
+            ("\"True\"", "\"true\""),
+            ("'TRUE'", "'true'"),
             ("E'\\'x'", "E'\\'y'"),
             ("'it''s (x)'", "'it''s x'"),
             ("nextval('s'::regclass)", "nextval('t'::regclass)"),

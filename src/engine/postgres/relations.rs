@@ -28,6 +28,8 @@ pub(crate) struct Table {
     pub method: String,
     /// For a table of an extension: the condition that selects the user's rows.
     pub condition: Option<String>,
+    /// A table of an extension that did not register it.
+    pub unregistered: bool,
     /// The root of its partitions, where these are chosen by a hash that may be of an enum, also by way of a domain, an array or an
     /// expression. Such hashes differ between databases, so its rows may belong to another partition there.
     pub scattered: Option<TableId>,
@@ -54,6 +56,18 @@ pub(crate) struct ConfigTable {
     pub columns: Vec<String>,
     /// Which rows: `WHERE …`, or empty for all.
     pub condition: String,
+    /// The extension did not register it: the rows here are all that the table had, those of the extension included.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+}
+
+/// Which tables of extensions count as users' data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfExtensions {
+    /// Those that their extensions registered.
+    Registered,
+    /// All.
+    All,
 }
 
 /// A partition whose rows are loaded through the root of its partitions.
@@ -76,6 +90,9 @@ pub(crate) struct Sequence {
     pub last_value: i64,
     /// Whether the last value was already used.
     pub is_called: bool,
+    /// It belongs to an extension, which makes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_extension: bool,
 }
 
 /// Large objects: their number and a digest of their bytes.
@@ -112,7 +129,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r',
   -- NULL if it was dropped in the meantime: the lock will tell.
   COALESCE(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), true),
   COALESCE(row_security_active(c.oid), false),
-  root.nspname, root.relname
+  root.nspname, root.relname, x.oid IS NOT NULL AND c.oid <> ALL (COALESCE(x.extconfig, '{}'))
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am am ON am.oid = c.relam
@@ -130,22 +147,25 @@ LEFT JOIN LATERAL (SELECT rn.nspname::text, r.relname::text
       LEFT JOIN pg_type el ON el.oid = ty.typelem AND ty.typcategory = 'A'
       WHERE key.num = 0 OR COALESCE(el.typtype, ty.typtype) <> 'b')) root ON true
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
-  AND (x.oid IS NULL OR c.oid = ANY (x.extconfig)) AND {own_schema}
+  AND (x.oid IS NULL OR c.oid = ANY (x.extconfig) OR {unregistered}) AND {own_schema}
 ORDER BY n.nspname, c.relname";
 
 /// All tables that hold users' data, by name. Waits for no lock, so sizes are only as recent as the
 /// last VACUUM or ANALYZE.
-pub(crate) async fn tables(session: &Session) -> Result<Vec<Table>> {
-    list(session, "c.relpages::int8 * 8192").await
+pub(crate) async fn tables(session: &Session, of_extensions: OfExtensions) -> Result<Vec<Table>> {
+    list(session, "c.relpages::int8 * 8192", of_extensions).await
 }
 
 /// The same with true sizes, for a session that has locked them all.
-pub(crate) async fn locked_tables(session: &Session) -> Result<Vec<Table>> {
-    list(session, "CASE c.relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE 0 END").await
+pub(crate) async fn locked_tables(session: &Session, of_extensions: OfExtensions) -> Result<Vec<Table>> {
+    let size = "CASE c.relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE 0 END";
+    list(session, size, of_extensions).await
 }
 
-async fn list(session: &Session, size: &str) -> Result<Vec<Table>> {
+async fn list(session: &Session, size: &str, of_extensions: OfExtensions) -> Result<Vec<Table>> {
+    let unregistered = if of_extensions == OfExtensions::All { "true" } else { "false" };
     let sql = TABLES.replace("{own_schema}", OWN_SCHEMA).replace("{size}", size);
+    let sql = sql.replace("{unregistered}", unregistered);
     let rows = session.query(&sql, &[]).await?;
     let table = |row: &tokio_postgres::Row| Table {
         oid: row.get(0),
@@ -159,6 +179,7 @@ async fn list(session: &Session, size: &str) -> Result<Vec<Table>> {
         condition: row.get::<_, bool>(9).then(|| row.get::<_, Option<String>>(10).unwrap_or_default()),
         readable: row.get(11),
         hidden_rows: row.get(12),
+        unregistered: row.get(15),
         scattered: row.get::<_, Option<String>>(13).map(|schema| TableId { schema, table: row.get(14) }),
     };
     Ok(rows.iter().map(table).collect())
@@ -236,29 +257,29 @@ pub(crate) fn rights_error(missing: &[String], user: &str) -> Error {
 /// How many sequences one statement reads.
 const SEQUENCES_AT_A_TIME: usize = 200;
 
-/// The position of every sequence.
+/// The position of every sequence. Those of extensions too: registered or not, they number rows that users have added.
 pub(crate) async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
     let rows = session
         .query(
             &format!(
-                "SELECT n.nspname::text, c.relname::text FROM pg_class c
-                 JOIN pg_namespace n ON n.oid = c.relnamespace
-                 WHERE c.relkind = 'S' AND c.relpersistence IN ('p', 'u') AND {OWN_SCHEMA}
-                   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                "SELECT n.nspname::text, c.relname::text,
+                   EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                      AND d.objid = c.oid AND d.deptype = 'e')
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relkind = 'S' AND c.relpersistence IN ('p', 'u') AND {OWN_SCHEMA}
                  ORDER BY 1, 2"
             ),
             &[],
         )
         .await?;
-    let names: Vec<(String, String)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    let names: Vec<(String, String, bool)> = rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
     let mut sequences = Vec::with_capacity(names.len());
     for batch in names.chunks(SEQUENCES_AT_A_TIME) {
         let selects: Vec<String> = batch
             .iter()
-            .map(|(schema, name)| {
+            .map(|(schema, name, of_extension)| {
                 format!(
-                    "SELECT {}, {}, last_value, is_called FROM {}",
+                    "SELECT {}, {}, last_value, is_called, {of_extension} FROM {}",
                     literal(schema),
                     literal(name),
                     qualified(schema, name)
@@ -271,6 +292,7 @@ pub(crate) async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
                 name: row.get(1),
                 last_value: row.get(2),
                 is_called: row.get(3),
+                of_extension: row.get(4),
             });
         }
     }

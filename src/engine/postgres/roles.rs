@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::connect::Session;
-use super::globals::{Globals, Membership, Role};
+use super::globals::{Globals, Membership, ParameterGrant, Role};
 use super::quote::ident;
 use crate::engine::{LoadReport, Roles};
 use crate::error::Result;
@@ -45,8 +45,37 @@ pub(crate) async fn create(
             attempt(session, &sql, &what, &mut report.warnings).await;
         }
     }
+    of_the_server(session, globals, rule, &made, report).await?;
     report.left_out.extend(left_out(globals, rule, |role| made(&role.name)));
     Ok(created)
+}
+
+/// Settings of all roles, and rights on parameters: they change the whole server, and what is set there already stays.
+async fn of_the_server(
+    session: &Session,
+    globals: &Globals,
+    rule: &Roles,
+    made: &impl Fn(&String) -> bool,
+    report: &mut LoadReport,
+) -> Result<()> {
+    let sql =
+        "SELECT split_part(c, '=', 1) FROM pg_db_role_setting s CROSS JOIN LATERAL unnest(s.setconfig) c
+               WHERE s.setdatabase = 0 AND s.setrole = 0";
+    let rows = session.query(sql, &[]).await?;
+    let there: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    let everywhere = globals.settings.iter().filter(|s| s.role.is_none() && !s.in_database);
+    // Values may be secrets, names are not.
+    let everywhere = everywhere
+        .filter(|s| !there.contains(&s.name))
+        .map(|s| (format!("setting {} of all roles", s.name.escape_debug()), s.alter("")));
+    let grants = globals.parameter_grants.iter().filter(|g| made(&g.grantee)).map(ParameterGrant::grant);
+    for (what, sql) in everywhere.chain(grants.map(|sql| (sql.clone(), sql))) {
+        match rule {
+            Roles::AsTheyWere => attempt(session, &sql, &what, &mut report.warnings).await,
+            _ => report.left_out.push(what),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a membership is made: those in the server's own roles (`pg_execute_server_program`, `pg_read_all_data`) are rights over
@@ -158,6 +187,7 @@ pub(crate) async fn settle(session: &Session, globals: &Globals, database: &str)
     for sql in globals.database.alter(database) {
         attempt(session, &sql, &sql, &mut warnings).await;
     }
+    warnings.extend(globals.database.left());
     warnings
 }
 

@@ -68,17 +68,22 @@ pub(crate) fn copy_out(table: &TableId, columns: &[String], condition: &str) -> 
 /// Fails if planning a query on this table would evaluate expressions of the database, with our rights: of indexes, statistics or
 /// virtual columns. Only tables of extensions of which a part belongs to the database are read by a query.
 pub(crate) async fn refuse_evaluation(session: &Session, table: &TableId) -> Result<()> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)) \
-               OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid) \
-               OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v') \
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
-    let found = session.query(sql, &[&table.schema, &table.table]).await?;
-    if found.iter().any(|row| row.get(0)) {
+    if evaluates(session, table).await? {
         return Err(Error::preflight(format!("table {table} cannot be read without running code of the database"))
             .cause("it belongs to an extension, only a part of its rows to the database, and it has an index, statistics or columns with expressions")
             .remedy("Drop what was added to the extension's table, and take the snapshot again."));
     }
     Ok(())
+}
+
+/// Whether planning a query on this table would evaluate expressions of the database.
+pub(crate) async fn evaluates(session: &Session, table: &TableId) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)) \
+               OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid) \
+               OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v') \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
+    let found = session.query(sql, &[&table.schema, &table.table]).await?;
+    Ok(found.iter().any(|row| row.get(0)))
 }
 
 /// `COPY … FROM STDIN` into one table.

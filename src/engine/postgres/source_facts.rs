@@ -3,10 +3,14 @@
 use jiff::Timestamp;
 
 use super::connect::Session;
+use super::destination;
 use super::globals::Globals;
+use super::links::Links;
+use super::quote::ident_line;
 use super::version::Version;
 use crate::engine::postgres::relations::Table;
 use crate::error::{Error, Result, ResultExt};
+use crate::model::human;
 
 /// The servers of some distributions store data of their own in the options of columns. Only their own `pg_dump` leaves
 /// them out; any other writes an archive that no other server accepts.
@@ -31,6 +35,20 @@ pub(crate) async fn refuse_foreign_options(session: &Session, tool: Version) -> 
     ))
     .cause("a restore into another server would fail")
     .remedy(format!("Install the client tools {server} of the server's own distribution.")))
+}
+
+/// A database whose restore was not completed is no state that anybody wants back.
+pub(crate) fn refuse_incomplete(globals: &Globals) -> Result<()> {
+    let marked = globals.database.comment.as_deref().and_then(destination::marked);
+    let Some(snapshot) = marked else { return Ok(()) };
+    let name = &globals.database.name;
+    let of = snapshot.map(|snapshot| format!(" of snapshot {snapshot}")).unwrap_or_default();
+    Err(Error::preflight(format!("database {} is an incomplete restore{of}", name.escape_debug()))
+        .cause("its comment is the mark that a restore of marbre sets first and takes away last")
+        .remedy(format!(
+            "Restore it again. If you know that it is whole, take the mark away: COMMENT ON DATABASE {} IS NULL",
+            ident_line(name)
+        )))
 }
 
 /// The position of a snapshot in time.
@@ -82,6 +100,7 @@ pub(crate) async fn warnings(
     tables: &[Table],
     standby: bool,
     globals: &Globals,
+    links: &Links,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     let count = |test: fn(&Table) -> bool| tables.iter().filter(|t| t.has_rows && test(t)).count();
@@ -104,23 +123,20 @@ pub(crate) async fn warnings(
     if !globals.passwords {
         warnings.push("password hashes of roles could not be read: set passwords after a restore".into());
     }
-    let rows = session
-        .query(
-            "SELECT (SELECT count(*) FROM pg_foreign_table), (SELECT count(subname) FROM pg_subscription
-               WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-            &[],
-        )
-        .await?;
-    if let Some(row) = rows.first() {
-        let (foreign, subscriptions): (i64, i64) = (row.get(0), row.get(1));
-        if foreign > 0 {
-            warnings.push(format!(
-                "{foreign} foreign tables: their definitions are kept, their rows are stored elsewhere"
-            ));
-        }
-        if subscriptions > 0 {
-            warnings.push(format!("{subscriptions} subscriptions come back disabled"));
-        }
+    let rows = session.query("SELECT count(*) FROM pg_foreign_table", &[]).await?;
+    let foreign: i64 = rows.first().map_or(0, |row| row.get(0));
+    if foreign > 0 {
+        warnings.push(format!(
+            "{foreign} foreign tables: their definitions are kept, their rows are stored elsewhere"
+        ));
+    }
+    if !links.subscriptions.is_empty() {
+        let names = links.subscriptions.iter().map(|s| s.name.escape_debug().to_string()).collect::<Vec<_>>();
+        warnings.push(format!(
+            "{} subscriptions come back disabled: {}",
+            names.len(),
+            human::first_few(&names, 10)
+        ));
     }
     Ok(warnings)
 }

@@ -220,6 +220,11 @@ impl<'a> TableLoads<'a> {
         let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = own.chain([("synchronous_commit", "off"), ("xmloption", "content")]);
         session.batch(&set_config(settings), "set up the session").await?;
+        if self.details.config_tables.iter().any(|config| config.whole && config.table == proof.table) {
+            let own = format!("DELETE FROM ONLY {}", qualified(&proof.table.schema, &proof.table.table));
+            let deleted = session.client.batch_execute(&own).await;
+            deleted.map_err(|e| CopyFailed::of(session, "remove the extension's own rows", &e))?;
+        }
         let sql = rows::copy_in(table, &proof.columns);
         let sink = session.client.copy_in(&sql).await;
         let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(session, &operation, &e))?);

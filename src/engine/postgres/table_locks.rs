@@ -32,8 +32,9 @@ pub(crate) async fn hold(
     session: &Session,
     cancel: &CancellationToken,
 ) -> Result<Held> {
+    let of_extensions = connector.of_extensions();
     for _ in 0..ATTEMPTS {
-        let wanted = relations::tables(session).await?;
+        let wanted = relations::tables(session, of_extensions).await?;
         let missing = relations::missing_rights(session, &wanted, connector.user()).await?;
         if !missing.is_empty() {
             return Err(relations::rights_error(&missing, connector.user()));
@@ -43,9 +44,9 @@ pub(crate) async fn hold(
             let rows = session.query("SELECT pg_export_snapshot()", &[]).await?;
             let snapshot: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
             let locked: BTreeSet<u32> = wanted.iter().map(|table| table.oid).collect();
-            let seen = relations::tables(session).await?;
+            let seen = relations::tables(session, of_extensions).await?;
             if seen.iter().all(|table| locked.contains(&table.oid)) {
-                let tables = relations::locked_tables(session).await?;
+                let tables = relations::locked_tables(session, of_extensions).await?;
                 return Ok(Held { snapshot, tables });
             }
         }

@@ -11,19 +11,25 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
+use super::computed::{self, Computed};
 use super::connect::{Connector, Session};
 use super::details::{self, Details, Extension};
 use super::globals::Globals;
+use super::links::{self, Links};
 use super::rows::CopyOut;
 use super::tools::{Streams, Tools};
-use super::{capture, definitions, inventory, quote, rows, session_settings};
+use super::{
+    capture, catalogues, definitions, extension_tables, inventory, omitted, quote, rows, session_settings,
+};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Sequence, Table};
 use crate::engine::postgres::{source_facts, table_locks};
 use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::engine_kind::EngineKind;
+use crate::model::omission::Omission;
 use crate::model::stream::{SourceFacts, StreamKind};
+use crate::model::table::TableId;
 
 /// How long the session that holds the snapshot may take to answer a ping.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -36,6 +42,9 @@ pub(crate) const DATA: &str = "data.dump";
 pub(crate) const GLOBALS: &str = "globals.sql";
 /// The positions of sequences, as SQL for people.
 pub(crate) const SEQUENCES: &str = "sequences.sql";
+
+/// Subscriptions, and the options of user mappings, as SQL for people.
+pub(crate) const LINKS: &str = "links.sql";
 
 /// An open snapshot of a PostgreSQL database.
 pub(crate) struct PostgresView {
@@ -51,7 +60,10 @@ pub(crate) struct PostgresView {
     settings: BTreeMap<String, String>,
     tables: BTreeMap<String, Table>,
     config_tables: Vec<ConfigTable>,
+    unregistered: Vec<TableId>,
     globals: Globals,
+    links: Links,
+    omitted: Vec<Omission>,
     sequences: Vec<Sequence>,
     extensions: Vec<Extension>,
     tablespaces: Vec<String>,
@@ -75,8 +87,15 @@ impl PostgresView {
         source_facts::refuse_foreign_options(&coordinator, tools.version).await?;
         let point = source_facts::point(&coordinator).await?;
         let globals = capture::all(&coordinator).await?;
+        source_facts::refuse_incomplete(&globals)?;
         let settings = rows::settings(&globals.database.encoding);
-        let warnings = source_facts::warnings(&coordinator, &held.tables, point.standby, &globals).await?;
+        let links = links::read(&coordinator, connector.user()).await?.links;
+        let mut warnings =
+            source_facts::warnings(&coordinator, &held.tables, point.standby, &globals, &links).await?;
+        let unknown = catalogues::unknown(&coordinator).await?;
+        warnings.extend(catalogues::warning(&unknown).map(|what| format!("{what}. {}", catalogues::REMEDY)));
+        let unregistered = extension_tables::left_out(connector, &coordinator).await?;
+        let omitted = omitted::all(connector, &coordinator).await?;
         let config_tables: Vec<ConfigTable> = held.tables.iter().filter_map(config_table).collect();
         let with_rows = held.tables.into_iter().filter(|table| table.has_rows);
         let tables: BTreeMap<String, Table> =
@@ -97,7 +116,10 @@ impl PostgresView {
             settings,
             tables,
             config_tables,
+            unregistered: unregistered.into_iter().map(|table| table.id).collect(),
             globals,
+            links,
+            omitted,
             warnings,
             streams: Vec::new(),
             idle: Mutex::new(Vec::new()),
@@ -122,6 +144,10 @@ impl PostgresView {
             bytes(GLOBALS, self.globals.script().len() as u64),
             bytes(SEQUENCES, 100 * self.sequences.len() as u64),
         ];
+        let links = self.links.script().len() as u64;
+        if links > 0 {
+            streams.push(bytes(LINKS, links));
+        }
         for (name, table) in &self.tables {
             let identity = serde_json::json!([
                 "postgres rows",
@@ -259,7 +285,13 @@ impl PostgresView {
         std::iter::once("SET client_encoding = 'UTF8';\n".to_owned()).chain(lines).collect()
     }
 
-    async fn facts(&self) -> Result<ViewFacts> {
+    /// Digests of what the server has computed, which no stream holds.
+    async fn computed(&self, cancel: &CancellationToken) -> Result<Vec<Computed>> {
+        let session = self.reader(cancel).await?;
+        computed::read(&session, Some(&self.snapshot)).await
+    }
+
+    async fn facts(&self, cancel: &CancellationToken) -> Result<ViewFacts> {
         let details = Details {
             tool_version: self.tools.version.to_string(),
             server_major: self.coordinator.version.major,
@@ -271,7 +303,10 @@ impl PostgresView {
             preloaded: details::preloaded(&self.coordinator).await?,
             sequences: self.sequences.clone(),
             config_tables: self.config_tables.clone(),
+            unregistered: self.unregistered.clone(),
             scattered: self.tables.values().filter_map(scattered).collect(),
+            links: self.links.clone(),
+            computed: self.computed(cancel).await?,
             definitions: definitions::read(&self.coordinator).await?,
             session: session_settings::read(&self.coordinator).await?,
             large_objects: relations::large_objects(&self.coordinator).await?,
@@ -286,6 +321,7 @@ impl PostgresView {
         self.coordinator.batch("COMMIT", "end the snapshot's transaction").await?;
         Ok(ViewFacts {
             source: SourceFacts {
+                omitted: self.omitted.clone(),
                 engine: EngineKind::Postgres.name().to_owned(),
                 version: self.server_version.clone(),
                 consistent_at: self.consistent_at,
@@ -306,7 +342,12 @@ fn scattered(table: &Table) -> Option<Scattered> {
 
 fn config_table(table: &Table) -> Option<ConfigTable> {
     let condition = table.condition.clone()?;
-    table.has_rows.then(|| ConfigTable { table: table.id.clone(), columns: table.columns.clone(), condition })
+    table.has_rows.then(|| ConfigTable {
+        table: table.id.clone(),
+        columns: table.columns.clone(),
+        condition,
+        whole: table.unregistered,
+    })
 }
 
 #[async_trait]
@@ -331,7 +372,7 @@ impl View for PostgresView {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Error::interrupted()),
-            facts = self.facts() => facts,
+            facts = self.facts(cancel) => facts,
         }
     }
 }
@@ -357,6 +398,7 @@ impl PostgresView {
             }
             DATA => self.read_archive(self.data_arguments(), out, cancel).await,
             GLOBALS => out.send(Bytes::from(self.globals.script())).await,
+            LINKS => out.send(Bytes::from(self.links.script())).await,
             SEQUENCES => out.send(Bytes::from(self.sequences_script())).await,
             name => match self.tables.get(name) {
                 Some(table) => self.read_rows(table, out, cancel).await,

@@ -125,6 +125,7 @@ fn describe(connection: &Connection, facts: &Facts, consistent_at: Timestamp) ->
         details["uncheckable"] = json!(why);
     }
     let source = SourceFacts {
+        omitted: Vec::new(),
         engine: EngineKind::Sqlite.name().to_owned(),
         version: rusqlite::version().to_owned(),
         consistent_at,

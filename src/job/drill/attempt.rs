@@ -22,6 +22,7 @@ use crate::keys::EpochKey;
 use crate::model::id::TargetName;
 use crate::model::isolation::Isolation;
 use crate::model::observer::LoadObserver as _;
+use crate::model::omission::Omission;
 use crate::model::sabotage::Sabotage;
 use crate::model::stage::Stage;
 use crate::model::stream::Contents;
@@ -248,6 +249,11 @@ impl Attempt<'_> {
         if !found.not_here.is_empty() {
             let why = Some(first_few(&found.not_here));
             found.checks.insert(0, CheckReport::new("other servers", CheckResult::Unavailable, None, why));
+        }
+        let omitted: Vec<String> = opened.contents.source.omitted.iter().map(Omission::what).collect();
+        if !omitted.is_empty() {
+            let why = Some(format!("not in the snapshot: {}", first_few(&omitted)));
+            found.checks.insert(0, CheckReport::new("completeness", CheckResult::Unavailable, None, why));
         }
         let failed: Vec<String> = found
             .checks

@@ -19,6 +19,7 @@ use crate::keys::Namespace;
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::Sha256;
 use crate::model::observer::LoadObserver as _;
+use crate::model::omission::Omission;
 use crate::model::stage::Stage;
 use crate::repository::drill_catalog::{DrillCatalog, KnownDrill};
 use crate::repository::drill_receipt::{
@@ -101,6 +102,7 @@ impl Recorder<'_> {
             objects: comparison.map(|c| c.inventory.iter().map(object).collect()).unwrap_or_default(),
             exceptions: found.exceptions.clone(),
             differences: comparison.filter(|c| !c.equal()).map(differences).unwrap_or_default(),
+            omitted: found.contents.as_ref().map(|m| m.source.omitted.clone()).unwrap_or_default(),
             checks: found.checks.clone(),
             rows: comparison.map_or(0, |c| c.tables.iter().map(|t| t.rows).sum()),
             bytes: found.contents.as_ref().map_or(0, |m| m.streams.iter().map(|s| s.length).sum()),
@@ -304,6 +306,7 @@ fn counted(report: &DrillReport) -> Found {
         rows: report.rows,
         bytes: report.bytes,
         fetched_bytes: report.fetched_bytes,
+        omitted: report.omitted.iter().map(Omission::number).sum(),
         checks_passed: checks(&[CheckResult::Passed]),
         checks_failed: checks(&[CheckResult::Failed]),
         exceptions: report.exceptions.len() as u64,

@@ -12,6 +12,7 @@ use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseName, DrillId, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::isolation::Isolation;
 use crate::model::level::{By, Level};
+use crate::model::omission::Omission;
 use crate::model::sabotage::Sabotage;
 
 /// How a drill went, as `drill --json` prints it.
@@ -51,6 +52,8 @@ pub(crate) struct DrillReport {
     pub exceptions: Vec<Exception>,
     /// What else differs, in words.
     pub differences: Vec<String>,
+    /// What the source had and the snapshot does not hold.
+    pub omitted: Vec<Omission>,
     /// Every check.
     pub checks: Vec<CheckReport>,
     /// Rows that came back, over all tables.

@@ -19,6 +19,7 @@ use crate::keys::{RestoreKey, TrustStore};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
+use crate::model::omission::Omission;
 use crate::model::stage::Stage;
 use crate::repository::reader::Reader;
 use crate::state::{State, write_private_file};
@@ -186,13 +187,15 @@ impl RestoreJob {
         let loaded = recovery.load(&self.options, cancel).await?;
         report.rows = opened.receipt.receipt.rows;
         report.bytes = loaded.bytes;
-        report.warnings = loaded.warnings;
+        report.warnings = opened.contents.source.omitted.iter().map(Omission::reminder).collect();
+        report.warnings.extend(loaded.warnings);
         report.left_out = loaded.left_out;
         report.verdict = RestoreVerdict::Restored;
         let exceptions = loaded.exceptions;
         if self.prove {
             let comparison = recovery.compare(cancel).await?;
             report.tables = tables(&comparison);
+            report.warnings.extend(comparison.excused.clone());
             let as_excepted = !exceptions.list.is_empty() && only_excepted(&comparison, &exceptions.list);
             if !comparison.equal() && !as_excepted {
                 return Err(differs(loader, &comparison));

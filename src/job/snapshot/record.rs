@@ -12,6 +12,7 @@ use crate::job::snapshot::stream_cache::CachedStream;
 use crate::job::snapshot::uploader::Commit;
 use crate::keys::Namespace;
 use crate::model::id::{Sha256, SnapshotId};
+use crate::model::omission::Omission;
 use crate::model::table::TableProof;
 use crate::pack::extent::Layer;
 use crate::pack::pack_writer::seal_small;
@@ -101,6 +102,8 @@ impl Record {
                 "the engine proved tables of a stream {name:?} that does not exist"
             )));
         }
+        let omitted = facts.source.omitted.iter().map(Omission::warning);
+        let warnings = omitted.chain(facts.warnings).collect();
         let manifest = Manifest {
             format: FORMAT,
             publisher: job.database.publisher.clone(),
@@ -116,7 +119,7 @@ impl Record {
         let remembered = remembered.map(|streams| (manifest.packs.clone(), streams));
         let totals = Totals { new_bytes, written: &all[older..] };
         let (commit, receipt) = sign(job, epoch, manifest, &totals, place, times)?;
-        Ok(Self { commit, receipt, remembered, warnings: facts.warnings })
+        Ok(Self { commit, receipt, remembered, warnings })
     }
 }
 
@@ -163,6 +166,7 @@ fn sign(
         stored_bytes: written
             + sealed.len() as u64
             + if epoch.full { epoch.state.sealed.len() as u64 } else { 0 },
+        omitted: manifest.source.omitted.iter().map(|o| (o.kind.clone(), o.number())).collect(),
         recipients: epoch.state.recipients.clone(),
         charter: None,
         objects,

@@ -75,6 +75,7 @@ fn checked(check: &CheckReport) -> Vec<Cell> {
 /// What marbre's own checks ask; owners know what their own checks ask.
 fn asked(check: &str) -> &'static str {
     match check {
+        "completeness" => "does the snapshot hold everything that the database has?",
         "empty-tables" => "did a table lose all its rows since the last proven snapshot?",
         "row-count" => "are there about as many rows as in the last proven snapshot?",
         "foreign-keys" => "does every reference lead to a row?",

@@ -79,6 +79,7 @@ fn passed() -> DrillReport {
         objects: objects(),
         exceptions: Vec::new(),
         differences: Vec::new(),
+        omitted: Vec::new(),
         checks: vec![
             check("empty-tables", CheckResult::Passed, Some("0"), None),
             check("row-count", CheckResult::Passed, Some("11006402"), None),

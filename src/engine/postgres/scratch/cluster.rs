@@ -346,6 +346,7 @@ fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Conn
         bin_dir: None,
         lock_timeout: LOCK_TIMEOUT,
         jobs: 1,
+        extension_rows: false,
     })
 }
 

@@ -182,7 +182,13 @@ mod tests {
 
     #[test]
     fn sequences_move_within_their_bounds() {
-        let at = |last_value| Sequence { schema: "s".into(), name: "q".into(), last_value, is_called: true };
+        let at = |last_value| Sequence {
+            schema: "s".into(),
+            name: "q".into(),
+            last_value,
+            is_called: true,
+            of_extension: false,
+        };
         assert_eq!(moved(&at(7), 1, 9), (6, true));
         assert_eq!(moved(&at(1), 1, 9), (2, true));
         assert_eq!(moved(&at(1), 1, 1), (1, false));

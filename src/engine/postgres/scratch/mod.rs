@@ -120,6 +120,7 @@ impl PostgresScratchHost {
                 bin_dir: config.bin_dir.clone(),
                 lock_timeout: LOCK_TIMEOUT,
                 jobs: config.jobs,
+                extension_rows: false,
             })
         };
         let admin = config.scratch.as_ref().map(connector).transpose()?;

@@ -61,6 +61,7 @@ fn contents(major: u32) -> Contents {
             name: "t_id_seq".into(),
             last_value: 3,
             is_called: true,
+            of_extension: false,
         }],
         ..Details::default()
     };
@@ -74,6 +75,7 @@ fn contents(major: u32) -> Contents {
     Contents {
         snapshot: "20261122T020000Z-1f3a9c4e".parse().unwrap(),
         source: SourceFacts {
+            omitted: Vec::new(),
             engine: EngineKind::Postgres.name().into(),
             version: format!("{major}.20"),
             consistent_at: "2026-11-22T02:00:00Z".parse().unwrap(),
