@@ -430,15 +430,17 @@ LOAD = r"""#!/bin/sh
 [ $# -eq 1 ] || { echo "usage: ./load.sh DATABASE" >&2; exit 2; }
 cd "$(dirname "$0")" || exit 1
 export PGDATABASE="$1"
+# Names can be bytes of any encoding.
+export LC_ALL=C
 failed=0
 step() { title="$1"; shift; echo "== $title"; "$@" || { failed=1; echo "FAILED: $title (see above)"; }; }
 rows() { # file, table, columns
-    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN" < "$1" || { failed=1; echo "FAILED: $1 into $2"; }
+    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN$ROWS" < "$1" || { failed=1; echo "FAILED: $1 into $2"; }
 }
 # psql obeys what follows a backslash in a script, and so never gets a script of the snapshot: its statements, one on each line,
 # go to the server as data, and are run there.
 statements() { # file, database, what to do about a statement that fails
-    psql -X -q -v ON_ERROR_STOP=1 -d "$2" -c "SET client_encoding = UTF8" \
+    psql -X -q -v ON_ERROR_STOP=1 -d "$2" -c "SET client_encoding = ${ENCODING:-UTF8}" \
         -c "CREATE TEMPORARY TABLE marbre_statements (number serial, line text)" \
         -c "COPY pg_temp.marbre_statements (line) FROM STDIN (FORMAT csv, DELIMITER E'\\001', QUOTE E'\\002')" \
         -c 'DO $do$ DECLARE statement text; BEGIN
@@ -450,7 +452,7 @@ empty() { # table
     psql -X -q -v ON_ERROR_STOP=1 -c "DELETE FROM ONLY $1" || { failed=1; echo "FAILED: the extension's own rows of $1"; }
 }
 count() { # table, what to count, number of rows
-    found=$(psql -X -A -t -q -c "SET row_security = off" -c "SELECT $2")
+    found=$(psql -X -A -t -q -f settings.sql -c "SELECT $2")
     [ "$found" = "$3" ] || { failed=1; echo "FAILED: $1 has $found rows, not $3"; }
 }
 # Names and messages may hold what a terminal takes for commands.
@@ -473,6 +475,10 @@ return $failed
 echo "Loaded, and every table has its number of rows."
 """
 
+def raw_names(script):
+    """A byte of a name that is not UTF-8 stands as one character from U+10FE80 to U+10FEFF."""
+    return re.sub(b"\xf4\x8f([\xba\xbb])([\x80-\xbf])", lambda m: bytes([m[2][0] | (m[1] == b"\xbb") << 6]), script)
+
 def write_loader(manifest, out):
     names = {stream["name"] for stream in manifest["streams"]}
     keep = {"client_encoding", "datestyle", "intervalstyle", "timezone", "extra_float_digits", "bytea_output", "lc_monetary"}
@@ -481,11 +487,14 @@ def write_loader(manifest, out):
         if name.lower() in keep:
             fit(value, SETTING, f"the setting {name}")
             settings[name.lower()] = value
+    # Rows are in the encoding that COPY is told. Statements are in UTF-8, unless names hold bytes that could not be converted to it.
+    in_bytes = manifest["source"].get("details", {}).get("in_bytes", False)
+    rows_encoding, settings["client_encoding"] = settings["client_encoding"], "SQL_ASCII" if in_bytes else "UTF8"
     sql = [f"SET {name} = " + quoted(value, "'") + ";" for name, value in settings.items()]
     # As pg_dump does it: names are always qualified.
     sql.append("SELECT pg_catalog.set_config('search_path', '', false) \\g /dev/null")
     (out / "settings.sql").write_text("\n".join(sql) + "\n")
-    lines = []
+    lines = [f"ENCODING={settings['client_encoding']}", f"ROWS=\" (ENCODING '{rows_encoding}')\""]
     call = lambda *words: lines.append(" ".join(map(shlex.quote, words)))
     if "globals.sql" in names:
         lines.append('[ -z "$GLOBALS" ] || step "roles; those that exist already are reported, and stay" \\\n'
@@ -524,7 +533,8 @@ def write_loader(manifest, out):
         lines.append('step "subscriptions, options of user mappings; those that exist already are reported, and stay" \\\n'
                      "    statements links.sql \"$PGDATABASE\" 'EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%$$, SQLERRM;'")
     lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$PGDATABASE" schema.dump')
-    (out / "load.sh").write_text(LOAD + "\n".join(lines) + LOADED, encoding="utf-8")
+    script = (LOAD + "\n".join(lines) + LOADED).encode()
+    (out / "load.sh").write_bytes(raw_names(script) if in_bytes else script)
     os.chmod(out / "load.sh", 0o700)
 
 def main():

@@ -12,8 +12,9 @@ use crate::config::section::Section;
 use crate::model::engine_kind::EngineKind;
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_GIVE_WAY_AFTER: Duration = Duration::from_secs(600);
 
-const POSTGRES_KEYS: [&str; 7] = [
+const POSTGRES_KEYS: [&str; 8] = [
     "url",
     "password_file",
     "password_env",
@@ -21,6 +22,7 @@ const POSTGRES_KEYS: [&str; 7] = [
     "bin_dir",
     "lock_timeout",
     "extension_tables",
+    "give_way_after",
 ];
 const SQLITE_KEYS: [&str; 1] = ["path"];
 
@@ -79,12 +81,14 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     let bin_dir = section.optional("bin_dir", forms::path(base));
     let lock_timeout = section.optional("lock_timeout", forms::duration);
     let extension_rows = section.optional("extension_tables", extension_tables);
+    let give_way_after = section.optional("give_way_after", forms::duration);
     Some(Source::Postgres {
         extension_rows: extension_rows.unwrap_or(false),
         url: url?,
         password,
         bin_dir,
         lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
+        give_way_after: give_way_after.unwrap_or(DEFAULT_GIVE_WAY_AFTER),
     })
 }
 

@@ -267,6 +267,8 @@ pub(crate) enum Source {
         lock_timeout: Duration,
         /// Rows of extensions' tables are read, although the extensions did not register them.
         extension_rows: bool,
+        /// How long others may wait for the locks of a snapshot that is being read, before it is given up.
+        give_way_after: Duration,
     },
     /// A SQLite database.
     Sqlite {

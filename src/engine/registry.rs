@@ -21,8 +21,8 @@ const RESTORE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where a database is, and how it is read.
 #[derive(Debug, Clone)]
 pub(crate) enum EngineSettings {
-    /// On a server.
-    Postgres(PostgresConfig),
+    /// On a server; others wait for a snapshot's locks for at most so long.
+    Postgres(PostgresConfig, Duration),
     /// In a file.
     Sqlite(PathBuf),
 }
@@ -30,7 +30,9 @@ pub(crate) enum EngineSettings {
 /// The engine that reads this database.
 pub(crate) fn engine(settings: EngineSettings) -> Result<Arc<dyn Engine>> {
     Ok(match settings {
-        EngineSettings::Postgres(config) => Arc::new(PostgresEngine::new(config)?),
+        EngineSettings::Postgres(config, give_way_after) => {
+            Arc::new(PostgresEngine::new(config, give_way_after)?)
+        }
         EngineSettings::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
     })
 }

@@ -21,6 +21,7 @@ pub(crate) mod observer;
 pub(crate) mod omission;
 pub(crate) mod place;
 pub(crate) mod proof;
+pub(crate) mod raw_text;
 pub(crate) mod retention;
 pub(crate) mod route;
 pub(crate) mod row_hash;

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::raw_text;
+
 /// Whether a character is not seen, or changes how the text around it is seen: what controls terminals (C0, DEL, C1), the
 /// marks that change a text's direction, and what has no width.
 fn is_hidden(c: char) -> bool {
@@ -12,9 +14,9 @@ fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// One line, with whatever is hidden in it written out as `\u001b`.
+/// One line, with whatever is hidden in it written out as `\u001b`, and bytes that are no UTF-8 as `\xe9`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    written_out(text, is_hidden)
+    written_out(text, |c| is_hidden(c) || raw_text::byte(c).is_some())
 }
 
 /// The same for several lines: line feeds and tabs stay. A JSON document stays the same document, because in JSON this is
@@ -29,13 +31,15 @@ fn written_out(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if hidden(c) {
+        if !hidden(c) {
+            out.push(c);
+        } else if let Some(byte) = raw_text::byte(c) {
+            let _ = write!(out, "\\x{byte:02x}");
+        } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a string cannot fail.
                 let _ = write!(out, "\\u{unit:04x}");
             }
-        } else {
-            out.push(c);
         }
     }
     Cow::Owned(out)
@@ -54,6 +58,7 @@ mod tests {
             ("\u{1b}[31mred\u{7f}", "\\u001b[31mred\\u007f"),
             ("\u{9b}31m \u{202e}evil\u{2069}", "\\u009b31m \\u202eevil\\u2069"),
             ("a\u{200b}b\u{e0041}", "a\\u200bb\\udb40\\udc41"),
+            ("abonn\u{10fee9}s", "abonn\\xe9s"),
             ("two\r\nlines\t", "two\\u000d\\u000alines\\u0009"),
         ] {
             assert_eq!(visible(text), shown);

@@ -1,14 +1,17 @@
 //! TLS as a client: which certificates are trusted, and how far they are verified.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
@@ -28,6 +31,28 @@ pub(crate) enum Verification {
 
 /// TLS as a client, for this verification.
 pub(crate) fn config(verification: Verification) -> Result<ClientConfig> {
+    Ok(verifying(verification)?.with_no_client_auth())
+}
+
+/// The same, with a certificate that proves who we are, and its key, which has no password; both in PEM.
+pub(crate) fn config_with_client(
+    verification: Verification,
+    certificate: &Path,
+    key: &Path,
+) -> Result<ClientConfig> {
+    let chain = certificates(certificate)?;
+    let reading = || format!("read the key of a certificate in {}", key.display());
+    let mode = std::fs::metadata(key).or_kind(ErrorKind::Config, reading())?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(Error::new(ErrorKind::Config, format!("key {} can be read by others", key.display()))
+            .remedy(format!("Run: chmod 600 {}", key.display())));
+    }
+    let read = PrivateKeyDer::from_pem_file(key).or_kind(ErrorKind::Config, reading())?;
+    let config = verifying(verification)?.with_client_auth_cert(chain, read);
+    config.or_kind(ErrorKind::Config, format!("use the certificate in {}", certificate.display()))
+}
+
+fn verifying(verification: Verification) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     const SET_UP: &str = "set up TLS";
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
@@ -36,7 +61,7 @@ pub(crate) fn config(verification: Verification) -> Result<ClientConfig> {
         .or_internal(SET_UP)?;
     let chain = match verification {
         Verification::ChainAndName(roots) => {
-            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+            return Ok(builder.with_root_certificates(roots));
         }
         Verification::Chain(roots) => {
             let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
@@ -45,7 +70,7 @@ pub(crate) fn config(verification: Verification) -> Result<ClientConfig> {
         Verification::Nothing => None,
     };
     let verifier = Arc::new(AnyName { chain, algorithms });
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
 /// TLS that trusts the authorities in this file and no others, or those of the system.

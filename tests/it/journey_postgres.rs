@@ -7,5 +7,6 @@ mod inventory;
 mod reader;
 mod refusals;
 mod restores;
+mod sources;
 mod subscriptions;
 mod torture;

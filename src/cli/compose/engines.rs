@@ -11,16 +11,17 @@ use crate::error::Result;
 /// The engine of a configured database.
 pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     registry::engine(match &database.source {
-        Source::Postgres { url, password, bin_dir, lock_timeout, extension_rows } => {
+        Source::Postgres { url, password, bin_dir, lock_timeout, give_way_after, extension_rows } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
-            registry::EngineSettings::Postgres(PostgresConfig {
+            let config = PostgresConfig {
                 url: url.clone(),
                 password,
                 bin_dir: bin_dir.clone(),
                 lock_timeout: *lock_timeout,
                 jobs: database.jobs,
                 extension_rows: *extension_rows,
-            })
+            };
+            registry::EngineSettings::Postgres(config, *give_way_after)
         }
         Source::Sqlite { path } => registry::EngineSettings::Sqlite(path.clone()),
     })

@@ -31,7 +31,7 @@ pub(crate) async fn analyze(
     session.batch(&set_config([(SEARCH_PATH, path)].into_iter()), "set the search path").await?;
     let mut failed = Vec::new();
     for row in tables {
-        let table = qualified(row.get(0), row.get(1));
+        let table = qualified(&row.get::<_, String>(0), &row.get::<_, String>(1));
         if let Err(error) = run(session, &format!("ANALYZE {table}"), cancel).await? {
             if ends_a_session(&error) {
                 return Err(session.failed("analyze the database", &error));

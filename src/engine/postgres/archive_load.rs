@@ -113,7 +113,7 @@ impl ArchiveLoad<'_> {
             _ => (self.connector, None),
         };
         let mut args = self.arguments();
-        args.push(format!("--dbname={}", Connector::keepalives()));
+        args.push(format!("--dbname={}", self.connector.keepalives()));
         args.extend(switch.map(|role| format!("--role={role}")));
         if run.rights == Rights::Unowned {
             args.push("--no-owner".to_owned());
@@ -156,7 +156,7 @@ impl ArchiveLoad<'_> {
         cancel: &CancellationToken,
     ) -> Result<Option<String>> {
         let mut args = self.arguments();
-        args.push(format!("--dbname={}", Connector::keepalives()));
+        args.push(format!("--dbname={}", self.connector.keepalives()));
         let environment = self.environment(self.connector)?;
         let mut tool = self.tools.start("pg_restore", args, environment, Streams::default()).await?;
         let Some(mut stdin) = tool.stdin.take() else {

@@ -3,6 +3,7 @@
 use super::connect::Session;
 use super::database_properties::{Database, DatabaseGrant};
 use super::globals::{Globals, Membership, ParameterGrant, Role, Setting};
+use super::row::Row;
 use crate::error::Result;
 
 /// The relevant roles: those that this database refers to or that have settings in it, its owner and the first
@@ -52,7 +53,7 @@ async fn roles(session: &Session, oids: &Vec<u32>, passwords: bool) -> Result<Ve
          FROM {source} r WHERE r.oid = ANY ($1) AND r.rolname !~ '^pg_' ORDER BY 1"
     );
     let rows = session.query(&sql, &[oids]).await?;
-    let role = |row: &tokio_postgres::Row| Role {
+    let role = |row: &Row| Role {
         name: row.get(0),
         superuser: row.get(1),
         inherit: row.get(2),
@@ -80,7 +81,7 @@ async fn memberships(session: &Session, oids: &Vec<u32>) -> Result<Vec<Membershi
          WHERE m.member = ANY ($1) AND m.roleid = ANY ($1) GROUP BY 1, 2 ORDER BY 1, 2"
     );
     let rows = session.query(&sql, &[oids]).await?;
-    let membership = |row: &tokio_postgres::Row| Membership {
+    let membership = |row: &Row| Membership {
         role: row.get(0),
         member: row.get(1),
         admin: row.get(2),
@@ -102,7 +103,7 @@ async fn settings(session: &Session, oids: &Vec<u32>) -> Result<Vec<Setting>> {
             &[oids],
         )
         .await?;
-    let setting = |row: &tokio_postgres::Row| Setting {
+    let setting = |row: &Row| Setting {
         role: row.get(0),
         in_database: row.get(1),
         name: row.get(2),
@@ -119,7 +120,7 @@ async fn parameter_grants(session: &Session, oids: &Vec<u32>) -> Result<Vec<Para
                FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) a JOIN pg_roles r ON r.oid = a.grantee
                WHERE r.oid = ANY ($1) AND NOT r.rolsuper GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
     let rows = session.query(sql, &[oids]).await?;
-    let grant = |row: &tokio_postgres::Row| ParameterGrant {
+    let grant = |row: &Row| ParameterGrant {
         parameter: row.get(0),
         grantee: row.get(1),
         privilege: row.get(2),
@@ -180,10 +181,7 @@ async fn database_grants(session: &Session) -> Result<Vec<DatabaseGrant>> {
             &[],
         )
         .await?;
-    let grant = |row: &tokio_postgres::Row| DatabaseGrant {
-        grantee: row.get(0),
-        privilege: row.get(1),
-        grantable: row.get(2),
-    };
+    let grant =
+        |row: &Row| DatabaseGrant { grantee: row.get(0), privilege: row.get(1), grantable: row.get(2) };
     Ok(rows.iter().map(grant).collect())
 }

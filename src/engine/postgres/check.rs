@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session};
+use super::readers::SLOTS;
 use super::tools::Tools;
 use super::version::NEWEST_SERVER;
 use super::{capture, catalogues, omitted};
@@ -65,8 +66,8 @@ pub(crate) async fn all(
         Err(error) => fail("client tools", &error),
     });
     for (name, result) in [
-        ("rights", rights(connector, &session).await),
-        ("completeness", completeness(connector, &session).await),
+        ("rights", connector.convert_or_not(|| rights(connector, cancel)).await),
+        ("completeness", connector.convert_or_not(|| completeness(connector, cancel)).await),
         ("locks", locks(&session).await),
         ("connections", connections(&session, jobs).await),
     ] {
@@ -98,9 +99,10 @@ fn server(session: &Session) -> Check {
     }
 }
 
-async fn rights(connector: &Connector, session: &Session) -> Result<Check> {
-    let tables = relations::tables(session, connector.of_extensions()).await?;
-    let missing = relations::missing_rights(session, &tables, connector.user()).await?;
+async fn rights(connector: &Connector, cancel: &CancellationToken) -> Result<Check> {
+    let session = connector.connect(cancel).await?;
+    let tables = relations::tables(&session, connector.of_extensions()).await?;
+    let missing = relations::missing_rights(&session, &tables, connector.user()).await?;
     if !missing.is_empty() {
         return Ok(fail("rights", &relations::rights_error(&missing, connector.user())));
     }
@@ -108,10 +110,11 @@ async fn rights(connector: &Connector, session: &Session) -> Result<Check> {
 }
 
 /// What a snapshot would not hold.
-async fn completeness(connector: &Connector, session: &Session) -> Result<Check> {
-    source_facts::refuse_incomplete(&capture::all(session).await?)?;
-    let omitted = omitted::all(connector, session).await?;
-    let unknown = catalogues::unknown(session).await?;
+async fn completeness(connector: &Connector, cancel: &CancellationToken) -> Result<Check> {
+    let session = connector.connect(cancel).await?;
+    source_facts::refuse_incomplete(&capture::all(&session).await?)?;
+    let omitted = omitted::all(connector, &session).await?;
+    let unknown = catalogues::unknown(&session).await?;
     if let Some(warning) = catalogues::warning(&unknown) {
         return Ok(warn("completeness", warning, catalogues::REMEDY));
     }
@@ -123,17 +126,11 @@ async fn completeness(connector: &Connector, session: &Session) -> Result<Check>
     Ok(warn("completeness", format!("not in a snapshot: {}", what.join("; ")), &remedies.join(" ")))
 }
 
-/// Every table is locked by our transaction, by `pg_dump` twice, and by the reader of its rows.
+/// Every table is locked by our transaction, by `pg_dump` and by each reader of rows, of which there are fewer if there is no
+/// room for more.
 async fn locks(session: &Session) -> Result<Check> {
-    let rows = session
-        .query(
-            "SELECT (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p')),
-                    current_setting('max_locks_per_transaction')::int8
-                    * (current_setting('max_connections')::int8
-                       + current_setting('max_prepared_transactions')::int8)",
-            &[],
-        )
-        .await?;
+    let sql = format!("SELECT (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p')), {SLOTS}");
+    let rows = session.query(&sql, &[]).await?;
     let (tables, slots): (i64, i64) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
     let found = format!("{tables} tables, room for {slots} locks");
     Ok(match tables * 3 < slots {
@@ -154,8 +151,8 @@ async fn connections(session: &Session, jobs: usize) -> Result<Check> {
         .await?;
     let (free, limit): (i64, i64) = rows.first().map_or((0, -1), |row| (row.get(0), row.get(1)));
     let free = if limit < 0 { free } else { free.min(limit) };
-    // The transaction that holds the snapshot, and one to find out who blocks it.
-    let needed = i64::try_from(jobs).unwrap_or(i64::MAX).saturating_add(2);
+    // The transaction that holds the snapshot, the one that sees who waits for it, pg_dump twice, and one to find out who blocks.
+    let needed = i64::try_from(jobs).unwrap_or(i64::MAX).saturating_add(5);
     let found = format!("{free} free, a snapshot takes up to {needed}");
     Ok(match needed <= free {
         true => ok("connections", found),

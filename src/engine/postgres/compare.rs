@@ -60,8 +60,8 @@ pub(crate) async fn compare(
     }
     let computing = connector.connect(cancel).await?;
     rows::apply(&computing, &contents.source.settings).await?;
-    let (other, expected) =
-        computed::differences(&details.computed, &computed::read(&computing, None).await?);
+    computing.batch("BEGIN READ ONLY", "begin a transaction").await?;
+    let (other, expected) = computed::differences(&details.computed, &computed::read(&computing).await?);
     differences.extend(other);
     excused.extend(expected);
     let gone = details.unregistered.iter().filter(|table| !here.contains(table));
@@ -89,7 +89,7 @@ async fn compare_table(
         if !condition.is_empty() {
             rows::refuse_evaluation(&session, &proof.table).await?;
         }
-        let sql = rows::copy_out(&proof.table, &proof.columns, condition);
+        let sql = rows::copy_out(&proof.table, &proof.columns, condition, &contents.source.settings);
         rows::digest(&session, &sql, row_key, cancel).await.map_err(|e| e.context(&proof.table))?
     } else {
         (0, RowDigest::default())

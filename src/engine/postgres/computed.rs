@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use super::quote::{idents, qualified};
-use super::{rows, table_locks};
+use super::rows;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 use crate::model::table::TableId;
@@ -44,9 +44,9 @@ WHERE c.relpersistence <> 't' AND {own_schema}
   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
 ORDER BY 1, 2";
 
-/// Reads them all, under an exported snapshot where one is given. What cannot be read, because looking would run code of the database,
-/// a right is missing or the relation is locked, says so.
-pub(crate) async fn read(session: &Session, snapshot: Option<&str>) -> Result<Vec<Computed>> {
+/// Reads them all, in the transaction that the session is in. What cannot be read, because looking would run code of the database, a
+/// right is missing or the relation is locked, says so.
+pub(crate) async fn read(session: &Session) -> Result<Vec<Computed>> {
     let found = session.query(&RELATIONS.replace("{own_schema}", OWN_SCHEMA), &[]).await?;
     let mut computed = Vec::new();
     for row in found {
@@ -57,15 +57,12 @@ pub(crate) async fn read(session: &Session, snapshot: Option<&str>) -> Result<Ve
             found: None,
         };
         if row.get(4) {
-            match snapshot {
-                Some(snapshot) => table_locks::join(session, snapshot).await?,
-                None => session.batch("BEGIN READ ONLY", "begin a transaction").await?,
-            }
+            session.batch("SAVEPOINT computed", "begin a transaction").await?;
             // No code of the database may run with our rights.
             if let Ok(false) = rows::evaluates(session, &of.table).await {
                 of.found = digest(session, &of).await.ok();
             }
-            session.batch("ROLLBACK", "end a transaction").await?;
+            session.batch("ROLLBACK TO computed; RELEASE computed", "end a transaction").await?;
         }
         computed.push(of);
     }

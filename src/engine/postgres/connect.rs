@@ -1,26 +1,24 @@
 //! Connections to the server, for this process and for its children.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
+use super::dial::{self, Refusal};
 use super::known::Known;
 use super::password;
-use super::quote::literal;
-use super::server_error;
+use super::session::{Language, cause};
+pub(super) use super::session::{Session, set_config};
 use super::sslmode;
 use super::tools::Environment;
-use super::url::Place;
-use super::version::{OLDEST_SERVER, Version};
+use super::url::{Keepalive, Place, Server};
+use super::version::OLDEST_SERVER;
 use crate::engine::postgres::relations::OfExtensions;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,66 +49,77 @@ pub(crate) struct Connector {
     of_extensions: OfExtensions,
     /// What errors may name.
     known: Arc<Known>,
-    /// The server speaks another language than English to this user, who may change that.
-    translated: Arc<AtomicBool>,
+    found: Arc<Found>,
 }
 
-/// How long connecting may take, unless the URL says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the first connection has found out; later ones, and children, go by it.
+#[derive(Debug, Default)]
+struct Found {
+    /// The server, of several: one snapshot is of one server.
+    server: OnceLock<Server>,
+    /// The server speaks another language than English to this user, who may change that.
+    translated: AtomicBool,
+    /// Role or database want transactions of another kind.
+    odd_transactions: AtomicBool,
+    /// Names hold bytes that cannot be converted to UTF-8.
+    raw: AtomicBool,
+}
 
-/// A dead peer is noticed after about two minutes, by us and by our children.
-const KEEPALIVE: (u64, u64, u32) = (60, 10, 6);
+/// What children are told where transactions would be of another kind.
+const PLAIN_TRANSACTIONS: &str = "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
+     -c default_transaction_deferrable=off";
 
 impl Connector {
     /// Reads the configuration; connects to nothing.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let mut place = Place::parse(&config.url)?;
-        let password = match &config.password {
-            Some(password) => Some(password.clone()),
-            None => password::from_environment(password::Place {
-                host: match place.hosts.first().map(String::as_str) {
-                    None | Some("/run/postgresql" | "/var/run/postgresql" | "/tmp") => "localhost",
-                    Some(host) => host,
-                },
-                port: place.ports.first().copied().unwrap_or(5432),
-                database: &place.database,
-                user: &place.user,
-            })?,
-        };
-        let (idle, interval, retries) = KEEPALIVE;
-        place
-            .config
-            .ssl_mode(match place.tls {
-                sslmode::Mode::Disable => SslMode::Disable,
-                sslmode::Mode::Prefer => SslMode::Prefer,
-                _ => SslMode::Require,
-            })
-            .keepalives_idle(Duration::from_secs(idle))
-            .keepalives_interval(Duration::from_secs(interval))
-            .keepalives_retries(retries)
-            .application_name("marbre");
-        if place.config.get_connect_timeout().is_none() {
-            place.config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if let Some(password) = &password {
-            place.config.password(password.expose_secret());
-        }
+        let place = Place::parse(&config.url)?;
         let known = Arc::new(Known::default());
-        known.learn(place.hosts.iter().chain([&place.user, &place.database]).map(String::as_str));
+        known.learn(
+            place
+                .servers
+                .iter()
+                .map(|server| &server.host)
+                .chain([&place.user, &place.database])
+                .map(String::as_str),
+        );
         Ok(Self {
-            tls: sslmode::connector(place.tls, place.root.as_ref())?,
+            tls: sslmode::connector(place.tls, place.root.as_ref(), place.client.as_ref())?,
             place,
-            password,
+            password: config.password.clone(),
             lock_timeout: config.lock_timeout,
             of_extensions: if config.extension_rows { OfExtensions::All } else { OfExtensions::Registered },
             known,
-            translated: Arc::default(),
+            found: Arc::default(),
         })
     }
 
     /// Which tables of extensions are read.
     pub(super) fn of_extensions(&self) -> OfExtensions {
         self.of_extensions
+    }
+
+    /// The same, without what was found out: of several servers any can be found.
+    pub(super) fn afresh(&self) -> Self {
+        Self { found: Arc::default(), ..self.clone() }
+    }
+
+    /// From now on names are read and written as bytes: they cannot be converted to UTF-8.
+    pub(super) fn speak_bytes(&self) {
+        self.found.raw.store(true, Ordering::Relaxed);
+    }
+
+    /// Does something, and does it again in bytes if text could not be converted to UTF-8.
+    pub(super) async fn convert_or_not<T, F>(&self, work: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        match work().await {
+            Err(e) if is_about_encoding(&e) && !self.found.raw.load(Ordering::Relaxed) => {
+                self.speak_bytes();
+                work().await
+            }
+            done => done,
+        }
     }
 
     /// The database's name.
@@ -138,11 +147,17 @@ impl Connector {
         self.place.describe()
     }
 
-    /// The server and the database; of several servers the first.
+    /// The servers that may be meant: the one that was found, or all.
+    fn servers(&self) -> &[Server] {
+        self.found.server.get().map_or(self.place.servers.as_slice(), std::slice::from_ref)
+    }
+
+    /// The server and the database; of several servers the one that was found, or the first.
     pub(super) fn place(&self) -> crate::engine::Place {
+        let server = self.servers().first();
         crate::engine::Place {
-            host: self.place.hosts.first().cloned().unwrap_or_default(),
-            port: self.place.ports.first().copied().unwrap_or(5432),
+            host: server.map(|server| server.host.clone()).unwrap_or_default(),
+            port: server.map_or(5432, |server| server.port),
             encrypted: !matches!(self.place.tls, sslmode::Mode::Disable | sslmode::Mode::Prefer),
             database: self.place.database.clone(),
         }
@@ -150,9 +165,7 @@ impl Connector {
 
     /// Whether the server is reached over a network without verifying its identity.
     pub(super) fn unproven_network(&self) -> bool {
-        let local =
-            |h: &String| h.starts_with('/') || h == "localhost" || h == "::1" || h.starts_with("127.");
-        !self.place.hosts.iter().all(local) && self.place.tls != sslmode::Mode::VerifyFull
+        !self.place.servers.iter().all(Server::is_local) && self.place.tls != sslmode::Mode::VerifyFull
     }
 
     /// The same server, another database.
@@ -168,60 +181,102 @@ impl Connector {
     pub(super) fn with_user(&self, user: &str, password: SecretString) -> Self {
         let mut other = self.clone();
         other.known.learn([user]);
-        other.translated = Arc::default();
+        let found = Found::default();
+        if let Some(server) = self.found.server.get() {
+            let _new = found.server.set(server.clone());
+        }
+        found.raw.store(self.found.raw.load(Ordering::Relaxed), Ordering::Relaxed);
+        other.found = Arc::new(found);
         other.place.user = user.to_owned();
-        other.place.config.user(user).password(password.expose_secret());
+        other.place.config.user(user);
         other.password = Some(password);
         other
     }
 
+    /// The password for a server.
+    fn password(&self, server: &Server) -> password::Found {
+        if let Some(password) = &self.password {
+            return password::Found { password: Some(password.clone()), passed_over: None };
+        }
+        let host = match server.host.as_str() {
+            "/run/postgresql" | "/var/run/postgresql" | "/tmp" => "localhost",
+            host => host,
+        };
+        let place = password::Place {
+            host,
+            port: server.port,
+            database: &self.place.database,
+            user: &self.place.user,
+        };
+        password::from_environment(self.place.passfile.as_deref(), place)
+    }
+
     /// Connects, and pins the settings that could change the meaning of our statements.
     pub(super) async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
-        let connecting = async {
-            match &self.tls {
-                None => {
-                    let (client, connection) = self.place.config.connect(NoTls).await?;
-                    Ok((client, tokio::spawn(async move { drop(connection.await) })))
-                }
-                Some(tls) => {
-                    let (client, connection) = self.place.config.connect(tls.clone()).await?;
-                    Ok((client, tokio::spawn(async move { drop(connection.await) })))
-                }
-            }
-        };
-        let (client, task) = tokio::select! {
+        let servers =
+            self.servers().iter().map(|server| (server.clone(), self.password(server).password)).collect();
+        let (server, connected) = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            connected = connecting => connected.map_err(|e| self.refused(&e))?,
+            dialled = dial::dial(&self.place, servers, self.tls.as_ref()) => {
+                dialled.map_err(|refusal| self.refused(refusal))?
+            }
         };
-        let known = Arc::clone(&self.known);
-        let mut session = Session { client, task, known, version: Version::from_number(0) };
-        // Before any name is looked up: a database's own search path could put another function in its place. And before
-        // a time limit of the database's own ends the session, between two of our statements.
-        let sql =
-            format!("{}; {WITHOUT_LIMITS}; {IN_ENGLISH}", set_config([("search_path", "")].into_iter()));
-        session.batch(&sql, "set up the session").await?;
-        let rows = session.query(VERSION_AND_LANGUAGE, &[]).await?;
-        let (number, translated): (i32, bool) =
-            rows.first().map_or((0, false), |row| (row.get(0), row.get(1)));
-        session.version = Version::from_number(number.unsigned_abs());
-        if translated {
-            self.translated.store(true, Ordering::Relaxed);
+        let greeting = &connected.greeting;
+        // Before anything is set: in a pooler it would stay, and meet others.
+        if connected.link.process() != greeting.pid {
+            return Err(self.pooled());
         }
-        if session.version.major < OLDEST_SERVER {
+        if greeting.version.major < OLDEST_SERVER {
             return Err(Error::preflight(format!(
                 "server {} is older than {OLDEST_SERVER}, the oldest that marbre reads",
-                session.version
+                greeting.version
             ))
             .remedy("Upgrade the server."));
         }
-        session.pin(self.lock_timeout).await?;
+        self.found.odd_transactions.fetch_or(!greeting.plain, Ordering::Relaxed);
+        let raw = greeting.encoding == "SQL_ASCII" || self.found.raw.load(Ordering::Relaxed);
+        let _same = self.found.server.set(server);
+        let (session, language) = Session::set_up(connected, self.known.clone(), self.lock_timeout).await?;
+        if language == Language::Other {
+            self.found.translated.store(true, Ordering::Relaxed);
+        }
+        if raw {
+            session.speak_bytes().await?;
+        }
         Ok(session)
     }
 
-    fn refused(&self, error: &tokio_postgres::Error) -> Error {
-        let failed = Error::database(format!("failed to connect to {}", self.describe()))
-            .cause(cause(error, &self.known));
+    fn pooled(&self) -> Error {
+        Error::preflight(format!("{} is not the server itself, but a pooler or a proxy before it", self.describe()))
+            .cause("the process that answers is not the one that was promised: settings and locks of a session could meet others")
+            .remedy("Name the host and the port of the PostgreSQL server behind it in the url.")
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        let failed = |server: &Server| {
+            let place = Place { servers: vec![server.clone()], ..self.place.clone() };
+            Error::database(format!("failed to connect to {}", place.describe()))
+        };
+        let (server, error) = match refusal {
+            Refusal::Unfit => {
+                let wanted = self.place.attributes.name();
+                return Error::database(format!("failed to connect to {}", self.describe()))
+                    .cause(format!("none of these servers is what target_session_attrs={wanted} asks for"))
+                    .remedy("Check which of them is the primary, or ask for another kind of server.");
+            }
+            Refusal::Unreachable(server, why) => {
+                return failed(&server)
+                    .cause(why)
+                    .remedy("Check that the server runs and that host and port are right.");
+            }
+            Refusal::Failed(server, error) => (server, error),
+        };
+        let passed_over = self.password(&server).passed_over;
+        let failed = failed(&server).cause(match passed_over {
+            Some(why) => format!("{}; {why}", cause(&error, &self.known)),
+            None => cause(&error, &self.known),
+        });
         match error.code().map(tokio_postgres::error::SqlState::code) {
             Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name."),
             Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
@@ -229,37 +284,65 @@ impl Connector {
             Some("57P03") => failed.remedy("Wait until the server takes connections."),
             // The server has answered, and said what is wrong.
             Some(_) => failed,
-            None => failed.remedy("Check that the server runs and that host and port are right."),
+            None => failed.remedy("Check that the server runs and that host, port and password are right."),
         }
     }
 
     /// The connection as the environment of a child process, so that no list of processes shows it.
     pub(super) fn environment(&self, application: &str, tool_major: u32) -> Result<Environment> {
         let place = &self.place;
-        let list = |ports: &[u16]| {
-            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            ports.join(",")
-        };
+        let servers = self.servers();
+        let list = |of: &dyn Fn(&Server) -> String| servers.iter().map(of).collect::<Vec<_>>().join(",");
         let mut environment = vec![
-            ("PGHOST", place.hosts.join(",")),
-            ("PGPORT", list(&place.ports)),
+            ("PGHOST", list(&|server| server.host.clone())),
+            ("PGPORT", list(&|server| server.port.to_string())),
             ("PGUSER", place.user.clone()),
             ("PGDATABASE", place.database.clone()),
             ("PGSSLMODE", place.tls.name().to_owned()),
             ("PGAPPNAME", application.to_owned()),
-            ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
+            ("PGCONNECT_TIMEOUT", place.timeout.as_secs().to_string()),
             // The password was already found; no other must be used.
             ("PGPASSFILE", "/dev/null/none".to_owned()),
+            // We do not speak Kerberos, and they must not be somebody else at the server.
+            ("PGGSSENCMODE", "disable".to_owned()),
             ("LC_ALL", "C".to_owned()),
         ];
-        if let Some(password) = &self.password {
+        if servers.iter().any(|server| server.address.is_some()) {
+            let address = |server: &Server| server.address.map(|ip| ip.to_string()).unwrap_or_default();
+            environment.push(("PGHOSTADDR", list(&address)));
+        }
+        if servers.len() > 1 {
+            environment.push(("PGTARGETSESSIONATTRS", place.attributes.name().to_owned()));
+        }
+        if let Some(password) = servers.first().and_then(|server| self.password(server).password) {
             environment.push(("PGPASSWORD", password.expose_secret().to_owned()));
         }
         // Not where it is not needed: a server that refuses options would refuse the connection.
-        let english = self.translated.load(Ordering::Relaxed).then_some("-c lc_messages=C");
-        let options: Vec<&str> = place.config.get_options().into_iter().chain(english).collect();
+        let english = self.found.translated.load(Ordering::Relaxed).then_some("-c lc_messages=C");
+        let plain = self.found.odd_transactions.load(Ordering::Relaxed).then_some(PLAIN_TRANSACTIONS);
+        let options: Vec<&str> = place.config.get_options().into_iter().chain(english).chain(plain).collect();
         if !options.is_empty() {
             environment.push(("PGOPTIONS", options.join(" ")));
+        }
+        environment.extend(self.encryption(tool_major)?);
+        let variables = environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        Ok(Environment { variables, known: Arc::clone(&self.known) })
+    }
+
+    fn encryption(&self, tool_major: u32) -> Result<Vec<(&'static str, String)>> {
+        let place = &self.place;
+        let mut environment = Vec::new();
+        match place.config.get_channel_binding() {
+            ChannelBinding::Disable => environment.push(("PGCHANNELBINDING", "disable".to_owned())),
+            ChannelBinding::Require => environment.push(("PGCHANNELBINDING", "require".to_owned())),
+            _ => {}
+        }
+        if place.config.get_ssl_negotiation() == SslNegotiation::Direct {
+            environment.push(("PGSSLNEGOTIATION", "direct".to_owned()));
+        }
+        if let Some(client) = &place.client {
+            environment.push(("PGSSLCERT", client.certificate.display().to_string()));
+            environment.push(("PGSSLKEY", client.key.display().to_string()));
         }
         match (place.tls, &place.root) {
             (_, Some(root)) => environment.push(("PGSSLROOTCERT", root.display().to_string())),
@@ -276,15 +359,27 @@ impl Connector {
             }
             _ => {}
         }
-        let variables = environment.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        Ok(Environment { variables, known: Arc::clone(&self.known) })
+        Ok(environment)
     }
 
     /// The part of a tool's `--dbname` that its environment cannot express.
-    pub(super) fn keepalives() -> String {
-        let (idle, interval, count) = KEEPALIVE;
-        format!("keepalives_idle={idle} keepalives_interval={interval} keepalives_count={count}")
+    pub(super) fn keepalives(&self) -> String {
+        let Keepalive { on, idle, interval, count, user_timeout } = &self.place.keepalive;
+        let on = u8::from(*on);
+        let base = format!(
+            "keepalives={on} keepalives_idle={idle} keepalives_interval={interval} keepalives_count={count}"
+        );
+        match user_timeout {
+            Some(timeout) => format!("{base} tcp_user_timeout={}", timeout.as_millis()),
+            None => base,
+        }
     }
+}
+
+/// Whether text could not be converted between the encodings of the database and of the session.
+fn is_about_encoding(error: &Error) -> bool {
+    let text = error.to_string();
+    ["SQLSTATE 22P05", "SQLSTATE 22021"].iter().any(|code| text.contains(code))
 }
 
 /// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
@@ -296,102 +391,6 @@ pub(crate) async fn interruptible<T>(
         biased;
         () = cancel.cancelled() => Err(Error::interrupted()),
         result = future => result,
-    }
-}
-
-/// One connection. When it is dropped, the server notices at once, and stops what it was doing.
-pub(crate) struct Session {
-    /// For COPY.
-    pub client: Client,
-    /// The server's version.
-    pub version: Version,
-    known: Arc<Known>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Otherwise an unfinished COPY would be read to its end for nothing.
-        self.task.abort();
-    }
-}
-
-impl Session {
-    /// Rows of a query.
-    pub(super) async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.client.query(sql, params).await.map_err(|e| self.failed("query the server", &e))
-    }
-
-    /// Runs statements.
-    pub(super) async fn batch(&self, sql: &str, operation: &str) -> Result<()> {
-        self.client.batch_execute(sql).await.map_err(|e| self.failed(operation, &e))
-    }
-
-    /// A failed statement, as an error that holds no data.
-    pub(super) fn failed(&self, operation: &str, error: &tokio_postgres::Error) -> Error {
-        let failed = Error::database(format!("failed to {operation}")).cause(self.cause(error));
-        server_error::remedied(failed, error)
-    }
-
-    /// Why a statement failed, in words that hold no data.
-    pub(super) fn cause(&self, error: &tokio_postgres::Error) -> String {
-        cause(error, &self.known)
-    }
-
-    async fn pin(&self, lock_timeout: Duration) -> Result<()> {
-        let settings = [
-            ("lock_timeout", lock_timeout.as_millis().max(1).to_string()),
-            ("synchronize_seqscans", "off".into()),
-            ("row_security", "off".into()),
-            ("default_transaction_read_only", "off".into()),
-            // A database may have its own settings for the text form of values, but what is read from catalogues
-            // here is written to another server.
-            ("standard_conforming_strings", "on".into()),
-            ("array_nulls", "on".into()),
-            ("DateStyle", "ISO, YMD".into()),
-            ("IntervalStyle", "postgres".into()),
-            ("TimeZone", "UTC".into()),
-            ("bytea_output", "hex".into()),
-            ("extra_float_digits", "3".into()),
-            ("quote_all_identifiers", "off".into()),
-            // Planning must not evaluate the checks of tables.
-            ("constraint_exclusion", "off".into()),
-        ];
-        let sql = set_config(settings.iter().map(|(n, v)| (*n, v.as_str())));
-        self.batch(&sql, "set up the session").await
-    }
-}
-
-/// Takes away the time limits of a session, on servers of any version: not all of them have each.
-const WITHOUT_LIMITS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
-     WHERE name IN ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', \
-     'transaction_timeout')";
-
-/// Messages in English, where the user may say so. Nothing depends on it: what a server says is never told. It lets the
-/// server's administrator look for our statements in its log.
-const IN_ENGLISH: &str =
-    "SELECT set_config('lc_messages', 'C', false) FROM pg_roles WHERE rolname = current_user AND rolsuper";
-
-/// The server's version, and whether its messages are in another language for other sessions of this user.
-const VERSION_AND_LANGUAGE: &str = "SELECT current_setting('server_version_num')::int4, \
-     EXISTS (SELECT FROM pg_settings s, pg_roles r WHERE s.name = 'lc_messages' AND s.reset_val !~ '^(C|POSIX|en)' \
-             AND r.rolname = current_user AND r.rolsuper)";
-
-/// One statement that sets all of these for the session.
-pub(crate) fn set_config<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let calls: Vec<String> = settings
-        .map(|(name, value)| format!("pg_catalog.set_config({}, {}, false)", literal(name), literal(value)))
-        .collect();
-    format!("SELECT {}", calls.join(", "))
-}
-
-fn cause(error: &tokio_postgres::Error, known: &Known) -> String {
-    if let Some(db) = error.as_db_error() {
-        return server_error::words(db, known);
-    }
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

@@ -128,8 +128,10 @@ pub(crate) async fn drop_subscriptions(session: &Session, warnings: &mut Vec<Str
     let triggers =
         session.query("SELECT evtname::text FROM pg_event_trigger WHERE evtenabled <> 'D'", &[]).await?;
     // They could refuse it.
-    let mut sql: String =
-        triggers.iter().map(|row| format!("ALTER EVENT TRIGGER {} DISABLE;\n", ident(row.get(0)))).collect();
+    let mut sql: String = triggers
+        .iter()
+        .map(|row| format!("ALTER EVENT TRIGGER {} DISABLE;\n", ident(&row.get::<_, String>(0))))
+        .collect();
     for row in rows {
         let (name, slot): (String, Option<String>) = (row.get(0), row.get(1));
         let subscription = ident(&name);

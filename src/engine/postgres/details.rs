@@ -8,6 +8,7 @@ use super::definitions::Definitions;
 use super::globals::Globals;
 use super::known::Known;
 use super::links::Links;
+use super::row::Row;
 use super::session_settings::SessionSettings;
 use crate::engine::postgres::relations::{ConfigTable, LargeObjects, Scattered, Sequence};
 use crate::error::{Error, Result, ResultExt};
@@ -24,6 +25,9 @@ pub(crate) struct Details {
     pub server_major: u32,
     /// The source was a hot standby.
     pub standby: bool,
+    /// Its names and its code hold bytes that could not be converted to UTF-8.
+    #[serde(default)]
+    pub in_bytes: bool,
     /// Roles, settings, the database's properties.
     pub globals: Globals,
     /// Extensions.
@@ -113,7 +117,7 @@ impl Details {
 /// The extensions of this database.
 pub(crate) async fn extensions(session: &Session) -> Result<Vec<Extension>> {
     let rows = session.query("SELECT extname::text, extversion FROM pg_extension ORDER BY 1", &[]).await?;
-    let extension = |row: &tokio_postgres::Row| Extension { name: row.get(0), version: row.get(1) };
+    let extension = |row: &Row| Extension { name: row.get(0), version: row.get(1) };
     Ok(rows.iter().map(extension).collect())
 }
 

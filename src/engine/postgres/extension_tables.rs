@@ -3,6 +3,7 @@
 
 use super::connect::{Connector, Session};
 use super::quote::qualified;
+use super::row::Row;
 use super::rows;
 use crate::engine::postgres::relations::{OWN_SCHEMA, OfExtensions};
 use crate::error::Result;
@@ -38,7 +39,7 @@ async fn unregistered(session: &Session) -> Result<Vec<Unregistered>> {
            AND c.oid <> ALL (COALESCE(x.extconfig, '{{}}')) ORDER BY 1, 2"
     );
     let rows = session.query(&sql, &[]).await?;
-    let table = |row: &tokio_postgres::Row| Unregistered {
+    let table = |row: &Row| Unregistered {
         id: TableId { schema: row.get(0), table: row.get(1) },
         has_pages: row.get::<_, Option<bool>>(2).unwrap_or_default(),
     };

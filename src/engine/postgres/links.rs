@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use super::quote::{ident_line, literal_line};
+use super::row::Row;
 use crate::engine::LoadReport;
 use crate::error::Result;
 use crate::model::omission::Omission;
@@ -132,7 +133,7 @@ async fn hidden_mappings(session: &Session) -> Result<Vec<String>> {
                    AND (pg_has_role(s.srvowner, 'USAGE') OR has_server_privilege(s.oid, 'USAGE')))
                  AND NOT (m.umuser = 0 AND pg_has_role(s.srvowner, 'USAGE')) ORDER BY 1, 2";
     let rows = session.query(sql, &[]).await?;
-    let name = |row: &tokio_postgres::Row| mapping_name(row.get(0), row.get(1));
+    let name = |row: &Row| mapping_name(&row.get::<_, String>(0), row.get::<_, Option<String>>(1).as_deref());
     Ok(rows.iter().map(name).collect())
 }
 
@@ -167,7 +168,7 @@ async fn subscriptions(session: &Session) -> Result<Vec<Subscription>> {
         options.join(", ")
     );
     let rows = session.query(&sql, &[]).await?;
-    let subscription = |row: &tokio_postgres::Row| Subscription {
+    let subscription = |row: &Row| Subscription {
         name: row.get(0),
         owner: row.get(1),
         connection: row.get(2),
@@ -185,8 +186,7 @@ async fn user_mappings(session: &Session) -> Result<Vec<UserMapping>> {
                       COALESCE(m.umoptions, '{}')
                FROM pg_user_mapping m JOIN pg_foreign_server s ON s.oid = m.umserver ORDER BY 1, 2";
     let rows = session.query(sql, &[]).await?;
-    let mapping =
-        |row: &tokio_postgres::Row| UserMapping { server: row.get(0), user: row.get(1), options: row.get(2) };
+    let mapping = |row: &Row| UserMapping { server: row.get(0), user: row.get(1), options: row.get(2) };
     Ok(rows.iter().map(mapping).collect())
 }
 

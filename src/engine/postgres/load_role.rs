@@ -182,7 +182,7 @@ impl LoadRole {
             for row in session.query(&sql, &[]).await? {
                 let to = ident(&self.name);
                 let exactly = exactly(catalogue, &format!("{name}acl"), row.get(0), row.get(2));
-                let object = format!("{object} {}", ident(row.get(1)));
+                let object = format!("{object} {}", ident(&row.get::<_, String>(1)));
                 self.open(session, Opened { rights, object, to, exactly }).await?;
             }
         }

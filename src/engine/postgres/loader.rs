@@ -230,6 +230,9 @@ impl PostgresLoader {
     /// The details of a snapshot. Errors may name from now on what they name.
     fn details(&self, contents: &Contents) -> Result<Details> {
         let details = Details::of(contents)?;
+        if details.in_bytes {
+            self.connector.speak_bytes();
+        }
         details.teach(self.connector.known(), contents);
         Ok(details)
     }

@@ -30,29 +30,37 @@ mod database_properties;
 mod definitions;
 mod destination;
 mod details;
+mod dial;
+mod dump;
 mod exceptions;
 mod extension_tables;
 mod globals;
+mod held;
 mod inventory;
 mod known;
 mod links;
 mod load_role;
 mod loader;
 mod loading;
+mod lock_watch;
 mod neighbours;
 mod normal;
 mod omitted;
+mod parameters;
 mod password;
 mod quote;
+mod readers;
 mod relations;
 mod replace;
 mod rights_definitions;
 mod rights_only;
 mod roles;
+mod row;
 mod rows;
 mod scratch;
 mod second_attempt;
 mod server_error;
+mod session;
 mod session_settings;
 mod source_facts;
 mod sqlstate;
@@ -63,8 +71,10 @@ mod tools;
 mod url;
 mod version;
 mod view;
+mod wire;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +84,7 @@ pub(crate) use loader::PostgresLoader;
 pub(crate) use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
 use self::connect::{Connector, interruptible};
+use self::held::Reading;
 use self::tools::Tools;
 use self::view::PostgresView;
 use super::{Engine, Neighbours, Place, View};
@@ -84,13 +95,15 @@ use crate::model::check::Check;
 pub(crate) struct PostgresEngine {
     connector: Connector,
     bin_dir: Option<PathBuf>,
-    jobs: usize,
+    reading: Reading,
 }
 
 impl PostgresEngine {
     /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
-    pub(crate) fn new(config: PostgresConfig) -> Result<Self> {
-        Ok(Self { connector: Connector::new(&config)?, bin_dir: config.bin_dir, jobs: config.jobs.max(1) })
+    /// Others wait for a snapshot's locks for at most `give_way_after`.
+    pub(crate) fn new(config: PostgresConfig, give_way_after: Duration) -> Result<Self> {
+        let reading = Reading { jobs: config.jobs.max(1), give_way_after };
+        Ok(Self { connector: Connector::new(&config)?, bin_dir: config.bin_dir, reading })
     }
 }
 
@@ -101,15 +114,16 @@ impl Engine for PostgresEngine {
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Vec<Check> {
-        check::all(&self.connector, self.bin_dir.as_deref(), self.jobs, cancel).await
+        check::all(&self.connector.afresh(), self.bin_dir.as_deref(), self.reading.jobs, cancel).await
     }
 
     async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
-        let opening = async {
-            let coordinator = self.connector.connect(cancel).await?;
-            let tools = Tools::find(self.bin_dir.as_deref(), coordinator.version.major).await?;
-            PostgresView::open(&self.connector, tools, coordinator, cancel).await
-        };
+        let connector = self.connector.afresh();
+        let opening = connector.convert_or_not(|| async {
+            let version = connector.connect(cancel).await?.version;
+            let tools = Tools::find(self.bin_dir.as_deref(), version.major).await?;
+            PostgresView::open(&connector, tools, self.reading, cancel).await
+        });
         Ok(Box::new(interruptible(cancel, opening).await?))
     }
 
@@ -118,6 +132,6 @@ impl Engine for PostgresEngine {
     }
 
     async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>> {
-        interruptible(cancel, neighbours::ask(&self.connector, cancel)).await.map(Some)
+        interruptible(cancel, neighbours::ask(&self.connector.afresh(), cancel)).await.map(Some)
     }
 }

@@ -1,11 +1,10 @@
 //! The libpq password file, as chapter "The Password File" of the PostgreSQL documentation describes it.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
-
-use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// What a line of the file is matched with.
 #[derive(Debug, Clone, Copy)]
@@ -20,44 +19,53 @@ pub(super) struct Place<'a> {
     pub user: &'a str,
 }
 
-/// The password for this place from `$PGPASSWORD` or from the password file.
-pub(crate) fn from_environment(place: Place<'_>) -> Result<Option<SecretString>> {
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The password.
+    pub password: Option<SecretString>,
+    /// Why a password file was passed over, as libpq does: it matters only if the server wants a password.
+    pub passed_over: Option<String>,
+}
+
+/// The password for this place from `$PGPASSWORD`, or from the password file: the one that is named, `$PGPASSFILE` or
+/// `~/.pgpass`.
+pub(crate) fn from_environment(named: Option<&Path>, place: Place<'_>) -> Found {
     if let Ok(password) = std::env::var("PGPASSWORD") {
-        return Ok(Some(password.into()));
+        return Found { password: Some(password.into()), passed_over: None };
     }
-    let path = match std::env::var_os("PGPASSFILE") {
-        Some(path) => PathBuf::from(path),
-        None => match std::env::var_os("HOME") {
-            Some(home) => PathBuf::from(home).join(".pgpass"),
-            None => return Ok(None),
-        },
-    };
-    from_file(&path, place)
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = named.map(Path::to_owned).or_else(|| variable("PGPASSFILE"));
+    match path.or_else(|| variable("HOME").map(|home| home.join(".pgpass"))) {
+        Some(path) => from_file(&path, place),
+        None => Found::default(),
+    }
 }
 
 /// The password for this place from this file. A missing file holds none.
-pub(crate) fn from_file(path: &Path, place: Place<'_>) -> Result<Option<SecretString>> {
+fn from_file(path: &Path, place: Place<'_>) -> Found {
+    let passed_over = |why: String| Found {
+        password: None,
+        passed_over: Some(format!("password file {} {why}", path.display())),
+    };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).or_kind(ErrorKind::Config, reading(path)),
+        // Below a home that is no folder there is no file either.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Found::default();
+        }
+        Err(e) => return passed_over(format!("could not be read: {e}")),
     };
     if !metadata.is_file() {
-        return Ok(None);
+        return passed_over("is no file".to_owned());
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(Error::new(
-            ErrorKind::Config,
-            format!("password file {} can be read by others", path.display()),
-        )
-        .remedy(format!("Run: chmod 600 {}", path.display())));
+        return passed_over("was not used, because others can read it (run: chmod 600)".to_owned());
     }
-    let text = std::fs::read_to_string(path).or_kind(ErrorKind::Config, reading(path))?;
-    Ok(find(&text, place).map(Into::into))
-}
-
-fn reading(path: &Path) -> String {
-    format!("read password file {}", path.display())
+    match std::fs::read_to_string(path) {
+        Ok(text) => Found { password: find(&text, place).map(Into::into), passed_over: None },
+        Err(e) => passed_over(format!("could not be read: {e}")),
+    }
 }
 
 /// The password of the first matching line.
@@ -142,17 +150,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused() {
+    fn a_file_that_cannot_be_used_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pgpass");
-        assert!(from_file(&path, PLACE).unwrap().is_none());
+        for nowhere in [path.clone(), PathBuf::from("/dev/null/.pgpass")] {
+            let found = from_file(&nowhere, PLACE);
+            assert!(found.password.is_none() && found.passed_over.is_none());
+        }
+        assert!(from_file(dir.path(), PLACE).passed_over.unwrap().ends_with("is no file"));
         std::fs::write(&path, "*:*:*:*:secret\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let error = from_file(&path, PLACE).unwrap_err();
-        assert!(error.message().contains("can be read by others"));
-        assert!(!format!("{error:?}").contains("secret"));
+        let found = from_file(&path, PLACE);
+        assert!(found.password.is_none());
+        let why = found.passed_over.unwrap();
+        assert!(why.contains("chmod 600") && !why.contains("secret"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let password = from_file(&path, PLACE).unwrap().unwrap();
-        assert_eq!(password.expose_secret(), "secret");
+        assert_eq!(from_file(&path, PLACE).password.unwrap().expose_secret(), "secret");
     }
 }

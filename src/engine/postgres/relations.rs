@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use super::quote::{ident_line, literal, qualified};
+use super::row::Row;
 use crate::error::{Error, Result};
 use crate::model::table::TableId;
 
@@ -156,9 +157,12 @@ pub(crate) async fn tables(session: &Session, of_extensions: OfExtensions) -> Re
     list(session, "c.relpages::int8 * 8192", of_extensions).await
 }
 
-/// The same with true sizes, for a session that has locked them all.
+/// The same, with true sizes where the catalogue has none, for a session that has locked them all.
 pub(crate) async fn locked_tables(session: &Session, of_extensions: OfExtensions) -> Result<Vec<Table>> {
-    let size = "CASE c.relkind WHEN 'r' THEN pg_table_size(c.oid) ELSE 0 END";
+    // Asking the file system about each of very many tables takes longer than reading them.
+    let size = "CASE WHEN c.relkind <> 'r' THEN 0 WHEN c.relpages <= 0 THEN pg_table_size(c.oid)
+        ELSE 8192 * (c.relpages::int8
+          + COALESCE((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)) END";
     list(session, size, of_extensions).await
 }
 
@@ -167,7 +171,7 @@ async fn list(session: &Session, size: &str, of_extensions: OfExtensions) -> Res
     let sql = TABLES.replace("{own_schema}", OWN_SCHEMA).replace("{size}", size);
     let sql = sql.replace("{unregistered}", unregistered);
     let rows = session.query(&sql, &[]).await?;
-    let table = |row: &tokio_postgres::Row| Table {
+    let table = |row: &Row| Table {
         oid: row.get(0),
         id: TableId { schema: row.get(1), table: row.get(2) },
         has_rows: row.get(3),
@@ -264,16 +268,27 @@ pub(crate) async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
             &format!(
                 "SELECT n.nspname::text, c.relname::text,
                    EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                     AND d.objid = c.oid AND d.deptype = 'e')
+                     AND d.objid = c.oid AND d.deptype = 'e'),
+                   s.seqstart, c.relpersistence = 'u' AND pg_is_in_recovery()
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 JOIN pg_sequence s ON s.seqrelid = c.oid
                  WHERE c.relkind = 'S' AND c.relpersistence IN ('p', 'u') AND {OWN_SCHEMA}
                  ORDER BY 1, 2"
             ),
             &[],
         )
         .await?;
-    let names: Vec<(String, String, bool)> = rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
-    let mut sequences = Vec::with_capacity(names.len());
+    let (unread, read): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.get(4));
+    let names: Vec<(String, String, bool)> = read.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+    // A standby does not have those that are not in the write-ahead log: they begin anew, as after a crash.
+    let anew = |row: &&Row| Sequence {
+        schema: row.get(0),
+        name: row.get(1),
+        last_value: row.get(3),
+        is_called: false,
+        of_extension: row.get(2),
+    };
+    let mut sequences: Vec<Sequence> = unread.iter().map(anew).collect();
     for batch in names.chunks(SEQUENCES_AT_A_TIME) {
         let selects: Vec<String> = batch
             .iter()

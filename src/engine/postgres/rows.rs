@@ -10,20 +10,19 @@ use tokio_postgres::CopyOutStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Session, set_config};
-use super::quote::{idents, qualified};
+use super::quote::{idents, literal, qualified};
 use crate::error::{Error, Result};
 use crate::model::row_hash::RowHasher;
 use crate::model::table::{RowDigest, TableId};
 
-/// Settings that decide how values become text, and back. Recorded in the contents.
+/// The setting that says in which encoding rows are.
+const ENCODING: &str = "client_encoding";
+
+/// Settings that decide how values become text, and back. Recorded in the contents. Rows are in the encoding of the database:
+/// nothing is converted, and so nothing can fail to be.
 pub(crate) fn settings(server_encoding: &str) -> BTreeMap<String, String> {
-    // The server cannot convert what it has no encoding for.
-    let encoding = match server_encoding {
-        "SQL_ASCII" => "SQL_ASCII",
-        _ => "UTF8",
-    };
     [
-        ("client_encoding", encoding),
+        (ENCODING, server_encoding),
         ("TimeZone", "UTC"),
         ("DateStyle", "ISO, YMD"),
         ("IntervalStyle", "postgres"),
@@ -45,7 +44,8 @@ pub(crate) async fn apply(session: &Session, recorded: &BTreeMap<String, String>
         return Err(Error::verification(format!("the manifest's setting {name:?} is not known"))
             .remedy("Use the version of marbre that took the snapshot, or a newer one."));
     }
-    let pairs = recorded.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    // The encoding is not the session's, whose statements hold names in UTF-8: COPY is told it.
+    let pairs = recorded.iter().filter(|(name, _)| *name != ENCODING).map(|(n, v)| (n.as_str(), v.as_str()));
     session.batch(&set_config(pairs), "pin the settings of rows").await
 }
 
@@ -53,16 +53,24 @@ pub(crate) async fn apply(session: &Session, recorded: &BTreeMap<String, String>
 ///
 /// A table is read without a query wherever that is possible: planning one evaluates what the database's owner has put into
 /// indexes, predicates and statistics. Rows that did not change stay in their order, and nothing is sorted.
-pub(crate) fn copy_out(table: &TableId, columns: &[String], condition: &str) -> String {
+pub(crate) fn copy_out(
+    table: &TableId,
+    columns: &[String],
+    condition: &str,
+    recorded: &BTreeMap<String, String>,
+) -> String {
     let name = qualified(&table.schema, &table.table);
-    match (condition, columns) {
+    let what = match (condition, columns) {
         // A row without columns is an empty line; COPY takes no empty list of columns.
-        ("", []) => format!("COPY {name} TO STDOUT"),
-        ("", columns) => format!("COPY {name} ({}) TO STDOUT", idents(columns)),
-        (condition, columns) => {
-            format!("COPY (SELECT {} FROM ONLY {name} {condition}) TO STDOUT", idents(columns))
-        }
-    }
+        ("", []) => name,
+        ("", columns) => format!("{name} ({})", idents(columns)),
+        (condition, columns) => format!("(SELECT {} FROM ONLY {name} {condition})", idents(columns)),
+    };
+    format!("COPY {what} TO STDOUT{}", encoding(recorded))
+}
+
+fn encoding(recorded: &BTreeMap<String, String>) -> String {
+    recorded.get(ENCODING).map(|name| format!(" (ENCODING {})", literal(name))).unwrap_or_default()
 }
 
 /// Fails if planning a query on this table would evaluate expressions of the database, with our rights: of indexes, statistics or
@@ -87,13 +95,11 @@ pub(crate) async fn evaluates(session: &Session, table: &TableId) -> Result<bool
 }
 
 /// `COPY … FROM STDIN` into one table.
-pub(crate) fn copy_in(table: &TableId, columns: &[String]) -> String {
+pub(crate) fn copy_in(table: &TableId, columns: &[String], recorded: &BTreeMap<String, String>) -> String {
     let name = qualified(&table.schema, &table.table);
-    match columns.is_empty() {
-        // A row without columns is an empty line; COPY takes no empty list of columns.
-        true => format!("COPY {name} FROM STDIN"),
-        false => format!("COPY {name} ({}) FROM STDIN", idents(columns)),
-    }
+    // A row without columns is an empty line; COPY takes no empty list of columns.
+    let columns = if columns.is_empty() { String::new() } else { format!(" ({})", idents(columns)) };
+    format!("COPY {name}{columns} FROM STDIN{}", encoding(recorded))
 }
 
 const BATCH: usize = 256 * 1024;
@@ -181,13 +187,17 @@ mod tests {
     #[test]
     fn tables_without_columns_and_parts_of_tables_can_be_copied() {
         let columns = ["a".to_owned(), "B".to_owned()];
-        assert_eq!(copy_out(&table(), &columns, ""), "COPY \"s\".\"t\"\"\" (\"a\", \"B\") TO STDOUT");
-        assert_eq!(copy_out(&table(), &[], ""), "COPY \"s\".\"t\"\"\" TO STDOUT");
+        let none = BTreeMap::new();
         assert_eq!(
-            copy_out(&table(), &columns[..1], "WHERE a > 1"),
+            copy_out(&table(), &columns, "", &settings("WIN1252")),
+            "COPY \"s\".\"t\"\"\" (\"a\", \"B\") TO STDOUT (ENCODING 'WIN1252')"
+        );
+        assert_eq!(copy_out(&table(), &[], "", &none), "COPY \"s\".\"t\"\"\" TO STDOUT");
+        assert_eq!(
+            copy_out(&table(), &columns[..1], "WHERE a > 1", &none),
             "COPY (SELECT \"a\" FROM ONLY \"s\".\"t\"\"\" WHERE a > 1) TO STDOUT"
         );
-        assert_eq!(copy_in(&table(), &[]), "COPY \"s\".\"t\"\"\" FROM STDIN");
-        assert_eq!(copy_in(&table(), &columns), "COPY \"s\".\"t\"\"\" (\"a\", \"B\") FROM STDIN");
+        assert_eq!(copy_in(&table(), &[], &none), "COPY \"s\".\"t\"\"\" FROM STDIN");
+        assert_eq!(copy_in(&table(), &columns, &none), "COPY \"s\".\"t\"\"\" (\"a\", \"B\") FROM STDIN");
     }
 }

@@ -15,6 +15,7 @@ use super::quote::ident;
 use super::server_error::ends_a_session;
 use super::session_settings::{SEARCH_PATH, SessionSettings, of_role};
 use crate::error::Result;
+use crate::model::raw_text;
 
 /// How much may be done for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +66,7 @@ impl SecondAttempt<'_> {
 
     async fn one(&self, mut entry: Unrestored, attempt: Attempt) -> Result<Option<Unrestored>> {
         let script = self.load.script(self.archive, &[&entry.line], self.cancel).await?;
-        // A script in an encoding that is not ours is left to people.
-        let Ok(script) = String::from_utf8(script) else { return Ok(Some(entry)) };
-        let script = without_client_commands(&script);
+        let script = without_client_commands(&raw_text::decode(&script));
         let session = self.session(entry.rights).await?;
         let Err(mut error) = session.client.batch_execute(&script).await else { return Ok(None) };
         if let Some(path) = self.path(&session, &entry).await? {

@@ -78,7 +78,7 @@ pub(super) fn words(error: &DbError, known: &Known) -> String {
 
 /// Parts of the messages of the server and of the programs that speak to it, with the code or the words for them.
 /// What fits none of them is not told: programs do not print the code.
-const MESSAGES: [(&str, &str); 56] = [
+const MESSAGES: [(&str, &str); 58] = [
     ("must be owner of ", "42501"),
     ("must be superuser", "42501"),
     ("must be able to SET ROLE", "42501"),
@@ -97,6 +97,7 @@ const MESSAGES: [(&str, &str); 56] = [
     ("No space left on device", "53100"),
     ("canceling statement due to lock timeout", "55P03"),
     ("could not obtain lock on", "55P03"),
+    ("due to conflict with recovery", "40001"),
     ("canceling statement due to ", "57014"),
     ("terminating connection", "57P01"),
     ("the database system is ", "57P03"),
@@ -126,6 +127,7 @@ const MESSAGES: [(&str, &str); 56] = [
     ("invalid input value for ", "22P02"),
     ("out of range", "22003"),
     ("invalid byte sequence for encoding", "22021"),
+    ("has no equivalent in encoding", "22P05"),
     ("syntax error at ", "42601"),
     ("already exists", "42710"),
     ("server version mismatch", "the program is older than the server"),

@@ -94,7 +94,7 @@ pub(crate) async fn visible(session: &Session) -> Result<String> {
     Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
-/// What people should know about this source; an error if it cannot be read.
+/// What people should know about this source.
 pub(crate) async fn warnings(
     session: &Session,
     tables: &[Table],
@@ -106,10 +106,16 @@ pub(crate) async fn warnings(
     let count = |test: fn(&Table) -> bool| tables.iter().filter(|t| t.has_rows && test(t)).count();
     let unlogged = count(|t| t.unlogged);
     if unlogged > 0 && standby {
-        return Err(Error::preflight(format!("{unlogged} unlogged tables cannot be read on a standby"))
-            .remedy("Take the snapshot on the primary server."));
-    }
-    if unlogged > 0 {
+        let names: Vec<String> = tables
+            .iter()
+            .filter(|table| table.has_rows && table.unlogged)
+            .map(|table| table.id.to_string())
+            .collect();
+        warnings.push(format!(
+            "{unlogged} unlogged tables come back without rows, because a standby does not have them: {}",
+            human::first_few(&names, 5)
+        ));
+    } else if unlogged > 0 {
         warnings.push(format!(
             "{unlogged} unlogged tables were read; they are empty after a crash of the server"
         ));

@@ -6,6 +6,7 @@ use rustls::RootCertStore;
 use rustls::client::VerifierBuilderError;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::url::ClientCertificate;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::system::tls::{self, Verification};
 
@@ -54,7 +55,11 @@ impl Mode {
 }
 
 /// The connector for this mode; `None` where nothing is to be encrypted.
-pub(super) fn connector(mode: Mode, root: Option<&PathBuf>) -> Result<Option<MakeRustlsConnect>> {
+pub(super) fn connector(
+    mode: Mode,
+    root: Option<&PathBuf>,
+    client: Option<&ClientCertificate>,
+) -> Result<Option<MakeRustlsConnect>> {
     let verification = match (mode, root) {
         (Mode::Disable, _) => return Ok(None),
         (Mode::Prefer, _) | (Mode::Require, None) => Verification::Nothing,
@@ -66,7 +71,11 @@ pub(super) fn connector(mode: Mode, root: Option<&PathBuf>) -> Result<Option<Mak
         (Mode::Require | Mode::VerifyCa, Some(path)) => Verification::Chain(authorities(path)?),
         (Mode::VerifyFull, Some(path)) => Verification::ChainAndName(authorities(path)?),
     };
-    Ok(Some(MakeRustlsConnect::new(tls::config(verification)?)))
+    let config = match client {
+        None => tls::config(verification)?,
+        Some(client) => tls::config_with_client(verification, &client.certificate, &client.key)?,
+    };
+    Ok(Some(MakeRustlsConnect::new(config)))
 }
 
 /// The authorities of the system, at least one.
@@ -98,16 +107,16 @@ mod tests {
     #[test]
     fn modes_need_what_they_verify_with() {
         assert!(Mode::parse("verify_full").is_err());
-        assert!(connector(Mode::Disable, None).unwrap().is_none());
-        assert!(connector(Mode::Prefer, None).unwrap().is_some());
-        assert!(connector(Mode::Require, None).unwrap().is_some());
-        assert!(connector(Mode::VerifyCa, None).is_err());
+        assert!(connector(Mode::Disable, None, None).unwrap().is_none());
+        assert!(connector(Mode::Prefer, None, None).unwrap().is_some());
+        assert!(connector(Mode::Require, None, None).unwrap().is_some());
+        assert!(connector(Mode::VerifyCa, None, None).is_err());
         let missing = PathBuf::from("/nonexistent/root.crt");
-        let error = connector(Mode::VerifyFull, Some(&missing)).err().unwrap();
+        let error = connector(Mode::VerifyFull, Some(&missing), None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Config);
         let empty = tempfile::NamedTempFile::new().unwrap();
         for mode in [Mode::Require, Mode::VerifyCa, Mode::VerifyFull] {
-            let error = connector(mode, Some(&empty.path().to_owned())).err().unwrap();
+            let error = connector(mode, Some(&empty.path().to_owned()), None).err().unwrap();
             assert!(error.cause_text().unwrap().contains("root"), "{error}");
         }
     }

@@ -11,6 +11,7 @@ use super::connect::{Connector, Session, set_config};
 use super::details::Details;
 use super::load_role::LoadRole;
 use super::quote::{ident, qualified};
+use super::row::Row;
 use super::rows;
 use super::server_error::ends_a_session;
 use super::session_settings::of_role;
@@ -225,7 +226,7 @@ impl<'a> TableLoads<'a> {
             let deleted = session.client.batch_execute(&own).await;
             deleted.map_err(|e| CopyFailed::of(session, "remove the extension's own rows", &e))?;
         }
-        let sql = rows::copy_in(table, &proof.columns);
+        let sql = rows::copy_in(table, &proof.columns, &self.contents.source.settings);
         let sink = session.client.copy_in(&sql).await;
         let mut sink = Box::pin(sink.map_err(|e| CopyFailed::of(session, &operation, &e))?);
         let mut bytes = self.streams.open(&stream.name).await?;
@@ -279,7 +280,7 @@ pub(crate) async fn tables_here(session: &Session) -> Result<BTreeMap<TableId, H
                LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
                WHERE c.relkind IN ('r', 'p')";
     let rows = session.query(sql, &[]).await?;
-    let here = |row: &tokio_postgres::Row| {
+    let here = |row: &Row| {
         let root = row.get::<_, Option<String>>(3).map(|schema| TableId { schema, table: row.get(4) });
         (TableId { schema: row.get(0), table: row.get(1) }, Here { owner: row.get(2), root })
     };

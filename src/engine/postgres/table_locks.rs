@@ -12,7 +12,7 @@ use crate::engine::postgres::relations::Table;
 use crate::error::{Error, Result};
 
 /// A transaction that has locked all tables and exported its snapshot.
-pub(crate) struct Held {
+pub(crate) struct Locked {
     /// The exported snapshot's name.
     pub snapshot: String,
     /// All tables as of that snapshot.
@@ -31,7 +31,7 @@ pub(crate) async fn hold(
     connector: &Connector,
     session: &Session,
     cancel: &CancellationToken,
-) -> Result<Held> {
+) -> Result<Locked> {
     let of_extensions = connector.of_extensions();
     for _ in 0..ATTEMPTS {
         let wanted = relations::tables(session, of_extensions).await?;
@@ -44,10 +44,9 @@ pub(crate) async fn hold(
             let rows = session.query("SELECT pg_export_snapshot()", &[]).await?;
             let snapshot: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
             let locked: BTreeSet<u32> = wanted.iter().map(|table| table.oid).collect();
-            let seen = relations::tables(session, of_extensions).await?;
-            if seen.iter().all(|table| locked.contains(&table.oid)) {
-                let tables = relations::locked_tables(session, of_extensions).await?;
-                return Ok(Held { snapshot, tables });
+            let tables = relations::locked_tables(session, of_extensions).await?;
+            if tables.iter().all(|table| locked.contains(&table.oid)) {
+                return Ok(Locked { snapshot, tables });
             }
         }
         session.batch("ROLLBACK", "end a transaction").await?;
@@ -57,7 +56,7 @@ pub(crate) async fn hold(
 }
 
 /// Whether all of them could be locked; `false` if one was dropped in the meantime.
-async fn lock(
+pub(crate) async fn lock(
     connector: &Connector,
     session: &Session,
     tables: &[Table],

@@ -152,7 +152,11 @@ fn ddl_during_a_snapshot_waits_or_is_not_in_it() {
             assert!(said.contains("lock timeout"), "{ddl} did not wait: {said}");
         }
         database.sql("CREATE TABLE later (id int PRIMARY KEY); UPDATE small SET t = 'after'; INSERT INTO small VALUES (2, 'after')");
+        // One that goes on waiting, and is waited for by whoever comes later: marbre must not come later.
+        let waits = database.psql().args(["-c", "TRUNCATE small"]).spawn().unwrap();
+        wait_for(&database, "SELECT count(*) FROM pg_locks WHERE NOT granted");
         goes_on(running).expect_code(0);
+        assert!(waits.wait_with_output().unwrap().status.success());
         let restored = Cluster::start(version);
         provider.restore("nas", &restored.database("before").url()).arg("--prove").success();
         assert_equal(&copy, &restored.database("before"));

@@ -86,8 +86,22 @@ impl Cluster {
         Self::start_in(version, settings, None)
     }
 
+    /// Starts a hot standby of this cluster.
+    pub fn standby(&self) -> Self {
+        let dir = Self::folder();
+        let mut backup = as_postgres(self.version.program("pg_basebackup"));
+        backup.args(["-R", "-c", "fast", "-U", SUPERUSER, "-h"]).arg(self.socket_dir());
+        run(backup.arg("-D").arg(dir.path().join("data")));
+        Self::start_from(self.version, dir, &[], None)
+    }
+
     fn start_in(version: Version, settings: &[&str], locales: Option<&Path>) -> Self {
-        let template = template(version);
+        let (template, dir) = (template(version), Self::folder());
+        run(as_postgres("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(dir.path().join("data")));
+        Self::start_from(version, dir, settings, locales)
+    }
+
+    fn folder() -> tempfile::TempDir {
         // A socket's path is limited to 107 bytes, whatever TMPDIR is.
         let dir = tempfile::Builder::new().prefix("mpg-").tempdir_in("/tmp").unwrap();
         let sockets = dir.path().join("s");
@@ -96,7 +110,15 @@ impl Cluster {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
             give_to_postgres(path);
         }
-        run(as_postgres("cp").args(["-a", "--reflink=auto"]).arg(&template).arg(dir.path().join("data")));
+        dir
+    }
+
+    fn start_from(
+        version: Version,
+        dir: tempfile::TempDir,
+        settings: &[&str],
+        locales: Option<&Path>,
+    ) -> Self {
         let mut command = as_postgres("sh");
         command.args(["-c", SUPERVISOR, "supervisor"]).arg(version.bin()).arg(dir.path());
         for setting in ["listen_addresses=", "fsync=off", "max_wal_size=4GB"].iter().chain(settings) {

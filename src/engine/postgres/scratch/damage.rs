@@ -57,7 +57,7 @@ pub(super) async fn silence(session: &Session) {
     // These fire all the same.
     let always = "SELECT evtname::text FROM pg_event_trigger WHERE evtenabled = 'A'";
     for row in session.query(always, &[]).await.unwrap_or_default() {
-        let sql = format!("ALTER EVENT TRIGGER {} DISABLE", ident(row.get(0)));
+        let sql = format!("ALTER EVENT TRIGGER {} DISABLE", ident(&row.get::<_, String>(0)));
         let _not_allowed = session.client.batch_execute(&sql).await;
     }
 }

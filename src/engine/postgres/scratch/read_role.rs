@@ -82,7 +82,7 @@ impl Reader {
         if session.version.major < 14 || !try_to(format!("GRANT pg_read_all_data TO {name}")).await {
             let sql = format!("SELECT n.nspname::text FROM pg_namespace n WHERE {OWN_SCHEMA}");
             for row in session.query(&sql, &[]).await? {
-                let schema = ident(row.get(0));
+                let schema = ident(&row.get::<_, String>(0));
                 try_to(format!("GRANT USAGE ON SCHEMA {schema} TO {name}")).await;
                 try_to(format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {name}")).await;
                 try_to(format!("GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {name}")).await;
