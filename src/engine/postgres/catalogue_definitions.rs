@@ -159,7 +159,9 @@ fn servers() -> Vec<Select> {
     let wrapper = format!(
         "{PARTS} o.fdwhandler::regproc, o.fdwvalidator::regproc, {}, {})",
         sorted("o.fdwoptions"),
-        granted("COALESCE(o.fdwacl, acldefault('F', o.fdwowner))")
+        // Its owner is whoever may own one here.
+        granted("o.fdwacl")
+            .replace("aclexplode(o.fdwacl) a", "aclexplode(o.fdwacl) a WHERE a.grantee <> o.fdwowner")
     );
     let server = format!(
         "{PARTS} (SELECT fdwname FROM pg_foreign_data_wrapper w WHERE w.oid = o.srvfdw), o.srvtype, o.srvversion, {}, {})",

@@ -141,14 +141,14 @@ async fn hidden_mappings(session: &Session) -> Result<Vec<String>> {
 const OPTIONS: [(u32, &str); 9] = [
     (
         0,
-        "CASE WHEN s.subsynccommit <> 'off' THEN 'synchronous_commit = ' || quote_literal_line(s.subsynccommit) END",
+        "CASE WHEN s.subsynccommit <> 'off' THEN 'synchronous_commit = ' || quote_literal(s.subsynccommit) END",
     ),
     (14, "CASE WHEN s.subbinary THEN 'binary = true' END"),
     (15, "CASE WHEN s.subtwophasestate <> 'd' THEN 'two_phase = true' END"),
     (15, "CASE WHEN s.subdisableonerr THEN 'disable_on_error = true' END"),
     (16, "CASE WHEN NOT s.subpasswordrequired THEN 'password_required = false' END"),
     (16, "CASE WHEN s.subrunasowner THEN 'run_as_owner = true' END"),
-    (16, "CASE WHEN s.suborigin <> 'any' THEN 'origin = ' || quote_literal_line(s.suborigin) END"),
+    (16, "CASE WHEN s.suborigin <> 'any' THEN 'origin = ' || quote_literal(s.suborigin) END"),
     // What is the default has changed in 18.
     (16, "'streaming = ' || CASE s.substream WHEN 't' THEN 'on' WHEN 'p' THEN 'parallel' ELSE 'off' END"),
     (17, "CASE WHEN s.subfailover THEN 'failover = true' END"),
