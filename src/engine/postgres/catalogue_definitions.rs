@@ -228,10 +228,8 @@ fn of_the_database() -> Vec<Select> {
         ),
         select(
             "default privilege",
-            &format!(
-                "concat_ws(' ', quote_ident(pg_get_userbyid(o.defaclrole)), NULLIF(o.defaclnamespace, 0)::regnamespace, \
-                 o.defaclobjtype)"
-            ),
+            "concat_ws(' ', quote_ident(pg_get_userbyid(o.defaclrole)), NULLIF(o.defaclnamespace, 0)::regnamespace, \
+             o.defaclobjtype)",
             &granted("o.defaclacl"),
             "FROM pg_default_acl o".into(),
         ),

@@ -125,7 +125,9 @@ pub(crate) async fn dial(
             }
             match tokio::time::timeout(place.timeout, connect(place, server, &config, tls)).await {
                 Err(_) => refusal = Refusal::Unreachable(server.clone(), "no answer in time".into()),
-                Ok(Ok(connected)) if wanted.fits(&connected.greeting) => {
+                Ok(Ok(connected))
+                    if wanted.fits(connected.greeting.standby, connected.greeting.read_only) =>
+                {
                     return Ok((server.clone(), connected));
                 }
                 Ok(Ok(_)) => {}

@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::url::invalid;
 use crate::error::{Error, ErrorKind, Result};
+
+const ACCEPTED: &str = "Write it like postgres://user@host:5432/database or \
+     postgres:///database?host=/run/postgresql&user=backup, without the password.";
+
+/// An error about a connection string. The text itself may contain a password by mistake, so it is not shown.
+pub(super) fn invalid(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, what).remedy(ACCEPTED)
+}
 
 /// What was given, and means something here.
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@ use rustls::RootCertStore;
 use rustls::client::VerifierBuilderError;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::url::ClientCertificate;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::system::tls::{self, Verification};
 
@@ -52,6 +51,15 @@ impl Mode {
             Self::VerifyFull => "verify-full",
         }
     }
+}
+
+/// Files of a client certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientCertificate {
+    /// The certificate and what signed it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// The connector for this mode; `None` where nothing is to be encrypted.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
-use super::dial::Greeting;
-use super::parameters::{self, Parameters};
-use super::sslmode;
-use crate::error::{Error, ErrorKind, Result};
+use super::parameters::{self, Parameters, invalid};
+use super::sslmode::{self, ClientCertificate};
+use crate::error::{Error, Result};
 
 /// One server of a connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +70,15 @@ impl Attributes {
         Self::NAMES.iter().find(|(_, of)| *of == self).map_or("any", |(name, _)| name)
     }
 
-    /// Whether a server is what is wanted.
-    pub(super) fn fits(self, server: &Greeting) -> bool {
-        let writable = !server.standby && !server.read_only;
+    /// Whether a server is what is wanted, that is a standby or not, and whose transactions are read-only by default or not.
+    pub(super) fn fits(self, standby: bool, read_only: bool) -> bool {
+        let writable = !standby && !read_only;
         match self {
             Self::Any | Self::PreferStandby => true,
             Self::ReadWrite => writable,
             Self::ReadOnly => !writable,
-            Self::Primary => !server.standby,
-            Self::Standby => server.standby,
+            Self::Primary => !standby,
+            Self::Standby => standby,
         }
     }
 }
@@ -97,15 +96,6 @@ pub(crate) struct Keepalive {
     pub count: u32,
     /// How long what was sent may stay unacknowledged.
     pub user_timeout: Option<Duration>,
-}
-
-/// Files of a client certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ClientCertificate {
-    /// The certificate and what signed it.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
 }
 
 /// A parsed connection string, with libpq's defaults filled in. Holds no password.
@@ -137,16 +127,8 @@ pub(super) struct Place {
     pub database: String,
 }
 
-const ACCEPTED: &str = "Write it like postgres://user@host:5432/database or \
-     postgres:///database?host=/run/postgresql&user=backup, without the password.";
-
 /// How long connecting may take, unless the connection string says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// An error about a connection string. The text itself may contain a password by mistake, so it is not shown.
-pub(super) fn invalid(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Config, what).remedy(ACCEPTED)
-}
 
 impl Place {
     /// Parses a URL or a list of `key=value`.
@@ -303,6 +285,7 @@ fn default_host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn server(host: &str, port: u16) -> Server {
         Server { host: host.into(), address: None, port }

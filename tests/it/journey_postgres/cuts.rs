@@ -9,7 +9,7 @@ use super::refusals::wait_for;
 use crate::support::equality::assert_equal;
 use crate::support::marbre::{Outcome, Running};
 use crate::support::postgres::{Cluster, Database, Version};
-use crate::support::setup::{Provider, Tmpfs};
+use crate::support::setup::{Provider, Tmpfs, postgres};
 
 /// Small on disk, 200 MB as text: reading it takes long enough to step in.
 const BIG: &str = "
@@ -161,6 +161,28 @@ fn ddl_during_a_snapshot_waits_or_is_not_in_it() {
         provider.restore("nas", &restored.database("before").url()).arg("--prove").success();
         assert_equal(&copy, &restored.database("before"));
     }
+}
+
+#[test]
+fn who_waits_too_long_comes_first() {
+    let cluster = Cluster::start(Version::V15);
+    let database = cluster.create_db("abonnes");
+    database.sql(BIG);
+    let mut provider = Provider::of(&database);
+    provider.set_source(format!("{}give_way_after = \"1s\"\n", postgres(&database.url())));
+    let mut running = stopped_in_the_middle(&provider, &database);
+    let waits = database.psql().env("PGAPPNAME", "nightly").args(["-c", "TRUNCATE small"]).spawn().unwrap();
+    wait_for(&database, "SELECT count(*) FROM pg_locks WHERE NOT granted");
+    // It reads for moments only, and so is far from its end when the time is over.
+    while running.is_running() {
+        running.signal(Signal::CONT);
+        std::thread::sleep(Duration::from_millis(30));
+        running.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(400));
+        running.signal(Signal::CONT);
+    }
+    failed(&provider, running.wait(), &["nightly", "public.small", "give_way_after"]);
+    assert!(waits.wait_with_output().unwrap().status.success());
 }
 
 #[test]
