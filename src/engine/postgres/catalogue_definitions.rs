@@ -1,7 +1,7 @@
 //! Definitions of what is neither a relation nor a routine nor attached to one: operators, casts, text search, servers, publications,
 //! default privileges and the like.
 
-use super::definitions::{PARTS, Select, select};
+use super::definition_select::{PARTS, Select, select};
 use super::inventory::{global, in_schema, on_relation};
 
 /// The name of the row `o` of a catalogue.

@@ -19,8 +19,16 @@ use super::sslmode;
 use super::tools::Environment;
 use super::url::{Keepalive, Place, Server};
 use super::version::OLDEST_SERVER;
-use crate::engine::postgres::relations::OfExtensions;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Which tables of extensions count as users' data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfExtensions {
+    /// Those that their extensions registered.
+    Registered,
+    /// All.
+    All,
+}
 
 /// Where a database is, and how to read or load it.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::connect::Session;
+use super::definition_select::{PARTS, Select, select};
 use super::inventory::{DUMPED_INDEX, dumped_comment, in_schema, on_relation, own, relations};
 use super::normal::normal;
 use super::{catalogue_definitions, rights_definitions};
@@ -33,9 +34,6 @@ const RESERVED: [&str; 12] = [
     "security label",
     "setting",
 ];
-
-/// Separates the parts of a definition with a character that no text in a catalogue contains.
-pub(super) const PARTS: &str = "concat_ws(E'\\x1f', ";
 
 /// What differs, in words: first real differences, then those excused because only a superuser could have restored them.
 pub(crate) fn differences(
@@ -92,18 +90,6 @@ pub(crate) async fn read(session: &Session) -> Result<Definitions> {
         definitions.entry(kind).or_default().insert(name, digest);
     }
     Ok(definitions)
-}
-
-/// One type of definition: SQL for the name and the text, and where they come from.
-pub(super) struct Select {
-    kind: &'static str,
-    name: String,
-    text: String,
-    from: String,
-}
-
-pub(super) fn select(kind: &'static str, name: &str, text: &str, from: String) -> Select {
-    Select { kind, name: name.to_owned(), text: text.to_owned(), from }
 }
 
 /// Types whose text contains no expression printed by the server.

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::archive::Archive;
 use super::archive_load::{ArchiveLoad, Unrestored};
 use super::contents_list::Owners;
+use super::details::Details;
 use super::quote::qualified;
 use super::table_load::NotLoaded;
 use crate::engine::{Exception, Exceptions};
@@ -36,6 +37,18 @@ pub(crate) fn of_table(table: &NotLoaded<'_>) -> Exception {
 pub(crate) fn of_checks(table: &TableId, checks: &str) -> Exception {
     let reason = "rows of the snapshot break it, so that it holds for new rows only (NOT VALID)".to_owned();
     of(format!("{checks} of table {table}"), reason)
+}
+
+/// Removes from these entries the rights and comments of tables that the snapshot says it does not hold.
+pub(crate) fn forget_omitted(owners: &Owners, details: &Details, entries: &mut Vec<Unrestored>) {
+    entries.retain(|entry| {
+        let (object, ..) = owners.named(&entry.line);
+        !details.unregistered.iter().any(|TableId { schema, table }| {
+            ["ACL", "COMMENT"]
+                .iter()
+                .any(|kind| object.starts_with(&format!("{kind} {schema} TABLE {table}")))
+        })
+    });
 }
 
 /// Removes from these entries what could not be made because it reads from another server, which a drill never reaches.

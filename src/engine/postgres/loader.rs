@@ -247,7 +247,6 @@ impl PostgresLoader {
     ) -> Result<LoadReport> {
         let details = self.details(contents)?;
         let mut report = LoadReport::default();
-        observer.stage(Stage::Schema);
         // Before anything is changed: there may be no room for it.
         Archive::require_room(contents.streams.iter().filter(|s| s.name == SCHEMA).map(|s| s.length).sum())?;
         let schema = Archive::receive(streams.open(SCHEMA).await?, observer, cancel).await?;

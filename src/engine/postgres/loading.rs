@@ -85,6 +85,7 @@ impl<'a> Load<'a> {
         archive.maker = None;
         let outcome = archive.event_triggers(self.schema, self.cancel).await?;
         take(outcome, &mut left, report);
+        exceptions::forget_omitted(&archive.owners, self.details, &mut left.entries);
         if self.in_drill {
             report.not_here = exceptions::only_elsewhere(&archive.owners, &mut left.entries);
         }

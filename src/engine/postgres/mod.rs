@@ -27,6 +27,7 @@ mod computed;
 mod connect;
 mod contents_list;
 mod database_properties;
+mod definition_select;
 mod definitions;
 mod destination;
 mod details;

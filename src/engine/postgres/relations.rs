@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::connect::Session;
+use super::connect::{OfExtensions, Session};
 use super::quote::{ident_line, literal, qualified};
 use super::row::Row;
 use crate::error::{Error, Result};
@@ -60,15 +60,6 @@ pub(crate) struct ConfigTable {
     /// The extension did not register it: the rows here are all that the table had, those of the extension included.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole: bool,
-}
-
-/// Which tables of extensions count as users' data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OfExtensions {
-    /// Those that their extensions registered.
-    Registered,
-    /// All.
-    All,
 }
 
 /// A partition whose rows are loaded through the root of its partitions.

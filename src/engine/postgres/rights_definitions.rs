@@ -1,7 +1,7 @@
 //! Who owns what, and who may do what.
 
 use super::catalogue_definitions::identity;
-use super::definitions::{PARTS, Select, select};
+use super::definition_select::{PARTS, Select, select};
 use super::inventory::{global, in_schema, on_relation, own};
 use crate::engine::postgres::relations::OWN_SCHEMA;
 
