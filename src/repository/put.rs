@@ -46,3 +46,23 @@ pub(crate) async fn put(
     }
     Ok(done)
 }
+
+/// Demands that a target lists what was put there: everybody who looks for snapshots, this agent included, finds them in
+/// lists. Credentials that may only put cannot look, and others will.
+pub(crate) async fn listed(target: &NamedTarget, key: &ObjectKey, cancel: &CancellationToken) -> Result<()> {
+    match target.target.is_listed(key, cancel).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(
+            ErrorKind::Target,
+            format!("{} accepted {key}, and does not list it", target.target.describe()),
+        )
+        .remedy(NOT_LISTED)),
+        Err(e) if e.kind == TargetErrorKind::Denied => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What helps where a target does not list what it holds.
+pub(crate) const NOT_LISTED: &str = "Nobody would find a snapshot there. Make sure that the endpoint is the one of the \
+    bucket's region, that nothing between changes answers, and that the credentials may list all of the prefix; or use \
+    another target.";

@@ -62,6 +62,14 @@ impl MemoryTarget {
         entries.push(Entry { id, bytes });
     }
 
+    /// The keys of all objects that can be seen.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> Vec<ObjectKey> {
+        let objects = self.lock();
+        let seen = objects.iter().filter(|(_, entries)| entries.last().is_some_and(|e| e.bytes.is_some()));
+        seen.map(|(key, _)| key.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Objects> {
         lock(&self.objects)
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::check::{Check, CheckState};
 use crate::model::object::ObjectKey;
+use crate::repository::put::NOT_LISTED;
 use crate::targets::{PutOutcome, Target, TargetError, TargetErrorKind, TargetExt, Upload};
 
 use super::{check, ok};
@@ -18,24 +19,22 @@ pub(super) const KEY: &str = "marbre-doctor/probe";
 pub(super) const CONTENT: &[u8] =
     b"marbre doctor looks with this object whether this target keeps what it is given. It may stay.\n";
 
+const LIST: &str = "list";
 const PUT: &str = "put";
 const NO_OVERWRITE: &str = "create-if-absent";
 const GET: &str = "get";
 
 /// Looks at one target.
 pub(super) async fn checks(target: &dyn Target, cancel: &CancellationToken) -> Vec<Check> {
-    let mut checks = vec![list(target, cancel).await];
+    let key: ObjectKey = match KEY.parse() {
+        Ok(key) => key,
+        Err(e) => return vec![check(LIST, CheckState::Skipped, e.to_string(), None)],
+    };
+    let mut checks = vec![listable(target, cancel).await];
     if checks[0].state == CheckState::Fail {
         checks.extend([PUT, NO_OVERWRITE, GET].map(|name| skipped(name, "the target cannot be listed")));
         return checks;
     }
-    let key: ObjectKey = match KEY.parse() {
-        Ok(key) => key,
-        Err(e) => {
-            checks.push(check(PUT, CheckState::Skipped, e.to_string(), None));
-            return checks;
-        }
-    };
     let upload = Upload::memory(CONTENT);
     match target.put(&key, &upload, cancel).await {
         Ok(PutOutcome::Created { .. }) => checks.push(ok(PUT, format!("{KEY} was created"))),
@@ -45,6 +44,9 @@ pub(super) async fn checks(target: &dyn Target, cancel: &CancellationToken) -> V
             checks.extend([NO_OVERWRITE, GET].map(|name| skipped(name, "nothing could be put")));
             return checks;
         }
+    }
+    if checks[0].state == CheckState::Ok {
+        checks[0] = listed(target, &key, cancel).await;
     }
     checks.push(match target.put(&key, &upload, cancel).await {
         Ok(PutOutcome::Exists) => ok(NO_OVERWRITE, "what is there is not overwritten"),
@@ -60,23 +62,35 @@ pub(super) async fn checks(target: &dyn Target, cancel: &CancellationToken) -> V
     checks
 }
 
-async fn list(target: &dyn Target, cancel: &CancellationToken) -> Check {
-    const NAME: &str = "list";
+/// Whether lists are answered at all.
+async fn listable(target: &dyn Target, cancel: &CancellationToken) -> Check {
     let prefix: Option<ObjectKey> = KEY.split('/').next().and_then(|p| p.parse().ok());
     // One page says that it may be listed.
     let listed = async { target.list(prefix.as_ref(), None, cancel).await?.try_next().await };
     match listed.await {
-        Ok(_) => ok(NAME, target.describe()),
+        Ok(_) => ok(LIST, target.describe()),
         // A credential that may only put is a good idea on the agent; others then list.
         Err(e) if e.kind == TargetErrorKind::Denied => check(
-            NAME,
+            LIST,
             CheckState::Warn,
             e.to_string(),
             Some(
                 "Snapshots can be put, but `list`, `status` and `verify` need credentials that may list and get.",
             ),
         ),
-        Err(e) => failed(NAME, &e),
+        Err(e) => failed(LIST, &e),
+    }
+}
+
+/// Whether a list shows what was put.
+async fn listed(target: &dyn Target, key: &ObjectKey, cancel: &CancellationToken) -> Check {
+    match target.is_listed(key, cancel).await {
+        Ok(true) => ok(LIST, format!("{}: what was put is listed", target.describe())),
+        Ok(false) => {
+            let found = format!("{}: {key} was put, and no list shows it", target.describe());
+            check(LIST, CheckState::Fail, found, Some(NOT_LISTED))
+        }
+        Err(e) => failed(LIST, &e),
     }
 }
 

@@ -146,16 +146,18 @@ async fn a_sound_host_has_nothing_to_do() {
     assert_eq!(json["checks"][0]["state"], "ok");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn targets_that_cannot_be_relied_on() {
     let tampered = MemoryTarget::new();
     tampered.tamper(&super::round_trip::KEY.parse().unwrap(), Some(Bytes::from_static(b"other")));
     let faulty = |operation, kind| -> Arc<dyn Target> {
         Arc::new(Faulty::new(MemoryTarget::new()).with(operation, 1..=99, Fault::Fail(kind)))
     };
+    let concealing = Faulty::new(MemoryTarget::new()).with(Operation::List, 1..=99, Fault::Conceal);
     let overwriting = Shared { target: Arc::new(MemoryTarget::new()), overwrites: true };
     let Patient { job, folder: _folder } = patient(vec![
         ("overwriting", Arc::new(overwriting)),
+        ("concealing", Arc::new(concealing)),
         ("tampered", Arc::new(tampered)),
         ("down", faulty(Operation::List, TargetErrorKind::Unavailable)),
         ("full", faulty(Operation::Put, TargetErrorKind::Full)),
@@ -165,6 +167,7 @@ async fn targets_that_cannot_be_relied_on() {
     let report = run(job).await;
     for (target, expected) in [
         ("overwriting", ["ok", "ok", "fail", "ok"]),
+        ("concealing", ["fail", "ok", "ok", "ok"]),
         ("tampered", ["ok", "ok", "ok", "fail"]),
         ("down", ["fail", "skipped", "skipped", "skipped"]),
         ("full", ["ok", "fail", "skipped", "skipped"]),
@@ -180,7 +183,7 @@ async fn targets_that_cannot_be_relied_on() {
         );
     }
     let error = report.error().unwrap();
-    assert_eq!((error.kind(), error.message()), (ErrorKind::Preflight, "4 checks failed"));
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Preflight, "5 checks failed"));
 }
 
 #[tokio::test]

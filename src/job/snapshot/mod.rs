@@ -10,6 +10,8 @@ mod record;
 mod report;
 mod reuse;
 mod stream_cache;
+#[cfg(test)]
+mod tests;
 mod uploader;
 mod writer_claims;
 

@@ -262,11 +262,14 @@ impl Worker {
             }
             ledger.acknowledge();
         }
+        // Before the number is claimed: a target that lists nothing must not get a receipt.
+        self.listed(&commit.manifest.0).await?;
         self.context.claims.win(&self.target.name).await?;
         for (key, content) in [&commit.signature, &commit.receipt] {
             self.put(key, &Upload::memory(content.clone())).await?;
             ledger.acknowledge();
         }
+        self.listed(&commit.receipt.0).await?;
         ledger.close().map_err(|missing| {
             Error::internal(format!(
                 "{missing} objects of the snapshot are not accounted for at {}",
@@ -278,11 +281,12 @@ impl Worker {
     /// Puts one object, and requires evidence that the target holds these bytes.
     async fn put(&self, key: &ObjectKey, upload: &Upload) -> Result<Acknowledged> {
         let put = put::put(&self.target, &self.context.state, key, upload, &self.progress.cancel);
-        // Any other failure while writing to a target is that target's.
-        put.await.map_err(|e| match e.kind() {
-            ErrorKind::Interrupted | ErrorKind::Internal => e,
-            _ => e.with_kind(ErrorKind::Target),
-        })
+        put.await.map_err(of_target)
+    }
+
+    /// Requires that the target lists what was put.
+    async fn listed(&self, key: &ObjectKey) -> Result<()> {
+        put::listed(&self.target, key, &self.progress.cancel).await.map_err(of_target)
     }
 
     /// Copies an older pack that this target lacks from another target, as ciphertext.
@@ -310,5 +314,13 @@ impl Worker {
             Some(e) => error.cause(e),
             None => error,
         })
+    }
+}
+
+/// Any failure while writing to a target is that target's.
+fn of_target(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Interrupted | ErrorKind::Internal => e,
+        _ => e.with_kind(ErrorKind::Target),
     }
 }

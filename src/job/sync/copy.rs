@@ -138,6 +138,7 @@ impl Run<'_> {
                 Presence::Good => {}
                 Presence::Missing => {
                     task.put(&small.object, &key, &Upload::memory(small.bytes.clone())).await?;
+                    put::listed(target, &key, self.cancel).await.map_err(of_put)?;
                     done.add(&small.object);
                 }
                 Presence::Damaged(problem) => {
@@ -255,9 +256,8 @@ impl<'a> CopyTask<'a> {
     async fn put(&self, object: &ObjectRef, key: &ObjectKey, upload: &Upload) -> Result<(), Failure> {
         let put = put::put(self.target, &self.run.job.state, key, upload, self.run.cancel).await;
         put.map(drop).map_err(|e| match e.kind() {
-            ErrorKind::Interrupted | ErrorKind::Internal => Failure::Run(e),
             ErrorKind::Verification => self.damaged(object, key, e.to_string()),
-            _ => Failure::Target(e.with_kind(ErrorKind::Target)),
+            _ => of_put(e),
         })
     }
 
@@ -279,6 +279,14 @@ impl<'a> CopyTask<'a> {
 
     fn spooled(&self, object: &ObjectRef) -> PathBuf {
         self.run.spool.folder().join(format!("{}-{}", self.target.name, object.sha256))
+    }
+}
+
+/// Whose failure it is that nothing could be put.
+fn of_put(e: Error) -> Failure {
+    match e.kind() {
+        ErrorKind::Interrupted | ErrorKind::Internal => Failure::Run(e),
+        _ => Failure::Target(e.with_kind(ErrorKind::Target)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod compare;
 mod fetch;
+mod listed;
 
 use std::path::Path;
 
@@ -88,6 +89,9 @@ pub trait TargetExt: Target {
         cancel: &CancellationToken,
     ) -> Result<Bytes, TargetError>;
 
+    /// Whether a list shows an object, as readers look for it. A list that does not is asked again, for 15 seconds.
+    async fn is_listed(&self, key: &ObjectKey, cancel: &CancellationToken) -> Result<bool, TargetError>;
+
     /// Every object below a prefix at once, for a folder that is known to be small.
     async fn list_all(
         &self,
@@ -165,6 +169,10 @@ impl<T: Target + ?Sized> TargetExt for T {
             Ok(bytes.freeze())
         };
         fetch_policy().run(cancel, attempt).await
+    }
+
+    async fn is_listed(&self, key: &ObjectKey, cancel: &CancellationToken) -> Result<bool, TargetError> {
+        listed::is_listed(self, key, cancel).await
     }
 
     async fn list_all(

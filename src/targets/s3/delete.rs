@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::targets::s3::S3Target;
 use crate::targets::s3::error::Failure;
+use crate::targets::s3::names::is_named;
 use crate::targets::s3::upload::Progress;
 use crate::targets::{TargetError, TargetErrorKind};
 
@@ -47,9 +48,9 @@ impl S3Target {
         let (mut versions, mut markers): (Vec<String>, Vec<String>) = Default::default();
         for page in &pages {
             let id = |id: Option<&str>| id.unwrap_or("null").to_owned();
-            let ours = page.versions().iter().filter(|v| v.key() == Some(&full));
+            let ours = page.versions().iter().filter(|v| is_named(v.key(), &full));
             versions.extend(ours.map(|v| id(v.version_id())));
-            let ours = page.delete_markers().iter().filter(|m| m.key() == Some(&full));
+            let ours = page.delete_markers().iter().filter(|m| is_named(m.key(), &full));
             markers.extend(ours.map(|m| id(m.version_id())));
         }
         versions.append(&mut markers);

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
+use crate::targets::s3::names::decoded;
 use crate::targets::s3::upload::Progress;
 use crate::targets::s3::versions::cannot_list;
 use crate::targets::s3::{S3Target, advance, size_from};
@@ -118,8 +119,8 @@ impl Listing {
             }
         };
         let object = |object: &aws_sdk_s3::types::Object| {
-            // What is no key of ours (`folder/` markers, escaped characters) was not put by us.
-            let key = object.key().and_then(|key| self.target.own_key(key))?;
+            // What is no key of ours (`folder/` markers, names of other programs) was not put by us.
+            let key = object.key().and_then(|key| self.target.own_key(&decoded(key)))?;
             Some(ObjectInfo {
                 key,
                 size: size_from(object.size()),
@@ -143,6 +144,7 @@ impl Listing {
             .client
             .list_object_versions()
             .bucket(&self.target.location.bucket)
+            .encoding_type(EncodingType::Url)
             .set_prefix(self.scope.below.clone())
             .set_key_marker(key_marker.clone())
             .set_version_id_marker(version_marker.clone());
@@ -161,7 +163,7 @@ impl Listing {
             true => {
                 let next = page
                     .next_key_marker()
-                    .map(|key| (key.to_owned(), page.next_version_id_marker().map(str::to_owned)));
+                    .map(|key| (decoded(key), page.next_version_id_marker().map(str::to_owned)));
                 let last = key_marker.map(|key| (key, version_marker));
                 Next::From(advance(last.as_ref(), next, &self.operation)?)
             }
@@ -173,7 +175,7 @@ impl Listing {
     /// Notes the objects of a page whose newest version is a delete marker, each with its oldest version: that is the
     /// object that was put.
     fn note_hidden(&mut self, page: &ListObjectVersionsOutput) {
-        let own = |key: Option<&str>| key.and_then(|key| self.target.own_key(key));
+        let own = |key: Option<&str>| key.and_then(|key| self.target.own_key(&decoded(key)));
         let markers = page.delete_markers().iter().filter(|marker| marker.is_latest().unwrap_or(false));
         let mut hidden: BTreeSet<ObjectKey> = markers.filter_map(|marker| own(marker.key())).collect();
         hidden.extend(self.open.take());
@@ -186,7 +188,7 @@ impl Listing {
             self.ahead.insert(info.key.clone(), info);
         }
         if let Next::From((key, _)) = &self.hidden {
-            self.open = own(Some(key)).filter(|key| hidden.contains(key));
+            self.open = self.target.own_key(key).filter(|key| hidden.contains(key));
         }
     }
 }

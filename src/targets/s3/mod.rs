@@ -11,6 +11,7 @@ mod delete;
 mod download;
 mod error;
 mod list;
+mod names;
 mod upload;
 mod versions;
 
@@ -39,6 +40,7 @@ use crate::model::place::Root;
 use crate::targets::s3::credentials::{credentials, region};
 use crate::targets::s3::download::download;
 use crate::targets::s3::error::{Failure, no_credentials};
+use crate::targets::s3::names::is_named;
 use crate::targets::s3::upload::{Feeder, Progress, SignedPayload};
 use crate::targets::s3::versions::{VersionSupport, lock_mode, whole_second};
 use crate::targets::{
@@ -331,7 +333,7 @@ impl Target for S3Target {
         };
         let mut found = Vec::new();
         for page in &pages {
-            let mine = page.versions().iter().filter(|v| v.key() == Some(&full));
+            let mine = page.versions().iter().filter(|v| is_named(v.key(), &full));
             found.extend(mine.map(|v| ObjectInfo {
                 key: key.clone(),
                 size: size_from(v.size()),

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::ObjectLockMode;
+use aws_sdk_s3::types::{EncodingType, ObjectLockMode};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object_lock::LockMode;
 use crate::targets::s3::error::Failure;
+use crate::targets::s3::names::decoded;
 use crate::targets::s3::upload::Progress;
 use crate::targets::s3::{S3Target, advance};
 use crate::targets::{TargetError, TargetErrorKind};
@@ -72,6 +73,7 @@ impl S3Target {
                 .list_object_versions()
                 .bucket(&self.location.bucket)
                 .prefix(full_key)
+                .encoding_type(EncodingType::Url)
                 .set_key_marker(key_marker)
                 .set_version_id_marker(version_marker);
             let page = match self.call(cancel, &Progress::default(), request.send()).await {
@@ -80,7 +82,7 @@ impl S3Target {
                 Err(e) => return Err(map_failure(e).of(operation)),
             };
             // Keys come in order, so nothing of this one follows a page that ends with another.
-            let next_key = page.next_key_marker().map(str::to_owned);
+            let next_key = page.next_key_marker().map(decoded);
             let last = !page.is_truncated().unwrap_or(false) || next_key.as_deref() != Some(full_key);
             let next = next_key.zip(page.next_version_id_marker().map(str::to_owned));
             pages.push(page);

@@ -59,6 +59,8 @@ pub(crate) enum Fault {
     Truncate(u64),
     /// A get has one bit of the byte at this offset inverted.
     FlipBit(u64),
+    /// A list shows nothing.
+    Conceal,
 }
 
 /// When it goes wrong.
@@ -224,6 +226,7 @@ impl<T: Target> Wrapper for Faulty<T> {
             Some(Fault::FailAfter) => Err(lost(operation)),
             _ => Ok(match (answer, fault) {
                 (Answer::List(pages), Some(Fault::Break(n))) => Answer::List(broken(pages, n)),
+                (Answer::List(_), Some(Fault::Conceal)) => Answer::List(stream::empty().boxed()),
                 (answer, _) => answer.map_stream(|stream| damaged(stream, fault)),
             }),
         }
