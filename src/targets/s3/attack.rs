@@ -1,6 +1,7 @@
 //! What whoever has the credentials of an S3 target can do to its objects.
 
 use async_trait::async_trait;
+use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 use bytes::Bytes;
@@ -28,20 +29,24 @@ impl Attack for S3Target {
         bytes: Bytes,
         cancel: &CancellationToken,
     ) -> Result<(), TargetError> {
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .checksum_sha256(base64_of(Sha256::of(&bytes)))
-            .body(ByteStream::from(bytes));
-        let sent = self.call(cancel, &Progress::default(), request.send()).await;
+        let request = |client: &Client| {
+            client
+                .put_object()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .checksum_sha256(base64_of(Sha256::of(&bytes)))
+                .body(ByteStream::from(bytes))
+                .send()
+        };
+        let sent = self.call(cancel, &Progress::default(), request).await;
         sent.map(drop).map_err(|e| e.of(&format!("overwrite {key} at {}", self.at())))
     }
 
     async fn hide(&self, key: &ObjectKey, cancel: &CancellationToken) -> Result<(), TargetError> {
-        let request = self.client.delete_object().bucket(&self.location.bucket).key(self.full_key(key));
-        let sent = self.call(cancel, &Progress::default(), request.send()).await;
+        let request = |client: &Client| {
+            client.delete_object().bucket(&self.location.bucket).key(self.full_key(key)).send()
+        };
+        let sent = self.call(cancel, &Progress::default(), request).await;
         sent.map(drop).map_err(|e| e.of(&format!("delete {key} at {}", self.at())))
     }
 
@@ -51,18 +56,20 @@ impl Attack for S3Target {
         version: Option<&VersionId>,
         cancel: &CancellationToken,
     ) -> Result<(), TargetError> {
-        let deletion = |bypass: Option<bool>| {
-            self.client
+        let deletion = |client: &Client, bypass: Option<bool>| {
+            client
                 .delete_object()
                 .bucket(&self.location.bucket)
                 .key(self.full_key(key))
                 .set_version_id(version.map(|v| v.0.clone()))
                 .set_bypass_governance_retention(bypass)
+                .send()
         };
         // Asking to go around a lock is a right of its own: who lacks it may still delete what is not locked.
-        let sent = match self.call(cancel, &Progress::default(), deletion(Some(true)).send()).await {
+        let sent = match self.call(cancel, &Progress::default(), |client| deletion(client, Some(true))).await
+        {
             Err(e) if e.kind == TargetErrorKind::Denied => {
-                self.call(cancel, &Progress::default(), deletion(None).send()).await
+                self.call(cancel, &Progress::default(), |client| deletion(client, None)).await
             }
             sent => sent,
         };
@@ -76,13 +83,15 @@ impl Attack for S3Target {
         cancel: &CancellationToken,
     ) -> Result<Option<Lock>, TargetError> {
         let operation = format!("read the lock of {key} at {}", self.at());
-        let request = self
-            .client
-            .get_object_retention()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .set_version_id(version.map(|v| v.0.clone()));
-        let answer = match self.call(cancel, &Progress::default(), request.send()).await {
+        let request = |client: &Client| {
+            client
+                .get_object_retention()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .set_version_id(version.map(|v| v.0.clone()))
+                .send()
+        };
+        let answer = match self.call(cancel, &Progress::default(), request).await {
             Ok(answer) => answer,
             // "This object has no lock" is a 404, and on servers without locks a refusal.
             Err(e) if e.kind == TargetErrorKind::NotFound => return Ok(None),
@@ -111,18 +120,19 @@ impl Attack for S3Target {
         };
         let retention =
             ObjectLockRetention::builder().mode(mode).retain_until_date(whole_second(lock.until)).build();
-        let change = |bypass: Option<bool>| {
-            self.client
+        let change = |client: &Client, bypass: Option<bool>| {
+            client
                 .put_object_retention()
                 .bucket(&self.location.bucket)
                 .key(self.full_key(key))
                 .set_version_id(version.map(|v| v.0.clone()))
                 .set_bypass_governance_retention(bypass)
                 .retention(retention.clone())
+                .send()
         };
-        let sent = match self.call(cancel, &Progress::default(), change(Some(true)).send()).await {
+        let sent = match self.call(cancel, &Progress::default(), |client| change(client, Some(true))).await {
             Err(e) if e.kind == TargetErrorKind::Denied => {
-                self.call(cancel, &Progress::default(), change(None).send()).await
+                self.call(cancel, &Progress::default(), |client| change(client, None)).await
             }
             sent => sent,
         };

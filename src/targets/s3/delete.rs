@@ -1,5 +1,6 @@
 //! Deletion in a bucket: version by version, and never by a marker that would only hide what is locked.
 
+use aws_sdk_s3::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::{ObjectKey, VersionId};
@@ -64,13 +65,15 @@ impl S3Target {
         operation: &str,
         cancel: &CancellationToken,
     ) -> Result<(), TargetError> {
-        let request = self
-            .client
-            .delete_object()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .set_version_id(version);
-        match self.call(cancel, &Progress::default(), request.send()).await {
+        let request = |client: &Client| {
+            client
+                .delete_object()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .set_version_id(version)
+                .send()
+        };
+        match self.call(cancel, &Progress::default(), request).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind == TargetErrorKind::NotFound && !e.cause.contains("bucket") => Ok(()),
             Err(e) => Err(refused(e).of(operation)),

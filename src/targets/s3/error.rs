@@ -12,6 +12,15 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use crate::targets::error::Source;
 use crate::targets::{TargetError, TargetErrorKind as Kind};
 
+/// How sure it is that the server does not take the credentials (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It says so.
+    Certain,
+    /// It refuses, and may mean that: an answer to HEAD has no words, and some servers have but one word for all.
+    Possible,
+}
+
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -19,12 +28,14 @@ pub(super) struct Failure {
     pub(super) cause: String,
     /// The HTTP status, where there was an answer.
     pub(super) status: Option<u16>,
+    /// The server's own code, where there was one.
+    pub(super) code: Option<String>,
     pub(super) source: Option<Source>,
 }
 
 impl Failure {
     pub(super) fn new(kind: Kind, cause: impl Into<String>) -> Self {
-        Self { kind, cause: cause.into(), status: None, source: None }
+        Self { kind, cause: cause.into(), status: None, code: None, source: None }
     }
 
     pub(super) fn cancelled() -> Self {
@@ -42,6 +53,15 @@ impl Failure {
 
     pub(super) fn of(self, operation: &str) -> TargetError {
         TargetError { source: self.source, ..TargetError::new(self.kind, operation, self.cause) }
+    }
+
+    /// Whether this may come of credentials that were good once, and are not any more.
+    pub(super) fn doubt(&self) -> Option<Doubt> {
+        match (self.status?, self.code.as_deref()) {
+            (_, Some(code)) if CREDENTIALS.contains(&code) => Some(Doubt::Certain),
+            (401 | 403, _) | (400, None) => Some(Doubt::Possible),
+            _ => None,
+        }
     }
 
     /// Reads the SDK's error. Of what the server sent, only its code and a short message are shown.
@@ -88,20 +108,37 @@ fn answered(status: u16, code: &str, message: &str) -> Failure {
         }
         (code, message) => format!("{words}: {message} ({code}, status {status})"),
     };
-    Failure { status: Some(status), ..Failure::new(kind, cause) }
+    let code = Some(code.to_owned()).filter(|code| !code.is_empty());
+    Failure { status: Some(status), code, ..Failure::new(kind, cause) }
 }
+
+/// The codes that speak of the credentials themselves.
+const CREDENTIALS: [&str; 8] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+];
 
 fn by_code(code: &str) -> Option<(Kind, &'static str)> {
     Some(match code {
         "NoSuchBucket" => (Kind::NotFound, "the bucket does not exist"),
         "NoSuchKey" => (Kind::NotFound, "the object does not exist"),
         "NoSuchVersion" => (Kind::NotFound, "this version of the object does not exist"),
-        "InvalidAccessKeyId" => (Kind::Denied, "the server does not know the access key"),
+        "InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClientException" => {
+            (Kind::Denied, "the server does not know the access key")
+        }
         "SignatureDoesNotMatch" => (Kind::Denied, "the secret key is wrong"),
         "RequestTimeTooSkewed" | "RequestExpired" => {
             (Kind::Denied, "this host's clock and the server's differ too much")
         }
-        "ExpiredToken" | "TokenRefreshRequired" => (Kind::Denied, "the session token has expired"),
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+            (Kind::Denied, "the session token has expired")
+        }
         "InvalidToken" => (Kind::Denied, "the session token is wrong"),
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
             (Kind::Denied, "the credentials do not allow this")

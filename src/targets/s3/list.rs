@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::types::EncodingType;
 use futures_util::{StreamExt, stream};
@@ -100,16 +101,17 @@ impl Listing {
             Next::From(token) => Some(token.clone()),
             _ => None,
         };
-        let request = self
-            .target
-            .client
-            .list_objects_v2()
-            .bucket(&self.target.location.bucket)
-            .encoding_type(EncodingType::Url)
-            .set_prefix(self.scope.below.clone())
-            .set_start_after(self.scope.after.clone())
-            .set_continuation_token(token.clone());
-        let page = self.target.call(&self.cancel, &Progress::default(), request.send()).await;
+        let request = |client: &Client| {
+            client
+                .list_objects_v2()
+                .bucket(&self.target.location.bucket)
+                .encoding_type(EncodingType::Url)
+                .set_prefix(self.scope.below.clone())
+                .set_start_after(self.scope.after.clone())
+                .set_continuation_token(token.clone())
+                .send()
+        };
+        let page = self.target.call(&self.cancel, &Progress::default(), request).await;
         let page = page.map_err(|e| e.of(&self.operation))?;
         self.visible = match page.is_truncated().unwrap_or(false) {
             false => Next::End,
@@ -139,16 +141,17 @@ impl Listing {
             Next::From((key, version)) => (Some(key.clone()), version.clone()),
             Next::End => return Ok(()),
         };
-        let request = self
-            .target
-            .client
-            .list_object_versions()
-            .bucket(&self.target.location.bucket)
-            .encoding_type(EncodingType::Url)
-            .set_prefix(self.scope.below.clone())
-            .set_key_marker(key_marker.clone())
-            .set_version_id_marker(version_marker.clone());
-        let page = match self.target.call(&self.cancel, &Progress::default(), request.send()).await {
+        let request = |client: &Client| {
+            client
+                .list_object_versions()
+                .bucket(&self.target.location.bucket)
+                .encoding_type(EncodingType::Url)
+                .set_prefix(self.scope.below.clone())
+                .set_key_marker(key_marker.clone())
+                .set_version_id_marker(version_marker.clone())
+                .send()
+        };
+        let page = match self.target.call(&self.cancel, &Progress::default(), request).await {
             Ok(page) => page,
             Err(e) if matches!(self.hidden, Next::Begin) && cannot_list(&e) => {
                 tracing::debug!(operation = self.operation, cause = e.cause, "versions cannot be listed");

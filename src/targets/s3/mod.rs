@@ -12,6 +12,7 @@ mod download;
 mod error;
 mod list;
 mod names;
+mod session;
 mod upload;
 mod versions;
 
@@ -22,10 +23,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::{
-    BehaviorVersion, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
-};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
@@ -37,10 +34,10 @@ use tokio_util::sync::CancellationToken;
 use crate::model::id::Sha256;
 use crate::model::object::{ObjectKey, VersionId};
 use crate::model::place::Root;
-use crate::targets::s3::credentials::{credentials, region};
 use crate::targets::s3::download::download;
-use crate::targets::s3::error::{Failure, no_credentials};
+use crate::targets::s3::error::Failure;
 use crate::targets::s3::names::is_named;
+use crate::targets::s3::session::Sessions;
 use crate::targets::s3::upload::{Feeder, Progress, SignedPayload};
 use crate::targets::s3::versions::{VersionSupport, lock_mode, whole_second};
 use crate::targets::{
@@ -67,8 +64,7 @@ impl Default for S3Timeouts {
 /// A target in an S3 bucket.
 #[derive(Debug, Clone)]
 pub struct S3Target {
-    client: Client,
-    credentials: SharedCredentialsProvider,
+    sessions: Arc<Sessions>,
     location: S3Location,
     timeouts: S3Timeouts,
     /// A request has succeeded, so the bucket exists.
@@ -82,30 +78,13 @@ impl S3Target {
     /// it can be read.
     pub async fn open(location: &S3Location, timeouts: S3Timeouts) -> Result<Self, TargetError> {
         let operation = format!("open {location}");
-        location
-            .check_transport()
-            .map_err(|e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e))?;
+        let unsupported = |e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e);
+        location.check_transport().map_err(unsupported)?;
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let region = region(location, &http).await;
-        let credentials = credentials(location, &http, &region, &operation).await?;
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(http)
-            .region(region)
-            .credentials_provider(credentials.clone())
-            .force_path_style(location.path_style)
-            // The retry wrapper and the watch in `call` do these, for every target in the same way.
-            .retry_config(RetryConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(timeouts.connect).build())
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        config.set_endpoint_url(location.endpoint.clone());
         Ok(Self {
-            client: Client::from_conf(config.build()),
-            credentials,
+            sessions: Arc::new(Sessions::begin(location, timeouts, http, &operation).await?),
             location: location.clone(),
             timeouts,
             bucket_seen: Arc::default(),
@@ -137,16 +116,18 @@ impl S3Target {
     }
 
     /// Sends a request and waits for the head of its answer, while it makes progress.
-    async fn call<O, E>(
+    async fn call<O, E, R>(
         &self,
         cancel: &CancellationToken,
         progress: &Progress,
-        request: impl Future<Output = Result<O, SdkError<E, HttpResponse>>> + Send,
+        request: impl FnOnce(&Client) -> R,
     ) -> Result<O, Failure>
     where
+        R: Future<Output = Result<O, SdkError<E, HttpResponse>>> + Send,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let watched = progress.watch(self.timeouts.idle, request);
+        let session = self.sessions.current();
+        let watched = progress.watch(self.timeouts.idle, request(&session.client));
         let answer = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Failure::cancelled()),
@@ -156,20 +137,17 @@ impl S3Target {
             None => Err(Failure::stalled(self.timeouts.idle)),
             Some(Ok(output)) => {
                 self.bucket_seen.store(true, Ordering::Relaxed);
+                session.has_worked();
                 Ok(output)
             }
-            Some(Err(e)) => Err(self.explain(Failure::from_sdk(e)).await),
-        }
-    }
-
-    /// A request that was never sent may have lacked credentials: that has a remedy of its own.
-    async fn explain(&self, failure: Failure) -> Failure {
-        if failure.status.is_some() {
-            return failure;
-        }
-        match self.credentials.provide_credentials().await {
-            Ok(_) => failure,
-            Err(e) => no_credentials(&e).with_source(e),
+            Some(Err(e)) => {
+                let failure = session.explain(Failure::from_sdk(e)).await;
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => Err(Failure::cancelled()),
+                    failure = self.sessions.judge(&session, failure) => Err(failure),
+                }
+            }
         }
     }
 
@@ -177,8 +155,8 @@ impl S3Target {
         if self.bucket_seen.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let request = self.client.head_bucket().bucket(&self.location.bucket);
-        match self.call(cancel, &Progress::default(), request.send()).await {
+        let request = |client: &Client| client.head_bucket().bucket(&self.location.bucket).send();
+        match self.call(cancel, &Progress::default(), request).await {
             Err(e) if e.kind == TargetErrorKind::NotFound => {
                 Err(Failure { cause: format!("the bucket {} does not exist", self.location.bucket), ..e })
             }
@@ -230,21 +208,23 @@ impl Target for S3Target {
         let checksum = base64_of(upload.sha256);
         let length = i64::try_from(upload.size)
             .map_err(|e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e))?;
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .set_if_none_match((!upload.replace).then(|| "*".to_owned()))
-            .content_type("application/octet-stream")
-            .content_length(length)
-            .checksum_sha256(&checksum)
-            .set_object_lock_mode(upload.lock.map(|lock| lock_mode(lock.mode)))
-            .set_object_lock_retain_until_date(upload.lock.map(|lock| whole_second(lock.until)))
-            .body(ByteStream::new(body))
-            .customize()
-            .interceptor(SignedPayload(upload.sha256));
-        match self.call(cancel, &progress, request.send()).await {
+        let request = |client: &Client| {
+            client
+                .put_object()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .set_if_none_match((!upload.replace).then(|| "*".to_owned()))
+                .content_type("application/octet-stream")
+                .content_length(length)
+                .checksum_sha256(&checksum)
+                .set_object_lock_mode(upload.lock.map(|lock| lock_mode(lock.mode)))
+                .set_object_lock_retain_until_date(upload.lock.map(|lock| whole_second(lock.until)))
+                .body(ByteStream::new(body))
+                .customize()
+                .interceptor(SignedPayload(upload.sha256))
+                .send()
+        };
+        match self.call(cancel, &progress, request).await {
             Ok(answer) => Ok(PutOutcome::Created {
                 version: version_from(answer.version_id()),
                 checked: answer.checksum_sha256() == Some(&checksum),
@@ -262,13 +242,15 @@ impl Target for S3Target {
         cancel: &CancellationToken,
     ) -> Result<Option<ObjectInfo>, TargetError> {
         let operation = format!("look up {key} at {}", self.at());
-        let request = self
-            .client
-            .head_object()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .checksum_mode(ChecksumMode::Enabled);
-        match self.call(cancel, &Progress::default(), request.send()).await {
+        let request = |client: &Client| {
+            client
+                .head_object()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .checksum_mode(ChecksumMode::Enabled)
+                .send()
+        };
+        match self.call(cancel, &Progress::default(), request).await {
             Ok(answer) => Ok(Some(ObjectInfo {
                 key: key.clone(),
                 size: size_from(answer.content_length()),
@@ -292,14 +274,15 @@ impl Target for S3Target {
         cancel: &CancellationToken,
     ) -> Result<ObjectStream, TargetError> {
         let operation = format!("get {key} from {}", self.at());
-        let request = self
-            .client
-            .get_object()
-            .bucket(&self.location.bucket)
-            .key(self.full_key(key))
-            .set_version_id(version.map(|v| v.0.clone()));
-        let answer =
-            self.call(cancel, &Progress::default(), request.send()).await.map_err(|e| e.of(&operation))?;
+        let request = |client: &Client| {
+            client
+                .get_object()
+                .bucket(&self.location.bucket)
+                .key(self.full_key(key))
+                .set_version_id(version.map(|v| v.0.clone()))
+                .send()
+        };
+        let answer = self.call(cancel, &Progress::default(), request).await.map_err(|e| e.of(&operation))?;
         let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
         Ok(download(answer.body, length, self.timeouts.idle, operation, cancel.clone()))
     }

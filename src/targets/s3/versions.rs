@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, ObjectLockMode};
@@ -68,15 +69,17 @@ impl S3Target {
         let mut marker: Option<(String, String)> = None;
         loop {
             let (key_marker, version_marker) = marker.clone().unzip();
-            let request = self
-                .client
-                .list_object_versions()
-                .bucket(&self.location.bucket)
-                .prefix(full_key)
-                .encoding_type(EncodingType::Url)
-                .set_key_marker(key_marker)
-                .set_version_id_marker(version_marker);
-            let page = match self.call(cancel, &Progress::default(), request.send()).await {
+            let request = |client: &Client| {
+                client
+                    .list_object_versions()
+                    .bucket(&self.location.bucket)
+                    .prefix(full_key)
+                    .encoding_type(EncodingType::Url)
+                    .set_key_marker(key_marker)
+                    .set_version_id_marker(version_marker)
+                    .send()
+            };
+            let page = match self.call(cancel, &Progress::default(), request).await {
                 Ok(page) => page,
                 Err(e) if e.kind == TargetErrorKind::Unsupported => return Ok(None),
                 Err(e) => return Err(map_failure(e).of(operation)),
@@ -96,8 +99,9 @@ impl S3Target {
     /// Whether the bucket keeps versions. One that may not be asked may.
     async fn keeps_versions(&self, operation: &str, cancel: &CancellationToken) -> Result<bool, TargetError> {
         let ask = async || {
-            let request = self.client.get_bucket_versioning().bucket(&self.location.bucket);
-            match self.call(cancel, &Progress::default(), request.send()).await {
+            let request =
+                |client: &Client| client.get_bucket_versioning().bucket(&self.location.bucket).send();
+            match self.call(cancel, &Progress::default(), request).await {
                 Ok(answer) => Ok(answer.status().is_some()),
                 Err(e) if matches!(e.kind, TargetErrorKind::Cancelled | TargetErrorKind::Unavailable) => {
                     Err(e.of(operation))
