@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attack::Attack;
 use super::directory::DirectoryTarget;
+use super::s3::proxy::Proxy;
 use super::s3::{S3Target, S3Timeouts};
 use super::url::TargetUrl;
 use super::wrapper::retry::{Retry, RetryPolicy};
@@ -34,6 +35,17 @@ pub(crate) async fn open_for_attack(url: &TargetUrl) -> Result<Arc<dyn Attack>> 
         TargetUrl::Directory(path) => Arc::new(DirectoryTarget::open(path).await?),
         TargetUrl::S3(location) => Arc::new(S3Target::open(location, S3Timeouts::default()).await?),
     })
+}
+
+/// By which proxy a target is reached, and which variable of the environment says so; for people.
+pub(crate) fn proxy(url: &TargetUrl) -> Option<(String, &'static str)> {
+    match url {
+        TargetUrl::Directory(_) => None,
+        TargetUrl::S3(location) => {
+            let proxy = Proxy::from_environment(location)?;
+            Some((proxy.address(), proxy.variable))
+        }
+    }
 }
 
 async fn open_adapter(url: &TargetUrl) -> Result<Arc<dyn Target>, TargetError> {

@@ -35,7 +35,7 @@ pub struct S3Location {
     pub bucket: String,
     /// What every key starts with, without its trailing slash.
     pub prefix: Option<ObjectKey>,
-    /// Scheme, host and port of the server; AWS itself, where there is none.
+    /// Scheme, host and port of the server, and the path below which it speaks S3; AWS itself, where there is none.
     pub endpoint: Option<String>,
     /// The region that requests are signed for. Without one: AWS's usual chain, then `us-east-1`.
     pub region: Option<String>,
@@ -165,8 +165,21 @@ impl S3Location {
             seen.push(name);
         }
         location.path_style = path_style.unwrap_or(location.endpoint.is_some());
+        location.check_path()?;
         location.check_transport()?;
         Ok(location)
+    }
+
+    /// The bucket's name comes once, in the URL itself: a server would take one in the endpoint for a path of its own.
+    fn check_path(&self) -> Result<(), Error> {
+        let Some(endpoint) = &self.endpoint else { return Ok(()) };
+        match endpoint.rsplit_once('/') {
+            Some((server, last)) if last == self.bucket => {
+                Err(invalid(format!("endpoint of target URL s3://{} ends with the bucket", self.bucket))
+                    .remedy(format!("Leave it out there: endpoint={server}.")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Plain HTTP shows sizes, names and a signature to the network, so it must be wanted.
@@ -180,6 +193,20 @@ impl S3Location {
         }
         Err(invalid(format!("endpoint {endpoint} is not encrypted"))
             .remedy("Use https://, or add insecure_http=true if the network between is trusted."))
+    }
+
+    /// Where requests go: with the name of AWS's own server, where there is no endpoint.
+    pub(super) fn address(&self) -> String {
+        let amazon = || {
+            let region = self.region.as_deref().unwrap_or("us-east-1");
+            format!("https://{}.s3.{region}.amazonaws.com", self.bucket)
+        };
+        self.endpoint.clone().unwrap_or_else(amazon)
+    }
+
+    /// Whether the server runs on this host.
+    pub(super) fn is_on_this_host(&self) -> bool {
+        self.endpoint.as_deref().is_some_and(|url| parse_endpoint(url).is_ok_and(|url| is_loopback(&url)))
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
@@ -236,7 +263,8 @@ fn absolute(value: &str) -> Result<PathBuf, Error> {
 }
 
 fn parse_endpoint(value: &str) -> Result<Url, Error> {
-    let remedy = "Write it as https://host or https://host:port.";
+    let remedy = "Write it as https://host or https://host:port, with a path where the service has one: \
+                  https://host/storage/v1/s3.";
     let url = Url::parse(value)
         .map_err(|e| invalid("endpoint of a target URL is not valid").cause(e).remedy(remedy))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -245,7 +273,6 @@ fn parse_endpoint(value: &str) -> Result<Url, Error> {
     }
     let plain = matches!(url.scheme(), "http" | "https")
         && url.host().is_some()
-        && url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none();
     if plain { Ok(url) } else { Err(invalid("endpoint of a target URL is not valid").remedy(remedy)) }
@@ -319,6 +346,7 @@ mod tests {
             "s3://bucket/a?endpoint=https://s3.example.com&region=eu-west-3&path_style=false&profile=marbre&credentials_file=/etc/a b+c&insecure_http=true",
             "s3://bucket?path_style=true",
             "s3://bucket?endpoint=http://[::1]:9000",
+            "s3://bucket/a?endpoint=https://project.storage.supabase.co/storage/v1/s3",
         ] {
             let url = parse(text).unwrap();
             assert_eq!(parse(&url.to_string()).unwrap(), url, "{text}");
@@ -334,6 +362,22 @@ mod tests {
         };
         assert!(!style("s3://bucket/p"));
         assert!(style("s3://bucket/p?endpoint=https://minio.example.com"));
+    }
+
+    #[test]
+    fn an_endpoint_may_lie_below_a_path() {
+        for (given, kept) in [
+            ("https://host/storage/v1/s3", "https://host/storage/v1/s3"),
+            ("https://host/storage/v1/s3/", "https://host/storage/v1/s3"),
+            ("https://host/", "https://host"),
+            ("http://localhost:9000/swift/v1", "http://localhost:9000/swift/v1"),
+        ] {
+            let TargetUrl::S3(location) = parse(&format!("s3://bucket/p?endpoint={given}")).unwrap() else {
+                unreachable!()
+            };
+            assert_eq!(location.endpoint.as_deref(), Some(kept));
+            assert_eq!(location.is_on_this_host(), given.contains("localhost"), "{given}");
+        }
     }
 
     #[test]
@@ -363,7 +407,8 @@ mod tests {
             ("s3://bucket/.hidden", "segments"),
             ("s3://bucket?endpoint=http://s3.example.com", "insecure_http=true"),
             ("s3://bucket?endpoint=ftp://host", "https://host"),
-            ("s3://bucket?endpoint=https://host/bucket", "https://host:port"),
+            ("s3://bucket?endpoint=https://host/bucket", "endpoint=https://host."),
+            ("s3://bucket?endpoint=https://host/s3?x=y", "https://host:port"),
             ("s3://bucket?credentials_file=keys", "absolute path"),
             ("s3://bucket#x", "fragment"),
             ("file://host/path", "three slashes"),

@@ -25,6 +25,7 @@ mod sync;
 mod systemd;
 mod target_conformance;
 mod target_faults;
+mod target_habits;
 mod target_tls;
 mod terminal;
 mod values;

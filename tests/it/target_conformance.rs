@@ -68,7 +68,7 @@ async fn conforms(target: &dyn Target) {
 }
 
 /// Needs the right to delete, which daily work does without.
-async fn deletes(target: &dyn Target) {
+pub async fn deletes(target: &dyn Target) {
     let none = target.delete(&key("gone/never-there"), None, &token()).await;
     none.unwrap();
     for name in ["gone/x", "gone/deep/er/x", "gone/y"] {

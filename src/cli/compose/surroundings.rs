@@ -13,19 +13,20 @@ use crate::health::neighbours;
 use crate::health::surroundings::{Credentials, NamedServer, Surroundings};
 use crate::model::id::TargetName;
 use crate::system::certificate::{Protocol, Server};
-use crate::targets::{S3Location, TargetUrl};
+use crate::targets::{S3Location, TargetUrl, registry};
 
 /// Everything that surrounds the agent of this configuration.
 pub(crate) fn of(config: &Config) -> Surroundings {
     let engines: Vec<_> = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
     let (mut servers, mut credentials) = (Vec::new(), Vec::new());
     for (name, settings) in &config.targets {
-        let location = match targets::target_url(settings) {
-            Ok(TargetUrl::S3(location)) => location,
-            // A directory has no server, and opening the target tells of a URL that is not one.
-            Ok(TargetUrl::Directory(_)) | Err(_) => continue,
-        };
-        servers.extend(target(name, &location));
+        // Opening the target tells of a URL that is not one.
+        let Ok(url) = targets::target_url(settings) else { continue };
+        // What is reached by way of a proxy only cannot be asked directly.
+        let is_direct = registry::proxy(&url).is_none();
+        // A directory has no server.
+        let TargetUrl::S3(location) = url else { continue };
+        servers.extend(target(name, &location).filter(|_| is_direct));
         credentials.extend(location.credentials_file.map(|file| Credentials {
             target: name.clone(),
             file,

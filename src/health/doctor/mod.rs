@@ -33,7 +33,7 @@ use crate::model::check::{Check, CheckState};
 use crate::model::id::{DatabaseId, TargetName};
 use crate::targets::NamedTarget;
 use crate::targets::attack::Attack;
-use crate::targets::{Target, TargetUrl};
+use crate::targets::{Target, TargetUrl, registry};
 
 /// Everything that is to be looked at, as far as it could be opened.
 pub(crate) struct DoctorJob {
@@ -145,10 +145,11 @@ impl DoctorJob {
         add("host", folders::checks(&self.config));
         let (config, attackable) = (&self.config, &self.attackable);
         let targets = join_all(self.targets.iter().map(|(name, target)| async move {
-            let mut checks = match target {
-                Ok(target) => round_trip::checks(&**target, cancel).await,
-                Err(e) => vec![failed("open", e)],
-            };
+            let mut checks: Vec<Check> = proxy(config, name).into_iter().collect();
+            match target {
+                Ok(target) => checks.extend(round_trip::checks(&**target, cancel).await),
+                Err(e) => checks.push(failed("open", e)),
+            }
             if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
                 checks.extend(claims::checks(config, name, target, now, cancel).await);
             }
@@ -292,6 +293,15 @@ impl DoctorJob {
             n => Some(ok("file systems", format!("{n} targets, not all on one"))),
         }
     }
+}
+
+/// By which proxy a target is reached, if by any.
+fn proxy(config: &Config, target: &TargetName) -> Option<Check> {
+    let (address, variable) = registry::proxy(&config.targets.get(target)?.url.parse().ok()?)?;
+    let found = format!(
+        "by way of {address}, as {variable} of the environment says; what the server shows of itself (certificate, clock) is not looked at"
+    );
+    Some(ok("proxy", found))
 }
 
 /// Loads the signing key, and has it sign something that nobody keeps.

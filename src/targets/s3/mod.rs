@@ -10,8 +10,10 @@ mod credentials;
 mod delete;
 mod download;
 mod error;
+mod http;
 mod list;
 mod names;
+pub(in crate::targets) mod proxy;
 mod session;
 mod upload;
 mod versions;
@@ -26,7 +28,6 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tokio_util::sync::CancellationToken;
@@ -80,9 +81,7 @@ impl S3Target {
         let operation = format!("open {location}");
         let unsupported = |e| TargetError::caused_by(TargetErrorKind::Unsupported, &operation, e);
         location.check_transport().map_err(unsupported)?;
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
+        let http = http::client(location, &operation)?;
         Ok(Self {
             sessions: Arc::new(Sessions::begin(location, timeouts, http, &operation).await?),
             location: location.clone(),

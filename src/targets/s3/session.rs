@@ -149,7 +149,8 @@ impl Session {
             .timeout_config(TimeoutConfig::builder().connect_timeout(timeouts.connect).build())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        config.set_endpoint_url(location.endpoint.clone());
+        // Without the slash the SDK would put the bucket's name right behind the last name of a path.
+        config.set_endpoint_url(location.endpoint.as_ref().map(|url| format!("{url}/")));
         let client = Client::from_conf(config.build());
         Self { client, source, used, is_renewed, works: AtomicBool::new(false) }
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod equality;
+pub mod gateway;
 pub mod marbre;
 pub mod postgres;
 pub mod proxy;

@@ -120,7 +120,7 @@ async fn serve(mut client: TcpStream, state: &State) -> std::io::Result<()> {
 }
 
 /// Reads the head of a request, and makes it the only one of its connection.
-async fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub(super) async fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
