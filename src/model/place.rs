@@ -12,6 +12,8 @@ pub struct Root {
     pub device: u64,
     /// Its number there.
     pub inode: u64,
+    /// The number is the same after the next mount. exFAT, FAT, SMB and most of what runs in user space make numbers up.
+    pub lasts: bool,
 }
 
 /// The random part of a place's marker object: 32 lowercase hexadecimal digits.
@@ -19,7 +21,7 @@ pub struct Root {
 #[serde(try_from = "String", into = "String")]
 pub struct Mark(String);
 
-/// The identity of a place: its mark, and for a directory its inode too, so that a copy of all files is another place.
+/// The identity of a place: its mark, and for a directory its inode too where that lasts, so that a copy of all files is another place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PlaceId(String);
@@ -39,8 +41,8 @@ impl Mark {
     /// The identity of the place that has this mark.
     pub(crate) fn place(&self, root: Option<Root>) -> PlaceId {
         match root {
-            Some(Root { inode, .. }) => PlaceId(format!("{}-{inode:x}", self.0)),
-            None => PlaceId(self.0.clone()),
+            Some(Root { inode, lasts: true, .. }) => PlaceId(format!("{}-{inode:x}", self.0)),
+            _ => PlaceId(self.0.clone()),
         }
     }
 }
@@ -110,12 +112,15 @@ mod tests {
     #[test]
     fn a_copy_of_a_directory_is_another_place() {
         let mark = Mark::new([0xab; 16]);
-        let root = |inode| Some(Root { device: 1, inode });
+        let root = |inode| Some(Root { device: 1, inode, lasts: true });
         assert_eq!(mark.place(None).to_string(), "ab".repeat(16));
         assert_eq!(mark.place(root(255)).to_string(), format!("{}-ff", "ab".repeat(16)));
         assert_ne!(mark.place(root(1)), mark.place(root(2)));
         // A device may have another number tomorrow.
-        assert_eq!(mark.place(Some(Root { device: 2, inode: 1 })), mark.place(root(1)));
+        assert_eq!(mark.place(Some(Root { device: 2, inode: 1, lasts: true })), mark.place(root(1)));
+        // And where numbers of files are made up, they say nothing.
+        let made_up = |inode| Some(Root { device: 1, inode, lasts: false });
+        assert_eq!((mark.place(made_up(1)), mark.place(made_up(2))), (mark.place(None), mark.place(None)));
     }
 
     #[test]

@@ -268,7 +268,7 @@ mod tests {
     use crate::targets::memory::MemoryTarget;
 
     fn place(mark: u8, root: Option<(u64, u64)>) -> Place {
-        let root = root.map(|(device, inode)| Root { device, inode });
+        let root = root.map(|(device, inode)| Root { device, inode, lasts: true });
         Place { sight: Sight::Marked(Mark::new([mark; 16])), root }
     }
 
@@ -295,7 +295,7 @@ mod tests {
         let copied = vec![place(1, Some((1, 1))), place(3, None), place(1, Some((2, 9)))];
         assert_eq!(twins(copied), [twin("c", "a", true)]);
         // Where no marker can be read, the directory itself tells.
-        let bare = || Place { sight: Sight::Unmarked, root: Some(Root { device: 1, inode: 1 }) };
+        let bare = || Place { sight: Sight::Unmarked, root: Some(Root { device: 1, inode: 1, lasts: true }) };
         assert_eq!(twins(vec![bare(), bare()]), [twin("b", "a", false)]);
         let unknown = || Place { sight: Sight::Unknown(None), root: None };
         assert_eq!(twins(vec![unknown(), unknown()]), [], "what is not known is no finding");

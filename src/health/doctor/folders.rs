@@ -1,5 +1,6 @@
 //! The folders of this host that the agent works in.
 
+use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,9 +9,11 @@ use crate::config::Config;
 use crate::model::check::{Check, CheckState};
 use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::human;
+use crate::model::id::TargetName;
 use crate::system::disk;
+use crate::targets::TargetUrl;
 
-use super::{check, ok};
+use super::{check, ok, round_trip};
 
 /// Less than two full packs: no snapshot can be taken.
 const LEAST_SPOOL: u64 = 128 << 20;
@@ -35,10 +38,32 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 /// The device of the file system that a path is on. One that does not answer in time is not known.
 pub(super) fn device(path: &Path) -> Option<u64> {
+    metadata(path, |m| m.dev())
+}
+
+/// What a file system says of a path, if it answers in time.
+fn metadata<T: Send + 'static>(path: &Path, read: fn(&Metadata) -> T) -> Option<T> {
     let (answer, asked) = std::sync::mpsc::channel();
     let path = path.to_owned();
-    std::thread::spawn(move || answer.send(std::fs::metadata(path).ok().map(|m| m.dev())));
+    std::thread::spawn(move || answer.send(std::fs::metadata(path).ok().as_ref().map(read)));
     asked.recv_timeout(ANSWER).ok()?
+}
+
+/// Whether the file system of a directory target keeps modes: `put` makes files that only marbre's user can read.
+pub(super) fn modes(config: &Config, target: &TargetName) -> Option<Check> {
+    let TargetUrl::Directory(path) = config.targets.get(target)?.url.parse().ok()? else { return None };
+    let mode = metadata(&path.join(round_trip::KEY), |m| m.permissions().mode())?;
+    (mode & 0o077 != 0).then(|| {
+        check(
+            "modes",
+            CheckState::Warn,
+            format!("{}: its file system keeps no modes (a file of mode 0600 got 0{:o})", path.display(), mode & 0o777),
+            Some(
+                "Every user of this host may be able to delete what is there. Mount it with `uid=` of marbre's user and \
+                 `umask=077` (for SMB: `file_mode=0600,dir_mode=0700`), and let no other host write there.",
+            ),
+        )
+    })
 }
 
 /// Whether a folder can be written, and gives others none of the rights in `private`.

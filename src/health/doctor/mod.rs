@@ -150,6 +150,7 @@ impl DoctorJob {
                 Ok(target) => checks.extend(round_trip::checks(&**target, cancel).await),
                 Err(e) => checks.push(failed("open", e)),
             }
+            checks.extend(folders::modes(config, name));
             if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
                 checks.extend(claims::checks(config, name, target, now, cancel).await);
             }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::model::object::ObjectKey;
 use crate::model::place::Root;
 use crate::targets::directory::hang::Call;
-use crate::targets::directory::write::{FOLDER, TEMPORARY, Temporary, copy};
+use crate::targets::directory::write::{FOLDER, LOCK, TEMPORARY, Temporary, copy};
 use crate::targets::{PutOutcome, TargetError, TargetErrorKind, Upload};
 
 /// How old a temporary file must be to be the remains of a crash, and not somebody's upload.
@@ -25,9 +25,11 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    identity: (u64, u64),
+    root: Root,
     /// Folders whose entry in their parent this process has seen to be durable.
     durable: Mutex<HashSet<String>>,
+    /// Somebody has been told what the file system cannot do.
+    limited: Once,
 }
 
 /// A system call's failure in the words of the contract. `what` is the path, as people know it.
@@ -47,19 +49,31 @@ pub(super) fn failure(operation: &str, what: &str, e: impl Into<io::Error>) -> T
     TargetError::new(kind, operation, format!("{what}: {text}")).with_source(e)
 }
 
-fn identity(stat: &Stat) -> (u64, u64) {
+/// What an open directory is known by.
+fn identity(directory: &OwnedFd) -> Result<Root, Errno> {
+    let stat = rustix::fs::fstat(directory)?;
+    let kind = rustix::fs::fstatfs(directory)?.f_type;
     // The fields' types differ between platforms.
     #[allow(clippy::unnecessary_cast)]
-    (stat.st_dev as u64, stat.st_ino as u64)
+    Ok(Root {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        lasts: !NUMBERS_DIFFER.contains(&(kind as u32)),
+    })
 }
+
+/// File systems that number their files anew with each mount, or when they have not been used for a while: FUSE, FAT,
+/// exFAT, and SMB in its versions.
+const NUMBERS_DIFFER: [u32; 6] = [0x6573_5546, 0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42, 0x517b];
 
 impl Disk {
     /// The directory at `path`, which must exist. Clears the remains of crashes.
     pub(super) fn open(path: &Path, call: &Call, operation: &str) -> Result<Self, TargetError> {
         let root = open_root(path, operation)?;
         let shown = path.display().to_string();
-        let stat = rustix::fs::fstat(&root).map_err(|e| failure(operation, &shown, e))?;
-        let disk = Self { path: path.to_owned(), identity: identity(&stat), durable: Mutex::default() };
+        let known = identity(&root).map_err(|e| failure(operation, &shown, e))?;
+        let disk =
+            Self { path: path.to_owned(), root: known, durable: Mutex::default(), limited: Once::new() };
         if let Err(errno) = clear_leftovers(root.as_fd(), call) {
             // Read-only users open the directory too; what they cannot clear harms nobody.
             tracing::debug!(directory = shown, %errno, "temporary files were not looked through");
@@ -69,8 +83,7 @@ impl Disk {
 
     /// What the operating system knows the directory by.
     pub(super) fn root_identity(&self) -> Root {
-        let (device, inode) = self.identity;
-        Root { device, inode }
+        self.root
     }
 
     /// The root, opened anew for each operation: a daemon must not keep a disk from being unmounted,
@@ -78,8 +91,8 @@ impl Disk {
     pub(super) fn root(&self, operation: &str) -> Result<OwnedFd, TargetError> {
         let root = open_root(&self.path, operation)?;
         let shown = self.path.display().to_string();
-        let stat = rustix::fs::fstat(&root).map_err(|e| failure(operation, &shown, e))?;
-        if identity(&stat) == self.identity {
+        let now = identity(&root).map_err(|e| failure(operation, &shown, e))?;
+        if now.device == self.root.device && (now.inode == self.root.inode || !now.lasts) {
             return Ok(root);
         }
         Err(TargetError::new(
@@ -189,7 +202,7 @@ impl Disk {
         let fail = |e| failure(operation, &self.shown(key.as_str()), e);
         let placed = match upload.replace {
             true => temporary.replace(folder.as_fd(), name),
-            false => temporary.place(folder.as_fd(), name),
+            false => self.place(&temporary, folder.as_fd(), key, call, operation)?,
         };
         match placed {
             Ok(()) => sync_folder(folder.as_fd()).map_err(fail)?,
@@ -198,6 +211,32 @@ impl Disk {
         }
         // The hash was taken on the way to the disk, by ourselves: nobody at the other end checked it.
         Ok(PutOutcome::Created { version: None, checked: false })
+    }
+
+    /// Gives a file its name without replacing anything, in whichever way the file system can.
+    fn place(
+        &self,
+        temporary: &Temporary,
+        folder: BorrowedFd<'_>,
+        key: &ObjectKey,
+        call: &Call,
+        operation: &str,
+    ) -> Result<Result<(), Errno>, TargetError> {
+        let (_, name) = split(key);
+        match temporary.place(folder, name) {
+            Err(Errno::OPNOTSUPP) => {
+                self.limited.call_once(|| {
+                    tracing::warn!(
+                        directory = %self.path.display(),
+                        "the file system can neither rename without replacing nor link, so writers take turns; \
+                         let no other host write there"
+                    );
+                });
+                let fail = |e| failure(operation, &self.shown(key.as_str()), e);
+                temporary.place_in_turn(folder, name, call, operation, &fail)
+            }
+            placed => Ok(placed),
+        }
     }
 
     /// Whoever is told that an object exists may count on it, so it is made durable first: its writer
@@ -356,6 +395,10 @@ fn clear_leftovers(root: BorrowedFd<'_>, call: &Call) -> Result<(), Errno> {
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         call.answered();
+        // Whoever waits for this lock must not wait for another file of its name.
+        if entry.file_name().to_bytes() == LOCK.as_bytes() {
+            continue;
+        }
         let stat = rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
         let old = stat.st_mtime < limit;
         if old && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {

@@ -3,18 +3,25 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use sha2::Digest;
 
 use crate::model::id::Sha256;
 use crate::targets::directory::hang::Call;
 use crate::targets::upload::Pieces;
-use crate::targets::{TargetError, Upload};
+use crate::targets::{TargetError, TargetErrorKind, Upload};
 
 /// Where files lie until they are whole. No key starts with a dot, so none can be in there.
 pub(super) const TEMPORARY: &str = ".tmp";
+
+/// The lock of whoever gives a file its name, where the file system needs that.
+pub(super) const LOCK: &str = "lock";
+
+/// How long to wait before asking for the lock again. It is held for two system calls.
+const TURN: Duration = Duration::from_millis(5);
 
 pub(super) const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -43,18 +50,59 @@ impl Temporary {
         Ok(Self { folder, name, file: File::from(file) })
     }
 
-    /// Gives the file its name, unless that is taken: then `EEXIST`. Never replaces anything: a file
-    /// system that can promise that in no way is refused.
+    /// Gives the file its name, unless that is taken: then `EEXIST`. Never replaces anything. `EOPNOTSUPP` where the file
+    /// system cannot promise that: then [`Temporary::place_in_turn`] can.
     pub(super) fn place(&self, folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
         let renamed =
             rustix::fs::renameat_with(&self.folder, &self.name, folder, name, RenameFlags::NOREPLACE);
         match renamed {
             // NFS and some others cannot do that, but have hard links, which do not replace either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(&self.folder, &self.name, folder, name, AtFlags::empty())
+                let linked = rustix::fs::linkat(&self.folder, &self.name, folder, name, AtFlags::empty());
+                // exFAT, FAT and some mounts of NTFS and SMB have no links either. That they call "not permitted".
+                linked.map_err(|e| match e {
+                    Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::MLINK => Errno::OPNOTSUPP,
+                    e => e,
+                })
             }
             other => other,
         }
+    }
+
+    /// The same by taking turns: whoever holds the lock of the target looks whether the name is free, and then takes it. A
+    /// lock ends with its process. Of writers on other hosts, only those are kept out whose file system shares locks.
+    pub(super) fn place_in_turn(
+        &self,
+        folder: BorrowedFd<'_>,
+        name: &str,
+        call: &Call,
+        operation: &str,
+        fail: &dyn Fn(Errno) -> TargetError,
+    ) -> Result<Result<(), Errno>, TargetError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let turn = rustix::fs::openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+        loop {
+            call.step(operation)?;
+            match rustix::fs::flock(&turn, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) => call.pause(tokio::time::sleep(TURN)),
+                Err(Errno::INTR) => {}
+                Err(e) => {
+                    let cause =
+                        "its file system can neither create names without replacing others, nor lock files";
+                    return Err(TargetError {
+                        kind: TargetErrorKind::Unsupported,
+                        cause: cause.to_owned(),
+                        ..fail(e)
+                    });
+                }
+            }
+        }
+        Ok(match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => rustix::fs::renameat(&self.folder, &self.name, folder, name),
+            Err(e) => Err(e),
+        })
     }
 }
 
@@ -102,4 +150,49 @@ pub(super) fn copy(
         }
     }
     Ok((count, Sha256(hash.finalize().into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsFd;
+    use std::path::Path;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::targets::directory::files::failure;
+    use crate::targets::directory::hang;
+
+    /// Whether this writer's file got the name.
+    async fn take(root: &Path, body: u8) -> bool {
+        let (at, place, cancel) = (root.to_owned(), root.to_owned(), CancellationToken::new());
+        let put = move |call: &Call| {
+            let fail = |e: Errno| failure("put x", "x", e);
+            let root = rustix::fs::open(&at, FOLDER, Mode::empty()).map_err(fail)?;
+            let temporary = Temporary::create(&root).map_err(fail)?;
+            (&temporary.file).write_all(&[body; 1000]).unwrap();
+            match temporary.place_in_turn(root.as_fd(), "x", call, "put x", &fail)? {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(e) => Err(fail(e)),
+            }
+        };
+        hang::run(&place, "put x".to_owned(), &cancel, put).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_writers_that_take_turns_one_wins() {
+        for _ in 0..20 {
+            let root = tempfile::tempdir().unwrap();
+            let puts = (1..=8).map(|body| take(root.path(), body));
+            let won = futures_util::future::join_all(puts).await;
+            assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+            let winner = won.iter().position(|won| *won).unwrap() as u8 + 1;
+            assert_eq!(std::fs::read(root.path().join("x")).unwrap(), [winner; 1000]);
+            let left = std::fs::read_dir(root.path().join(TEMPORARY)).unwrap();
+            let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(left, [LOCK], "only the lock stays");
+        }
+    }
 }
