@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use lettre::message::Mailbox;
 use toml::de::DeValue;
 
+use super::channel_values::{
+    MailTls, address, boolean, header_name, helo, host, http_url, is_this_host, mail_tls, topic,
+};
 use super::{Secret, forms};
 use crate::config::complaint::{Complaint, nearest};
 use crate::config::section::Section;
@@ -38,6 +40,8 @@ pub(crate) enum ChannelSettings {
         from: String,
         /// To whom; at least one.
         to: Vec<String>,
+        /// How this host names itself to the mail server; `None`: by its own name.
+        helo: Option<String>,
     },
     /// JSON to a URL.
     Webhook(Http, WebhookShape),
@@ -54,17 +58,6 @@ pub(crate) enum ChannelSettings {
         /// Its arguments.
         args: Vec<String>,
     },
-}
-
-/// How a connection to a mail server is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MailTls {
-    /// STARTTLS: after a greeting in clear text.
-    StartTls,
-    /// Implicit TLS: from the first byte.
-    Implicit,
-    /// Not at all: for a mail server on this host only.
-    None,
 }
 
 /// What the JSON of a webhook looks like.
@@ -329,7 +322,8 @@ fn email(section: &mut Section<'_>, base: &Path) -> Option<ChannelSettings> {
         section.missing("to", "to = [\"ops@example.com\"]");
     }
     let to = section.list("to", address);
-    Some(ChannelSettings::Email { host: host?, port, tls, login, ca_file, from: from?, to })
+    let helo = section.optional("helo", helo);
+    Some(ChannelSettings::Email { host: host?, port, tls, login, ca_file, from: from?, to, helo })
 }
 
 fn command(section: &mut Section<'_>, base: &Path) -> Option<ChannelSettings> {
@@ -345,82 +339,4 @@ fn command(section: &mut Section<'_>, base: &Path) -> Option<ChannelSettings> {
     // A bare name is looked for in PATH.
     let program = if program.contains('/') { base.join(program) } else { PathBuf::from(program) };
     Some(ChannelSettings::Command { program, args })
-}
-
-fn is_this_host(host: &str) -> bool {
-    let address = host.parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-fn boolean(value: &DeValue<'_>) -> Result<bool, Complaint> {
-    value.as_bool().ok_or_else(|| Complaint::new("is not a boolean").accepted("true or false"))
-}
-
-fn host(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let accepted = "the name or address of a host, such as \"smtp.example.com\"";
-    let host = forms::text(value)?;
-    let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'_'));
-    let is_address = host.parse::<std::net::IpAddr>().is_ok();
-    if plain && (is_address || !host.contains(':')) {
-        Ok(host)
-    } else {
-        Err(Complaint::new("is not the name of a host").accepted(accepted))
-    }
-}
-
-/// The address of a mailbox. It belongs to a person, and is not repeated.
-fn address(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let text = forms::filled_text(value)?;
-    match text.parse::<Mailbox>() {
-        Ok(_) => Ok(text),
-        Err(_) => Err(Complaint::new("is not a mailbox address")
-            .accepted("\"name@example.com\" or \"Name <name@example.com>\"")),
-    }
-}
-
-fn mail_tls(value: &DeValue<'_>) -> Result<MailTls, Complaint> {
-    match forms::text(value)?.as_str() {
-        "starttls" => Ok(MailTls::StartTls),
-        "implicit" => Ok(MailTls::Implicit),
-        "none" => Ok(MailTls::None),
-        other => {
-            Err(Complaint::new(format!("is {other:?}")).accepted("\"starttls\", \"implicit\" or \"none\""))
-        }
-    }
-}
-
-/// A URL. What is wrong with it can be that it holds a secret, so it is not repeated.
-fn http_url(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let accepted = "\"https://host/path\"; \"http://…\" only with `allow_private = true`";
-    let text = forms::filled_text(value)?;
-    let url = url::Url::parse(&text).map_err(|_| Complaint::new("is not a URL").accepted(accepted))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Complaint::new("is not an http or https URL").accepted(accepted));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Complaint::new("contains a password").accepted(accepted).remedy(
-            "Take it out of this file: put the whole URL in a file that only its owner can read, and name that file with `url_file`.",
-        ));
-    }
-    Ok(text)
-}
-
-fn header_name(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let name = forms::text(value)?;
-    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        Ok(name.to_ascii_lowercase())
-    } else {
-        Err(Complaint::new("is not the name of a header")
-            .accepted("letters, digits and '-', such as \"X-Token\""))
-    }
-}
-
-fn topic(value: &DeValue<'_>) -> Result<String, Complaint> {
-    let topic = forms::text(value)?;
-    let plain = topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if plain && topic.len() <= 64 {
-        Ok(topic)
-    } else {
-        Err(Complaint::new("is not a topic").accepted("1 to 64 of a-z, A-Z, 0-9, '-' and '_'"))
-    }
 }

@@ -3,6 +3,7 @@
 //! The keys are written up in `docs/CONFIGURATION.md`; `config.example.toml` holds all of them.
 
 mod alerts;
+mod channel_values;
 mod channels;
 mod checks;
 mod complaint;
@@ -30,7 +31,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use alerts::{AlertChannel, Alerts};
-pub(crate) use channels::{ChannelSettings, Http, MailTls, Place, WebhookShape};
+pub(crate) use channel_values::MailTls;
+pub(crate) use channels::{ChannelSettings, Http, Place, WebhookShape};
 pub(crate) use schedule::{Deadlines, Schedules};
 pub(crate) use secret::Secret;
 pub(crate) use web::Web;

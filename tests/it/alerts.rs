@@ -75,6 +75,7 @@ fn mail_goes_through_every_kind_of_server() {
         mail_table("untrusted", &starttls, "starttls", "", &password),
         mail_table("other-ca", &implicit, "implicit", &ca(&starttls), &password),
         mail_table("denied", &starttls, "starttls", &ca(&starttls), &wrong),
+        mail_table("short", &starttls, "starttls", &format!("helo = \"db1\"\n{}", ca(&starttls)), &password),
         mail_table("no-file", &starttls, "starttls", &ca(&starttls), "/nowhere/password"),
         mail_table("some", &starttls, "starttls", &ca(&starttls), &password)
             .replace("[\"ops@", "[\"unknown@provider.example\", \"ops@"),
@@ -88,6 +89,7 @@ fn mail_goes_through_every_kind_of_server() {
         ("untrusted", "the certificate of localhost is not trusted"),
         ("other-ca", "the certificate of localhost is not trusted"),
         ("denied", "535"),
+        ("short", "504"),
         ("no-file", "/nowhere/password"),
         (
             "some",
@@ -97,6 +99,8 @@ fn mail_goes_through_every_kind_of_server() {
         let (ok, says) = found(&report, name);
         assert!(!ok && says.contains(why), "{name}: {says}");
     }
+    let short = report["channels"].as_array().unwrap().iter().find(|c| c["channel"] == "short").unwrap();
+    assert!(short["remedy"].as_str().unwrap().starts_with("Set `helo` of this channel"), "{report}");
     let mails = starttls.mails();
     assert_eq!((mails.len(), implicit.mails().len()), (2, 1), "{mails:?}");
     for header in
@@ -232,7 +236,7 @@ fn mail(server: &Mail, to: &str) -> Arc<dyn Channel> {
             ca_file: Some(server.authority()),
             from: "marbre@provider.example".to_owned(),
             to: vec![to.to_owned()],
-            hello: "db1".to_owned(),
+            helo: Some("db1.provider.example".to_owned()),
             timeout: Duration::from_secs(5),
         })
         .unwrap(),

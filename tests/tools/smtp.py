@@ -2,7 +2,7 @@
 """A mail server for tests: smtp.py FOLDER MODE PORT, with MODE starttls, implicit or plain.
 
 It makes a certificate for localhost (FOLDER/ca.pem is the authority, kept for the next start), takes the user `marbre` with the password in
-FOLDER/password, writes each mail to FOLDER/N.eml, and answers what FOLDER/answer says where that is there: `451 busy`.
+FOLDER/password, wants to be greeted with a full name or an address, writes each mail to FOLDER/N.eml, and answers what FOLDER/answer says where that is there: `451 busy`.
 Prints "ready" when it listens.
 """
 import pathlib
@@ -24,6 +24,9 @@ class Mailbox:
         return path.read_text().strip() if path.exists() else None
 
     async def handle_RCPT(self, server, session, envelope, address, options):
+        # As Postfix does with reject_non_fqdn_helo_hostname.
+        if "." not in session.host_name.strip("[]"):
+            return f"504 5.5.2 <{session.host_name}>: Helo command rejected: need fully-qualified hostname"
         if "unknown" in address:
             return f"550 5.1.1 <{address}> is not known here"
         envelope.rcpt_tos.append(address)

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
+use lettre::transport::smtp::AsyncSmtpTransportBuilder;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Channel, ChannelError, Message, Sent, bounded};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::system::tls;
+use crate::system::{host_name, tls};
+
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +49,18 @@ pub struct EmailSettings {
     pub from: String,
     /// The recipients, at least one.
     pub to: Vec<String>,
-    /// How this host names itself.
-    pub hello: String,
+    /// How this host names itself to the mail server; `None`: by its full name, or by its address where it has none.
+    pub helo: Option<String>,
     /// How long one mail may take.
     pub timeout: Duration,
 }
 
 /// The channel.
 pub struct Email {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    transport: AsyncSmtpTransportBuilder,
+    helo: Option<String>,
     host: String,
+    port: u16,
     from: Mailbox,
     to: Vec<Mailbox>,
     timeout: Duration,
@@ -84,20 +89,19 @@ impl Email {
                     .remedy("Give it as name@example.com.")
             })
         };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
+        let mut builder = Transport::builder_dangerous(&settings.host)
             .port(settings.port)
             .tls(encryption(settings)?)
             .timeout(Some(settings.timeout));
-        if let Some(name) = hello(&settings.hello) {
-            builder = builder.hello_name(ClientId::Domain(name));
-        }
         if let Some((user, password)) = &settings.login {
             let password = password.expose_secret().to_owned();
             builder = builder.credentials(Credentials::new(user.clone(), password));
         }
         Ok(Self {
-            transport: builder.build(),
+            transport: builder,
+            helo: settings.helo.clone(),
             host: settings.host.clone(),
+            port: settings.port,
             from: mailbox(&settings.from)?,
             to: settings.to.iter().map(|text| mailbox(text)).collect::<Result<_>>()?,
             timeout: settings.timeout,
@@ -134,13 +138,28 @@ impl Email {
         })
     }
 
-    async fn submit(&self, message: &Message, to: &[Mailbox]) -> Result<(), ChannelError> {
+    /// How this host names itself. Many servers take no mail from a name without a domain; where there is no other, the
+    /// address stands for it (RFC 5321, section 4.1.3).
+    async fn hello(&self) -> ClientId {
+        if let Some(name) = self.helo.clone().or_else(host_name::full) {
+            return ClientId::Domain(name);
+        }
+        match host_name::address_towards(&self.host, self.port).await {
+            Some(IpAddr::V4(address)) => ClientId::Ipv4(address),
+            Some(IpAddr::V6(address)) => ClientId::Ipv6(address),
+            None => ClientId::default(),
+        }
+    }
+
+    async fn submit(&self, hello: &ClientId, message: &Message, to: &[Mailbox]) -> Result<(), ChannelError> {
         let mail = self.mail(message, to)?;
-        self.transport.send(mail).await.map(drop).map_err(|e| self.error(&e))
+        let transport: Transport = self.transport.clone().hello_name(hello.clone()).build();
+        transport.send(mail).await.map(drop).map_err(|e| self.error(&e, hello))
     }
 
     async fn submit_to_all(&self, message: &Message) -> Result<Sent, ChannelError> {
-        let all = self.submit(message, &self.to).await;
+        let hello = &self.hello().await;
+        let all = self.submit(hello, message, &self.to).await;
         let [_, _, ..] = &self.to[..] else { return all.map(|()| Sent::All) };
         let Err(refusal) = all else { return Ok(Sent::All) };
         if !refusal.is_permanent() {
@@ -149,7 +168,7 @@ impl Email {
         // One unknown address must not keep the mail from the others.
         let mut refused = 0;
         for to in &self.to {
-            match self.submit(message, std::slice::from_ref(to)).await {
+            match self.submit(hello, message, std::slice::from_ref(to)).await {
                 Ok(()) => {}
                 Err(e) if e.is_permanent() => refused += 1,
                 Err(e) if refused == 0 => return Err(e),
@@ -162,7 +181,7 @@ impl Email {
         Ok(Sent::Some(format!("{refused} of {} recipients were refused: {refusal}", self.to.len())))
     }
 
-    fn error(&self, e: &lettre::transport::smtp::Error) -> ChannelError {
+    fn error(&self, e: &lettre::transport::smtp::Error, hello: &ClientId) -> ChannelError {
         let host = &self.host;
         if tls::is_untrusted(e) {
             let cause = format!("the certificate of {host} is not trusted");
@@ -171,6 +190,16 @@ impl Email {
         let said = without_addresses(&e.to_string());
         let cause = format!("{host}: {said}");
         match e.status().map(u16::from) {
+            Some(code) if is_about_greeting(code, &said) => {
+                let remedy = format!(
+                    "Set `helo` of this channel to the full name of this host, one that the mail server finds in DNS. It was \
+                     greeted as {hello}."
+                );
+                match e.is_permanent() {
+                    true => ChannelError::refused(cause, &remedy),
+                    false => ChannelError::unavailable(cause, &remedy),
+                }
+            }
             Some(530 | 534 | 535 | 538) => {
                 ChannelError::refused(cause, "Check `user` and the password of this channel.")
             }
@@ -188,10 +217,13 @@ impl Email {
     }
 }
 
-/// The name, if it may be used in a greeting.
-fn hello(name: &str) -> Option<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
-    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+/// Whether a server refuses the name that it was greeted with. Most only say so once they know the recipient.
+fn is_about_greeting(code: u16, said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    let named =
+        ["helo", "ehlo", "fully-qualified", "fully qualified", "fqdn"].iter().any(|word| said.contains(word));
+    // "Not implemented with this parameter", of which only the greeting and the login have any; the login has its own codes.
+    code == 504 || (named && !matches!(code, 530..=538))
 }
 
 fn encryption(settings: &EmailSettings) -> Result<Tls> {
@@ -239,10 +271,12 @@ impl Channel for Email {
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {
         let work = async {
-            match self.transport.test_connection().await {
+            let hello = self.hello().await;
+            let transport: Transport = self.transport.clone().hello_name(hello.clone()).build();
+            match transport.test_connection().await {
                 Ok(true) => Ok(format!("{} answers and accepts this host", self.host)),
                 Ok(false) => Err(ChannelError::unavailable(format!("{} does not answer", self.host), UP)),
-                Err(e) => Err(self.error(&e)),
+                Err(e) => Err(self.error(&e, &hello)),
             }
         };
         bounded(self.timeout, cancel, &self.host, work).await
@@ -266,7 +300,7 @@ mod tests {
             ca_file: None,
             from: "marbre@provider.example".to_owned(),
             to: vec!["ops@provider.example".to_owned(), "Ops <two@provider.example>".to_owned()],
-            hello: "db1".to_owned(),
+            helo: Some("db1.example.com".to_owned()),
             timeout: Duration::from_secs(5),
         }
     }
@@ -320,6 +354,21 @@ mod tests {
         assert_eq!(header(&first, "Bcc"), None);
         assert_eq!(header(&first, "Auto-Submitted").unwrap(), "auto-generated");
         assert_eq!(header(&first, "Date").unwrap(), "Wed, 25 Nov 2026 02:00:00 +0000");
+    }
+
+    #[test]
+    fn what_is_said_of_a_greeting_names_the_key() {
+        for (code, said) in [
+            (504, "permanent error (504): 5.5.2 <db1>: Helo command rejected: need fully-qualified hostname"),
+            (450, "transient error (450): 4.7.1 <db1>: Helo command rejected: Host not found"),
+            (550, "permanent error (550): Access denied - Invalid HELO name (See RFC2821 4.1.1.1)"),
+            (501, "permanent error (501): Invalid EHLO domain"),
+        ] {
+            assert!(is_about_greeting(code, said), "{said}");
+        }
+        for (code, said) in [(550, "5.1.1 unknown user"), (535, "5.7.8 no"), (451, "4.3.0 busy"), (421, "")] {
+            assert!(!is_about_greeting(code, said), "{said}");
+        }
     }
 
     #[test]

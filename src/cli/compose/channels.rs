@@ -41,10 +41,9 @@ pub(crate) fn dispatcher(config: &Config) -> Result<Dispatcher> {
 /// The alert channels. In the place of one that cannot be made (its secret is not there) stands one that fails with that
 /// error: the others must not suffer from it, and people must hear of it.
 pub(crate) fn alert_channels(config: &Config) -> Vec<RoutedChannel> {
-    let agent = agent_name(config);
     let routed = |settings: &AlertChannel| {
         let route = settings.route.clone();
-        let channel = alert_channel(settings, &agent).unwrap_or_else(|e| {
+        let channel = alert_channel(settings).unwrap_or_else(|e| {
             let error = e.context(format!("alert.{}", route.name));
             Arc::new(Unopened::new("not ready", &error))
         });
@@ -53,11 +52,11 @@ pub(crate) fn alert_channels(config: &Config) -> Vec<RoutedChannel> {
     config.alerts.channels.iter().map(routed).collect()
 }
 
-fn alert_channel(settings: &AlertChannel, agent: &str) -> Result<Arc<dyn Channel>> {
+fn alert_channel(settings: &AlertChannel) -> Result<Arc<dyn Channel>> {
     let timeout = settings.timeout;
     let plain = |http: &Http| http_settings(http, "", timeout);
     Ok(match &settings.settings {
-        ChannelSettings::Email { host, port, tls, login, ca_file, from, to } => {
+        ChannelSettings::Email { host, port, tls, login, ca_file, from, to, helo } => {
             let read = |(user, password): &(String, Secret)| Ok::<_, Error>((user.clone(), password.read()?));
             Arc::new(Email::new(&EmailSettings {
                 host: host.clone(),
@@ -71,7 +70,7 @@ fn alert_channel(settings: &AlertChannel, agent: &str) -> Result<Arc<dyn Channel
                 ca_file: ca_file.clone(),
                 from: from.clone(),
                 to: to.clone(),
-                hello: agent.to_owned(),
+                helo: helo.clone(),
                 timeout,
             })?)
         }
