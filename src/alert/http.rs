@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
+use super::reply::Reply;
 use super::{ChannelError, address, bounded};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::system::tls;
@@ -46,6 +47,17 @@ impl std::fmt::Debug for Endpoint {
 }
 
 const UP: &str = "Check that it is up and can be reached from this host.";
+
+/// What helps where nobody answers. The addresses that are refused could not be told apart behind a proxy.
+fn unreachable_remedy() -> &'static str {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().any(set) {
+        true => {
+            "Check that it is up and can be reached from this host directly: alerts do not use the proxy of the environment."
+        }
+        false => UP,
+    }
+}
 
 impl Endpoint {
     /// Makes the client, without connecting.
@@ -98,20 +110,40 @@ impl Endpoint {
         &self.host
     }
 
-    /// Sends a body to the URL itself, or to a path below it. `Ok` only for an answer of 200 to 299.
+    /// Sends a body to the URL. `Ok` only for an answer of 200 to 299.
     pub(crate) async fn post(
         &self,
-        below: Option<&str>,
+        content_type: &'static str,
+        body: String,
+        cancel: &CancellationToken,
+    ) -> Result<(), ChannelError> {
+        self.post_to(self.url.clone(), content_type, body, cancel).await
+    }
+
+    /// The same to a path below it.
+    pub(crate) async fn post_below(
+        &self,
+        below: &str,
         content_type: &'static str,
         body: String,
         cancel: &CancellationToken,
     ) -> Result<(), ChannelError> {
         let mut url = self.url.clone();
-        if let (Some(below), Ok(mut path)) = (below, url.path_segments_mut()) {
+        if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push(below);
         }
+        self.post_to(url, content_type, body, cancel).await
+    }
+
+    async fn post_to(
+        &self,
+        url: Url,
+        content_type: &'static str,
+        body: String,
+        cancel: &CancellationToken,
+    ) -> Result<(), ChannelError> {
         let request = self.client.post(url).header(CONTENT_TYPE, content_type).body(body);
-        self.answer(request.send(), cancel).await.and_then(|status| self.judge(status))
+        self.answer(request.send(), cancel).await.and_then(|reply| self.judge(&reply))
     }
 
     /// Checks that the host resolves, may be contacted, and has a trusted certificate. It requests the root of the host,
@@ -120,7 +152,7 @@ impl Endpoint {
         let mut url = self.url.clone();
         url.set_path("/");
         url.set_query(None);
-        let status = self.answer(self.client.head(url).send(), cancel).await?;
+        let Reply { status, .. } = self.answer(self.client.head(url).send(), cancel).await?;
         let trusted = if self.url.scheme() == "https" { "its certificate is trusted" } else { "no TLS" };
         Ok(format!("{} answers ({}), {trusted}", self.host, status.as_u16()))
     }
@@ -129,19 +161,20 @@ impl Endpoint {
         &self,
         request: impl Future<Output = reqwest::Result<reqwest::Response>>,
         cancel: &CancellationToken,
-    ) -> Result<StatusCode, ChannelError> {
+    ) -> Result<Reply, ChannelError> {
         // A host that is a literal address is not resolved, so it is checked here.
         if let Ok(literal) = self.host.trim_matches(['[', ']']).parse::<IpAddr>()
             && let Some(why) = address::refusal(literal, self.allow_private)
         {
             return Err(refused(&format!("{literal} is {why}")));
         }
-        let work = async { request.await.map(|answer| answer.status()).map_err(|e| self.error(&e)) };
+        let work = async { request.await.map(|answer| Reply::of(&answer)).map_err(|e| self.error(&e)) };
         bounded(self.timeout, cancel, &self.host, work).await
     }
 
-    fn judge(&self, status: StatusCode) -> Result<(), ChannelError> {
-        let (code, host) = (status.as_u16(), &self.host);
+    /// Whether an answer means that the service has taken what was sent.
+    fn judge(&self, reply: &Reply) -> Result<(), ChannelError> {
+        let (code, host) = (reply.status.as_u16(), &self.host);
         let says = format!("{host} answered {code}");
         match code {
             200..=299 => Ok(()),
@@ -149,7 +182,13 @@ impl Endpoint {
                 format!("{says}, a redirect, which is not followed"),
                 "Give the URL that it redirects to.",
             )),
-            408 | 425 | 429 | 500..=599 => Err(ChannelError::unavailable(says, UP)),
+            408 | 425 | 429 | 500..=599 => Err(match reply.wait {
+                Some(wait) => {
+                    let says = format!("{says}, and asks to wait {} s", wait.as_secs());
+                    ChannelError::unavailable(says, "It is tried again then.").after(wait)
+                }
+                None => ChannelError::unavailable(says, UP),
+            }),
             401 | 403 => Err(ChannelError::refused(says, "Check the secret of this channel.")),
             404 | 410 => Err(ChannelError::refused(
                 says,
@@ -176,7 +215,7 @@ impl Endpoint {
         // The outermost error shows the URL, those below it do not.
         let inner = std::error::Error::source(e).is_some();
         let why = if inner { deepest.to_string() } else { "the request failed".to_owned() };
-        ChannelError::unavailable(format!("{host} cannot be reached: {why}"), UP)
+        ChannelError::unavailable(format!("{host} cannot be reached: {why}"), unreachable_remedy())
     }
 }
 

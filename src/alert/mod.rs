@@ -6,8 +6,10 @@ pub(crate) mod dispatcher;
 pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod payload;
+mod reply;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +70,8 @@ pub struct ChannelError {
     pub cause: String,
     /// What people can do about it: a full sentence.
     pub remedy: String,
+    /// How long the service asks to be left alone, where it says that.
+    pub wait: Option<Duration>,
 }
 
 impl ChannelError {
@@ -88,7 +92,13 @@ impl ChannelError {
 
     fn new(kind: ChannelErrorKind, cause: impl fmt::Display, remedy: &str) -> Self {
         let cause = message::clean(&cause.to_string(), message::LINE);
-        Self { kind, cause, remedy: remedy.to_owned() }
+        Self { kind, cause, remedy: remedy.to_owned(), wait: None }
+    }
+
+    /// The same of a service that asks to be left alone for so long.
+    #[must_use]
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     /// Whether trying again at once is pointless.
@@ -109,7 +119,7 @@ impl From<ChannelError> for crate::Error {
 
 /// Ends the work of an adapter when the caller cancels or the time is up.
 async fn bounded<T>(
-    time: std::time::Duration,
+    time: Duration,
     cancel: &CancellationToken,
     what: &str,
     work: impl Future<Output = Result<T, ChannelError>>,

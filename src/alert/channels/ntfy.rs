@@ -55,7 +55,7 @@ impl Channel for Ntfy {
             "priority": priority, "tags": [tag]
         });
         let body = document.to_string();
-        self.endpoint.post(None, "application/json", body, cancel).await.map(|()| Sent::All)
+        self.endpoint.post("application/json", body, cancel).await.map(|()| Sent::All)
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {

@@ -37,7 +37,7 @@ impl PagerDuty {
     ) -> Result<(), ChannelError> {
         let mut document = document(action, message);
         document["routing_key"] = self.routing_key.expose_secret().into();
-        self.endpoint.post(None, "application/json", document.to_string(), cancel).await
+        self.endpoint.post("application/json", document.to_string(), cancel).await
     }
 }
 

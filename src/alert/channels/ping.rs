@@ -39,7 +39,12 @@ impl Channel for Ping {
             }
         };
         let body = message.text.clone();
-        self.endpoint.post(below, "text/plain; charset=utf-8", body, cancel).await.map(|()| Sent::All)
+        let kind = "text/plain; charset=utf-8";
+        match below {
+            None => self.endpoint.post(kind, body, cancel).await?,
+            Some(below) => self.endpoint.post_below(below, kind, body, cancel).await?,
+        }
+        Ok(Sent::All)
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {

@@ -30,7 +30,7 @@ impl Channel for Webhook {
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
         let body = self.format.document(message).to_string();
-        self.endpoint.post(None, "application/json", body, cancel).await.map(|()| Sent::All)
+        self.endpoint.post("application/json", body, cancel).await.map(|()| Sent::All)
     }
 
     async fn check(&self, cancel: &CancellationToken) -> Result<String, ChannelError> {

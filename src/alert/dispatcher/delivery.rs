@@ -170,9 +170,19 @@ impl Dispatcher {
                     done.sent += 1;
                 }
                 Err(e) if e.kind == ChannelErrorKind::Cancelled => return Ok(()),
+                // A service that limits how much it takes is no service that fails: it is given the time that it asks for.
+                Err(ChannelError { wait: Some(wait), .. }) if started.elapsed() + wait < LONGEST_ROUND => {
+                    queue.push_front(message);
+                    tokio::select! {
+                        () = cancel.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
                 Err(e) => {
                     done.failed += 1;
-                    self.failed(route, &message, &e, health, now)?;
+                    // A service counts its wait from its answer.
+                    let from = if e.wait.is_some() { later(now, started.elapsed()) } else { now };
+                    self.failed(route, &message, &e, health, from)?;
                     if e.is_permanent() {
                         done.forwarded += u32::from(self.fall_back(route, &message)?);
                         refusals += 1;
@@ -204,6 +214,7 @@ impl Dispatcher {
         tracing::warn!(channel = %route.name, error = %e, "an alert channel did not take a message");
         health.failures = health.failures.saturating_add(1);
         health.failing_since = Some(health.failing_since.unwrap_or(now).min(now));
+        let pause = |failures| e.wait.unwrap_or_else(|| pause(failures)).min(LONGEST_PAUSE);
         health.retry_at = (!e.is_permanent()).then(|| later(now, pause(health.failures)));
         health.error = Some(e.to_string());
         let next_at = later(now, pause(message.attempts.saturating_add(1)));

@@ -25,6 +25,8 @@ enum Behaviour {
     Down,
     Refusing,
     Hanging,
+    /// Takes every second message, and asks to wait so many seconds.
+    Limiting(u64),
 }
 
 #[async_trait]
@@ -43,6 +45,13 @@ impl Channel for Fake {
             }
             Behaviour::Down => Err(ChannelError::unavailable("it is down", "Wait.")),
             Behaviour::Refusing => Err(ChannelError::refused("it refuses", "Ask it.")),
+            Behaviour::Limiting(seconds) if (*self.tries.lock().unwrap()).is_multiple_of(2) => {
+                Err(ChannelError::unavailable("it asks to wait", "Wait.").after(Duration::from_secs(seconds)))
+            }
+            Behaviour::Limiting(_) => {
+                self.took.lock().unwrap().push(message.clone());
+                Ok(Sent::All)
+            }
             Behaviour::Hanging => {
                 tokio::select! {
                     () = cancel.cancelled() => Err(ChannelError::cancelled()),
@@ -289,6 +298,30 @@ async fn one_that_hangs_holds_nobody_up() {
     cancel.cancel();
     let stopped = world.dispatcher.deliver(at(60), &cancel).await.unwrap_err();
     assert_eq!(stopped.kind(), crate::error::ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_limits_is_given_its_time_and_does_not_fail() {
+    let world = World::new(vec![with_fallback("hook", &["sms"]), route("sms", Role::Fallback)]);
+    world.fake("hook").is(Behaviour::Limiting(1));
+    let many: Vec<Condition> = (0..12).map(|n| wrong(None, &format!("t{n}"), Severity::Critical)).collect();
+    let start = tokio::time::Instant::now();
+    assert_eq!(world.look(0, &many).await, Delivered { sent: 12, failed: 0, forwarded: 0 });
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // What is longer than a round is waited for between rounds, and then it is not the usual pause.
+    world.fake("hook").is(Behaviour::Limiting(200));
+    let more: Vec<Condition> = (12..15).map(|n| wrong(None, &format!("t{n}"), Severity::Critical)).collect();
+    let both = [many, more].concat();
+    assert_eq!(world.look(60, &both).await.failed, 1);
+    for (second, failed) in [(90, 0), (259, 0), (261, 1), (400, 0)] {
+        let done = world.deliver(second).await;
+        assert_eq!((done.failed, done.forwarded), (failed, 0), "{second}: {done:?}");
+    }
+    for second in [462, 663] {
+        assert_eq!(world.deliver(second).await.sent, 1);
+    }
+    assert_eq!(world.fake("hook").took().len(), 15);
+    assert!(world.fake("sms").took().is_empty());
 }
 
 #[tokio::test]
