@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Method, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use super::reply::Reply;
+pub(crate) use super::reply::Reply;
 use super::{ChannelError, address, bounded};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::system::tls;
@@ -110,6 +110,11 @@ impl Endpoint {
         &self.host
     }
 
+    /// The URL that was given.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Sends a body to the URL. `Ok` only for an answer of 200 to 299.
     pub(crate) async fn post(
         &self,
@@ -117,33 +122,23 @@ impl Endpoint {
         body: String,
         cancel: &CancellationToken,
     ) -> Result<(), ChannelError> {
-        self.post_to(self.url.clone(), content_type, body, cancel).await
+        let reply = self.request(Method::POST, self.url.clone(), Some((content_type, body)), cancel).await?;
+        self.judge(&reply)
     }
 
-    /// The same to a path below it.
-    pub(crate) async fn post_below(
+    /// Sends a request to a URL of this host, and takes whatever is answered.
+    pub(crate) async fn request(
         &self,
-        below: &str,
-        content_type: &'static str,
-        body: String,
-        cancel: &CancellationToken,
-    ) -> Result<(), ChannelError> {
-        let mut url = self.url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push(below);
-        }
-        self.post_to(url, content_type, body, cancel).await
-    }
-
-    async fn post_to(
-        &self,
+        method: Method,
         url: Url,
-        content_type: &'static str,
-        body: String,
+        body: Option<(&'static str, String)>,
         cancel: &CancellationToken,
-    ) -> Result<(), ChannelError> {
-        let request = self.client.post(url).header(CONTENT_TYPE, content_type).body(body);
-        self.answer(request.send(), cancel).await.and_then(|reply| self.judge(&reply))
+    ) -> Result<Reply, ChannelError> {
+        let mut request = self.client.request(method, url);
+        if let Some((content_type, body)) = body {
+            request = request.header(CONTENT_TYPE, content_type).body(body);
+        }
+        self.answer(request.send(), cancel).await
     }
 
     /// Checks that the host resolves, may be contacted, and has a trusted certificate. It requests the root of the host,
@@ -173,7 +168,7 @@ impl Endpoint {
     }
 
     /// Whether an answer means that the service has taken what was sent.
-    fn judge(&self, reply: &Reply) -> Result<(), ChannelError> {
+    pub(crate) fn judge(&self, reply: &Reply) -> Result<(), ChannelError> {
         let (code, host) = (reply.status.as_u16(), &self.host);
         let says = format!("{host} answered {code}");
         match code {

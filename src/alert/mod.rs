@@ -6,6 +6,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod payload;
+pub(crate) mod ping_urls;
 mod reply;
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// The longest wait that a service may ask for. It has not forgotten by then, if it has to be asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -16,13 +16,16 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     /// How long to wait before the next request, at least a second and at most an hour, where it says that.
     pub(crate) wait: Option<Duration>,
+    /// Its body is a page for people.
+    pub(crate) is_page: bool,
 }
 
 impl Reply {
     pub(super) fn of(answer: &reqwest::Response) -> Self {
         let headers = answer.headers();
+        let kind = text(headers, &CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
         let wait = wait(headers, Timestamp::now());
-        Self { status: answer.status(), wait }
+        Self { status: answer.status(), wait, is_page: kind.starts_with("text/html") }
     }
 }
 

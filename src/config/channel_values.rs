@@ -17,6 +17,17 @@ pub(crate) enum MailTls {
     None,
 }
 
+/// How a monitor is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PingMethod {
+    /// As it turns out to want it.
+    Either,
+    /// By GET.
+    Get,
+    /// By POST.
+    Post,
+}
+
 pub(super) fn is_this_host(host: &str) -> bool {
     let address = host.parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -76,6 +87,15 @@ pub(super) fn mail_tls(value: &DeValue<'_>) -> Result<MailTls, Complaint> {
         other => {
             Err(Complaint::new(format!("is {other:?}")).accepted("\"starttls\", \"implicit\" or \"none\""))
         }
+    }
+}
+
+pub(super) fn ping_method(value: &DeValue<'_>) -> Result<PingMethod, Complaint> {
+    match forms::text(value)?.as_str() {
+        "get" => Ok(PingMethod::Get),
+        "post" => Ok(PingMethod::Post),
+        other => Err(Complaint::new(format!("is {other:?}"))
+            .accepted("\"get\" or \"post\"; without it, whichever the service takes")),
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::channel_values::{
-    MailTls, address, boolean, header_name, helo, host, http_url, is_this_host, mail_tls, topic,
+    MailTls, PingMethod, address, boolean, header_name, helo, host, http_url, is_this_host, mail_tls,
+    ping_method, topic,
 };
 use super::{Secret, forms};
 use crate::config::complaint::{Complaint, nearest};
@@ -49,8 +50,8 @@ pub(crate) enum ChannelSettings {
     PagerDuty(Http, Secret),
     /// ntfy, with a topic.
     Ntfy(Http, Place),
-    /// A monitor that counts pings.
-    Ping(Http),
+    /// A monitor that counts pings: how it is asked, and where failures go if that does not follow from the URL.
+    Ping(Http, PingMethod, Option<Place>),
     /// A program and its arguments.
     Command {
         /// The program.
@@ -165,7 +166,13 @@ pub(super) fn read(kind: Kind, section: &mut Section<'_>, base: &Path) -> Option
             let header = token.map(|token| ("authorization".to_owned(), token));
             Some(ChannelSettings::Ntfy(Http { header, ..http? }, topic?))
         }
-        Kind::Ping => http(section, base, Url::Open).map(ChannelSettings::Ping),
+        Kind::Ping => {
+            let http = http(section, base, Url::Open);
+            let method = section.optional("method", ping_method).unwrap_or(PingMethod::Either);
+            let open = section.optional("fail_url", http_url).map(Place::Open);
+            let fail = open.or(FAIL_URL.elsewhere(section, base).map(Place::Secret));
+            Some(ChannelSettings::Ping(http?, method, fail))
+        }
     }
 }
 
@@ -180,6 +187,8 @@ struct Keys {
 const TOKEN: Keys =
     Keys { plain: "token", file: "token_file", env: "token_env", credential: "token_credential" };
 const URL: Keys = Keys { plain: "url", file: "url_file", env: "url_env", credential: "url_credential" };
+const FAIL_URL: Keys =
+    Keys { plain: "fail_url", file: "fail_url_file", env: "fail_url_env", credential: "fail_url_credential" };
 const PASSWORD: Keys =
     Keys { plain: "password", file: "password_file", env: "password_env", credential: "password_credential" };
 

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use alerts::{AlertChannel, Alerts};
-pub(crate) use channel_values::MailTls;
+pub(crate) use channel_values::{MailTls, PingMethod};
 pub(crate) use channels::{ChannelSettings, Http, Place, WebhookShape};
 pub(crate) use schedule::{Deadlines, Schedules};
 pub(crate) use secret::Secret;

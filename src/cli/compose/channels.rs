@@ -13,11 +13,13 @@ use crate::alert::channels::pagerduty::PagerDuty;
 use crate::alert::channels::ping::Ping;
 use crate::alert::channels::unopened::Unopened;
 use crate::alert::channels::webhook::Webhook;
-use crate::alert::channels::{ntfy, pagerduty};
+use crate::alert::channels::{ntfy, pagerduty, ping};
 use crate::alert::dispatcher::{Dispatcher, DispatcherSettings, RoutedChannel};
 use crate::alert::http::HttpSettings;
 use crate::alert::payload::PayloadFormat;
-use crate::config::{AlertChannel, ChannelSettings, Config, Http, MailTls, Place, Secret, WebhookShape};
+use crate::config::{
+    AlertChannel, ChannelSettings, Config, Http, MailTls, PingMethod, Place, Secret, WebhookShape,
+};
 use crate::error::{Error, Result};
 use crate::state::State;
 
@@ -84,7 +86,15 @@ fn alert_channel(settings: &AlertChannel) -> Result<Arc<dyn Channel>> {
         ChannelSettings::Ntfy(http, topic) => {
             Arc::new(Ntfy::new(&http_settings(http, ntfy::DEFAULT_URL, timeout)?, read_place(topic)?)?)
         }
-        ChannelSettings::Ping(http) => Arc::new(Ping::new(&plain(http)?)?),
+        ChannelSettings::Ping(http, method, fail) => {
+            let method = match method {
+                PingMethod::Either => ping::PingMethod::Either,
+                PingMethod::Get => ping::PingMethod::Get,
+                PingMethod::Post => ping::PingMethod::Post,
+            };
+            let fail = fail.as_ref().map(read_place).transpose()?;
+            Arc::new(Ping::new(&plain(http)?, method, fail)?)
+        }
         ChannelSettings::Command { program, args } => Arc::new(Program::new(program, args.clone(), timeout)),
     })
 }

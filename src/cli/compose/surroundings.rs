@@ -116,7 +116,7 @@ fn alert_server(name: &str, settings: &ChannelSettings) -> Option<NamedServer> {
         ChannelSettings::Webhook(settings, _)
         | ChannelSettings::PagerDuty(settings, _)
         | ChannelSettings::Ntfy(settings, _)
-        | ChannelSettings::Ping(settings) => http(settings),
+        | ChannelSettings::Ping(settings, ..) => http(settings),
         ChannelSettings::Command { .. } => None,
     }
 }
