@@ -11,8 +11,7 @@ use crate::engine::sqlite::SqliteEngine;
 async fn digests(path: &Path) -> Vec<String> {
     let cancel = CancellationToken::new();
     let view = SqliteEngine::new(path).open(&cancel).await.unwrap();
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-    let out = crate::engine::StreamSender(sender);
+    let (out, mut receiver) = crate::engine::queue::Room::new(1).queue();
     let plan = view.streams()[0].clone();
     let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
     view.read(&plan, &out, &cancel).await.unwrap();

@@ -5,6 +5,7 @@
 //! streams from a [`StreamSource`] in the order that suits its database.
 
 pub(crate) mod postgres;
+pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod sqlite;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::queue::StreamSender;
 use crate::error::{Error, Result};
 use crate::model::check::Check;
 use crate::model::id::SnapshotId;
@@ -121,18 +123,6 @@ pub struct ViewFacts {
     pub tables: Vec<(String, Vec<TableProof>)>,
     /// What people should know, e.g. "3 unlogged tables were read".
     pub warnings: Vec<String>,
-}
-
-/// Where a view writes a stream's bytes. Bounded: a slow reader slows down the writer.
-#[derive(Debug, Clone)]
-pub struct StreamSender(pub mpsc::Sender<Bytes>);
-
-impl StreamSender {
-    /// Passes on some bytes, in order. Batches of 64 KiB to 1 MiB are best; rows may be cut anywhere.
-    pub async fn send(&self, bytes: Bytes) -> Result<()> {
-        // The other end is only dropped when it has failed, and then reports why.
-        self.0.send(bytes).await.map_err(|_| Error::interrupted())
-    }
 }
 
 /// Where a loader gets a snapshot's streams from. The bytes are verified: a stream that differs from the

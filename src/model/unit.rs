@@ -8,16 +8,26 @@ use crate::model::stream::StreamKind;
 /// (FastCDC, Xia et al., 2020), so what is put in or taken out moves no block after it.
 const BLOCK: (usize, usize, usize) = (16 << 10, 64 << 10, 256 << 10);
 
-/// The longest unit that is kept whole. A longer row is hashed as one row all the same, but the
-/// caller must hold it in memory; PostgreSQL itself limits a row's text to 1 GiB.
-pub(crate) const LONGEST_UNIT: usize = 1 << 30;
+/// The longest piece of a row. A longer row is cut there, whatever is in it: nobody ever holds it whole.
+pub(crate) const LONGEST_PIECE: usize = 1 << 20;
 
 /// Cuts bytes that arrive in arbitrary batches into units.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     kind: StreamKind,
-    /// The beginning of a unit whose end has not arrived yet.
+    /// The beginning of a piece whose end has not arrived yet.
     pending: Vec<u8>,
+    /// Pieces of a row were passed on, but not its last one.
+    inside: bool,
+}
+
+/// A unit, or a part of a row that is longer than [`LONGEST_PIECE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece<'a> {
+    /// Its bytes; those of a row's last piece end with its line feed.
+    pub bytes: &'a [u8],
+    /// The unit ends here.
+    pub last: bool,
 }
 
 /// Why a stream cannot be cut.
@@ -26,76 +36,71 @@ pub(crate) enum CutError {
     /// Rows must end with a line feed, pages must be whole.
     #[error("the stream ends inside a {0}")]
     Torn(&'static str),
-    /// Longer than [`LONGEST_UNIT`].
-    #[error("a row is longer than 1 GiB")]
-    TooLong,
 }
 
 impl Cutter {
     /// A cutter for a stream of this kind.
     pub(crate) fn new(kind: StreamKind) -> Self {
-        Self { kind, pending: Vec::new() }
+        Self { kind, pending: Vec::new(), inside: false }
     }
 
-    /// Takes some bytes and calls `unit` for every unit that is now complete, in order.
+    /// Takes some bytes and calls `piece` for every piece that is now complete, in order.
     pub(crate) fn push<E: From<CutError>>(
         &mut self,
         mut bytes: &[u8],
-        mut unit: impl FnMut(&[u8]) -> Result<(), E>,
+        mut piece: impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.kind == StreamKind::Bytes {
             self.pending.extend_from_slice(bytes);
-            return self.cut_blocks(BLOCK.2, unit);
+            return self.cut_blocks(BLOCK.2, piece);
         }
-        if !self.pending.is_empty() {
-            let missing = match self.end_of_unit(bytes) {
-                Some(end) => end,
-                None => {
-                    self.pending.extend_from_slice(bytes);
-                    return if self.pending.len() > LONGEST_UNIT {
-                        Err(CutError::TooLong.into())
-                    } else {
-                        Ok(())
-                    };
-                }
-            };
-            self.pending.extend_from_slice(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            unit(&self.pending)?;
-            // One very long row must not keep its memory for the rest of the stream.
-            if self.pending.capacity() > 4 << 20 {
-                self.pending = Vec::new();
+        while let Some((end, last)) = self.end_of_piece(bytes) {
+            let (complete, rest) = bytes.split_at(end);
+            bytes = rest;
+            self.inside = !last;
+            if self.pending.is_empty() {
+                piece(Piece { bytes: complete, last })?;
+            } else {
+                self.pending.extend_from_slice(complete);
+                piece(Piece { bytes: &self.pending, last })?;
+                self.pending.clear();
             }
-            self.pending.clear();
-        }
-        while let Some(end) = self.end_of_unit(bytes) {
-            unit(&bytes[..end])?;
-            bytes = &bytes[end..];
         }
         self.pending.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// How many of `bytes` complete the unit that `pending` began.
-    fn end_of_unit(&self, bytes: &[u8]) -> Option<usize> {
-        let fixed = match self.kind {
-            StreamKind::Rows => return memchr::memchr(b'\n', bytes).map(|at| at + 1),
-            StreamKind::Pages { page_size } => page_size as usize,
-            StreamKind::Bytes => return None,
-        };
-        let missing = fixed - self.pending.len();
-        (bytes.len() >= missing).then_some(missing)
+    /// How many of `bytes` complete the piece that `pending` began, and whether its unit ends there.
+    fn end_of_piece(&self, bytes: &[u8]) -> Option<(usize, bool)> {
+        let missing = |of: usize| of.saturating_sub(self.pending.len());
+        match self.kind {
+            StreamKind::Rows => {
+                let most = missing(LONGEST_PIECE);
+                let window = &bytes[..bytes.len().min(most)];
+                let end = memchr::memchr(b'\n', window).map(|at| (at + 1, true));
+                end.or_else(|| (window.len() == most).then_some((most, false)))
+            }
+            StreamKind::Pages { page_size } => {
+                let missing = missing(page_size as usize);
+                (bytes.len() >= missing).then_some((missing, true))
+            }
+            StreamKind::Bytes => None,
+        }
     }
 
     /// Cuts blocks off the beginning of `pending` as long as more than `keep` bytes are there: a cut needs to see as many as the
     /// longest block has.
-    fn cut_blocks<E>(&mut self, keep: usize, mut unit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    fn cut_blocks<E>(
+        &mut self,
+        keep: usize,
+        mut piece: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut start = 0;
         while self.pending.len() - start > keep {
             let (min, usual, max) = BLOCK;
             let rest = &self.pending[start..];
             let (_, length) = FastCDC::new(rest, min, usual, max).cut(0, rest.len());
-            unit(&rest[..length])?;
+            piece(Piece { bytes: &rest[..length], last: true })?;
             start += length;
         }
         self.pending.drain(..start);
@@ -105,15 +110,15 @@ impl Cutter {
     /// The end of the stream: the last block may be short, a row or a page may not.
     pub(crate) fn finish<E: From<CutError>>(
         mut self,
-        unit: impl FnMut(&[u8]) -> Result<(), E>,
+        piece: impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && !self.inside {
             return Ok(());
         }
         match self.kind {
             StreamKind::Rows => Err(CutError::Torn("row").into()),
             StreamKind::Pages { .. } => Err(CutError::Torn("page").into()),
-            StreamKind::Bytes => self.cut_blocks(0, unit),
+            StreamKind::Bytes => self.cut_blocks(0, piece),
         }
     }
 }
@@ -123,20 +128,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn cut(kind: StreamKind, batches: &[&[u8]]) -> Result<Vec<Vec<u8>>, CutError> {
-        let mut units = Vec::new();
+    fn pieces(kind: StreamKind, batches: &[&[u8]]) -> Result<Vec<(Vec<u8>, bool)>, CutError> {
+        let mut pieces = Vec::new();
+        let mut take = |piece: Piece<'_>| {
+            pieces.push((piece.bytes.to_vec(), piece.last));
+            Ok::<_, CutError>(())
+        };
         let mut cutter = Cutter::new(kind);
         for batch in batches {
-            cutter.push(batch, |u| {
-                units.push(u.to_vec());
-                Ok::<_, CutError>(())
-            })?;
+            cutter.push(batch, &mut take)?;
+            assert!(cutter.pending.capacity() <= 2 * LONGEST_PIECE, "a cutter holds one piece at most");
         }
-        cutter.finish(|u| {
-            units.push(u.to_vec());
-            Ok::<_, CutError>(())
-        })?;
-        Ok(units)
+        cutter.finish(take)?;
+        Ok(pieces)
+    }
+
+    fn cut(kind: StreamKind, batches: &[&[u8]]) -> Result<Vec<Vec<u8>>, CutError> {
+        Ok(pieces(kind, batches)?.into_iter().map(|(bytes, _)| bytes).collect())
     }
 
     #[test]
@@ -144,6 +152,24 @@ mod tests {
         assert_eq!(cut(StreamKind::Rows, &[b"a\nb"]), Err(CutError::Torn("row")));
         assert_eq!(cut(StreamKind::Pages { page_size: 512 }, &[&[0; 513]]), Err(CutError::Torn("page")));
         assert_eq!(cut(StreamKind::Rows, &[b"\n\n"]).unwrap(), [b"\n", b"\n"]);
+        let torn = vec![b'a'; LONGEST_PIECE];
+        assert_eq!(cut(StreamKind::Rows, &[&torn]), Err(CutError::Torn("row")));
+    }
+
+    /// Also where the batches end elsewhere than the pieces, and where a row has exactly the longest length.
+    #[test]
+    fn a_long_row_is_cut_into_pieces() {
+        for length in [LONGEST_PIECE - 1, LONGEST_PIECE, LONGEST_PIECE + 1, 3 * LONGEST_PIECE] {
+            let row = [vec![b'a'; length - 1], vec![b'\n']].concat();
+            let whole = [&row[..], b"b\n"].concat();
+            for batch in [whole.len(), 700_001, 3 << 20] {
+                let batches: Vec<&[u8]> = whole.chunks(batch).collect();
+                let found = pieces(StreamKind::Rows, &batches).unwrap();
+                let expected = row.chunks(LONGEST_PIECE).map(|c| (c.to_vec(), c.ends_with(b"\n")));
+                let expected: Vec<_> = expected.chain([(b"b\n".to_vec(), true)]).collect();
+                assert!(found == expected, "{length} in batches of {batch}");
+            }
+        }
     }
 
     /// Bytes that look like nothing in particular.

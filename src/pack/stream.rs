@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use crate::model::id::Sha256;
-use crate::model::row_hash::{DigestSum, row_hash, without_line_feed};
+use crate::model::row_hash::{DigestSum, PieceHasher};
 use crate::model::stream::StreamKind;
-use crate::model::unit::{CutError, Cutter};
+use crate::model::unit::{CutError, Cutter, Piece};
 use crate::pack::base::{Base, LocalScript};
 use crate::pack::extent::{self, Extent, Layer};
 use crate::pack::matcher::{Matcher, Order};
@@ -100,14 +100,12 @@ pub(crate) struct StreamEncoder<'a, M> {
 }
 
 struct State<'a, M> {
-    kind: StreamKind,
-    key: [u8; 32],
+    hasher: PieceHasher,
     packer: FramePacker<'a>,
     history: Option<History>,
     memory: M,
     hash: sha2::Sha256,
     length: u64,
-    sum: DigestSum,
     /// Where the new bytes are.
     data: Vec<Extent>,
     new_bytes: u64,
@@ -160,15 +158,13 @@ impl<'a, M: Memory> StreamEncoder<'a, M> {
         let mut packer = FramePacker { sink, compressor: None };
         let history = previous.map(|previous| History::new(previous, kind, &mut packer)).transpose()?;
         let state = State {
-            kind,
-            key,
+            hasher: PieceHasher::new(kind, &key),
             packer,
             frame: if history.is_some() { LAYER_FRAME } else { FRAME },
             history,
             memory,
             hash: sha2::Sha256::new(),
             length: 0,
-            sum: DigestSum::default(),
             data: Vec::new(),
             new_bytes: 0,
             fresh: Vec::new(),
@@ -182,7 +178,7 @@ impl<'a, M: Memory> StreamEncoder<'a, M> {
         self.state.length += bytes.len() as u64;
         let state = &mut self.state;
         match &mut self.cutter {
-            Some(cutter) => cutter.push(bytes, |unit| state.unit(unit)),
+            Some(cutter) => cutter.push(bytes, |piece| state.piece(piece)),
             None => Ok(()),
         }
     }
@@ -191,7 +187,7 @@ impl<'a, M: Memory> StreamEncoder<'a, M> {
     pub(crate) fn finish(mut self) -> Result<(Encoded, M), EncodeError> {
         let state = &mut self.state;
         if let Some(cutter) = self.cutter.take() {
-            cutter.finish(|unit| state.unit(unit))?;
+            cutter.finish(|piece| state.piece(piece))?;
         }
         state.flush()?;
         self.state.end()
@@ -262,12 +258,10 @@ impl History {
 }
 
 impl<M: Memory> State<'_, M> {
-    fn unit(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let hashed = if self.kind == StreamKind::Rows { without_line_feed(bytes) } else { bytes };
-        let hash = row_hash(&self.key, hashed);
-        self.sum.add(hash);
-        // A unit is at most 1 GiB, see `unit::LONGEST_UNIT`.
-        let unit = Unit { hash, length: bytes.len() as u32 };
+    fn piece(&mut self, piece: Piece<'_>) -> Result<(), EncodeError> {
+        let bytes = piece.bytes;
+        // A piece is at most 1 MiB, see `unit::LONGEST_PIECE`: a longer row is remembered as several units.
+        let unit = Unit { hash: self.hasher.piece(piece), length: bytes.len() as u32 };
         let copied = match &mut self.history {
             Some(history) => history.copy(unit)?,
             None => false,
@@ -352,7 +346,7 @@ impl<M: Memory> State<'_, M> {
         let encoded = Encoded {
             length: self.length,
             sha256: Sha256(self.hash.finalize().into()),
-            sum: self.sum,
+            sum: self.hasher.sum(),
             layers,
             kept,
             new_bytes: self.new_bytes,
@@ -474,6 +468,18 @@ mod tests {
         let is_new = |i: &u32| i % 1000 == 7 || *i >= 20_000;
         let fresh: usize = (5..20_010).filter(is_new).map(|i| rows(i..i + 1, |_| false).len()).sum();
         assert_eq!(new as usize, fresh);
+    }
+
+    #[test]
+    fn a_changed_piece_of_a_long_row_costs_that_piece() {
+        let with = |changed: u8| {
+            let mut row: Vec<u8> = (0..5 << 20).map(|n| b'a' + (n / 1000 % 23) as u8).collect();
+            row[3 << 20] = changed;
+            row.push(b'\n');
+            [rows(0..10, |_| false), row, rows(10..20, |_| false)].concat()
+        };
+        let second = second_snapshot(StreamKind::Rows, &with(b'x'), &with(b'y'));
+        assert_eq!((second.new_bytes, second.sum.rows()), (1 << 20, 21));
     }
 
     #[test]

@@ -58,6 +58,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// The exported snapshot's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The snapshot, for another dump of it.
     pub(super) fn snapshot<'a>(&'a self, connector: &'a Connector, tools: &'a Tools) -> Snapshot<'a> {
         let name = &self.name;

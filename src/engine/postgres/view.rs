@@ -19,7 +19,9 @@ use super::held::{self, Held, Reading};
 use super::links::{self, Links};
 use super::rows::CopyOut;
 use super::tools::Tools;
-use super::{capture, catalogues, extension_tables, inventory, omitted, quote, rows, session_settings};
+use super::{
+    capture, catalogues, extension_tables, inventory, omitted, quote, rows, session_settings, too_long,
+};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};
@@ -205,7 +207,7 @@ impl PostgresView {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await)
             }
-            Err(error) => Err(session.failed(&format!("read table {}", table.id), &error)),
+            Err(error) => Err(too_long::unread(&session, table, self.held.name(), &error).await),
         }
     }
 

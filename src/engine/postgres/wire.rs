@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::cut::Cut;
 use crate::model::raw_text;
 
 /// What is known of a connection, and asked of it.
@@ -42,7 +43,7 @@ const GREETING: usize = 64 * 1024;
 
 /// The bytes of a connection.
 pub(crate) struct Wire<S> {
-    inner: S,
+    inner: Cut<S>,
     link: Arc<Link>,
     /// What the server has said so far, until it has told its process.
     greeting: Option<BytesMut>,
@@ -52,9 +53,10 @@ pub(crate) struct Wire<S> {
     outgoing: BytesMut,
 }
 
-impl<S> Wire<S> {
+impl<S: AsyncRead> Wire<S> {
     /// Over this connection.
     pub(super) fn new(inner: S, link: Arc<Link>) -> Self {
+        let inner = Cut::new(inner);
         let (greeting, unfinished, outgoing) = (Some(BytesMut::new()), BytesMut::new(), BytesMut::new());
         Self { inner, link, greeting, unfinished, outgoing }
     }
@@ -129,7 +131,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             let n = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.outgoing))?;
@@ -142,7 +144,7 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if !self.link.is_raw() {
             return Pin::new(&mut self.inner).poll_write(cx, buf);

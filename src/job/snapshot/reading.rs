@@ -7,7 +7,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
+use crate::engine::queue::{Batch, Room};
+use crate::engine::{StreamPlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
 use crate::job::snapshot::reuse::{Earlier, Reuse};
@@ -17,8 +18,8 @@ use crate::model::stage::Stage;
 use crate::pack::stream::{Encoded, StreamEncoder};
 use crate::repository::manifest::PackRef;
 
-/// Batches buffered between the database and the encoder, per stream.
-const BATCHES: usize = 4;
+/// Bytes buffered between the database and the encoders, of all streams together.
+const QUEUED: usize = 8 << 20;
 
 /// A stream as it was encoded, and as it is remembered.
 type Read = (Encoded, Option<CachedStream>);
@@ -67,10 +68,11 @@ impl Reading {
         observer.stage(Stage::Read);
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
+        let room = Room::new(QUEUED);
         let read: Result<Vec<(usize, Read)>> = stream::iter(plans.clone().into_iter().enumerate())
             .map(|(number, plan)| {
-                let reading = &self;
-                async move { reading.stream(number, &plan, cancel).await }
+                let (reading, room) = (&self, &room);
+                async move { reading.stream(number, &plan, room, cancel).await }
             })
             .buffer_unordered(self.jobs.max(1))
             .try_collect()
@@ -98,10 +100,10 @@ impl Reading {
         &self,
         number: usize,
         plan: &StreamPlan,
+        room: &Room,
         cancel: &CancellationToken,
     ) -> Result<(usize, Read)> {
-        let (sender, batches) = mpsc::channel(BATCHES);
-        let sender = StreamSender(sender);
+        let (sender, batches) = room.queue();
         let source = async {
             self.view.read(plan, &sender, cancel).await?;
             // Only a complete source sends the end mark (see `EncoderContext::encode`).
@@ -122,7 +124,7 @@ impl Reading {
 }
 
 impl EncoderContext {
-    fn encode(&self, number: usize, plan: &StreamPlan, mut batches: mpsc::Receiver<Bytes>) -> Result<Read> {
+    fn encode(&self, number: usize, plan: &StreamPlan, mut batches: mpsc::Receiver<Batch>) -> Result<Read> {
         let what = format!("pack stream {}", plan.name);
         let (previous, below, spans, basis) = match self.reuse.stream(&plan.identity, plan.kind) {
             Some(Earlier { previous, below, spans, basis }) => (Some(previous), below, spans, basis),
@@ -132,13 +134,13 @@ impl EncoderContext {
         let mut encoder = StreamEncoder::new(plan.kind, self.row_key, &self.packer, previous, memory)
             .map_err(|e| unwrap_error(e, &what))?;
         while let Some(batch) = batches.blocking_recv() {
-            if batch.is_empty() {
+            if batch.bytes.is_empty() {
                 let (encoded, memory) = encoder.finish().map_err(|e| unwrap_error(e, &what))?;
                 let cached = memory.finish(&encoded, &below, spans);
                 return Ok((encoded, cached));
             }
-            self.observer.bytes(batch.len() as u64);
-            encoder.push(&batch).map_err(|e| unwrap_error(e, &what))?;
+            self.observer.bytes(batch.bytes.len() as u64);
+            encoder.push(&batch.bytes).map_err(|e| unwrap_error(e, &what))?;
         }
         // The source ended without the end mark.
         Err(Error::interrupted())

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{STREAM, SqliteEngine};
-use crate::engine::{Engine, LoadOptions, StreamItem, StreamReceiver, StreamSender, StreamSource, ViewFacts};
+use crate::engine::queue::Room;
+use crate::engine::{Engine, LoadOptions, StreamItem, StreamReceiver, StreamSource, ViewFacts};
 use crate::error::Result;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
@@ -49,14 +50,13 @@ async fn snapshot(path: &Path) -> Result<Snapshot> {
     let view = SqliteEngine::new(path).open(&cancel).await?;
     let plan = view.streams()[0].clone();
     let StreamKind::Pages { page_size } = plan.kind else { panic!("{plan:?}") };
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
-    let out = StreamSender(sender);
+    let (out, mut receiver) = Room::new(1).queue();
     let collect = tokio::spawn(async move {
         let mut bytes = Vec::new();
         while let Some(batch) = receiver.recv().await {
-            assert!(batch.len() <= 1 << 20);
-            assert_eq!(batch.len() % page_size as usize, 0);
-            bytes.extend_from_slice(&batch);
+            assert!(batch.bytes.len() <= 1 << 20);
+            assert_eq!(batch.bytes.len() % page_size as usize, 0);
+            bytes.extend_from_slice(&batch.bytes);
         }
         bytes
     });

@@ -239,8 +239,8 @@ async fn cancellation_stops_a_reader_that_waits_and_the_digests() {
     let cancel = CancellationToken::new();
     let view = SqliteEngine::new(&path).open(&cancel).await.unwrap();
     let plan = view.streams()[0].clone();
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
-    let (started, out) = (Instant::now(), StreamSender(sender));
+    let (out, mut receiver) = Room::new(1).queue();
+    let started = Instant::now();
     let (read, ()) = tokio::join!(view.read(&plan, &out, &cancel), async {
         receiver.recv().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
