@@ -17,8 +17,11 @@ fn is_bounded(what: &str, outcome: &Outcome) {
 
 #[test]
 fn sqlite_snapshot_and_restore_stay_below_256_mib() {
-    // Some 400 MB that do not compress.
+    // Some 400 MB that do not compress, and one value almost as large as the limit.
     let setup = Setup::new(4_000, 100_000);
+    let database = Connection::open(setup.database()).unwrap();
+    database.execute_batch("CREATE TABLE film (d); INSERT INTO film VALUES (zeroblob(220 << 20))").unwrap();
+    drop(database);
     setup.configure_directories("");
     is_bounded("first snapshot", &setup.snapshot().success());
     setup.change(20);
@@ -42,7 +45,11 @@ fn postgres_snapshot_and_restore_stay_below_256_mib() {
          CREATE TABLE large (id int PRIMARY KEY, body text);
          INSERT INTO large SELECT i, (SELECT string_agg(md5((i * n)::text), '') FROM generate_series(1, 250000) n)
          FROM generate_series(1, 12) i;
-         CREATE TABLE unkeyed AS SELECT * FROM small WHERE id % 10 = 0",
+         CREATE TABLE unkeyed AS SELECT * FROM small WHERE id % 10 = 0;
+         CREATE TABLE film (id int PRIMARY KEY, d bytea);
+         ALTER TABLE film ALTER d SET STORAGE EXTERNAL;
+         INSERT INTO film SELECT 1, decode(repeat('ab', 64 << 20), 'hex');
+         CREATE TABLE film_2 AS TABLE film",
     );
     let setup = Setup::with_keys();
     let bin = cluster.version().bin();

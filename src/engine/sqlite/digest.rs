@@ -4,7 +4,7 @@ use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use crate::model::row_hash::{DigestSum, row_hash};
+use crate::model::row_hash::{DigestSum, RowHash, row_hash};
 
 /// The function's name. Only statements of this code can call it, no view and no trigger of a database.
 pub(super) const FUNCTION: &str = "marbre_digest";
@@ -13,8 +13,13 @@ pub(super) const FUNCTION: &str = "marbre_digest";
 /// Source: `SQLITE_MAX_FUNCTION_ARG` of the bundled library.
 pub(super) const MOST_ARGUMENTS: usize = 1000;
 
-/// The buffer of a row is shrunk when a row has made it larger than this.
+/// A row is hashed as a whole up to this size, and value by value beyond it.
 const ROW_BUFFER: usize = 1 << 20;
+
+/// What the form of a text begins with.
+pub(super) const TAG_TEXT: u8 = b't';
+/// What the form of a blob begins with.
+pub(super) const TAG_BLOB: u8 = b'b';
 
 /// Registers the function with a connection. Its result is 24 bytes, see [`total`].
 pub(super) fn register(connection: &Connection, row_key: [u8; 32]) -> rusqlite::Result<()> {
@@ -23,9 +28,10 @@ pub(super) fn register(connection: &Connection, row_key: [u8; 32]) -> rusqlite::
 }
 
 /// Number of rows and sum of hashes from the function's result.
-pub(super) fn total(answer: &[u8]) -> Option<(u64, u128)> {
-    let (rows, sum) = answer.split_first_chunk()?;
-    Some((u64::from_le_bytes(*rows), u128::from_le_bytes(sum.try_into().ok()?)))
+pub(super) fn total(answer: &[u8]) -> rusqlite::Result<(u64, u128)> {
+    let parts = answer.split_first_chunk().and_then(|(rows, sum)| Some((*rows, sum.try_into().ok()?)));
+    let (rows, sum) = parts.ok_or(rusqlite::Error::InvalidQuery)?;
+    Ok((u64::from_le_bytes(rows), u128::from_le_bytes(sum)))
 }
 
 struct Digest {
@@ -54,14 +60,19 @@ impl Aggregate<Hasher, Vec<u8>> for Digest {
 /// Hashes rows, value by value.
 pub(super) struct Hasher {
     row_key: [u8; 32],
+    /// What is not hashed yet of the row.
     row: Vec<u8>,
+    /// The hash of what went before, if the row did not fit into the buffer.
+    hash: RowHash,
+    begun: bool,
     sum: DigestSum,
 }
 
 impl Hasher {
     /// Starts with no rows.
     pub(super) fn new(row_key: [u8; 32]) -> Self {
-        Self { row_key, row: Vec::new(), sum: DigestSum::default() }
+        let (row, hash) = (Vec::new(), RowHash::new(&row_key));
+        Self { row_key, row, hash, begun: false, sum: DigestSum::default() }
     }
 
     /// Takes the whole row of a statement.
@@ -78,19 +89,60 @@ impl Hasher {
         (self.sum.rows(), self.sum.digest().0)
     }
 
-    fn value(&mut self, column: usize, value: ValueRef<'_>) {
+    /// Takes the value of a column; to be called for one after the other.
+    pub(super) fn value(&mut self, column: usize, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Text(bytes) if bytes.len() > ROW_BUFFER => self.long(column, TAG_TEXT, bytes),
+            ValueRef::Blob(bytes) if bytes.len() > ROW_BUFFER => self.long(column, TAG_BLOB, bytes),
+            value => {
+                self.separate(column);
+                encode(value, &mut self.row);
+                self.flush_above(ROW_BUFFER);
+            }
+        }
+    }
+
+    fn long(&mut self, column: usize, tag: u8, bytes: &[u8]) {
+        self.begin_sized(column, tag, bytes.len() as u64);
+        self.bytes(bytes);
+    }
+
+    /// Begins a value of so many bytes, which follow by [`Hasher::bytes`].
+    pub(super) fn begin_sized(&mut self, column: usize, tag: u8, length: u64) {
+        self.separate(column);
+        begin_sized(tag, length, &mut self.row);
+        self.flush_above(0);
+    }
+
+    /// The next bytes of a value.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    fn separate(&mut self, column: usize) {
         if column > 0 {
             self.row.push(b',');
         }
-        encode(value, &mut self.row);
     }
 
-    fn end_row(&mut self) {
-        self.sum.add(row_hash(&self.row_key, &self.row));
-        self.row.clear();
-        if self.row.capacity() > ROW_BUFFER {
-            self.row.shrink_to(ROW_BUFFER);
+    fn flush_above(&mut self, limit: usize) {
+        if self.row.len() > limit {
+            self.hash.update(&self.row);
+            self.row.clear();
+            self.begun = true;
         }
+    }
+
+    /// The row is complete.
+    pub(super) fn end_row(&mut self) {
+        if self.begun {
+            self.flush_above(0);
+            self.sum.add(self.hash.finish());
+            self.begun = false;
+        } else {
+            self.sum.add(row_hash(&self.row_key, &self.row));
+        }
+        self.row.clear();
     }
 }
 
@@ -113,16 +165,20 @@ pub(super) fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
             }
             out.extend_from_slice(&form);
         }
-        ValueRef::Text(text) => sized(b't', text, out),
-        ValueRef::Blob(blob) => sized(b'b', blob, out),
+        ValueRef::Text(text) => sized(TAG_TEXT, text, out),
+        ValueRef::Blob(blob) => sized(TAG_BLOB, blob, out),
     }
 }
 
 fn sized(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(tag);
-    out.extend_from_slice(Decimal::of(bytes.len() as u64).digits());
-    out.push(b':');
+    begin_sized(tag, bytes.len() as u64, out);
     out.extend_from_slice(bytes);
+}
+
+fn begin_sized(tag: u8, length: u64, out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend_from_slice(Decimal::of(length).digits());
+    out.push(b':');
 }
 
 /// A number in decimal, without an allocation: this is done for almost every value of a database.

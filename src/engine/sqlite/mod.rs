@@ -22,6 +22,7 @@ mod digest;
 mod facts;
 mod integrity;
 mod loader;
+mod long_rows;
 mod place;
 mod proving;
 mod query;

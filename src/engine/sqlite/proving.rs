@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
-use rusqlite::Connection;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Reader, asks_for_unknown, failed};
 use super::digest::{self, FUNCTION, Hasher, MOST_ARGUMENTS};
+use super::long_rows::{LONGEST, LongRows};
 use super::tables::{Table, quoted, rowid};
 use super::words::code_and_message;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,9 +20,6 @@ use crate::model::table::{RowDigest, TableId, TableProof};
 
 /// The most connections that read one database.
 const MOST_READERS: usize = 4;
-
-/// Rows between two checks of the cancellation token, if rows are read one by one.
-const ROWS_PER_CHECK: u64 = 4096;
 
 /// Rowids in one part of a table, unless that makes too many parts.
 const PART: i128 = 1 << 16;
@@ -46,6 +45,8 @@ pub(super) struct Proving {
     path: PathBuf,
     row_key: [u8; 32],
     tables: Vec<Table>,
+    /// What their rowids are called, see [`rowid`].
+    rowids: Vec<Option<&'static str>>,
     parts: Vec<Part>,
     /// The next part to read.
     next: AtomicUsize,
@@ -75,15 +76,17 @@ impl Proving {
         tables: Vec<Table>,
         row_key: [u8; 32],
     ) -> Self {
+        let rowids: Vec<_> = tables.iter().map(|table| rowid(connection, &table.name)).collect();
         let parts = tables
             .iter()
+            .zip(&rowids)
             .enumerate()
-            .flat_map(|(table, t)| {
-                conditions(connection, t).into_iter().map(move |condition| Part { table, condition })
+            .flat_map(|(table, (t, rowid))| {
+                conditions(connection, t, *rowid).into_iter().map(move |condition| Part { table, condition })
             })
             .collect();
         let found = Found { parts: 0, tables: vec![Ok((0, 0)); tables.len()] };
-        Self { path, row_key, tables, parts, next: AtomicUsize::new(0), found: Mutex::new(found) }
+        Self { path, row_key, tables, rowids, parts, next: AtomicUsize::new(0), found: Mutex::new(found) }
     }
 
     /// Takes parts until none is left. The connections must all be in transactions that see the same state.
@@ -119,7 +122,7 @@ impl Proving {
             if cancel.is_cancelled() {
                 return Err(Error::interrupted());
             }
-            let read = self.read(part, connection, cancel)?;
+            let read = self.read(part, connection)?;
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             found.parts += 1;
             let table = &mut found.tables[part.table];
@@ -143,43 +146,68 @@ impl Proving {
     }
 
     /// Rows and sum of one part; or why the table cannot be read.
-    fn read(
+    fn read(&self, part: &Part, connection: &Connection) -> Result<Result<(u64, u128), String>> {
+        let table = &self.tables[part.table];
+        let mut compiled = false;
+        let error = match self.rows(part, connection, &mut compiled) {
+            Ok(found) => return Ok(Ok(found)),
+            Err(e) => e,
+        };
+        let (code, message) = code_and_message(&error);
+        match code {
+            Some(code) if !compiled && asks_for_unknown(code) => Ok(Err(message)),
+            _ => Err(failed(&self.path, &format!("read table {} of", table.name.escape_debug()), error)),
+        }
+    }
+
+    /// Reads rows as SQLite hands them over; where one has a value that is too long for that, those that have in pieces.
+    fn rows(
         &self,
         part: &Part,
         connection: &Connection,
-        cancel: &CancellationToken,
-    ) -> Result<Result<(u64, u128), String>> {
+        compiled: &mut bool,
+    ) -> rusqlite::Result<(u64, u128)> {
         let table = &self.tables[part.table];
-        let sqlite = |e| failed(&self.path, &format!("read table {} of", table.name.escape_debug()), e);
+        let limit = connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST)?;
+        let read = self.handed_over(table, &part.condition, connection, compiled);
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, limit)?;
+        match read {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::TooBig) => {}
+            read => return read,
+        }
+        let Some(long) = LongRows::of(connection, table, self.rowids[part.table])? else {
+            return self.handed_over(table, &part.condition, connection, compiled);
+        };
+        let (rows, sum) = self.handed_over(table, &long.others(&part.condition), connection, compiled)?;
+        let mut hasher = Hasher::new(self.row_key);
+        long.hash(&part.condition, &mut hasher)?;
+        let (more_rows, more) = hasher.total();
+        Ok((rows + more_rows, sum.wrapping_add(more)))
+    }
+
+    fn handed_over(
+        &self,
+        table: &Table,
+        condition: &str,
+        connection: &Connection,
+        compiled: &mut bool,
+    ) -> rusqlite::Result<(u64, u128)> {
         let wide = table.columns.len() > MOST_ARGUMENTS;
         let columns = table.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let what = if wide { columns } else { format!("{FUNCTION}({columns})") };
         // NOT INDEXED: the table itself is read, and indexes with unknown collations are ignored.
-        let sql = format!("SELECT {what} FROM main.{} NOT INDEXED{}", quoted(&table.name), part.condition);
-        let mut statement = match connection.prepare(&sql) {
-            Ok(statement) => statement,
-            Err(e) => {
-                let (code, message) = code_and_message(&e);
-                return match code {
-                    Some(code) if asks_for_unknown(code) => Ok(Err(message)),
-                    _ => Err(sqlite(e)),
-                };
-            }
-        };
+        let sql = format!("SELECT {what} FROM main.{} NOT INDEXED{condition}", quoted(&table.name));
+        let mut statement = connection.prepare(&sql)?;
+        *compiled = true;
         if !wide {
-            let total = statement.query_row([], |row| Ok(digest::total(row.get_ref(0)?.as_blob()?)));
-            let total = total.map_err(sqlite)?;
-            return total.map(Ok).ok_or_else(|| Error::internal("a digest has the wrong length"));
+            return statement.query_row([], |row| digest::total(row.get_ref(0)?.as_blob()?));
         }
-        let mut rows = statement.query([]).map_err(sqlite)?;
+        let mut rows = statement.query([])?;
         let mut hasher = Hasher::new(self.row_key);
-        while let Some(row) = rows.next().map_err(sqlite)? {
-            hasher.row(row, table.columns.len()).map_err(sqlite)?;
-            if hasher.total().0.is_multiple_of(ROWS_PER_CHECK) && cancel.is_cancelled() {
-                return Err(Error::interrupted());
-            }
+        while let Some(row) = rows.next()? {
+            hasher.row(row, table.columns.len())?;
         }
-        Ok(Ok(hasher.total()))
+        Ok(hasher.total())
     }
 
     /// What was found, table by table. Fails unless every part of every table was read.
@@ -209,9 +237,9 @@ impl Proving {
 
 /// Cuts a table into adjacent ranges of rowids, the outer ones open-ended, so that each rowid is in exactly one. A table
 /// without rowids, or for which this is unknown, is one part.
-fn conditions(connection: &Connection, table: &Table) -> Vec<String> {
+fn conditions(connection: &Connection, table: &Table, rowid: Option<&str>) -> Vec<String> {
     let whole = vec![String::new()];
-    let Some(rowid) = rowid(connection, &table.name) else { return whole };
+    let Some(rowid) = rowid else { return whole };
     let name = quoted(&table.name);
     let from = format!("FROM main.{name} NOT INDEXED");
     let ends = connection.query_row(

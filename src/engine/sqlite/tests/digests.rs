@@ -80,9 +80,17 @@ async fn digests_are_those_of_the_documentation() {
         INSERT INTO shadowed (a, _ROWID_) SELECT v, 'x' FROM many LIMIT 70000;
         CREATE TABLE taken (rowid, oid, _rowid_); INSERT INTO taken VALUES (1, 2, 3), (NULL, NULL, NULL);
         ALTER TABLE taken ADD COLUMN late DEFAULT 'later';";
+    // Values, and rows of several, that are read in pieces: or not, where SQLite has no way to do so.
+    let long = "
+        CREATE TABLE long (a, t TEXT, b);
+        INSERT INTO long VALUES (1, 'é' || hex(zeroblob(4300000)), randomblob(9000000)), ('x', 'y', x'00'), (NULL, hex(zeroblob(4300000)), NULL),
+            (randomblob(3000000), hex(zeroblob(1500000)), randomblob(3000000)), (randomblob(8388608), '', NULL), (randomblob(8388609), '', NULL);
+        CREATE TABLE long_beside_generated (a, g AS (length(a)), b); INSERT INTO long_beside_generated (a, b) VALUES (1, randomblob(9000000));
+        CREATE TABLE long_without_rowid (k PRIMARY KEY, b) WITHOUT ROWID; INSERT INTO long_without_rowid VALUES (1, randomblob(9000000));";
     for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
+        let long = if encoding == "UTF-16be" { "" } else { long };
         let (_folder, path) = database(&format!(
-            "PRAGMA encoding = '{encoding}'; {ALL_KINDS} {wide} {rowids}
+            "PRAGMA encoding = '{encoding}'; {ALL_KINDS} {wide} {rowids} {long}
             INSERT INTO kinds (a) VALUES ('😀' || char(55357) || char(0) || 'é'), (x'd83d');"
         ));
         let snapshot = snapshot(&path).await.unwrap();
