@@ -1,7 +1,7 @@
 //! Loads a SQLite snapshot: the pages are written next to the destination, checked, and then put in its place.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::confined::{Looker, Question};
 use super::connection::{open_still, side_file};
 use super::database_stream::database_stream;
-use super::place::{aside, cannot_write, claim, remove, rename_new, set_aside};
+use super::place::{
+    aside, cannot_write, claim, other_mode, remove, rename_new, set_aside, set_mode, sync_folder,
+};
 use super::{STREAM, absolute, compare, facts};
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, StreamSource};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -167,10 +169,12 @@ impl Loader for SqliteLoader {
         check_shape(entry, page_size, written, &head)?;
         let synced = file.sync_all().await;
         synced.map_err(|e| cannot_write(&path, e))?;
+        let mode = file.metadata().await.map_or(0, |metadata| metadata.mode()) & 0o777;
+        let warnings = if mode & 0o077 != 0 { vec![other_mode(&self.path, 0o600, mode)] } else { Vec::new() };
         if let Some(loading) = self.loading().as_mut() {
             loading.loaded = true;
         }
-        Ok(LoadReport { bytes: written, ..LoadReport::default() })
+        Ok(LoadReport { bytes: written, warnings, ..LoadReport::default() })
     }
 
     async fn compare(&self, contents: &Contents, cancel: &CancellationToken) -> Result<Comparison> {
@@ -184,13 +188,13 @@ impl Loader for SqliteLoader {
 
     async fn finish(&self) -> Result<Vec<String>> {
         let mut loading = self.loading();
-        match loading.as_ref() {
+        let warnings = match loading.as_ref() {
             Some(Loading { lock, overwrite, loaded: true }) => self.put_in_place(lock, *overwrite)?,
             _ => return Err(Error::internal("finish of a restore that did not load")),
-        }
+        };
         // Only now another restore may take the name of the incomplete file.
         *loading = None;
-        Ok(Vec::new())
+        Ok(warnings)
     }
 
     async fn finish_with_exceptions(&self) -> Result<Vec<String>> {
@@ -208,7 +212,8 @@ impl Loader for SqliteLoader {
 }
 
 impl SqliteLoader {
-    fn put_in_place(&self, lock: &File, overwrite: bool) -> Result<()> {
+    /// Returns what people should know.
+    fn put_in_place(&self, lock: &File, overwrite: bool) -> Result<Vec<String>> {
         let (from, to) = (self.incomplete(), self.path.as_path());
         let existing = fs::symlink_metadata(to).ok();
         let empty = existing.as_ref().is_some_and(|m| m.is_file() && m.len() == 0);
@@ -222,11 +227,14 @@ impl SqliteLoader {
         if !overwrite && !self.leftovers().is_empty() {
             return Err(in_the_way());
         }
+        let mut warnings = Vec::new();
         if let Some(existing) = &existing {
             // Whoever could read the old file can read the new one; if that is not allowed, it stays ours.
             let _ = fchown(lock, Some(existing.uid()), Some(existing.gid()));
-            lock.set_permissions(fs::Permissions::from_mode(existing.mode() & 0o777))
-                .or_internal(format!("set the mode of {}", from.display()))?;
+            let wanted = existing.mode() & 0o777;
+            let found = set_mode(lock, wanted).or_internal(format!("set the mode of {}", from.display()))?;
+            // That of a file without modes was told while it was loaded.
+            warnings.extend(found.filter(|_| wanted != 0o600).map(|found| other_mode(to, wanted, found)));
         }
         // First the old logs: SQLite would apply them to the new database. They go back if the old one stays.
         let mut logs = Vec::new();
@@ -250,8 +258,8 @@ impl SqliteLoader {
             }
         }
         renamed?;
-        let folder = to.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| cannot_write(folder, e))
+        sync_folder(to.parent().unwrap_or(Path::new("/")))?;
+        Ok(warnings)
     }
 }
 
