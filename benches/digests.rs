@@ -16,9 +16,9 @@ use jiff::Timestamp;
 use marbre::Result;
 use marbre::internal::{
     Check, DirectoryTarget, Engine, EngineKind, KeyPolicy, LoadObserver, LoadOptions, Loader, NamedTarget,
-    Neighbours, Observer, Place, Recipients, RestoreJob, RestoreKey, Roles, SigningKey, SnapshotJob,
-    SourceFacts, SqliteEngine, SqliteLoader, Stage, State, StreamPlan, StreamSender, TrustStore, View,
-    ViewFacts, Wanted,
+    Neighbours, Observer, OpenOptions, Place, Recipients, RestoreJob, RestoreKey, Roles, SigningKey,
+    SnapshotJob, SourceFacts, SqliteEngine, SqliteLoader, Stage, State, StreamPlan, StreamSender, TrustStore,
+    View, ViewFacts, Wanted,
 };
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
@@ -70,8 +70,8 @@ impl Engine for WithoutDigests {
     async fn check(&self, cancel: &CancellationToken) -> Vec<Check> {
         self.0.check(cancel).await
     }
-    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
-        Ok(Box::new(PagesOnly(self.0.open(cancel).await?)))
+    async fn open(&self, options: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>> {
+        Ok(Box::new(PagesOnly(self.0.open(options, cancel).await?)))
     }
     fn place(&self) -> Option<Place> {
         self.0.place()
@@ -89,7 +89,7 @@ impl View for PagesOnly {
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
         self.0.read(stream, out, cancel).await
     }
-    async fn close(self: Box<Self>, _: &[u8; 32], _: &CancellationToken) -> Result<ViewFacts> {
+    async fn close(self: Box<Self>, _: &CancellationToken) -> Result<ViewFacts> {
         let source = SourceFacts {
             omitted: Vec::new(),
             engine: EngineKind::Sqlite.name().to_owned(),

@@ -46,7 +46,8 @@ pub mod internal {
     pub use crate::alert::payload::PayloadFormat;
     pub use crate::engine::sqlite::{SqliteEngine, SqliteLoader};
     pub use crate::engine::{
-        Engine, LoadOptions, Loader, Neighbours, Place, Roles, StreamPlan, StreamSender, View, ViewFacts,
+        Engine, LoadOptions, Loader, Neighbours, OpenOptions, Place, Roles, StreamPlan, StreamSender, View,
+        ViewFacts,
     };
     pub use crate::health::status::{
         DatabaseStatus, DrillProof, DrillSummary, SnapshotFigures, TargetStatus,

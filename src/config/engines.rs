@@ -14,7 +14,7 @@ use crate::model::engine_kind::EngineKind;
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_GIVE_WAY_AFTER: Duration = Duration::from_secs(600);
 
-const POSTGRES_KEYS: [&str; 8] = [
+const POSTGRES_KEYS: [&str; 7] = [
     "url",
     "password_file",
     "password_env",
@@ -22,9 +22,11 @@ const POSTGRES_KEYS: [&str; 8] = [
     "bin_dir",
     "lock_timeout",
     "extension_tables",
-    "give_way_after",
 ];
 const SQLITE_KEYS: [&str; 1] = ["path"];
+
+/// For writers of a SQLite database: most applications wait 5 seconds for a lock.
+const DEFAULT_SQLITE_GIVE_WAY_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn engine(section: &mut Section<'_>) -> Option<EngineKind> {
     section.required("engine", "engine = \"postgres\"", |value| {
@@ -48,8 +50,12 @@ pub(super) fn source(section: &mut Section<'_>, engine: Option<EngineKind>, base
         }
         Some(EngineKind::Sqlite) => {
             foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
-            let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base))?;
-            Some(Source::Sqlite { path })
+            let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base));
+            let give_way_after = section.optional("give_way_after", forms::duration);
+            Some(Source::Sqlite {
+                path: path?,
+                give_way_after: give_way_after.unwrap_or(DEFAULT_SQLITE_GIVE_WAY_AFTER),
+            })
         }
         None => {
             // Without an engine nobody can say which of the other keys are right.

@@ -276,6 +276,8 @@ pub(crate) enum Source {
     Sqlite {
         /// Its file.
         path: PathBuf,
+        /// How long a writer may wait for a snapshot, before that gives way.
+        give_way_after: Duration,
     },
 }
 

@@ -98,7 +98,10 @@ fn defaults_and_relative_paths() {
     assert_eq!(config.spool_limit, 2 << 30);
     assert_eq!(config.spool_wait, Duration::from_secs(600));
     let [database] = &config.databases[..] else { panic!() };
-    assert_eq!(database.source, Source::Sqlite { path: PathBuf::from("/etc/marbre/d.db") });
+    assert_eq!(
+        database.source,
+        Source::Sqlite { path: PathBuf::from("/etc/marbre/d.db"), give_way_after: Duration::from_secs(2) }
+    );
     assert_eq!((database.copies.get(), database.jobs), (1, 2));
     assert_eq!(database.epoch, Duration::from_secs(30 * 86_400));
     assert_eq!(database.rpo, None);
@@ -249,7 +252,7 @@ fn fragments_add_tables() {
     let names: Vec<_> = config.databases.iter().map(|db| db.id.to_string()).collect();
     assert_eq!(names, ["p/d", "q/e"]);
     // Relative paths mean the same wherever a table lies.
-    let Source::Sqlite { path } = &config.databases[1].source else { panic!() };
+    let Source::Sqlite { path, .. } = &config.databases[1].source else { panic!() };
     assert_eq!(path, &folder.path("d.db"));
 }
 

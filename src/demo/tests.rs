@@ -4,20 +4,26 @@ use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::engine::Engine;
+use crate::engine::queue::Room;
 use crate::engine::sqlite::SqliteEngine;
+use crate::engine::{Engine, OpenOptions};
+
+fn opening(spool: &Path) -> OpenOptions {
+    OpenOptions { row_key: [7; 32], spool: spool.to_owned(), reserved: 0 }
+}
 
 /// The digest of every table, as a snapshot takes it.
 async fn digests(path: &Path) -> Vec<String> {
     let cancel = CancellationToken::new();
-    let view = SqliteEngine::new(path).open(&cancel).await.unwrap();
-    let (out, mut receiver) = crate::engine::queue::Room::new(1).queue();
+    let spool = tempfile::tempdir().unwrap();
+    let view = SqliteEngine::new(path).open(&opening(spool.path()), &cancel).await.unwrap();
+    let (out, mut receiver) = Room::new(1).queue();
     let plan = view.streams()[0].clone();
     let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
     view.read(&plan, &out, &cancel).await.unwrap();
     drop(out);
     drain.await.unwrap();
-    let facts = view.close(&[7; 32], &cancel).await.unwrap();
+    let facts = view.close(&cancel).await.unwrap();
     facts.tables[0].1.iter().map(|t| format!("{} {} {}", t.table, t.rows, String::from(t.digest))).collect()
 }
 
@@ -75,6 +81,7 @@ async fn after_the_disaster_nothing_can_be_read() {
     let path = folder.path().join("abonnes.sqlite");
     create(&path, &SMALL).unwrap();
     destroy(&path).unwrap();
-    let error = SqliteEngine::new(&path).open(&CancellationToken::new()).await.err().unwrap();
+    let opened = SqliteEngine::new(&path).open(&opening(folder.path()), &CancellationToken::new()).await;
+    let error = opened.err().unwrap();
     assert!(error.message().contains("not a SQLite database"), "{error}");
 }

@@ -10,6 +10,8 @@ pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod sqlite;
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,13 +38,24 @@ pub trait Engine: Send + Sync {
 
     /// Opens one consistent state of the database and holds it until [`View::close`].
     /// Fails, and leaves nothing behind, if there can be no such state.
-    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>>;
+    async fn open(&self, options: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>>;
 
     /// The server that holds the database, as the configuration names it. `None` if there is no server.
     fn place(&self) -> Option<Place>;
 
     /// Asks the server which databases it holds. `None` if there is no server.
     async fn neighbours(&self, cancel: &CancellationToken) -> Result<Option<Neighbours>>;
+}
+
+/// What a view may use.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Keys the digests of tables that the engine itself must compute (see [`ViewFacts::tables`]).
+    pub row_key: [u8; 32],
+    /// A private folder for what must wait for the targets: ciphertext only.
+    pub spool: PathBuf,
+    /// Bytes of its disk that belong to others.
+    pub reserved: u64,
 }
 
 /// A database on a server.
@@ -109,9 +122,8 @@ pub trait View: Send + Sync {
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()>;
 
     /// Called once, after all streams were read: last consistency checks, release of the state.
-    /// `row_key` keys the digests of tables that the engine itself must compute (see [`ViewFacts::tables`]).
     /// May also be called early, when the run was given up: then errors do not matter.
-    async fn close(self: Box<Self>, row_key: &[u8; 32], cancel: &CancellationToken) -> Result<ViewFacts>;
+    async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts>;
 }
 
 /// What a view reports when it is closed.

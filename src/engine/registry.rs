@@ -24,7 +24,12 @@ pub(crate) enum EngineSettings {
     /// On a server; others wait for a snapshot's locks for at most so long.
     Postgres(PostgresConfig, Duration),
     /// In a file.
-    Sqlite(PathBuf),
+    Sqlite {
+        /// Which.
+        path: PathBuf,
+        /// How long a writer may wait for a snapshot.
+        give_way_after: Duration,
+    },
 }
 
 /// The engine that reads this database.
@@ -33,7 +38,9 @@ pub(crate) fn engine(settings: EngineSettings) -> Result<Arc<dyn Engine>> {
         EngineSettings::Postgres(config, give_way_after) => {
             Arc::new(PostgresEngine::new(config, give_way_after)?)
         }
-        EngineSettings::Sqlite(path) => Arc::new(SqliteEngine::new(path)),
+        EngineSettings::Sqlite { path, give_way_after } => {
+            Arc::new(SqliteEngine::new(path).giving_way_after(give_way_after))
+        }
     })
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
             };
             registry::EngineSettings::Postgres(config, *give_way_after)
         }
-        Source::Sqlite { path } => registry::EngineSettings::Sqlite(path.clone()),
+        Source::Sqlite { path, give_way_after } => {
+            registry::EngineSettings::Sqlite { path: path.clone(), give_way_after: *give_way_after }
+        }
     })
 }
 

@@ -90,7 +90,7 @@ use self::connect::{Connector, interruptible};
 use self::held::Reading;
 use self::tools::Tools;
 use self::view::PostgresView;
-use super::{Engine, Neighbours, Place, View};
+use super::{Engine, Neighbours, OpenOptions, Place, View};
 use crate::error::Result;
 use crate::model::check::Check;
 
@@ -120,7 +120,7 @@ impl Engine for PostgresEngine {
         check::all(&self.connector.afresh(), self.bin_dir.as_deref(), self.reading.jobs, cancel).await
     }
 
-    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
+    async fn open(&self, _: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>> {
         let connector = self.connector.afresh();
         let opening = connector.convert_or_not(|| async {
             let version = connector.connect(cancel).await?.version;

@@ -342,7 +342,7 @@ impl View for PostgresView {
         }
     }
 
-    async fn close(self: Box<Self>, _row_key: &[u8; 32], cancel: &CancellationToken) -> Result<ViewFacts> {
+    async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Error::interrupted()),

@@ -99,7 +99,7 @@ fn journal_mode(facts: &Facts) -> Check {
     if facts.journal_mode != "wal" {
         check.state = CheckState::Warn;
         check.remedy = Some(
-            "Set PRAGMA journal_mode = WAL: in other modes writers wait until a snapshot has read everything."
+            "Set PRAGMA journal_mode = WAL: in other modes nobody can write while a snapshot copies the pages to the spool, or gives way (`give_way_after`)."
                 .to_owned(),
         );
     }

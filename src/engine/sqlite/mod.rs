@@ -4,6 +4,7 @@
 //! `sqlite3_rsync` does it: a database in WAL mode can still be written, only one batch of pages is in
 //! memory, and no copy of the file touches the disk. (The online backup API would need such a copy, or
 //! memory for the whole database.) What is read is a complete database file: no `-wal` belongs to it.
+//! In the other modes writers wait for readers, so there is an encrypted copy after all (see `view`).
 //!
 //! The rows of all tables are counted and hashed over several connections, whose transactions see the same state: the
 //! digest is a sum, so parts of a table add up.
@@ -16,6 +17,7 @@ mod check;
 mod compare;
 mod confined;
 mod connection;
+mod copy;
 mod damage;
 mod database_stream;
 mod digest;
@@ -28,7 +30,9 @@ mod proving;
 mod query;
 mod scratch;
 mod tables;
+mod transaction;
 mod view;
+mod waiting;
 mod words;
 
 #[cfg(test)]
@@ -39,11 +43,12 @@ pub use loader::SqliteLoader;
 pub(crate) use scratch::SqliteScratchHost;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Neighbours, Place, View};
+use crate::engine::{Engine, Neighbours, OpenOptions, Place, View};
 use crate::error::{Error, Result};
 use crate::model::check::Check;
 
@@ -59,12 +64,22 @@ const OLDEST_LIBRARY: i32 = 3_051_003;
 #[derive(Debug, Clone)]
 pub struct SqliteEngine {
     path: PathBuf,
+    /// How long a writer may wait for a snapshot.
+    give_way_after: Duration,
 }
+
+/// Less than most applications wait for a lock before they give up: 5 seconds.
+const GIVE_WAY_AFTER: Duration = Duration::from_secs(2);
 
 impl SqliteEngine {
     /// The database in this file. Nothing is opened yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { path: absolute(path.as_ref()) }
+        Self { path: absolute(path.as_ref()), give_way_after: GIVE_WAY_AFTER }
+    }
+
+    /// The same, with another limit for writers that wait.
+    pub(super) fn giving_way_after(self, limit: Duration) -> Self {
+        Self { give_way_after: limit, ..self }
     }
 }
 
@@ -78,12 +93,12 @@ impl Engine for SqliteEngine {
         check::check(self.path.clone(), cancel).await
     }
 
-    async fn open(&self, cancel: &CancellationToken) -> Result<Box<dyn View>> {
+    async fn open(&self, options: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>> {
         if rusqlite::version_number() < OLDEST_LIBRARY {
             return Err(Error::internal(format!("the SQLite library {} is too old", rusqlite::version()))
                 .remedy("Build marbre with its bundled SQLite, 3.51.3 or later."));
         }
-        let view = view::SqliteView::open(self.path.clone(), cancel).await?;
+        let view = view::SqliteView::open(self.path.clone(), self.give_way_after, options, cancel).await?;
         Ok(Box::new(view))
     }
 

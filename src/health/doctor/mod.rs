@@ -278,7 +278,7 @@ impl DoctorJob {
             return Some(check("file systems", CheckState::Skipped, found, None));
         }
         let source = match &db.source {
-            Source::Sqlite { path } => folders::device(path),
+            Source::Sqlite { path, .. } => folders::device(path),
             Source::Postgres { .. } => None,
         };
         let remedy = "Put at least one target on another disk, better in another building.";

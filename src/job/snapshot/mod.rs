@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::report::explain;
-use crate::engine::Engine;
+use crate::engine::{Engine, OpenOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::key_policy;
 use crate::job::key_policy::KeyPolicy;
@@ -117,7 +117,13 @@ impl SnapshotJob {
         let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
         let damaged = self.damaged(&catalog, &reuse);
         watch.stage(Stage::Open);
-        let view = self.engine.open(cancel).await?;
+        let spool = self.spool()?;
+        let options = OpenOptions {
+            row_key: epoch.state.row_key,
+            spool: spool.folder().to_owned(),
+            reserved: self.spool_limit,
+        };
+        let view = self.engine.open(&options, cancel).await?;
         // Cancelled when reading fails, so that no upload outlives the error.
         let run = cancel.child_token();
         let streams = self.state.streams_folder(&self.database);
@@ -126,7 +132,7 @@ impl SnapshotJob {
         let successions = catalog.agents.accepted().cloned().collect();
         let own = (&snapshot, place, &own);
         let claims = Claims::prepare(&self.database, own, &reachable, successions, &self.state, &run)?;
-        let context = self.upload_context(&epoch, reachable, claims)?;
+        let context = self.upload_context(&epoch, reachable, claims, spool);
         let uploaders = Arc::new(Uploaders::start(&context, &run));
         let packer = Packer::new(
             context.spool.clone(),
@@ -193,19 +199,24 @@ impl SnapshotJob {
         epoch: &Epoch,
         targets: Vec<NamedTarget>,
         claims: Claims,
-    ) -> Result<Arc<UploadContext>> {
-        let folder =
-            self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
-        Ok(Arc::new(UploadContext {
+        spool: Spool,
+    ) -> Arc<UploadContext> {
+        Arc::new(UploadContext {
             database: self.database.clone(),
             epoch: epoch.state.epoch.clone(),
             sealed_epoch: epoch.state.sealed.clone().into(),
             presence: self.presence(&epoch.state.epoch),
             targets,
             state: self.state.clone(),
-            spool: Arc::new(Spool::open(&folder, self.spool_limit)?),
+            spool: Arc::new(spool),
             claims,
-        }))
+        })
+    }
+
+    fn spool(&self) -> Result<Spool> {
+        let folder =
+            self.spool_dir.join(self.database.publisher.as_str()).join(self.database.database.as_str());
+        Spool::open(&folder, self.spool_limit)
     }
 
     fn presence(&self, epoch: &EpochId) -> Presence {

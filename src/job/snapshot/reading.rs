@@ -77,18 +77,17 @@ impl Reading {
             .buffer_unordered(self.jobs.max(1))
             .try_collect()
             .await;
-        let row_key = &self.encoder_context.row_key;
         let mut encoded = match read {
             Ok(encoded) => encoded,
             Err(e) => {
                 // The view is released; an error of its own does not matter any more.
-                let _ = self.view.close(row_key, cancel).await;
+                let _ = self.view.close(cancel).await;
                 return Err(e);
             }
         };
         encoded.sort_by_key(|(number, ..)| *number);
         observer.stage(Stage::Close);
-        let facts = self.view.close(row_key, cancel).await?;
+        let facts = self.view.close(cancel).await?;
         let encoder_context = self.encoder_context.clone();
         let (packs, older) = blocking(move || encoder_context.packer.finish()).await?;
         let streams = plans.into_iter().zip(encoded);

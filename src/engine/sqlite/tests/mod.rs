@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{STREAM, SqliteEngine};
 use crate::engine::queue::Room;
-use crate::engine::{Engine, LoadOptions, StreamItem, StreamReceiver, StreamSource, ViewFacts};
+use crate::engine::{
+    Engine, LoadOptions, OpenOptions, StreamItem, StreamReceiver, StreamSource, View, ViewFacts,
+};
 use crate::error::Result;
 use crate::model::observer::LoadObserver;
 use crate::model::stage::Stage;
@@ -45,9 +47,18 @@ struct Snapshot {
     facts: ViewFacts,
 }
 
+fn opening(spool: &tempfile::TempDir) -> OpenOptions {
+    OpenOptions { row_key: KEY, spool: spool.path().to_owned(), reserved: 0 }
+}
+
 async fn snapshot(path: &Path) -> Result<Snapshot> {
     let cancel = CancellationToken::new();
-    let view = SqliteEngine::new(path).open(&cancel).await?;
+    let spool = tempfile::tempdir().unwrap();
+    let view = SqliteEngine::new(path).open(&opening(&spool), &cancel).await?;
+    read(view, &cancel).await
+}
+
+async fn read(view: Box<dyn View>, cancel: &CancellationToken) -> Result<Snapshot> {
     let plan = view.streams()[0].clone();
     let StreamKind::Pages { page_size } = plan.kind else { panic!("{plan:?}") };
     let (out, mut receiver) = Room::new(1).queue();
@@ -60,9 +71,9 @@ async fn snapshot(path: &Path) -> Result<Snapshot> {
         }
         bytes
     });
-    view.read(&plan, &out, &cancel).await?;
+    view.read(&plan, &out, cancel).await?;
     drop(out);
-    let facts = view.close(&KEY, &cancel).await?;
+    let facts = view.close(cancel).await?;
     Ok(Snapshot { bytes: collect.await.unwrap(), page_size, facts })
 }
 

@@ -149,7 +149,8 @@ async fn a_writer_goes_on_writing() {
 
 async fn refusal(path: &Path) -> crate::Error {
     let cancel = CancellationToken::new();
-    let error = SqliteEngine::new(path).open(&cancel).await.err().unwrap();
+    let error =
+        SqliteEngine::new(path).open(&opening(&tempfile::tempdir().unwrap()), &cancel).await.err().unwrap();
     assert!(error.remedy_text().is_some(), "{error}");
     let checks = SqliteEngine::new(path).check(&cancel).await;
     assert!(checks.iter().any(|c| c.state == CheckState::Fail), "{checks:?}");
@@ -215,7 +216,9 @@ async fn a_lock_is_waited_for_and_given_up_on_cancellation() {
     assert!(error.contains("locked by another process"), "{error}");
     let cancel = CancellationToken::new();
     let engine = SqliteEngine::new(&path);
-    let (opened, ()) = tokio::join!(engine.open(&cancel), async {
+    let spool = tempfile::tempdir().unwrap();
+    let options = opening(&spool);
+    let (opened, ()) = tokio::join!(engine.open(&options, &cancel), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         cancel.cancel();
     });
@@ -237,7 +240,8 @@ async fn refusal_of_check(path: &Path) -> String {
 async fn cancellation_stops_a_reader_that_waits_and_the_digests() {
     let (_folder, path) = database("CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(8000000));");
     let cancel = CancellationToken::new();
-    let view = SqliteEngine::new(&path).open(&cancel).await.unwrap();
+    let spool = tempfile::tempdir().unwrap();
+    let view = SqliteEngine::new(&path).open(&opening(&spool), &cancel).await.unwrap();
     let plan = view.streams()[0].clone();
     let (out, mut receiver) = Room::new(1).queue();
     let started = Instant::now();
@@ -249,7 +253,7 @@ async fn cancellation_stops_a_reader_that_waits_and_the_digests() {
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Interrupted);
     assert!(started.elapsed() < Duration::from_secs(2));
     // What was not read to its end proves nothing.
-    assert!(view.close(&KEY, &CancellationToken::new()).await.is_err());
+    assert!(view.close(&CancellationToken::new()).await.is_err());
 }
 
 #[tokio::test]
@@ -346,4 +350,48 @@ async fn missing_rights_of_nobody() {
     assert!(error.message().contains("no permission"), "{error}");
     let error = refusal(&folder.join("wal.db")).await;
     assert!(error.message().contains("cannot write its wal.db-shm"), "{error}");
+}
+
+/// Without a write-ahead log, writers wait for readers: so there is none any more when the first page waits for a target.
+#[tokio::test]
+async fn without_wal_nobody_waits_for_the_targets() {
+    let (_folder, path) = database(&format!("PRAGMA journal_mode = DELETE; {ALL_KINDS}"));
+    let (before, cancel) = (snapshot(&path).await.unwrap(), CancellationToken::new());
+    let spool = tempfile::tempdir().unwrap();
+    let view = SqliteEngine::new(&path).open(&opening(&spool), &cancel).await.unwrap();
+    let writer = Connection::open(&path).unwrap();
+    writer.busy_timeout(Duration::ZERO).unwrap();
+    writer.execute("DELETE FROM kinds", []).unwrap();
+    let after = read(view, &cancel).await.unwrap();
+    assert!(after.bytes == before.bytes);
+    assert_eq!(after.tables(), before.tables());
+    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0);
+}
+
+/// Where there is no room for a copy, a writer that has waited for too long ends the snapshot.
+#[tokio::test]
+async fn a_snapshot_gives_way_to_a_writer_that_waits() {
+    let (_folder, path) = database(&format!("PRAGMA journal_mode = DELETE; {ALL_KINDS}"));
+    let (spool, cancel) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+    let options = OpenOptions { reserved: u64::MAX, ..opening(&spool) };
+    let engine = SqliteEngine::new(&path).giving_way_after(Duration::ZERO);
+    let view = engine.open(&options, &cancel).await.unwrap();
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let db = Connection::open(path).unwrap();
+            db.busy_timeout(Duration::from_secs(60)).unwrap();
+            db.execute("DELETE FROM kinds", []).unwrap()
+        }
+    });
+    let plan = view.streams()[0].clone();
+    // Nobody takes anything: a target that is slow.
+    let (out, _taker) = Room::new(1).queue();
+    let filler = bytes::Bytes::from(vec![0; 1 << 20]);
+    out.send(filler).await.unwrap();
+    let error = view.read(&plan, &out, &cancel).await.unwrap_err();
+    assert!(error.message().contains("gave way to its writers"), "{error}");
+    assert!(error.remedy_text().unwrap().contains("give_way_after"));
+    drop(view);
+    assert!(writer.join().unwrap() > 0);
 }
