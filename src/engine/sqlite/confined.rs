@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::database_stream::database_stream;
+use super::integrity::Violation;
 use super::{compare, damage, integrity, query};
 use crate::engine::Comparison;
 use crate::engine::scratch::{Damage, Examination};
@@ -48,6 +49,8 @@ pub(crate) enum Question {
     Examine {
         /// Names of checks.
         skip: Vec<String>,
+        /// The foreign keys that the source broke.
+        source: Vec<Violation>,
     },
     /// Damage it, and say what was done.
     Damage(Damage, Box<Contents>),
@@ -164,9 +167,9 @@ async fn answer(asked: Asked, cancel: &CancellationToken) -> Result<serde_json::
         Question::Query { sql, timeout } => {
             serde_json::to_value(query::ask(&path, &sql, timeout, cancel).await?)
         }
-        Question::Examine { skip } => {
+        Question::Examine { skip, source } => {
             let wanted = |name: &'static str| !skip.iter().any(|skipped| skipped == name);
-            let found: Vec<Examination> = integrity::examine(path, wanted, cancel).await?;
+            let found: Vec<Examination> = integrity::examine(path, wanted, source, cancel).await?;
             serde_json::to_value(found)
         }
         Question::Damage(kind, contents) => {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, Statement};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Reader, asks_for_unknown, failed, open_still};
 use super::facts;
 use super::words::{code_and_message, without_row_numbers};
 use crate::engine::scratch::{Examination, ExaminationResult};
-use crate::error::Result;
+use crate::error::{Result, ResultExt};
 use crate::model::human::count;
 
 /// How many complaints of SQLite are reported.
@@ -20,16 +21,44 @@ const COMPLAINTS: usize = 10;
 type Found = (ExaminationResult, String);
 
 /// A check of the database in this file.
-type Run = fn(&Connection, &Path) -> Result<Found>;
+type Run = fn(&Connection, &Path, &[Violation]) -> Result<Found>;
 
-/// All checks by name. Foreign keys are checked although SQLite does not enforce them unless an application asks
-/// for it: the restored copy holds no other violations than its source, whose owner should know of them.
+/// All checks by name. Foreign keys are checked although SQLite does not enforce them unless an application asks for it. Some
+/// applications break their own, and the restored copy must break no others.
 const CHECKS: [(&str, Run); 2] = [("integrity", integrity), ("foreign-keys", foreign_keys)];
 
-/// Runs the wanted checks on a database that nobody else uses.
+/// The member of a snapshot's details that says which foreign keys its source broke.
+pub(super) const VIOLATIONS: &str = "foreign_key_violations";
+
+/// Rows that break a foreign key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Violation {
+    /// Their table.
+    table: String,
+    /// The table that lacks what they refer to.
+    parent: String,
+    /// How many.
+    rows: u64,
+}
+
+/// Which foreign keys the source of a snapshot breaks; null where that cannot be found out, as where parents have no key.
+pub(super) fn of_source(connection: &Connection, path: &Path) -> Result<serde_json::Value> {
+    match violations(connection, path)? {
+        Ok(violations) => serde_json::to_value(violations).or_internal("write which foreign keys are broken"),
+        Err(_) => Ok(serde_json::Value::Null),
+    }
+}
+
+/// Those that a snapshot's details name; none in those of earlier releases.
+pub(super) fn recorded(details: &serde_json::Value) -> Vec<Violation> {
+    Vec::deserialize(&details[VIOLATIONS]).unwrap_or_default()
+}
+
+/// Runs the wanted checks on a database that nobody else uses, whose source broke these foreign keys.
 pub(super) async fn examine(
     path: PathBuf,
     wanted: impl Fn(&'static str) -> bool + Send,
+    source: Vec<Violation>,
     cancel: &CancellationToken,
 ) -> Result<Vec<Examination>> {
     let checks: Vec<_> = CHECKS.into_iter().filter(|(name, _)| wanted(name)).collect();
@@ -37,7 +66,7 @@ pub(super) async fn examine(
     reader
         .run(cancel, move |connection, _| {
             let run = |(name, run): (&'static str, Run)| {
-                let (result, found) = run(connection, &path)?;
+                let (result, found) = run(connection, &path, &source)?;
                 Ok(Examination { name: name.to_owned(), result, found })
             };
             checks.into_iter().map(run).collect()
@@ -45,7 +74,7 @@ pub(super) async fn examine(
         .await
 }
 
-fn integrity(connection: &Connection, path: &Path) -> Result<Found> {
+fn integrity(connection: &Connection, path: &Path, _: &[Violation]) -> Result<Found> {
     let sql = format!("PRAGMA main.integrity_check({COMPLAINTS})");
     let complaints = prepared(connection, path, &sql, |statement| {
         let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
@@ -65,8 +94,8 @@ fn integrity(connection: &Connection, path: &Path) -> Result<Found> {
     Ok((ExaminationResult::Passed, format!("{} pages", count(pages))))
 }
 
-fn foreign_keys(connection: &Connection, path: &Path) -> Result<Found> {
-    let violations = prepared(connection, path, "PRAGMA main.foreign_key_check", |statement| {
+fn violations(connection: &Connection, path: &Path) -> Result<Result<Vec<Violation>, Found>> {
+    let found = prepared(connection, path, "PRAGMA main.foreign_key_check", |statement| {
         let mut violations: BTreeMap<(String, String), u64> = BTreeMap::new();
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -74,20 +103,25 @@ fn foreign_keys(connection: &Connection, path: &Path) -> Result<Found> {
         }
         Ok(violations)
     })?;
-    let violations = match violations {
+    Ok(found.map(|violations| {
+        violations.into_iter().map(|((table, parent), rows)| Violation { table, parent, rows }).collect()
+    }))
+}
+
+fn foreign_keys(connection: &Connection, path: &Path, source: &[Violation]) -> Result<Found> {
+    let violations = match violations(connection, path)? {
         Ok(violations) => violations,
         Err(found) => return Ok(found),
     };
+    let keys = facts::foreign_keys(connection).map_err(|e| failed(path, "check", e))?;
+    let keys = if keys == 1 { "1 foreign key".to_owned() } else { format!("{} foreign keys", count(keys)) };
     if violations.is_empty() {
-        let keys = facts::foreign_keys(connection).map_err(|e| failed(path, "check", e))?;
-        let found =
-            if keys == 1 { "1 foreign key".to_owned() } else { format!("{} foreign keys", count(keys)) };
-        return Ok((ExaminationResult::Passed, found));
+        return Ok((ExaminationResult::Passed, keys));
     }
     let mut found: Vec<String> = violations
         .iter()
         .take(COMPLAINTS)
-        .map(|((table, parent), rows)| {
+        .map(|Violation { table, parent, rows }| {
             format!(
                 "{} of {} without their row of {}",
                 rows_of(*rows),
@@ -99,7 +133,11 @@ fn foreign_keys(connection: &Connection, path: &Path) -> Result<Found> {
     if violations.len() > COMPLAINTS {
         found.push(format!("and {} more", violations.len() - COMPLAINTS));
     }
-    Ok((ExaminationResult::Failed, found.join("; ")))
+    let found = found.join("; ");
+    Ok(match violations == source {
+        true => (ExaminationResult::Passed, format!("{keys}; as in the source: {found}")),
+        false => (ExaminationResult::Failed, found),
+    })
 }
 
 fn rows_of(rows: u64) -> String {

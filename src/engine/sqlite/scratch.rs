@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::confined::{Looker, Question};
+use super::integrity::{self, Violation};
 use super::{STREAM, SqliteLoader, check};
 use crate::engine::Loader;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost, isolation_check};
@@ -60,7 +61,8 @@ impl ScratchHost for SqliteScratchHost {
         let loader = Arc::new(SqliteLoader::new(folder.join(STREAM)).in_drill(looker.clone()));
         // Checks that the snapshot is one of SQLite, and that there is room for it.
         loader.inspect(contents, cancel).await?;
-        Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader, looker }))
+        let violations = integrity::recorded(&contents.source.details);
+        Ok(Box::new(SqliteScratch { folder: folder.to_owned(), loader, looker, violations }))
     }
 
     async fn sweep(&self, folder: &Path) -> Result<()> {
@@ -74,6 +76,8 @@ struct SqliteScratch {
     folder: PathBuf,
     loader: Arc<SqliteLoader>,
     looker: Looker,
+    /// The foreign keys that the source broke.
+    violations: Vec<Violation>,
 }
 
 #[async_trait]
@@ -105,7 +109,7 @@ impl Scratch for SqliteScratch {
     }
 
     async fn examine(&self, skip: &[String], cancel: &CancellationToken) -> Result<Vec<Examination>> {
-        let question = Question::Examine { skip: skip.to_vec() };
+        let question = Question::Examine { skip: skip.to_vec(), source: self.violations.clone() };
         self.looker.ask(self.loader.current(), question, cancel).await
     }
 

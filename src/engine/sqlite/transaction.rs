@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::STREAM;
 use super::connection::{LOCK_WAIT, Reader, begin_together, failed, open_shared};
 use super::facts::{self, Facts};
+use super::integrity;
 use super::proving::{Proof, Proving, readers};
 use super::tables;
 use crate::engine::ViewFacts;
@@ -82,7 +83,8 @@ impl Transaction {
         let described = self.readers[0].run(cancel, move |connection, _| {
             let sqlite = |e| failed(&path, "read the schema of", e);
             let tables = tables::list(connection).map_err(sqlite)?;
-            let described = describe(connection, &facts, consistent_at).map_err(sqlite)?;
+            let mut described = describe(connection, &facts, consistent_at).map_err(sqlite)?;
+            described.source.details[integrity::VIOLATIONS] = integrity::of_source(connection, &path)?;
             Ok((described, Proving::plan(connection, path, tables, row_key)))
         });
         let (mut facts, proving) = described.await?;
