@@ -3,8 +3,8 @@
 
 pub(crate) mod certificate;
 pub(crate) mod disk;
-pub(crate) mod memory;
 pub(crate) mod host_name;
+pub(crate) mod memory;
 pub(crate) mod programs;
 pub(crate) mod runner;
 pub(crate) mod sandbox;

@@ -4,6 +4,7 @@
 use super::connect::Session;
 use super::quote::ident;
 use super::relations::Table;
+use super::row::Row;
 use super::{rows, table_locks};
 use crate::error::{Error, Result};
 use crate::model::human;
@@ -36,7 +37,8 @@ pub(super) async fn unread(
     match found.await.as_deref() {
         Ok([first, rest @ ..]) => explained(table, first, rest),
         _ => failed.remedy(
-            "The server's log says more. Does a row of the table hold values of 1 GiB as text (512 MiB of bytea)? No server can write              those, not for pg_dump either.",
+            "The server's log says more. Does a row of the table hold values of 1 GiB as text (512 MiB of bytea)? No server can write \
+             those, not for pg_dump either.",
         ),
     }
 }
@@ -71,8 +73,8 @@ async fn find(session: &Session, table: &Table) -> Result<Vec<TooLong>> {
                AND a.attgenerated = '' ORDER BY a.attnum";
     let columns = session.query(sql, &[&table.oid]).await?;
     // None of these functions reads a value: its length is in the row.
-    let length = |row: &tokio_postgres::Row| {
-        let name = ident(row.get(0));
+    let length = |row: &Row| {
+        let name = ident(&row.get::<_, String>(0));
         match (row.get(1), row.get(2)) {
             (true, _) => (format!("octet_length({name})::int8"), 2),
             (_, true) => (format!("octet_length({name})::int8"), 1),
@@ -92,10 +94,10 @@ async fn find(session: &Session, table: &Table) -> Result<Vec<TooLong>> {
         table.sql()
     );
     let rows = session.query(&sql, &[]).await?;
-    let longest = |row: &tokio_postgres::Row| {
+    let longest = |row: &Row| {
         let lengths: Vec<Option<i64>> = row.get(1);
         let (column, bytes) = columns.iter().zip(lengths).max_by_key(|(_, bytes)| *bytes)?;
-        Some((row.get(0), ident(column.get(0)), bytes?.unsigned_abs()))
+        Some((row.get(0), ident(&column.get::<_, String>(0)), bytes?.unsigned_abs()))
     };
     Ok(rows.iter().filter_map(longest).collect())
 }
