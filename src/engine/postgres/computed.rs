@@ -92,7 +92,7 @@ pub(crate) fn differences(was: &[Computed], is: &[Computed]) -> (Vec<String>, Ve
         match (&was.found, &is.found) {
             (Some(was), Some(is)) if was == is => {}
             (Some((expected, _)), Some((rows, _))) if was.view => excused.push(format!(
-                "materialized view {table} was computed anew, and has other rows than in the source: {rows}, not {expected}"
+                "materialized view {table} was computed anew and differs from that of the source: {rows} rows here, {expected} there"
             )),
             // The number of rows is compared with the table.
             (Some(_), Some(_)) => differences.push(format!(
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(
             excused,
             [
-                "materialized view s.view was computed anew, and has other rows than in the source: 0, not 1",
+                "materialized view s.view was computed anew and differs from that of the source: 0 rows here, 1 there",
                 "the rows of materialized view s.unread could not be compared"
             ]
         );
