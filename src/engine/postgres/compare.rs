@@ -51,7 +51,7 @@ pub(crate) async fn compare(
     differences.extend(moved);
     differences.extend(large_objects(session, details).await?);
     let (defined, mut excused) = defined(session, details, rights).await?;
-    let (links, unseen) = details.links.differences(session).await?;
+    let (links, unseen) = details.links.differences(session, details.server_major).await?;
     differences.extend(links);
     excused.extend(unseen);
     excused.extend(lost);
@@ -159,6 +159,10 @@ async fn defined(session: &Session, details: &Details, rights: bool) -> Result<(
             Vec::new(),
             vec!["the snapshot is of an earlier release, and has no definitions".to_owned()],
         ));
+    }
+    if details.definitions_form != definitions::FORM {
+        let why = "the snapshot is of another release, which writes definitions otherwise";
+        return Ok((Vec::new(), vec![why.to_owned()]));
     }
     let (was, is) = (details.server_major, session.version.major);
     if was != is {

@@ -16,11 +16,14 @@ use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 use crate::model::id::Sha256;
 
+/// How definitions are written: those of another form cannot be compared with these.
+pub(crate) const FORM: u32 = 2;
+
 /// Digest of each definition by type of object and name.
 pub(crate) type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Types of definitions that only a superuser can always restore, and that the load therefore excuses.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
     "access method",
     "cast",
     "comment",
@@ -28,6 +31,7 @@ const RESERVED: [&str; 12] = [
     "event trigger",
     "foreign-data wrapper",
     "language",
+    "large objects",
     "owner",
     "publication",
     "rights",

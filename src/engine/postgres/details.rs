@@ -51,6 +51,9 @@ pub(crate) struct Details {
     /// The definitions of its objects; empty in snapshots of the first releases.
     #[serde(default)]
     pub definitions: Definitions,
+    /// How they are written; 0 in snapshots of the first releases.
+    #[serde(default)]
+    pub definitions_form: u32,
     /// The settings with which sessions of the database begin.
     #[serde(default)]
     pub session: SessionSettings,

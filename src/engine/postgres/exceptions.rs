@@ -35,7 +35,7 @@ pub(crate) fn of_table(table: &NotLoaded<'_>) -> Exception {
 
 /// A table whose rows break checks.
 pub(crate) fn of_checks(table: &TableId, checks: &str) -> Exception {
-    let reason = "rows of the snapshot break it, so that it holds for new rows only (NOT VALID)".to_owned();
+    let reason = "it holds for new rows only (NOT VALID): rows of the snapshot break it".to_owned();
     of(format!("{checks} of table {table}"), reason)
 }
 

@@ -300,7 +300,12 @@ impl Links {
     }
 
     /// What differs in a restored database, and what could not be compared, in words.
-    pub(super) async fn differences(&self, session: &Session) -> Result<(Vec<String>, Vec<String>)> {
+    pub(super) async fn differences(
+        &self,
+        session: &Session,
+        source_major: u32,
+    ) -> Result<(Vec<String>, Vec<String>)> {
+        let same_release = session.version.major == source_major;
         let Read { links: here, omitted } = read(session, "").await?;
         let excused = omitted.iter().map(|o| format!("{} could not be compared", o.what())).collect();
         let unseen = |kind: &str| omitted.iter().any(|o| o.kind == kind);
@@ -310,7 +315,7 @@ impl Links {
             match here.subscriptions.iter().find(|is| is.name == was.name) {
                 None => differences.push(format!("subscription {name} is missing")),
                 // Who may own one depends on the roles that a restore makes: the load has reported it.
-                Some(is) if is.same_as(was) => {}
+                Some(is) if is.same_as(was, same_release) => {}
                 Some(_) => {
                     differences.push(format!("subscription {name} is defined differently from the snapshot"))
                 }
@@ -332,13 +337,13 @@ impl Links {
 }
 
 impl Subscription {
-    fn same_as(&self, other: &Self) -> bool {
+    /// Apart from its owner. Options have other defaults on a server of another release, and `pg_dump` does not say all of them.
+    fn same_as(&self, other: &Self, same_release: bool) -> bool {
         let normal = |s: &Self| {
             let mut s = Self { owner: String::new(), ..s.clone() };
-            s.options.sort();
             s.publications.sort();
-            // A newer server says more about the same subscription.
-            s.options.retain(|option| option != "streaming = off");
+            s.options.sort();
+            s.options.retain(|_| same_release);
             s
         };
         normal(self) == normal(other)

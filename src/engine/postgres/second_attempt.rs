@@ -67,7 +67,12 @@ impl SecondAttempt<'_> {
     async fn one(&self, mut entry: Unrestored, attempt: Attempt) -> Result<Option<Unrestored>> {
         let script = self.load.script(self.archive, &[&entry.line], self.cancel).await?;
         let script = without_client_commands(&raw_text::decode(&script));
-        let session = self.session(entry.rights).await?;
+        let rights = match is_an_aggregate(&entry.line) && !script.contains("INITCOND") {
+            // Nothing of it is evaluated, and only a superuser may make one whose state is of the type `internal`.
+            true => Rights::User,
+            false => entry.rights,
+        };
+        let session = self.session(rights).await?;
         let Err(mut error) = session.client.batch_execute(&script).await else { return Ok(None) };
         if let Some(path) = self.path(&session, &entry).await? {
             let with_path = script.replacen(EMPTY_PATH, &path, 1);
@@ -125,6 +130,11 @@ impl SecondAttempt<'_> {
     }
 }
 
+/// Whether a line of the list is about an aggregate itself.
+fn is_an_aggregate(line: &str) -> bool {
+    line.split("; ").nth(1).and_then(|entry| entry.split(' ').nth(2)) == Some("AGGREGATE")
+}
+
 /// Whether another server could not be reached: connection exceptions, errors of foreign data wrappers, and their refusal to let
 /// anybody but a superuser connect without a password (2F003).
 fn reads_elsewhere(error: &tokio_postgres::Error) -> bool {
@@ -167,6 +177,12 @@ mod tests {
         ] {
             assert_eq!(for_new_rows(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn aggregates_are_known_by_their_lines() {
+        assert!(is_an_aggregate("215; 1255 16400 AGGREGATE public a(integer) app"));
+        assert!(!is_an_aggregate("216; 0 0 COMMENT public AGGREGATE a(integer) app"));
     }
 
     #[test]

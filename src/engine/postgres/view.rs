@@ -20,7 +20,8 @@ use super::links::{self, Links};
 use super::rows::CopyOut;
 use super::tools::Tools;
 use super::{
-    capture, catalogues, extension_tables, inventory, omitted, quote, rows, session_settings, too_long,
+    capture, catalogues, definitions, extension_tables, inventory, omitted, quote, rows, session_settings,
+    too_long,
 };
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
@@ -261,6 +262,7 @@ impl PostgresView {
             links: self.links.clone(),
             computed: self.computed().await?,
             definitions: self.held.definitions.clone(),
+            definitions_form: definitions::FORM,
             session: session_settings::read(&self.held.coordinator).await?,
             large_objects: relations::large_objects(&self.held.coordinator).await?,
         };
@@ -324,6 +326,21 @@ impl View for PostgresView {
             read = self.read_stream(stream, out, cancel) => read,
             gave_way = self.held.watch.must_give_way() => return Err(gave_way),
         };
+        self.explained(read).await
+    }
+
+    async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::interrupted()),
+            facts = self.facts() => self.explained(facts).await,
+        }
+    }
+}
+
+impl PostgresView {
+    /// What was read, or why it was not, where that lies behind what the server has said.
+    async fn explained<T>(&self, read: Result<T>) -> Result<T> {
         match read {
             Err(e) if self.standby && is_conflict(&e) => Err(Error::database(
                 "the standby ended the reading, because it had to replay a change that it was in the way of",
@@ -342,16 +359,6 @@ impl View for PostgresView {
         }
     }
 
-    async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Error::interrupted()),
-            facts = self.facts() => facts,
-        }
-    }
-}
-
-impl PostgresView {
     /// Whether the session that holds the snapshot is gone. It is pinged, because it may have ended together with a
     /// reader without being noticed. A session that is slow to answer is still there.
     async fn is_lost(&self) -> bool {

@@ -194,7 +194,7 @@ impl Story {
                 "Database: gazette/abonnes\n",
                 "Publisher: gazette\n",
                 "Stage: open\n",
-                "Error: error connecting to server: No such file or directory",
+                "Error: No such file or directory",
                 "Last proven snapshot: ",
                 " old (it holds the state of ",
                 "What to do: Check that the server runs",

@@ -65,7 +65,7 @@ fn a_hung_dump_is_killed_with_its_children_and_told() {
     });
     assert_eq!(
         (&told["event"], &told["severity"], &told["stage"]),
-        (&"opened".into(), &"critical".into(), &"read".into())
+        (&"opened".into(), &"critical".into(), &"open".into())
     );
     for words in ["it stood still for 2.0 s, and was stopped", "Look at the database server"] {
         assert!(told["text"].as_str().unwrap().contains(words), "{words}: {told:#}");

@@ -152,7 +152,9 @@ impl Provider {
             marbre(["--json", "restore", "latest", "--from", self.target(from)])
                 .args(["--database", "gazette/abonnes", "--key"])
                 .arg(self.path("keys/restore.key"))
-                .args(["--to", to]),
+                .args(["--to", to])
+                // What it writes for people lies here.
+                .current_dir(self.path("")),
         )
     }
 
