@@ -1,6 +1,7 @@
 //! Compares a loaded database with its contents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
@@ -36,11 +37,13 @@ pub(crate) async fn compare(
             differences.push(format!("table {} is missing", proof.table));
         }
     }
+    // As many sessions as are used at a time, for however many tables.
+    let idle = Mutex::default();
     let reads: Vec<_> = proofs
         .into_iter()
         .map(|proof| {
             let there = here.contains(&proof.table);
-            compare_table(connector, contents, details, proof, there, &contents.row_key, cancel)
+            compare_table((connector, &idle), contents, details, proof, there, cancel)
         })
         .collect();
     let mut tables: Vec<TableComparison> =
@@ -74,24 +77,33 @@ pub(crate) async fn compare(
 }
 
 async fn compare_table(
-    connector: &Connector,
+    (connector, idle): (&Connector, &Mutex<Vec<Session>>),
     contents: &Contents,
     details: &Details,
     proof: &TableProof,
     there: bool,
-    row_key: &[u8; 32],
     cancel: &CancellationToken,
 ) -> Result<TableComparison> {
     let config = details.config_tables.iter().find(|c| c.table == proof.table);
     let condition = config.map_or("", |config| config.condition.as_str());
     let (rows, digest) = if there {
-        let session = connector.connect(cancel).await?;
-        rows::apply(&session, &contents.source.settings).await?;
+        let ready = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let session = match ready {
+            Some(session) => session,
+            None => {
+                let session = connector.connect(cancel).await?;
+                rows::apply(&session, &contents.source.settings).await?;
+                session
+            }
+        };
         if !condition.is_empty() {
             rows::refuse_evaluation(&session, &proof.table).await?;
         }
         let sql = rows::copy_out(&proof.table, &proof.columns, condition, &contents.source.settings);
-        rows::digest(&session, &sql, row_key, cancel).await.map_err(|e| e.context(&proof.table))?
+        let digest = rows::digest(&session, &sql, &contents.row_key, cancel).await;
+        let digest = digest.map_err(|e| e.context(&proof.table))?;
+        idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        digest
     } else {
         (0, RowDigest::default())
     };

@@ -1,6 +1,8 @@
 //! One load into a database that is there and empty. Everything that can be loaded is; what fails is tried again after the rest, and
 //! what still fails is named.
 
+use std::sync::Mutex;
+
 use tokio_util::sync::CancellationToken;
 
 use super::analyze::analyze;
@@ -71,6 +73,7 @@ impl<'a> Load<'a> {
         let rows = self.contents.streams.iter().filter(|stream| stream.kind == StreamKind::Rows).collect();
         let loads = self.table_loads().await?;
         (report.rows, left.tables) = loads.all(rows, self.options.jobs).await?;
+        drop(loads);
         self.observer.stage(Stage::Indexes);
         let jobs = self.options.jobs.max(1);
         let outcome = archive.post_data(self.schema, jobs, self.cancel).await?;
@@ -133,6 +136,7 @@ impl<'a> Load<'a> {
             streams: self.streams,
             observer: self.observer,
             cancel: self.cancel,
+            idle: Mutex::default(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Loads the rows of one table, with the rights of its owner.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_postgres::error::SqlState;
@@ -39,6 +40,20 @@ pub(crate) struct TableLoads<'a> {
     pub observer: &'a dyn LoadObserver,
     /// Ends it.
     pub cancel: &'a CancellationToken,
+    /// Sessions that are ready to load.
+    pub idle: Mutex<BTreeMap<As, Vec<Session>>>,
+}
+
+/// The most sessions that wait for a table.
+const IDLE: usize = 8;
+
+/// As whom a table is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct As {
+    /// The owner whose rights it has; none for those of the role that acts for all owners.
+    acting: Option<String>,
+    /// The owner whose settings it has.
+    owner: Option<String>,
 }
 
 /// A table of which no row was loaded.
@@ -146,20 +161,56 @@ impl<'a> TableLoads<'a> {
         stream: &StreamFacts,
         proof: &TableProof,
     ) -> std::result::Result<u64, CopyFailed> {
-        let owner = self.here.get(table).map(|here| here.owner.as_str());
-        let Some(role) = self.role else {
-            let session = self.connector.connect(self.cancel).await?;
-            return self.copy(&session, table, owner, stream, proof).await;
-        };
-        if let Some(owner) = owner.filter(|owner| role.acts_for(owner)) {
-            let session = role.session(Some(owner), self.cancel).await?;
-            match self.copy(&session, table, Some(owner), stream, proof).await {
+        let owner = self.here.get(table).map(|here| here.owner.clone());
+        let acts_for = |owner: &String| self.role.is_some_and(|role| role.acts_for(owner));
+        if let Some(acting) = owner.clone().filter(acts_for) {
+            match self.copy(As { acting: Some(acting), owner: owner.clone() }, table, stream, proof).await {
                 Err(CopyFailed::Rights(_)) => {}
                 copied => return copied,
             }
         }
-        let session = role.session(None, self.cancel).await?;
-        self.copy(&session, table, owner, stream, proof).await
+        self.copy(As { acting: None, owner }, table, stream, proof).await
+    }
+
+    /// A session that loads like this: an idle one, or a new one.
+    async fn session(&self, who: &As) -> Result<Session> {
+        let idle = self.idle().get_mut(who).and_then(Vec::pop);
+        if let Some(session) = idle {
+            return Ok(session);
+        }
+        let session = match self.role {
+            Some(role) => role.session(who.acting.as_deref(), self.cancel).await?,
+            None => self.connector.connect(self.cancel).await?,
+        };
+        rows::apply(&session, &self.contents.source.settings).await?;
+        // What decides how a text is read stays as it is: a value is written so that it means the same under any of these.
+        let own = of_role(&self.details.session, &self.details.globals.settings, who.owner.as_deref());
+        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = own.chain([("synchronous_commit", "off"), ("xmloption", "content")]);
+        session.batch(&set_config(settings), "set up the session").await?;
+        Ok(session)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<As, Vec<Session>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn copy(
+        &self,
+        who: As,
+        table: &TableId,
+        stream: &StreamFacts,
+        proof: &TableProof,
+    ) -> std::result::Result<u64, CopyFailed> {
+        let session = self.session(&who).await?;
+        let loaded = self.copy_in(&session, table, stream, proof).await?;
+        // Thousands of small tables would otherwise need as many connections; thousands of owners must not keep as many.
+        let mut idle = self.idle();
+        if idle.values().map(Vec::len).sum::<usize>() >= IDLE {
+            idle.clear();
+        }
+        idle.entry(who).or_default().push(session);
+        Ok(loaded)
     }
 
     /// Loads tables whose rows break checks of the table itself, which then hold for new rows only. Returns what was done to
@@ -206,21 +257,14 @@ impl<'a> TableLoads<'a> {
         Ok(loaded.map(|rows| (rows, checks.join(", "))).ok_or(table))
     }
 
-    async fn copy(
+    async fn copy_in(
         &self,
         session: &Session,
         table: &TableId,
-        owner: Option<&str>,
         stream: &StreamFacts,
         proof: &TableProof,
     ) -> std::result::Result<u64, CopyFailed> {
         let operation = format!("load table {}", proof.table);
-        rows::apply(session, &self.contents.source.settings).await?;
-        // What decides how a text is read stays as it is: a value is written so that it means the same under any of these.
-        let own = of_role(&self.details.session, &self.details.globals.settings, owner);
-        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = own.chain([("synchronous_commit", "off"), ("xmloption", "content")]);
-        session.batch(&set_config(settings), "set up the session").await?;
         if self.details.config_tables.iter().any(|config| config.whole && config.table == proof.table) {
             let own = format!("DELETE FROM ONLY {}", qualified(&proof.table.schema, &proof.table.table));
             let deleted = session.client.batch_execute(&own).await;
