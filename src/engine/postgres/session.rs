@@ -122,6 +122,8 @@ impl Session {
             ("quote_all_identifiers", "off".into()),
             // Planning must not evaluate the checks of tables.
             ("constraint_exclusion", "off".into()),
+            // To compile what asks for all definitions takes longer than to run it.
+            ("jit", "off".into()),
         ];
         let sql = set_config(settings.iter().map(|(n, v)| (*n, v.as_str())));
         self.batch(&sql, "set up the session").await
