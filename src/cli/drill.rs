@@ -286,7 +286,7 @@ pub(super) fn print(report: &DrillReport) {
         line("tables", &format!("{equal} of {} equal, {} rows", report.tables.len(), count(report.rows)));
     }
     for exception in &report.exceptions {
-        line("EXCEPT", &format!("{}: {}", exception.object, exception.reason));
+        line("EXCEPT", &exception.to_string());
     }
     for difference in &report.differences {
         line("DIFFERENT", difference);

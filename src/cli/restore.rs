@@ -196,7 +196,7 @@ pub(crate) fn print(report: &RestoreReport) {
         output::print("            `--roles all` makes roles exactly as they were");
     }
     for exception in &report.exceptions {
-        output::print(&format!("  EXCEPT    {}: {}", exception.object, exception.reason));
+        output::print(&format!("  EXCEPT    {exception}"));
     }
     if let Some(file) = &report.exceptions_file {
         output::print(&format!("  to mend   {}", file.display()));

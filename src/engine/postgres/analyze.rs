@@ -2,11 +2,11 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Session, set_config};
+use super::connect::Session;
 use super::quote::qualified;
 use super::relations::OWN_SCHEMA;
 use super::server_error::ends_a_session;
-use super::session_settings::{SEARCH_PATH, SessionSettings};
+use super::session_settings::{SEARCH_PATH, SessionSettings, set_path};
 use crate::error::{Error, Result};
 use crate::model::human;
 
@@ -28,7 +28,7 @@ pub(crate) async fn analyze(
     );
     let tables = session.query(&sql, &[]).await?;
     let path = source.get(SEARCH_PATH).map_or("", String::as_str);
-    session.batch(&set_config([(SEARCH_PATH, path)].into_iter()), "set the search path").await?;
+    session.batch(&set_path(path), "set the search path").await?;
     let mut failed = Vec::new();
     for row in tables {
         let table = qualified(&row.get::<_, String>(0), &row.get::<_, String>(1));
@@ -39,7 +39,7 @@ pub(crate) async fn analyze(
             failed.push(format!("{table} ({})", session.cause(&error)));
         }
     }
-    session.batch(&set_config([(SEARCH_PATH, "")].into_iter()), "set the search path").await?;
+    session.batch(&set_path(""), "set the search path").await?;
     Ok((!failed.is_empty()).then(|| {
         format!(
             "statistics could not be collected of {}: queries on them may be slow",

@@ -186,28 +186,37 @@ impl ArchiveLoad<'_> {
         }
     }
 
-    /// Restores everything after the data but event triggers. If tables have partitions, there is only one job:
+    /// The list of everything after the data.
+    pub(super) async fn post_data_list(
+        &self,
+        archive: &Archive,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        self.list(archive, "post-data", cancel).await
+    }
+
+    /// Restores everything of this list but event triggers. If tables have partitions, there is only one job:
     /// keys and indexes of partitions lock their parents and each other, of which `pg_restore` knows nothing, so that
     /// its workers now and then run into a deadlock.
     pub(super) async fn post_data(
         &self,
         archive: &Archive,
+        list: &str,
         jobs: usize,
         cancel: &CancellationToken,
     ) -> Result<Outcome> {
-        let list = self.list(archive, "post-data", cancel).await?;
         let lines = list.lines().filter(|line| !contents_list::is_event_trigger(line)).collect();
-        let jobs = if contents_list::has_partitions(&list) { 1 } else { jobs };
+        let jobs = if contents_list::has_partitions(list) { 1 } else { jobs };
         self.after_data(archive, lines, jobs, cancel).await
     }
 
-    /// Restores event triggers. They come after everything else, which would fire them.
+    /// Restores the event triggers of this list. They come after everything else, which would fire them.
     pub(super) async fn event_triggers(
         &self,
         archive: &Archive,
+        list: &str,
         cancel: &CancellationToken,
     ) -> Result<Outcome> {
-        let list = self.list(archive, "post-data", cancel).await?;
         let lines = list.lines().filter(|line| contents_list::is_event_trigger(line)).collect();
         self.after_data(archive, lines, 1, cancel).await
     }

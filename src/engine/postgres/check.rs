@@ -113,7 +113,7 @@ async fn rights(connector: &Connector, cancel: &CancellationToken) -> Result<Che
 async fn completeness(connector: &Connector, cancel: &CancellationToken) -> Result<Check> {
     let session = connector.connect(cancel).await?;
     source_facts::refuse_incomplete(&capture::all(&session).await?)?;
-    let omitted = omitted::all(connector, &session).await?;
+    let omitted = omitted::look(connector, &session).await?.omitted;
     let unknown = catalogues::unknown(&session).await?;
     if let Some(warning) = catalogues::warning(&unknown) {
         return Ok(warn("completeness", warning, catalogues::REMEDY));

@@ -15,6 +15,7 @@ use super::load_role::LoadRole;
 use super::quote::{literal, qualified};
 use super::roles;
 use super::second_attempt::{Attempt, SecondAttempt};
+use super::server_error::ends_a_session;
 use super::table_load::{NotLoaded, TableLoads, tables_here};
 use super::view::DATA;
 use crate::engine::postgres::relations::Sequence;
@@ -76,7 +77,8 @@ impl<'a> Load<'a> {
         drop(loads);
         self.observer.stage(Stage::Indexes);
         let jobs = self.options.jobs.max(1);
-        let outcome = archive.post_data(self.schema, jobs, self.cancel).await?;
+        let list = archive.post_data_list(self.schema, self.cancel).await?;
+        let outcome = archive.post_data(self.schema, &list, jobs, self.cancel).await?;
         take(outcome, &mut left, report);
         self.again(&archive, &mut left, &mut exceptions, report).await?;
         self.give_away(report).await?;
@@ -86,14 +88,13 @@ impl<'a> Load<'a> {
         report.warnings.extend(analyze(self.session, &self.details.session, self.cancel).await?);
         // They would fire for everything above. Only superusers can own them, so nobody makes them for others.
         archive.maker = None;
-        let outcome = archive.event_triggers(self.schema, self.cancel).await?;
+        let outcome = archive.event_triggers(self.schema, &list, self.cancel).await?;
         take(outcome, &mut left, report);
         exceptions::forget_omitted(&archive.owners, self.details, &mut left.entries);
         if self.in_drill {
             report.not_here = exceptions::only_elsewhere(&archive.owners, &mut left.entries);
         }
-        let script = exceptions::script(&archive, self.schema, &left.entries, self.cancel);
-        let script = script.await?;
+        let script = exceptions::script(&archive, self.schema, &left.entries, self.cancel).await?;
         exceptions.extend(left.entries.iter().map(|entry| exceptions::of_entry(&archive.owners, entry)));
         exceptions.extend(left.tables.iter().map(exceptions::of_table));
         report.exceptions = exceptions::all(exceptions, script, self.contents);
@@ -227,7 +228,7 @@ async fn set_sequences<'d>(session: &Session, details: &'d Details) -> Result<Ve
         }
         for sequence in batch {
             if let Err(e) = session.client.batch_execute(&format!("SELECT {}", set(sequence))).await {
-                if super::server_error::ends_a_session(&e) {
+                if ends_a_session(&e) {
                     return Err(session.failed("set the sequences", &e));
                 }
                 failed.push((sequence, session.cause(&e)));

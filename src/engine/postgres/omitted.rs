@@ -1,19 +1,30 @@
 //! What this session cannot read of a database, or the tools leave out of its archive: a snapshot does not hold it.
 
 use super::connect::{Connector, Session};
-use super::{extension_tables, links};
+use super::extension_tables::{self, Unregistered};
+use super::links::{self, Links};
 use crate::error::Result;
 use crate::model::omission::Omission;
 
-/// Everything of that.
-pub(crate) async fn all(connector: &Connector, session: &Session) -> Result<Vec<Omission>> {
-    let mut omitted = links::read(session, connector.user()).await?.omitted;
-    let tables = extension_tables::left_out(connector, session).await?;
-    omitted.extend(extension_tables::omitted(session, &tables).await?);
+/// What was looked at to find that out.
+pub(crate) struct Look {
+    /// How the database reaches other servers, as far as that can be read.
+    pub links: Links,
+    /// Tables that their extensions did not register, and that a snapshot does not hold.
+    pub unregistered: Vec<Unregistered>,
+    /// Everything that a snapshot does not hold.
+    pub omitted: Vec<Omission>,
+}
+
+/// Looks at all of it.
+pub(crate) async fn look(connector: &Connector, session: &Session) -> Result<Look> {
+    let links::Read { links, mut omitted } = links::read(session, connector.user()).await?;
+    let unregistered = extension_tables::left_out(connector, session).await?;
+    omitted.extend(extension_tables::omitted(session, &unregistered).await?);
     omitted.extend(in_system_schemas(session).await?);
     omitted.extend(inherited_comments(session).await?);
     omitted.extend(labels_of_the_server(session).await?);
-    Ok(omitted)
+    Ok(Look { links, unregistered, omitted })
 }
 
 fn omission(kind: &str, names: Vec<String>, why: &str, remedy: &str) -> Option<Omission> {

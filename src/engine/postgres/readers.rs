@@ -37,16 +37,16 @@ impl Readers {
     }
 
     /// Reads with one of them, as soon as one is idle. After an error its transaction is of no use any more.
-    pub(super) async fn read<F>(&self, read: impl FnOnce(Session) -> F) -> Result<()>
+    pub(super) async fn read<T, F>(&self, read: impl FnOnce(Session) -> F) -> Result<T>
     where
-        F: Future<Output = Result<Session>>,
+        F: Future<Output = Result<(T, Session)>>,
     {
         let lost = || Error::interrupted();
         let _turn = self.free.acquire().await.map_err(|_| lost())?;
         let session = self.sessions().pop().ok_or_else(lost)?;
-        let session = read(session).await?;
+        let (found, session) = read(session).await?;
         self.sessions().push(session);
-        Ok(())
+        Ok(found)
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {

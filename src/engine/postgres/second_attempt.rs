@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::Archive;
 use super::archive_load::{ArchiveLoad, Unrestored};
-use super::connect::{Session, set_config};
+use super::connect::Session;
 use super::contents_list::Rights;
 use super::globals::Setting;
 use super::quote::ident;
 use super::server_error::ends_a_session;
-use super::session_settings::{SEARCH_PATH, SessionSettings, of_role};
+use super::session_settings::{SEARCH_PATH, SessionSettings, of_role, set_path};
 use crate::error::Result;
 use crate::model::raw_text;
 
@@ -117,14 +117,13 @@ impl SecondAttempt<'_> {
         let (_, owner, superuser) = self.load.owners.named(&entry.line);
         let settings = of_role(self.session_settings, self.settings, owner.as_deref());
         let Some(path) = settings.get(SEARCH_PATH) else { return Ok(None) };
-        let set = format!("{};", set_config([(SEARCH_PATH, path.as_str())].into_iter()));
+        let set = format!("{};", set_path(path));
         let leads_to_others = "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner \
              JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
              WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND NOT r.rolsuper)";
-        let empty = "SELECT pg_catalog.set_config('search_path', '', false)";
         session.batch(&set, "set the search path").await?;
         let rows = session.query(leads_to_others, &[]).await?;
-        session.batch(empty, "set the search path").await?;
+        session.batch(&set_path(""), "set the search path").await?;
         let others = rows.first().is_none_or(|row| row.get(0));
         Ok((!superuser || !others).then_some(set))
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::connect::Session;
+use super::connect::{Session, set_config};
 use super::globals::Setting;
 use crate::error::Result;
 
@@ -16,6 +16,11 @@ pub(crate) const SEARCH_PATH: &str = "search_path";
 
 /// The parameters.
 const NAMES: [&str; 4] = ["DateStyle", "IntervalStyle", SEARCH_PATH, "TimeZone"];
+
+/// The statement that sets the search path of a session.
+pub(crate) fn set_path(path: &str) -> String {
+    set_config([(SEARCH_PATH, path)].into_iter())
+}
 
 /// What they are for a new session in this database.
 pub(crate) async fn read(session: &Session) -> Result<SessionSettings> {

@@ -16,13 +16,11 @@ use super::details::{self, Details, Extension};
 use super::dump::{Dump, Part};
 use super::globals::Globals;
 use super::held::{self, Held, Reading};
-use super::links::{self, Links};
+use super::links::Links;
+use super::omitted::{self, Look};
 use super::rows::CopyOut;
 use super::tools::Tools;
-use super::{
-    capture, catalogues, definitions, extension_tables, inventory, omitted, quote, rows, session_settings,
-    too_long,
-};
+use super::{capture, catalogues, definitions, inventory, quote, rows, session_settings, too_long};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};
@@ -89,13 +87,11 @@ impl PostgresView {
         let point = source_facts::point(coordinator).await?;
         let globals = capture::all(coordinator).await?;
         source_facts::refuse_incomplete(&globals)?;
-        let links = links::read(coordinator, connector.user()).await?.links;
+        let Look { links, unregistered, omitted } = omitted::look(connector, coordinator).await?;
         let mut warnings =
             source_facts::warnings(coordinator, &held.tables, point.standby, &globals, &links).await?;
         let unknown = catalogues::unknown(coordinator).await?;
         warnings.extend(catalogues::warning(&unknown).map(|what| format!("{what}. {}", catalogues::REMEDY)));
-        let unregistered = extension_tables::left_out(connector, coordinator).await?;
-        let omitted = omitted::all(connector, coordinator).await?;
         let extensions = details::extensions(coordinator).await?;
         let tablespaces = details::tablespaces(coordinator).await?;
         let config_tables: Vec<ConfigTable> = held.tables.iter().filter_map(config_table).collect();
@@ -183,7 +179,7 @@ impl PostgresView {
         table: &Table,
         out: &StreamSender,
         cancel: &CancellationToken,
-    ) -> Result<Session> {
+    ) -> Result<((), Session)> {
         let condition = table.condition.as_deref().unwrap_or_default();
         if !condition.is_empty() {
             rows::refuse_evaluation(&session, &table.id).await?;
@@ -204,7 +200,7 @@ impl PostgresView {
             copied = copying => copied,
         };
         match copied {
-            Ok(sent) => sent.map(|()| session),
+            Ok(sent) => sent.map(|()| ((), session)),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await)
             }
@@ -232,16 +228,7 @@ impl PostgresView {
 
     /// Digests of what the server has computed, which no stream holds.
     async fn computed(&self) -> Result<Vec<Computed>> {
-        let found = Mutex::new(Vec::new());
-        self.held
-            .readers
-            .read(async |session| {
-                let computed = computed::read(&session).await?;
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = computed;
-                Ok(session)
-            })
-            .await?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        self.held.readers.read(async |session| Ok((computed::read(&session).await?, session))).await
     }
 
     async fn facts(&self) -> Result<ViewFacts> {

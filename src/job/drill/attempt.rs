@@ -283,7 +283,7 @@ fn excepted(exceptions: &[Exception]) -> Error {
         1 => "everything was restored except one thing".to_owned(),
         n => format!("everything was restored except {n} things"),
     };
-    let list: Vec<String> = exceptions.iter().map(|e| format!("{}: {}", e.object, e.reason)).collect();
+    let list: Vec<String> = exceptions.iter().map(Exception::to_string).collect();
     Error::verification(what).cause(first_few(&list)).remedy(
         "A restore in a disaster would lack the same. Mend it at the source, where it most often is broken too: a rule that its own \
          rows do not keep, a function that looks for names without their schema. Then take a snapshot and drill again.",

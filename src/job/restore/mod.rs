@@ -278,8 +278,7 @@ impl RestoreReport {
             1 => "restored, except for one thing".to_owned(),
             n => format!("restored, except for {n} things"),
         };
-        let list: Vec<String> =
-            self.exceptions.iter().map(|e| format!("{}: {}", e.object, e.reason)).collect();
+        let list: Vec<String> = self.exceptions.iter().map(Exception::to_string).collect();
         let remedy = match &self.exceptions_file {
             Some(file) => format!(
                 "Everything else is there and can be used. Mend the statements in {}, and run them.",

@@ -161,7 +161,7 @@ fn exceptions(report: &DrillReport) -> Vec<Block> {
     if report.exceptions.is_empty() {
         return Vec::new();
     }
-    let lines = report.exceptions.iter().map(|e| shortened(&format!("{}: {}", e.object, e.reason))).collect();
+    let lines = report.exceptions.iter().map(|e| shortened(&e.to_string())).collect();
     vec![Block::Text("Everything was restored except:".to_owned()), Block::List(lines)]
 }
 

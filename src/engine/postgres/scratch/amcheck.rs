@@ -2,10 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible, set_config};
+use super::super::connect::{Connector, Session, interruptible};
 use super::super::quote::{ident, ident_line, qualified};
 use super::super::server_error::ends_a_session;
-use super::super::session_settings::{SEARCH_PATH, SessionSettings};
+use super::super::session_settings::{SEARCH_PATH, SessionSettings, set_path};
 use super::damage::silence;
 use super::random_name;
 use crate::engine::postgres::relations::OWN_SCHEMA;
@@ -58,7 +58,7 @@ async fn amcheck(session: &Session, path: &str) -> Result<(ExaminationResult, St
         qualified(&schema, "bt_index_check")
     );
     let check = session.client.prepare(&call).await.map_err(|e| session.failed("call amcheck", &e))?;
-    session.batch(&set_config([(SEARCH_PATH, path)].into_iter()), "set the search path").await?;
+    session.batch(&set_path(path), "set the search path").await?;
     let (mut bad, mut unchecked) = (Vec::new(), Vec::new());
     for row in &indexes {
         let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
