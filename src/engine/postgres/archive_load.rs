@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::archive::{Archive, in_memory, next};
 use super::complaints::{Complaints, FailedStatement, subject};
 use super::connect::{Connector, Session};
-use super::contents_list::{self, Owners, Rights, Run};
+use super::contents_list::{Owners, Rights, Run};
 use super::load_role::LoadRole;
 use super::rights_only::{changes_owner, is_about_rights};
 use super::tools::{Environment, Streams, Tools};
@@ -58,6 +58,13 @@ pub(crate) struct Unrestored {
     pub elsewhere: bool,
 }
 
+impl Unrestored {
+    /// An entry that was not tried yet.
+    pub(super) fn new(line: String, rights: Rights) -> Self {
+        Self { line, rights, reason: String::new(), made: false, elsewhere: false }
+    }
+}
+
 /// What came of restoring entries.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -68,39 +75,21 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn extend(&mut self, other: Self) {
+    /// An entry that was not restored, or not wholly.
+    pub(super) fn failed(entry: Unrestored) -> Self {
+        Self { warnings: Vec::new(), failed: vec![entry] }
+    }
+
+    /// Adds what came of other entries.
+    pub(super) fn extend(&mut self, other: Self) {
         self.warnings.extend(other.warnings);
         self.failed.extend(other.failed);
     }
 }
 
 impl ArchiveLoad<'_> {
-    /// Restores everything before the data.
-    pub(super) async fn pre_data(&self, archive: &Archive, cancel: &CancellationToken) -> Result<Outcome> {
-        let list = self.list(archive, "pre-data", cancel).await?;
-        let lines: Vec<&str> = list.lines().collect();
-        let Some(loader) = self.loader else {
-            return self.run(archive, contents_list::all(&lines), 1, cancel).await;
-        };
-        let first_values = contents_list::has_aggregates_and_domains(&lines)
-            && self.has_first_values(archive, cancel).await?;
-        let mut outcome = Outcome::default();
-        let runs = contents_list::runs(&lines, &self.owners, first_values);
-        let last = runs.iter().rposition(|run| run.rights == Rights::Loader);
-        for (at, run) in runs.into_iter().enumerate() {
-            if run.rights == Rights::Loader {
-                loader.open_schemas(self.session).await?;
-            }
-            outcome.extend(self.run(archive, run, 1, cancel).await?);
-            if Some(at) == last {
-                loader.close(self.session).await?;
-            }
-        }
-        Ok(outcome)
-    }
-
     /// Restores some entries of the archive.
-    async fn run(
+    pub(super) async fn run(
         &self,
         archive: &Archive,
         run: Run,
@@ -141,13 +130,6 @@ impl ArchiveLoad<'_> {
         self.judge(&status, &complaints, &run)
     }
 
-    /// Whether the script of everything before the data speaks of first values of aggregates.
-    async fn has_first_values(&self, archive: &Archive, cancel: &CancellationToken) -> Result<bool> {
-        let args = ["--section=pre-data", "--file=-", "/dev/stdin"].map(str::to_owned).to_vec();
-        let script = self.output(archive, args, cancel).await?;
-        Ok(memchr::memmem::find(&script, b"INITCOND").is_some())
-    }
-
     /// Restores a stream without storing it. Returns why not all of it was restored, if so.
     pub(super) async fn stream(
         &self,
@@ -186,68 +168,13 @@ impl ArchiveLoad<'_> {
         }
     }
 
-    /// The list of everything after the data.
-    pub(super) async fn post_data_list(
+    /// The list of contents of a section, as `--use-list` takes it.
+    pub(super) async fn list(
         &self,
         archive: &Archive,
+        section: &str,
         cancel: &CancellationToken,
     ) -> Result<String> {
-        self.list(archive, "post-data", cancel).await
-    }
-
-    /// Restores everything of this list but event triggers. If tables have partitions, there is only one job:
-    /// keys and indexes of partitions lock their parents and each other, of which `pg_restore` knows nothing, so that
-    /// its workers now and then run into a deadlock.
-    pub(super) async fn post_data(
-        &self,
-        archive: &Archive,
-        list: &str,
-        jobs: usize,
-        cancel: &CancellationToken,
-    ) -> Result<Outcome> {
-        let lines = list.lines().filter(|line| !contents_list::is_event_trigger(line)).collect();
-        let jobs = if contents_list::has_partitions(list) { 1 } else { jobs };
-        self.after_data(archive, lines, jobs, cancel).await
-    }
-
-    /// Restores the event triggers of this list. They come after everything else, which would fire them.
-    pub(super) async fn event_triggers(
-        &self,
-        archive: &Archive,
-        list: &str,
-        cancel: &CancellationToken,
-    ) -> Result<Outcome> {
-        let lines = list.lines().filter(|line| contents_list::is_event_trigger(line)).collect();
-        self.after_data(archive, lines, 1, cancel).await
-    }
-
-    async fn after_data(
-        &self,
-        archive: &Archive,
-        lines: Vec<&str>,
-        jobs: usize,
-        cancel: &CancellationToken,
-    ) -> Result<Outcome> {
-        let mut outcome = Outcome::default();
-        let runs = match self.loader {
-            Some(_) => contents_list::runs(&lines, &self.owners, false),
-            None => vec![contents_list::all(&lines)],
-        };
-        let loader = self.loader.filter(|_| runs.iter().any(|run| run.rights == Rights::Loader));
-        if let Some(loader) = loader {
-            loader.open_tables(self.session).await?;
-        }
-        for run in runs.into_iter().filter(|run| !run.lines.is_empty()) {
-            outcome.extend(self.run(archive, run, jobs, cancel).await?);
-        }
-        if let Some(loader) = loader {
-            loader.close(self.session).await?;
-        }
-        Ok(outcome)
-    }
-
-    /// The list of contents of a section, as `--use-list` takes it.
-    async fn list(&self, archive: &Archive, section: &str, cancel: &CancellationToken) -> Result<String> {
         let args = vec!["--list".to_owned(), format!("--section={section}"), "/dev/stdin".to_owned()];
         let list = self.output(archive, args, cancel).await?;
         Ok(String::from_utf8_lossy(&list).into_owned())
@@ -285,7 +212,7 @@ impl ArchiveLoad<'_> {
         Ok(text)
     }
 
-    async fn output(
+    pub(super) async fn output(
         &self,
         archive: &Archive,
         args: Vec<String>,
@@ -360,22 +287,17 @@ impl ArchiveLoad<'_> {
                 continue;
             }
             failed.entry(entry).or_insert_with(|| Unrestored {
-                line: line.to_owned(),
-                rights: run.rights,
                 reason: statement.reason.clone(),
                 made: changes_owner(&statement.statement),
-                elsewhere: false,
+                ..Unrestored::new(line.to_owned(), run.rights)
             });
         }
         // Whatever the tool named has failed, even if the lines of two jobs came mixed.
         for entry in complaints.entries.iter().filter(|entry| !excused.contains(*entry)) {
             let Some(line) = run.line(*entry) else { continue };
             failed.entry(*entry).or_insert_with(|| Unrestored {
-                line: line.to_owned(),
-                rights: run.rights,
                 reason: complaints.first.clone().unwrap_or_default(),
-                made: false,
-                elsewhere: false,
+                ..Unrestored::new(line.to_owned(), run.rights)
             });
         }
         outcome.failed = failed.into_values().collect();

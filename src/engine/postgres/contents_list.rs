@@ -1,5 +1,7 @@
 //! An archive's list of contents, cut into runs of entries that are restored with the same rights.
 
+use super::by_path::ByPath;
+
 /// With which rights an entry is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rights {
@@ -26,6 +28,9 @@ const LAST: [&str; 3] = ["ACL ", "COMMENT ", "SECURITY LABEL "];
 pub(crate) struct Run {
     /// With which rights.
     pub rights: Rights,
+    /// They are made one by one: under the search path of the source's sessions, or for an owner whom the loading role cannot
+    /// act for.
+    pub one_by_one: bool,
     /// Its lines.
     pub lines: Vec<String>,
 }
@@ -59,6 +64,11 @@ impl Owners {
     /// Whether the owner of this entry is a superuser.
     fn superuser_owns(&self, entry: &str) -> bool {
         self.owner(entry).is_some_and(|owner| self.superusers.iter().any(|name| name == owner))
+    }
+
+    /// Whether its owner is one of the server's own roles, such as `pg_database_owner`, which have no members.
+    fn is_predefined(&self, entry: &str) -> bool {
+        self.owner(entry).is_some_and(|owner| owner.starts_with("pg_"))
     }
 
     /// What a line is about, without numbers and owner; and its owner, with whether that is a superuser.
@@ -99,25 +109,37 @@ pub(crate) fn has_aggregates_and_domains(lines: &[&str]) -> bool {
 }
 
 /// Cuts a list into runs, in the list's order; what can come last comes last. `first_values` says that the first values of
-/// aggregates may evaluate something.
-pub(crate) fn runs(lines: &[&str], owners: &Owners, first_values: bool) -> Vec<Run> {
+/// aggregates may evaluate something, `by_path` what is made under the source's search path.
+pub(crate) fn runs(lines: &[&str], owners: &Owners, first_values: bool, by_path: &[ByPath]) -> Vec<Run> {
     let entries = lines.iter().filter_map(|line| Some((*line, entry(line)?)));
     let (last, first): (Vec<_>, Vec<_>) = entries.partition(|(_, entry)| starts_with(entry, &LAST));
     let mut runs: Vec<Run> = Vec::new();
     for (line, entry) in first.into_iter().chain(last) {
         let rights = rights(entry, owners, first_values);
-        match runs.last_mut().filter(|run| run.rights == rights) {
-            Some(run) => run.lines.push(line.to_owned()),
-            None => runs.push(Run { rights, lines: vec![line.to_owned()] }),
-        }
+        let given_away = rights == Rights::Loader && owners.is_predefined(entry);
+        append(&mut runs, line, rights, given_away || is_by_path(line, by_path));
     }
     runs
 }
 
-/// All entries, with the user's rights.
-pub(crate) fn all(lines: &[&str]) -> Run {
-    let entries = lines.iter().filter(|line| entry(line).is_some());
-    Run { rights: Rights::User, lines: entries.map(|line| (*line).to_owned()).collect() }
+/// The same for a user without a superuser's rights: everything is restored with those that there are.
+pub(crate) fn runs_of_user(lines: &[&str], by_path: &[ByPath]) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for line in lines.iter().filter(|line| entry(line).is_some()) {
+        append(&mut runs, line, Rights::User, is_by_path(line, by_path));
+    }
+    runs
+}
+
+fn append(runs: &mut Vec<Run>, line: &str, rights: Rights, one_by_one: bool) {
+    match runs.last_mut().filter(|run| (run.rights, run.one_by_one) == (rights, one_by_one)) {
+        Some(run) => run.lines.push(line.to_owned()),
+        None => runs.push(Run { rights, one_by_one, lines: vec![line.to_owned()] }),
+    }
+}
+
+fn is_by_path(line: &str, by_path: &[ByPath]) -> bool {
+    ByPath::of_line(line).is_some_and(|object| by_path.contains(&object))
 }
 
 fn rights(entry: &str, owners: &Owners, first_values: bool) -> Rights {
@@ -156,7 +178,7 @@ mod tests {
     fn of(lines: &[&str], superusers: &[&str]) -> Vec<(Rights, usize)> {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let owners = Owners { all: names(&["app", "x postgres"]), superusers: names(superusers) };
-        runs(lines, &owners, false).iter().map(|run| (run.rights, run.lines.len())).collect()
+        runs(lines, &owners, false, &[]).iter().map(|run| (run.rights, run.lines.len())).collect()
     }
 
     #[test]
@@ -188,10 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_search_path_decides_stands_alone() {
+        let list = [
+            "3; 1259 2 TABLE s a app",
+            "4; 1259 3 VIEW s v app",
+            "5; 1259 4 VIEW s w app",
+            "6; 1259 5 VIEW s x app",
+        ];
+        let by_path = [3, 4].map(|oid| ByPath { catalogue: 1259, oid });
+        let runs = runs_of_user(&list, &by_path);
+        let cut: Vec<_> = runs.iter().map(|run| (run.one_by_one, run.lines.len())).collect();
+        assert_eq!(cut, [(false, 1), (true, 2), (false, 1)]);
+    }
+
+    #[test]
     fn aggregates_with_first_values_are_left_to_the_loading_role() {
         let list = ["1; 1255 1 AGGREGATE s a(integer) app", "2; 1247 3 DOMAIN s d app"];
         assert!(has_aggregates_and_domains(&list) && !has_aggregates_and_domains(&list[..1]));
-        let rights = |first_values| runs(&list[..1], &Owners::default(), first_values)[0].rights;
+        let rights = |first_values| runs(&list[..1], &Owners::default(), first_values, &[])[0].rights;
         assert_eq!((rights(false), rights(true)), (Rights::User, Rights::Loader));
     }
 }

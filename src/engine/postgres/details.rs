@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::by_path::ByPath;
 use super::computed::Computed;
 use super::connect::Session;
 use super::definitions::Definitions;
@@ -57,6 +58,9 @@ pub(crate) struct Details {
     /// The settings with which sessions of the database begin.
     #[serde(default)]
     pub session: SessionSettings,
+    /// Objects whose meaning depends on the search path under which they are made.
+    #[serde(default)]
+    pub by_path: Vec<ByPath>,
     /// Subscriptions, and the options of user mappings.
     #[serde(default)]
     pub links: Links,

@@ -302,11 +302,13 @@ impl PostgresLoader {
 
 /// Whom the entries of an archive may belong to.
 async fn owners(session: &Session, details: &Details) -> Result<Owners> {
-    let rows = session.query("SELECT rolname::text FROM pg_roles WHERE rolsuper", &[]).await?;
-    Ok(Owners {
-        all: details.globals.roles.iter().map(|role| role.name.clone()).collect(),
-        superusers: rows.iter().map(|row| row.get(0)).collect(),
-    })
+    let roles = async |condition| -> Result<Vec<String>> {
+        let sql = format!("SELECT rolname::text FROM pg_roles WHERE {condition}");
+        Ok(session.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    };
+    let of_snapshot = details.globals.roles.iter().map(|role| role.name.clone());
+    let predefined = roles("rolname ~ '^pg_'").await?;
+    Ok(Owners { all: of_snapshot.chain(predefined).collect(), superusers: roles("rolsuper").await? })
 }
 
 async fn is_superuser(session: &Session) -> Result<bool> {

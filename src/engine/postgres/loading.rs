@@ -14,8 +14,10 @@ use super::exceptions;
 use super::load_role::LoadRole;
 use super::quote::{literal, qualified};
 use super::roles;
-use super::second_attempt::{Attempt, SecondAttempt};
+use super::second_attempt;
+use super::sections;
 use super::server_error::ends_a_session;
+use super::single_entries::{Attempt, SingleEntries};
 use super::table_load::{NotLoaded, TableLoads, tables_here};
 use super::view::DATA;
 use crate::engine::postgres::relations::Sequence;
@@ -77,8 +79,8 @@ impl<'a> Load<'a> {
         drop(loads);
         self.observer.stage(Stage::Indexes);
         let jobs = self.options.jobs.max(1);
-        let list = archive.post_data_list(self.schema, self.cancel).await?;
-        let outcome = archive.post_data(self.schema, &list, jobs, self.cancel).await?;
+        let list = sections::post_data_list(&self.entries(&archive)).await?;
+        let outcome = sections::post_data(&self.entries(&archive), &list, jobs).await?;
         take(outcome, &mut left, report);
         self.again(&archive, &mut left, &mut exceptions, report).await?;
         self.give_away(report).await?;
@@ -88,7 +90,7 @@ impl<'a> Load<'a> {
         report.warnings.extend(analyze(self.session, &self.details.session, self.cancel).await?);
         // They would fire for everything above. Only superusers can own them, so nobody makes them for others.
         archive.maker = None;
-        let outcome = archive.event_triggers(self.schema, &list, self.cancel).await?;
+        let outcome = sections::event_triggers(&self.entries(&archive), &list).await?;
         take(outcome, &mut left, report);
         exceptions::forget_omitted(&archive.owners, self.details, &mut left.entries);
         if self.in_drill {
@@ -110,10 +112,10 @@ impl<'a> Load<'a> {
         report: &mut LoadReport,
     ) -> Result<()> {
         self.observer.stage(Stage::Schema);
-        let outcome = archive.pre_data(self.schema, self.cancel).await?;
-        take(outcome, left, report);
-        let entries = std::mem::take(&mut left.entries);
-        left.entries = self.second(archive).all(entries, Attempt::AsItWas).await?;
+        let entries = self.entries(archive);
+        take(sections::pre_data(&entries).await?, left, report);
+        let failed = std::mem::take(&mut left.entries);
+        take(second_attempt::all(&entries, failed, Attempt::AsItWas).await?, left, report);
         self.observer.stage(Stage::Data);
         let data = self.streams.open(DATA).await?;
         if let Some(reason) = archive.stream(data, self.observer, self.cancel).await? {
@@ -141,14 +143,8 @@ impl<'a> Load<'a> {
         })
     }
 
-    fn second<'b>(&'b self, archive: &'b ArchiveLoad<'b>) -> SecondAttempt<'b> {
-        SecondAttempt {
-            load: archive,
-            archive: self.schema,
-            session_settings: &self.details.session,
-            settings: &self.details.globals.settings,
-            cancel: self.cancel,
-        }
+    fn entries<'b>(&'b self, archive: &'b ArchiveLoad<'b>) -> SingleEntries<'b> {
+        SingleEntries { load: archive, archive: self.schema, details: self.details, cancel: self.cancel }
     }
 
     /// Tries again what has failed, for as long as that helps: things depend on rows, rows on rows of other tables, and an archive
@@ -176,8 +172,8 @@ impl<'a> Load<'a> {
                 exceptions
                     .extend(done.into_iter().map(|(table, checks)| exceptions::of_checks(&table, &checks)));
             }
-            let entries = std::mem::take(&mut left.entries);
-            left.entries = self.second(archive).all(entries, attempt).await?;
+            let failed = std::mem::take(&mut left.entries);
+            take(second_attempt::all(&self.entries(archive), failed, attempt).await?, left, report);
             if left.len() == before {
                 match attempt {
                     Attempt::AsItWas => attempt = Attempt::ForNewRows,

@@ -20,7 +20,7 @@ use super::links::Links;
 use super::omitted::{self, Look};
 use super::rows::CopyOut;
 use super::tools::Tools;
-use super::{capture, catalogues, definitions, inventory, quote, rows, session_settings, too_long};
+use super::{by_path, capture, catalogues, definitions, inventory, quote, rows, session_settings, too_long};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};
@@ -246,6 +246,7 @@ impl PostgresView {
             config_tables: self.config_tables.clone(),
             unregistered: self.unregistered.clone(),
             scattered: self.tables.values().filter_map(scattered).collect(),
+            by_path: by_path::read(&self.held.coordinator).await?,
             links: self.links.clone(),
             computed: self.computed().await?,
             definitions: self.held.definitions.clone(),

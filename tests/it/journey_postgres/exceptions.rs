@@ -31,6 +31,14 @@ INSERT INTO subscriptions SELECT g, (enum_range(NULL::state))[1 + g % 6] FROM ge
 CREATE TABLE topics (id int PRIMARY KEY, path tools.ltree);
 CREATE FUNCTION tools.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER moved AFTER UPDATE ON topics FOR EACH ROW WHEN (OLD.path IS DISTINCT FROM NEW.path) EXECUTE FUNCTION tools.note();
+CREATE EXTENSION citext SCHEMA tools; CREATE TABLE old_mails (m citext); CREATE TABLE new_mails (m citext);
+INSERT INTO old_mails VALUES ('Ann@x.fr'); INSERT INTO new_mails VALUES ('ann@x.fr');
+CREATE VIEW both_mails AS SELECT m FROM old_mails JOIN new_mails USING (m);
+CREATE MATERIALIZED VIEW kept_mails AS SELECT m, NULLIF(m, 'ANN@X.FR') AS other FROM both_mails;
+CREATE DOMAIN not_ann AS citext CHECK (VALUE IS DISTINCT FROM 'ANN@X.FR');
+CREATE TABLE moves (a citext, b not_ann, same boolean GENERATED ALWAYS AS (a IS NOT DISTINCT FROM b) STORED, CHECK (a IS DISTINCT FROM 'x'));
+INSERT INTO moves VALUES ('Bob@x.fr', 'bob@x.fr');
+CREATE TABLE ours (id int); ALTER TABLE ours OWNER TO pg_database_owner; INSERT INTO ours VALUES (1);
 CREATE FUNCTION tools.no_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no %', tg_tag; END $$;
 CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION tools.no_ddl(); ALTER EVENT TRIGGER no_ddl ENABLE ALWAYS;
 ";
@@ -49,6 +57,11 @@ fn rows_go_in_as_they_came_about() {
     assert_eq!(said["verdict"], "proven", "{said}");
     assert_equal_in(&database, &restored, &[Aspect::Schema]);
     assert_eq!(restored.sql("SELECT count(*), max(code) FROM codes"), "100|p99");
+    let mails = "SELECT (SELECT count(*) FROM both_mails), (SELECT count(*) FROM kept_mails WHERE other IS NULL), bool_and(same) FROM moves";
+    assert_eq!((database.sql(mails), restored.sql(mails)), ("1|1|t".into(), "1|1|t".into()));
+    let wrong = "SET search_path = public, tools; INSERT INTO moves VALUES ('X', 'a')";
+    let refused = restored.psql().args(["-c", wrong]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("moves_a_check"), "{refused:?}");
 }
 
 /// What it says of its own rows is not so.
