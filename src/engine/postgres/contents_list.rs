@@ -139,7 +139,7 @@ fn append(runs: &mut Vec<Run>, line: &str, rights: Rights, one_by_one: bool) {
 }
 
 fn is_by_path(line: &str, by_path: &[ByPath]) -> bool {
-    ByPath::of_line(line).is_some_and(|object| by_path.contains(&object))
+    ByPath::of_line(by_path, line).is_some()
 }
 
 fn rights(entry: &str, owners: &Owners, first_values: bool) -> Rights {
@@ -217,7 +217,7 @@ mod tests {
             "5; 1259 4 VIEW s w app",
             "6; 1259 5 VIEW s x app",
         ];
-        let by_path = [3, 4].map(|oid| ByPath { catalogue: 1259, oid });
+        let by_path = [3, 4].map(|oid| ByPath { catalogue: 1259, oid, schemas: Vec::new() });
         let runs = runs_of_user(&list, &by_path);
         let cut: Vec<_> = runs.iter().map(|run| (run.one_by_one, run.lines.len())).collect();
         assert_eq!(cut, [(false, 1), (true, 2), (false, 1)]);

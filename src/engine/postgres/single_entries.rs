@@ -12,7 +12,7 @@ use super::complaints::subject;
 use super::connect::Session;
 use super::contents_list::Rights;
 use super::details::Details;
-use super::quote::ident;
+use super::quote::{ident, idents};
 use super::server_error::ends_a_session;
 use super::session_settings::{SEARCH_PATH, of_role, set_path};
 use crate::error::Result;
@@ -72,22 +72,21 @@ impl SingleEntries<'_> {
         Ok(Outcome::failed(entry))
     }
 
-    /// Runs a script with an empty search path and with the one of the entry's owner, until one of them works. Where the
-    /// path decides what the entry means, the owner's comes first.
+    /// Runs a script with one search path after the other, until it works: the one that leads to the operators that the entry uses, where
+    /// the path decides what it means; the empty one; the one of the entry's owner.
     async fn with_paths(
         &self,
         session: &Session,
         entry: &Unrestored,
         script: &str,
     ) -> Result<std::result::Result<(), tokio_postgres::Error>> {
-        let mut scripts = vec![script.to_owned()];
-        if let Some(path) = self.path(session, entry).await? {
-            let by_path = ByPath::of_line(&entry.line).is_some_and(|o| self.details.by_path.contains(&o));
-            scripts.insert(usize::from(!by_path), script.replacen(EMPTY_PATH, &path, 1));
-        }
+        let operators =
+            ByPath::of_line(&self.details.by_path, &entry.line).map(|by_path| idents(&by_path.schemas));
+        let paths = [operators, Some(String::new()), self.path_of_owner(entry)];
         let mut tried = Ok(());
-        for script in scripts {
-            tried = session.client.batch_execute(&script).await;
+        for path in paths.into_iter().flatten() {
+            let Some(set) = self.allowed(session, entry, &path).await? else { continue };
+            tried = session.client.batch_execute(&script.replacen(EMPTY_PATH, &set, 1)).await;
             if tried.is_ok() {
                 break;
             }
@@ -107,17 +106,22 @@ impl SingleEntries<'_> {
         Ok(session)
     }
 
-    /// The statement that sets the search path of the entry's owner. Where a superuser is the owner, so that functions run with a
-    /// superuser's rights, it may only lead to what superusers have made. `None` where it cannot be had.
-    async fn path(&self, session: &Session, entry: &Unrestored) -> Result<Option<String>> {
-        if self.load.no_owners {
-            return Ok(None);
-        }
-        let (_, owner, superuser) = self.load.owners.named(&entry.line);
+    /// The search path with which sessions of the entry's owner begin, as far as that is known.
+    fn path_of_owner(&self, entry: &Unrestored) -> Option<String> {
+        let (_, owner, _) = self.load.owners.named(&entry.line);
         let settings = of_role(&self.details.session, &self.details.globals.settings, owner.as_deref());
-        let Some(path) = settings.get(SEARCH_PATH) else { return Ok(None) };
-        let of_owner = owner.as_deref().map(ident).unwrap_or_else(|| "\"$user\"".to_owned());
-        let set = format!("{};", set_path(&path.replace("\"$user\"", &of_owner)));
+        let path = settings.get(SEARCH_PATH).filter(|_| !self.load.no_owners)?;
+        Some(path.replace("\"$user\"", &owner.as_deref().map_or("\"$user\"".to_owned(), ident)))
+    }
+
+    /// The statement that sets this search path. Where a superuser is the entry's owner, so that functions run with a superuser's
+    /// rights, it may only lead to what superusers have made.
+    async fn allowed(&self, session: &Session, entry: &Unrestored, path: &str) -> Result<Option<String>> {
+        let set = format!("{};", set_path(path));
+        let (.., superuser) = self.load.owners.named(&entry.line);
+        if path.is_empty() || !(superuser || self.load.no_owners) {
+            return Ok(Some(set));
+        }
         let leads_to_others = "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner \
              JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
              WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND NOT r.rolsuper)";
@@ -125,7 +129,7 @@ impl SingleEntries<'_> {
         let rows = session.query(leads_to_others, &[]).await?;
         session.batch(&set_path(""), "set the search path").await?;
         let others = rows.first().is_none_or(|row| row.get(0));
-        Ok((!superuser || !others).then_some(set))
+        Ok((!others).then_some(set))
     }
 
     /// The script of an entry whose owner whoever makes it perhaps cannot act for, such as `pg_database_owner`, without the statement

@@ -180,3 +180,44 @@ fn a_drill_reaches_no_other_server_and_needs_no_table() {
     provider.restore("nas", &restored.url()).arg("--prove").success();
     assert_equal(&database, &restored);
 }
+
+/// A server with pg_cron, whose jobs belong to one of its databases.
+fn with_cron() -> Cluster {
+    let database = "cron.database_name=abonnes";
+    Cluster::start_with(
+        Version::V15,
+        &["shared_preload_libraries=pg_cron", database, "cron.launch_active_jobs=off"],
+    )
+}
+
+#[test]
+fn an_extension_that_must_be_preloaded_comes_back_with_its_rows_and_its_sequence() {
+    let (source, destination) = (with_cron(), with_cron());
+    let database = source.create_db("abonnes");
+    database.sql("CREATE EXTENSION pg_cron; SELECT cron.schedule('*/5 * * * *', 'SELECT 1') FROM generate_series(1, 3)");
+    database.sql("CREATE TABLE kept AS SELECT generate_series(1, 10) AS id");
+    let provider = Provider::of(&database);
+    provider.snapshot().success();
+    let drill = provider.drill().success().json();
+    assert_eq!((&drill["passed"], &drill["exceptions"]), (&true.into(), &serde_json::json!([])), "{drill}");
+
+    let restored = destination.database("abonnes");
+    let said = provider.restore("nas", &restored.url()).arg("--prove").success().json();
+    assert_eq!(said["verdict"], "proven", "{said}");
+    assert_eq!(restored.sql("SELECT count(*) FROM cron.job"), "3");
+    assert_eq!(restored.sql("SELECT cron.schedule('0 0 * * *', 'SELECT 2')"), "4");
+
+    // Under another name it cannot be: all the rest is there, and it is named.
+    let here = tempfile::tempdir().unwrap();
+    let elsewhere = destination.database("copie");
+    let said = provider
+        .restore("nas", &elsewhere.url())
+        .arg("--prove")
+        .current_dir(here.path())
+        .fails_with(12)
+        .json();
+    let named: Vec<&str> =
+        said["exceptions"].as_array().unwrap().iter().filter_map(|e| e["object"].as_str()).collect();
+    assert!(!named.is_empty() && named.iter().all(|object| object.contains("cron")), "{said}");
+    assert_eq!(elsewhere.sql("SELECT count(*) FROM kept"), "10");
+}

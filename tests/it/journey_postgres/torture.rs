@@ -25,6 +25,10 @@ async fn there_and_back(from: Version, to: Version, portable: bool) {
     let (source, destination) = (Cluster::start(from), Cluster::start(to));
     let database = source.create_db("torture");
     database.load_torture(portable);
+    if from == to {
+        // The judge takes the schema of an older server through `pg_restore`, which cannot make it.
+        database.load("torture/context.sql", &[]);
+    }
     let provider = Provider::of(&database).with_s3(&weed).await;
     let patience = Duration::from_secs(400);
 

@@ -254,13 +254,14 @@ struct Contents {
 }
 
 /// Relations with data of their own. Extensions' tables belong to the extension, foreign tables are
-/// elsewhere. Rows in partitions by the hash of an enum may change partition, because the hash depends on the
-/// enum's object identifiers: such tables are compared as a whole.
+/// elsewhere. Rows in partitions by the hash of an enum, or of a domain or array of one, may change partition, because the hash
+/// depends on the enum's object identifiers: such tables are compared as a whole.
 const RELATIONS: &str = r#"
 WITH hashed_enums AS (
   SELECT partrelid FROM pg_partitioned_table p
     WHERE partstrat = 'h' AND EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = atttypid
-      WHERE attrelid = partrelid AND attnum = ANY (partattrs) AND typtype = 'e'))
+      LEFT JOIN pg_type u ON u.oid IN (t.typbasetype, t.typelem)
+      WHERE attrelid = partrelid AND attnum = ANY (partattrs) AND 'e' IN (t.typtype, u.typtype)))
 SELECT json_build_array(relkind, format('%I.%I', nspname, relname))
   FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
   WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
