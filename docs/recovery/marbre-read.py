@@ -29,7 +29,10 @@ IDENTITY = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]{58}")
 SETTING = re.compile(r"[A-Za-z0-9 _,./+:@<>-]{0,100}")
 NAME = re.compile(r"[^\0\ud800-\udfff]*")  # what PostgreSQL and UTF-8 can hold
 # What the reader makes beside the streams.
-GENERATED = {"manifest.json", "settings.sql", "load.sh", "load.status", "schema.list", "event-triggers.list", "others.list"}
+GENERATED = {"manifest.json", "settings.sql", "session.sql", "session.json", "counts.txt", "load.sh", "load.status", "schema.list",
+             "event-triggers.list", "others.list"}
+# With these, sessions of the source began: what checks a row sees them.
+SESSION = {"DateStyle?": SETTING, "IntervalStyle?": SETTING, "TimeZone?": SETTING, "search_path?": NAME}
 
 class Problem(Exception):
     """What went wrong, the exit status, and what to do about it."""
@@ -78,6 +81,7 @@ STREAM = {"name": STREAM_NAME, "length": int, "sha256": SHA256, "tables?": [{**T
           "layers?": [{"length": int}]}  # and extents: see check_layers
 MANIFEST = {"publisher": str, "database": str, "snapshot": str, "epoch": str, "packs": [{"sha256": SHA256, "size": int}],
             "source": {"engine": str, "settings": {}, "details?": {
+                "session?": SESSION, "globals?": {"settings?": [{"name": NAME, "value": NAME}]},
                 "config_tables?": [{**TABLE_NAME, "condition": NAME}], "scattered?": [{"partition": TABLE_NAME, "root": TABLE_NAME}]}}}
 
 def find_database(root, wanted):
@@ -434,8 +438,38 @@ export PGDATABASE="$1"
 export LC_ALL=C
 failed=0
 step() { title="$1"; shift; echo "== $title"; "$@" || { failed=1; echo "FAILED: $title (see above)"; }; }
-rows() { # file, table, columns
-    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql -c "COPY $2$3 FROM STDIN$ROWS" < "$1" || { failed=1; echo "FAILED: $1 into $2"; }
+copy() { # file, table, columns; prints how many rows went in
+    psql -X -q -v ON_ERROR_STOP=1 -v table="$2" -f settings.sql -f session.sql -c "COPY $2$3 FROM STDIN$ROWS" -c '\echo :ROW_COUNT' < "$1"
+}
+root() { # table; prints the root of its partitions, if it is one of them
+    psql -X -A -t -q -v ON_ERROR_STOP=1 -v table="$1" -f settings.sql -f /dev/stdin <<'ROOT'
+SELECT pg_catalog.pg_partition_root(oid)::pg_catalog.regclass FROM pg_catalog.pg_class WHERE relispartition AND oid = :'table'::pg_catalog.regclass;
+ROOT
+}
+rows() { # file, table, columns, number of rows, whether the rows that are there go first
+    case "$only" in ""|*" $1 "*) ;; *) return ;; esac
+    [ -z "$5" ] || psql -X -q -v ON_ERROR_STOP=1 -c "DELETE FROM ONLY $2"
+    if ! took=$(copy "$1" "$2" "$3") && root=$(root "$2") && [ "$root" ]; then
+        # What a hash or a comparison says, and so which row belongs where, can be another thing on another server.
+        echo "$1: a partition may refuse rows that belong to another one here; now through the root, $root"
+        took=$(copy "$1" "$root" "$3")
+    fi
+    case "$took" in
+        "$4") ;;
+        "") left="$left$1 "; echo "not loaded: $1 into $2 (see above)" ;;
+        *) failed=1; echo "FAILED: $1 into $2: $took rows, not $4" ;;
+    esac
+}
+# A check can depend on rows of other tables: what failed is tried again, for as long as that helps.
+all_rows() {
+    only="" left=" "
+    tables
+    while [ "$left" != " " ] && [ "$left" != "$only" ]; do
+        echo "== rows that were not loaded, again"
+        only="$left" left=" "
+        tables
+    done
+    [ "$left" = " " ] || { failed=1; echo "FAILED:$left(see above)"; }
 }
 # psql obeys what follows a backslash in a script, and so never gets a script of the snapshot: its statements, one on each line,
 # go to the server as data, and are run there.
@@ -448,12 +482,20 @@ statements() { # file, database, what to do about a statement that fails
                     WHERE line IS NOT NULL AND line NOT LIKE $$CREATE DATABASE %$$ ORDER BY number
                 LOOP BEGIN EXECUTE statement; '"$3"' END; END LOOP; END $do$' < "$1"
 }
-empty() { # table
-    psql -X -q -v ON_ERROR_STOP=1 -c "DELETE FROM ONLY $1" || { failed=1; echo "FAILED: the extension's own rows of $1"; }
-}
-count() { # table, what to count, number of rows
-    found=$(psql -X -A -t -q -f settings.sql -c "SELECT $2")
-    [ "$found" = "$3" ] || { failed=1; echo "FAILED: $1 has $found rows, not $3"; }
+# Partitions of one root are counted together: their rows may have moved between them.
+counts() {
+    psql -X -q -v ON_ERROR_STOP=1 -f settings.sql \
+        -c "CREATE TEMPORARY TABLE marbre_counts (name text, condition text, rows bigint, root regclass, here bigint)" \
+        -c "COPY pg_temp.marbre_counts (name, condition, rows) FROM STDIN" \
+        -c 'DO $do$ DECLARE this record; BEGIN
+                FOR this IN SELECT ctid, * FROM pg_temp.marbre_counts LOOP BEGIN
+                    EXECUTE format($$UPDATE pg_temp.marbre_counts SET root = pg_partition_root(name::regclass),
+                        here = (SELECT count(*) FROM ONLY %s %s) WHERE ctid = $1$$, this.name, this.condition) USING this.ctid;
+                EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%: %$$, this.name, SQLERRM; END; END LOOP;
+                FOR this IN SELECT coalesce(root::text, name) AS name, coalesce(sum(here), 0) AS here, sum(rows) AS rows
+                    FROM pg_temp.marbre_counts GROUP BY 1 HAVING coalesce(sum(here), 0) <> sum(rows) ORDER BY 1
+                LOOP RAISE WARNING $$% has % rows, not %$$, this.name, this.here, this.rows; END LOOP;
+                IF FOUND THEN RAISE EXCEPTION $$not every table has its number of rows$$; END IF; END $do$' < counts.txt
 }
 # Names and messages may hold what a terminal takes for commands.
 harmless() { LC_ALL=C sed "s/[$(printf '\001-\010\013-\037\177')]//g; s/$(printf '\302[\200-\237]')//g"; }
@@ -475,6 +517,30 @@ return $failed
 echo "Loaded, and every table has its number of rows."
 """
 
+# What sets, before the rows of a table go in, what sessions of its owner began with at the source. All of that is data here.
+SESSION_SQL = r"""\set session `cat session.json`
+SELECT pg_catalog.set_config(s.name, pg_catalog.replace(s.value, '"$user"', pg_catalog.quote_ident(t.owner)), false)
+FROM (SELECT pg_catalog.pg_get_userbyid(relowner) AS owner FROM pg_catalog.pg_class WHERE oid = :'table'::pg_catalog.regclass) t,
+    pg_catalog.json_to_recordset(:'session') AS s (number int, role text, name text, value text)
+WHERE s.role IS NULL OR s.role = t.owner ORDER BY s.number \g /dev/null
+"""
+
+def session_settings(details):
+    """What sessions of the source began with: of all roles, then what roles have set, then what they have set for this database."""
+    settings = [{"role": None, "name": name, "value": value} for name, value in details.get("session", {}).items() if name + "?" in SESSION]
+    known = {name.rstrip("?").lower() for name in SESSION if settings}
+    for in_database in (False, True):
+        for setting in details.get("globals", {}).get("settings", []):
+            if setting.get("role") is not None and setting["name"].lower() in known and (setting.get("in_database") is True) == in_database:
+                fit(setting["role"], NAME, "the role of a setting")
+                settings.append({name: setting[name] for name in ("role", "name", "value")})
+    return [{"number": number, **setting} for number, setting in enumerate(settings)]
+
+def copied(*values):
+    """A line of what COPY reads."""
+    escapes = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return "\t".join(re.sub(r"[\\\n\r\t]", lambda c: escapes[c[0]], str(value)) for value in values) + "\n"
+
 def raw_names(script):
     """A byte of a name that is not UTF-8 stands as one character from U+10FE80 to U+10FEFF."""
     return re.sub(b"\xf4\x8f([\xba\xbb])([\x80-\xbf])", lambda m: bytes([m[2][0] | (m[1] == b"\xbb") << 6]), script)
@@ -482,59 +548,62 @@ def raw_names(script):
 def write_loader(manifest, out):
     names = {stream["name"] for stream in manifest["streams"]}
     keep = {"client_encoding", "datestyle", "intervalstyle", "timezone", "extra_float_digits", "bytea_output", "lc_monetary"}
-    settings = {"client_encoding": "UTF8", "row_security": "off", "statement_timeout": "0", "lock_timeout": "0"}
+    settings = {"client_encoding": "UTF8", "row_security": "off", "statement_timeout": "0", "lock_timeout": "0",
+                "standard_conforming_strings": "on", "xmloption": "content"}
     for name, value in manifest["source"]["settings"].items():
         if name.lower() in keep:
             fit(value, SETTING, f"the setting {name}")
             settings[name.lower()] = value
     # Rows are in the encoding that COPY is told. Statements are in UTF-8, unless names hold bytes that could not be converted to it.
-    in_bytes = manifest["source"].get("details", {}).get("in_bytes", False)
+    details = manifest["source"].get("details", {})
+    in_bytes = details.get("in_bytes", False)
+    write = lambda name, text: (out / name).write_bytes(raw_names(text.encode()) if in_bytes else text.encode())
     rows_encoding, settings["client_encoding"] = settings["client_encoding"], "SQL_ASCII" if in_bytes else "UTF8"
     sql = [f"SET {name} = " + quoted(value, "'") + ";" for name, value in settings.items()]
     # As pg_dump does it: names are always qualified.
     sql.append("SELECT pg_catalog.set_config('search_path', '', false) \\g /dev/null")
-    (out / "settings.sql").write_text("\n".join(sql) + "\n")
+    write("settings.sql", "\n".join(sql) + "\n")
+    write("session.sql", SESSION_SQL)
+    session = session_settings(details)
+    write("session.json", json.dumps(session, ensure_ascii=False) + "\n")
     lines = [f"ENCODING={settings['client_encoding']}", f"ROWS=\" (ENCODING '{rows_encoding}')\""]
     call = lambda *words: lines.append(" ".join(map(shlex.quote, words)))
     if "globals.sql" in names:
         lines.append('[ -z "$GLOBALS" ] || step "roles; those that exist already are reported, and stay" \\\n'
                      "    statements globals.sql postgres 'EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%$$, SQLERRM;'")
+    # pg_restore has its own search path.
+    options = "".join(f" -c {s['name']}=" + re.sub(r"[\\ ]", r"\\\g<0>", s["value"]) for s in session if s["role"] is None and s["name"] != "search_path")
+    lines.append('export PGOPTIONS="$PGOPTIONS"' + shlex.quote(options))
     lines.append('step "tables" pg_restore --section=pre-data -d "$PGDATABASE" schema.dump')
     if "data.dump" in names:
         lines.append('step "large objects" pg_restore --section=data -d "$PGDATABASE" data.dump')
     if "sequences.sql" in names:
         lines.append('step "sequences" statements sequences.sql "$PGDATABASE" ""')
     full = lambda table: f"{quoted(table['schema'])}.{quoted(table['table'])}"
-    details = manifest["source"].get("details", {})
-    # In a new database a row can belong to another of these partitions: they are loaded through their root, and counted together.
+    # In a new database a row can belong to another of these partitions: they are loaded through their root.
     roots = {full(s["partition"]): full(s["root"]) for s in details.get("scattered", [])}
     # Of an extension's table, a snapshot holds the rows that are not the extension's own.
     conditions = {full(c): c["condition"] for c in details.get("config_tables", [])}
     # Or all rows, which take the place of the extension's own.
     whole = {full(c) for c in details.get("config_tables", []) if c.get("whole")}
-    lines.append('echo "== rows"')
-    counts = {}
+    lines.append("tables() { :")
+    counts = []
     for stream in manifest["streams"]:
         if stream["name"].startswith("rows/"):
             check(stream.get("tables"), f"{stream['name']}: of no table")
             table = stream["tables"][0]
             name, columns = full(table), ", ".join(map(quoted, table["columns"]))
             entrance = roots.get(name, name)
-            if name in whole:
-                call("empty", name)
-            call("rows", stream["name"], entrance, f" ({columns})" if columns else "")
-            count = counts.setdefault(entrance, [[], 0])
-            count[0].append(f"(SELECT count(*) FROM ONLY {name} {conditions.get(name, '')})")
-            count[1] += table["rows"]
-    for name, (parts, rows) in counts.items():
-        call("count", name, " + ".join(parts), str(rows))
+            call("rows", stream["name"], entrance, f" ({columns})" if columns else "", str(table["rows"]), "whole" if name in whole else "")
+            counts.append(copied(name, conditions.get(name, ""), table["rows"]))
+    write("counts.txt", "".join(counts))
+    lines += ["}", 'echo "== rows"', "all_rows", 'step "numbers of rows" counts']
     lines.append('step "indexes, constraints, triggers" pg_restore --section=post-data -L others.list -d "$PGDATABASE" schema.dump')
     if "links.sql" in names:
         lines.append('step "subscriptions, options of user mappings; those that exist already are reported, and stay" \\\n'
                      "    statements links.sql \"$PGDATABASE\" 'EXCEPTION WHEN OTHERS THEN RAISE WARNING $$%$$, SQLERRM;'")
     lines.append('[ ! -s event-triggers.list ] || step "event triggers" pg_restore --section=post-data -L event-triggers.list -d "$PGDATABASE" schema.dump')
-    script = (LOAD + "\n".join(lines) + LOADED).encode()
-    (out / "load.sh").write_bytes(raw_names(script) if in_bytes else script)
+    write("load.sh", LOAD + "\n".join(lines) + LOADED)
     os.chmod(out / "load.sh", 0o700)
 
 def main():
