@@ -4,7 +4,7 @@
 //! raises, in whatever language and with whatever quotation marks the server speaks. So no text of the server is told.
 //! What is told are our own words for the error's code, and those names in it that are known to be names.
 
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 use super::known::Known;
 use super::sqlstate;
@@ -15,6 +15,12 @@ pub(crate) const UNKNOWN: &str = "an error whose message may hold data, and is n
 
 /// The most names of one error.
 const NAMES: usize = 4;
+
+/// The server's functions that raise what the database's own code asks for, with a code of its choice: of PL/pgSQL and PL/Python.
+const RAISING: [&str; 2] = ["exec_stmt_raise", "PLy_elog_impl"];
+
+/// Those that pass on what another server has said.
+const RELAYING: [&str; 2] = ["dblink_res_error", "pgfdw_report_error"];
 
 /// Quotation marks of the languages in which the server speaks.
 const QUOTES: [char; 8] = ['"', '«', '»', '„', '“', '”', '「', '」'];
@@ -43,7 +49,7 @@ impl<'a> Said<'a> {
             message: error.message(),
             fields: fields.into_iter().flatten().collect(),
             context: error.where_(),
-            raised: code.starts_with("P0") || error.routine() == Some("exec_stmt_raise"),
+            raised: code.starts_with("P0") || error.routine().is_some_and(|name| RAISING.contains(&name)),
         }
     }
 
@@ -174,9 +180,20 @@ pub(super) fn ends_everything(message: &str) -> bool {
     found.is_some_and(|(_, meaning)| of_a_fatal_class(meaning))
 }
 
-/// The same of an error of a session. A server that itself failed to connect to another one is well.
+/// The same of an error of a session.
 pub(super) fn ends_a_session(error: &tokio_postgres::Error) -> bool {
-    error.code().is_none_or(|code| of_a_fatal_class(code.code()) && !code.code().starts_with("08"))
+    error.as_db_error().is_none_or(|db| {
+        let survived = db.parsed_severity() == Some(Severity::Error);
+        is_the_servers_own(db.code().code(), survived, db.routine().unwrap_or_default())
+    })
+}
+
+/// Whether an error is about the server itself, and not about what it was asked for. One that failed to connect to another one is well;
+/// so is one whose session has survived an intervention (57), and one of which code of the database says that its disk is full.
+fn is_the_servers_own(code: &str, survived: bool, routine: &str) -> bool {
+    let by_others = RAISING.contains(&routine) || RELAYING.contains(&routine);
+    let is_well = code.starts_with("08") || (survived && code.starts_with("57"));
+    of_a_fatal_class(code) && !by_others && !is_well
 }
 
 /// Connections, resources, and an operator's intervention.
@@ -284,6 +301,29 @@ mod tests {
             said.words(&known()),
             "an exception in the database's own code: \"public.stamp\" (SQLSTATE P0001)"
         );
+    }
+
+    #[test]
+    fn only_what_the_server_says_of_itself_ends_a_session() {
+        for (code, survived, routine) in [
+            ("53100", true, "mdextend"),
+            ("53200", true, "LockAcquireExtended"),
+            ("57P01", false, "ProcessInterrupts"),
+        ] {
+            assert!(is_the_servers_own(code, survived, routine), "{code}");
+        }
+        for (code, survived, routine) in [
+            ("53100", true, "exec_stmt_raise"),
+            ("53100", true, "PLy_elog_impl"),
+            ("53200", true, "dblink_res_error"),
+            ("57P01", true, "pgfdw_report_error"),
+            ("57P01", true, "HandleParallelMessage"),
+            ("57014", true, "ProcessInterrupts"),
+            ("08006", true, "pgfdw_get_result"),
+            ("23514", true, "ExecConstraints"),
+        ] {
+            assert!(!is_the_servers_own(code, survived, routine), "{code} {routine}");
+        }
     }
 
     #[test]

@@ -150,6 +150,50 @@ fn one_thing_that_cannot_be_made_does_not_cost_the_rest() {
     assert_eq!(old.sql("SELECT indisunique FROM pg_index WHERE indexrelid = 'one_email'::regclass"), "t");
 }
 
+/// What code of the database says of the server's disk costs the rest nothing; what the server says of itself ends it, because
+/// everything else would fail too.
+#[test]
+fn only_the_server_itself_says_that_it_is_full() {
+    let (source, destination) = (Cluster::start(Version::V15), Cluster::start(Version::V15));
+    let database = source.create_db("abonnes");
+    database.sql(
+        "CREATE FUNCTION fits(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+         CREATE TABLE big (id int CHECK (fits(id))); INSERT INTO big SELECT generate_series(1, 10);
+         CREATE TABLE rest AS SELECT generate_series(1, 100) AS id",
+    );
+    let provider = Provider::of(&database);
+    let raise = |code: &str| {
+        database.sql(&format!(
+            "CREATE OR REPLACE FUNCTION fits(int) RETURNS boolean LANGUAGE plpgsql AS
+             $$ BEGIN RAISE 'no' USING ERRCODE = '{code}'; END $$"
+        ));
+        provider.snapshot().success();
+    };
+    let restored = destination.database("abonnes");
+    for code in ["53100", "57P01", "53200"] {
+        raise(code);
+        let said = provider.restore("nas", &restored.url()).arg("--overwrite").fails_with(12).json();
+        let except = said["exceptions"].as_array().unwrap();
+        assert_eq!(
+            (except.len(), except[0]["object"].as_str().unwrap()),
+            (1, "the 10 rows of table public.big"),
+            "{said}"
+        );
+        assert_eq!(restored.sql("SELECT count(*) FROM rest"), "100");
+    }
+    // The server has room for some thousands of locks.
+    database.sql(
+        "CREATE OR REPLACE FUNCTION fits(int) RETURNS boolean LANGUAGE plpgsql AS
+         $$ BEGIN FOR i IN 1 .. 1000000 LOOP PERFORM pg_advisory_xact_lock(i); END LOOP; RETURN true; END $$",
+    );
+    provider.snapshot().success();
+    let said = provider.restore("nas", &restored.url()).arg("--overwrite").fails_with(6);
+    assert!(
+        said.json().to_string().contains("the server is out of memory, or of its room for locks"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_drill_reaches_no_other_server_and_needs_no_table() {
     let (source, destination) = (Cluster::start(Version::V15), Cluster::start(Version::V15));
