@@ -4,6 +4,7 @@ mod cuts;
 mod exceptions;
 mod hostile;
 mod inventory;
+mod logins;
 mod reader;
 mod refusals;
 mod restores;

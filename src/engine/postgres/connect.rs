@@ -10,7 +10,8 @@ use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{self, Refusal};
+use super::dial::{self, Connected, Refusal};
+use super::event_triggers::{self, OFF};
 use super::known::Known;
 use super::password;
 use super::session::{Language, cause};
@@ -55,6 +56,8 @@ pub(crate) struct Connector {
     tls: Option<MakeRustlsConnect>,
     lock_timeout: Duration,
     of_extensions: OfExtensions,
+    /// The first connection already asks for no event triggers; otherwise later ones do, once it is known that they may.
+    quiet_at_first: bool,
     /// What errors may name.
     known: Arc<Known>,
     found: Arc<Found>,
@@ -71,6 +74,8 @@ struct Found {
     odd_transactions: AtomicBool,
     /// Names hold bytes that cannot be converted to UTF-8.
     raw: AtomicBool,
+    /// Whether connections ask for no event triggers.
+    quiet: OnceLock<bool>,
 }
 
 /// What children are told where transactions would be of another kind.
@@ -96,9 +101,20 @@ impl Connector {
             password: config.password.clone(),
             lock_timeout: config.lock_timeout,
             of_extensions: if config.extension_rows { OfExtensions::All } else { OfExtensions::Registered },
+            quiet_at_first: false,
             known,
             found: Arc::default(),
         })
+    }
+
+    /// The same, for a database that is written to: event triggers must not fire for that, from the first session on.
+    pub(super) fn quiet(self) -> Self {
+        Self { quiet_at_first: true, ..self }
+    }
+
+    /// Whether no event trigger fires for its sessions, as far as there was one.
+    pub(super) fn without_event_triggers(&self) -> bool {
+        self.found.quiet.get() == Some(&true)
     }
 
     /// Which tables of extensions are read.
@@ -195,6 +211,7 @@ impl Connector {
         }
         found.raw.store(self.found.raw.load(Ordering::Relaxed), Ordering::Relaxed);
         other.found = Arc::new(found);
+        other.quiet_at_first = false;
         other.place.user = user.to_owned();
         other.place.config.user(user);
         other.password = Some(password);
@@ -221,14 +238,10 @@ impl Connector {
 
     /// Connects, and pins the settings that could change the meaning of our statements.
     pub(super) async fn connect(&self, cancel: &CancellationToken) -> Result<Session> {
-        let servers =
-            self.servers().iter().map(|server| (server.clone(), self.password(server).password)).collect();
         let (server, connected) = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::interrupted()),
-            dialled = dial::dial(&self.place, servers, self.tls.as_ref()) => {
-                dialled.map_err(|refusal| self.refused(refusal))?
-            }
+            dialled = self.dial() => dialled.map_err(|refusal| self.refused(refusal))?,
         };
         let greeting = &connected.greeting;
         // Before anything is set: in a pooler it would stay, and meet others.
@@ -253,6 +266,46 @@ impl Connector {
             session.speak_bytes().await?;
         }
         Ok(session)
+    }
+
+    /// Reaches a server, without event triggers where that may be had.
+    async fn dial(&self) -> std::result::Result<(Server, Connected), Refusal> {
+        if let Some(quiet) = self.found.quiet.get() {
+            return self.dial_once(*quiet).await;
+        }
+        let first = self.dial_once(self.quiet_at_first).await;
+        let (quiet, dialled) = match (first, self.quiet_at_first) {
+            (Err(Refusal::Failed(_, e)), true) if event_triggers::refused(&e) => {
+                (false, self.dial_once(false).await)
+            }
+            (Err(Refusal::Failed(server, e)), false) if event_triggers::refused_by_code(&e) => {
+                // If that may not be asked for, what counts is why it was needed.
+                let again = self.dial_once(true).await;
+                (true, again.map_err(|_| Refusal::Failed(server, e)))
+            }
+            (Ok((server, connected)), quiet) => {
+                let greeting = &connected.greeting;
+                let may = greeting.superuser && greeting.version.major >= event_triggers::SINCE;
+                (quiet || may, Ok((server, connected)))
+            }
+            (Err(refusal), quiet) => (quiet, Err(refusal)),
+        };
+        if dialled.is_ok() {
+            let _same = self.found.quiet.set(quiet);
+        }
+        dialled
+    }
+
+    async fn dial_once(&self, quiet: bool) -> std::result::Result<(Server, Connected), Refusal> {
+        let servers =
+            self.servers().iter().map(|server| (server.clone(), self.password(server).password)).collect();
+        let mut place = self.place.clone();
+        if quiet {
+            // What the connection's own options say comes last, and counts.
+            let options: Vec<&str> = [OFF].into_iter().chain(self.place.config.get_options()).collect();
+            place.config.options(options.join(" "));
+        }
+        dial::dial(&place, servers, self.tls.as_ref()).await
     }
 
     fn pooled(&self) -> Error {
@@ -290,6 +343,11 @@ impl Connector {
             Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
             Some("53300") => failed.remedy("End connections that nobody needs, or raise `max_connections`."),
             Some("57P03") => failed.remedy("Wait until the server takes connections."),
+            Some(_) if event_triggers::refused_by_code(&error) => failed.remedy(format!(
+                "A login event trigger of the database refuses the session. Let a superuser run: ALTER ROLE {} {}.",
+                self.place.user.escape_debug(),
+                event_triggers::OFF_FOR_ROLE
+            )),
             // The server has answered, and said what is wrong.
             Some(_) => failed,
             None => failed.remedy("Check that the server runs and that host, port and password are right."),
@@ -328,7 +386,9 @@ impl Connector {
         // Not where it is not needed: a server that refuses options would refuse the connection.
         let english = self.found.translated.load(Ordering::Relaxed).then_some("-c lc_messages=C");
         let plain = self.found.odd_transactions.load(Ordering::Relaxed).then_some(PLAIN_TRANSACTIONS);
-        let options: Vec<&str> = place.config.get_options().into_iter().chain(english).chain(plain).collect();
+        let quiet = self.without_event_triggers().then_some(OFF);
+        let own = place.config.get_options();
+        let options: Vec<&str> = quiet.into_iter().chain(own).chain(english).chain(plain).collect();
         if !options.is_empty() {
             environment.push(("PGOPTIONS", options.join(" ")));
         }

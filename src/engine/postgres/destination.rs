@@ -5,10 +5,12 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Connector, Session};
 use super::database_properties::Database;
 use super::details::{self, Details};
+use super::event_triggers;
 use super::quote::{ident, literal};
 use super::version::Version;
 use crate::engine::Destination;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::human;
 use crate::model::id::SnapshotId;
 
 /// The beginning of the comment of a database whose restore is not complete.
@@ -110,6 +112,26 @@ pub(crate) async fn refuse(server: &Session, details: &Details) -> Result<()> {
     }
     Err(Error::preflight(format!("the destination server lacks extensions: {}", missing.join(", ")))
         .remedy("Install their packages (such as postgresql-contrib) on the destination server."))
+}
+
+/// What people should know of event triggers that have fired for the sessions of a user who may not switch them off.
+pub(super) async fn fired(connector: &Connector, session: &Session) -> Result<Option<String>> {
+    if session.version.major < event_triggers::SINCE || connector.without_event_triggers() {
+        return Ok(None);
+    }
+    let sql = "SELECT evtname::text, current_database()::text FROM pg_event_trigger \
+               WHERE evtevent = 'login' AND evtenabled IN ('O', 'A') ORDER BY 1";
+    let found = session.query(sql, &[]).await?;
+    let Some(first) = found.first() else { return Ok(None) };
+    let names: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+    Ok(Some(format!(
+        "login event triggers of database {} fire for marbre's sessions ({}), because {} may not switch them off: a superuser can run \
+         ALTER ROLE … {}",
+        first.get::<_, String>(1).escape_debug(),
+        human::first_few(&names, 3).escape_debug(),
+        connector.user().escape_debug(),
+        event_triggers::OFF_FOR_ROLE
+    )))
 }
 
 /// Drops subscriptions, which keep a database from being dropped. The slots at their publishers are left alone:

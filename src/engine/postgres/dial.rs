@@ -73,12 +73,15 @@ pub(crate) struct Greeting {
     pub read_only: bool,
     /// Transactions are as they are by default.
     pub plain: bool,
+    /// The user is a superuser.
+    pub superuser: bool,
 }
 
 const GREETING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
      SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_backend_pid(), pg_catalog.getdatabaseencoding(), \
      pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only'), \
-     pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_deferrable'); \
+     pg_catalog.current_setting('default_transaction_isolation'), pg_catalog.current_setting('default_transaction_deferrable'), \
+     pg_catalog.current_setting('is_superuser'); \
      COMMIT";
 
 /// An open connection, of which no setting was changed.
@@ -255,6 +258,7 @@ async fn greet(
         standby: text(3) == "t",
         read_only: text(4) == "on",
         plain: (text(4), text(5), text(6)) == ("off", "read committed", "off"),
+        superuser: text(7) == "on",
     };
     Ok(Connected { client, task, link, greeting })
 }

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Session};
+use super::event_triggers;
 use super::globals::Globals;
 use super::quote::{ident, idents, literal, qualified};
 use super::relations::OWN_SCHEMA;
@@ -56,8 +57,12 @@ impl LoadRole {
         let create = format!(
             "DROP ROLE IF EXISTS {role}; \
              CREATE ROLE {role} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS PASSWORD {}; \
-             ALTER ROLE {role} SET session_replication_role = replica",
-            literal(password.expose_secret())
+             ALTER ROLE {role} SET session_replication_role = replica{}",
+            literal(password.expose_secret()),
+            match session.version.major {
+                event_triggers::SINCE.. => format!("; ALTER ROLE {role} {}", event_triggers::OFF_FOR_ROLE),
+                _ => String::new(),
+            }
         );
         session.batch(&create, "make a role that loads without a superuser's rights").await?;
         let rows = session.query("SELECT rolname::text FROM pg_roles WHERE NOT rolsuper", &[]).await?;

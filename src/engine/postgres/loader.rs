@@ -61,7 +61,7 @@ struct Loading {
 impl PostgresLoader {
     /// Reads the configuration; connects to nothing. Fails if the URL or the password file is wrong.
     pub(crate) fn new(config: PostgresConfig) -> Result<Self> {
-        Ok(Self::into_database(Connector::new(&config)?, config.bin_dir, config.jobs))
+        Ok(Self::into_database(Connector::new(&config)?.quiet(), config.bin_dir, config.jobs))
     }
 
     /// Loads into the database that the connector names.
@@ -117,6 +117,9 @@ impl PostgresLoader {
     ) -> Result<Session> {
         let place = destination::connect(&self.connector, cancel).await?;
         destination::refuse(&place.server, details).await?;
+        for session in place.database.iter().chain([&place.server]) {
+            report.warnings.extend(destination::fired(&self.connector, session).await?);
+        }
         let state = destination::state(place.database.as_ref()).await?;
         let name = self.connector.database();
         let source = &details.globals.database;

@@ -123,7 +123,7 @@ impl PostgresScratchHost {
                 extension_rows: false,
             })
         };
-        let admin = config.scratch.as_ref().map(connector).transpose()?;
+        let admin = config.scratch.as_ref().map(connector).transpose()?.map(Connector::quiet);
         Ok(Self { config, admin })
     }
 

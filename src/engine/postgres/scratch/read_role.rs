@@ -10,6 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, Session, interruptible};
+use super::super::event_triggers;
 use super::super::quote::{ident, literal};
 use super::damage::silence;
 use super::{random_name, random_password};
@@ -76,6 +77,9 @@ impl Reader {
                     "Give the user of the server for drills CREATEROLE: queries are run by a separate role.",
                 )
             })?;
+        }
+        if session.version.major >= event_triggers::SINCE {
+            try_to(format!("ALTER ROLE {name} {}", event_triggers::OFF_FOR_ROLE)).await;
         }
         try_to(format!("ALTER DATABASE {database} CONNECTION LIMIT -1")).await;
         try_to(format!("GRANT CONNECT ON DATABASE {database} TO {name}")).await;
