@@ -9,18 +9,22 @@ use super::server_error::ends_a_session;
 use super::session_settings::{SEARCH_PATH, SessionSettings, set_path};
 use crate::error::{Error, Result};
 use crate::model::human;
+use crate::model::table::TableId;
 
 /// Collects statistics of all tables. A table of which that fails, as of a partition that lies on another server, costs the others
 /// nothing. The expressions of an index, which the server evaluates as the table's owner, may need the search path of the
-/// source. Returns what people should know.
+/// source. Those of `without` are left out. Returns what people should know.
 pub(crate) async fn analyze(
     session: &Session,
     source: &SessionSettings,
+    without: &[TableId],
     cancel: &CancellationToken,
 ) -> Result<Option<String>> {
-    let Err(error) = run(session, "ANALYZE", cancel).await? else { return Ok(None) };
-    if ends_a_session(&error) {
-        return Err(session.failed("analyze the database", &error));
+    if without.is_empty() {
+        let Err(error) = run(session, "ANALYZE", cancel).await? else { return Ok(None) };
+        if ends_a_session(&error) {
+            return Err(session.failed("analyze the database", &error));
+        }
     }
     let sql = format!(
         "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -31,7 +35,11 @@ pub(crate) async fn analyze(
     session.batch(&set_path(path), "set the search path").await?;
     let mut failed = Vec::new();
     for row in tables {
-        let table = qualified(&row.get::<_, String>(0), &row.get::<_, String>(1));
+        let table = TableId { schema: row.get(0), table: row.get(1) };
+        if without.contains(&table) {
+            continue;
+        }
+        let table = qualified(&table.schema, &table.table);
         if let Err(error) = run(session, &format!("ANALYZE {table}"), cancel).await? {
             if ends_a_session(&error) {
                 return Err(session.failed("analyze the database", &error));

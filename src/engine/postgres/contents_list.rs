@@ -96,6 +96,11 @@ pub(crate) fn is_event_trigger(line: &str) -> bool {
     entry(line).is_some_and(|entry| starts_with(entry, &of_event_trigger))
 }
 
+/// Whether a line is about the rows of a materialized view.
+pub(crate) fn is_view_data(line: &str) -> bool {
+    entry(line).is_some_and(|entry| entry.starts_with("MATERIALIZED VIEW DATA "))
+}
+
 /// Whether a list has partitions.
 pub(crate) fn has_partitions(list: &str) -> bool {
     list.lines().any(|line| line.contains(" TABLE ATTACH ") || line.contains(" INDEX ATTACH "))
@@ -173,6 +178,12 @@ mod tests {
         ] {
             assert!(!is_event_trigger(line), "{line}");
         }
+    }
+
+    #[test]
+    fn rows_of_materialized_views_are_found_in_lists() {
+        assert!(is_view_data("3300; 0 16423 MATERIALIZED VIEW DATA public nearer app"));
+        assert!(!is_view_data("215; 1259 16423 MATERIALIZED VIEW public MATERIALIZED VIEW DATA app"));
     }
 
     fn of(lines: &[&str], superusers: &[&str]) -> Vec<(Rights, usize)> {

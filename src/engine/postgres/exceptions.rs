@@ -51,18 +51,6 @@ pub(crate) fn forget_omitted(owners: &Owners, details: &Details, entries: &mut V
     });
 }
 
-/// Removes from these entries what could not be made because it reads from another server, which a drill never reaches.
-/// Returns it in words.
-pub(crate) fn only_elsewhere(owners: &Owners, entries: &mut Vec<Unrestored>) -> Vec<String> {
-    let (elsewhere, left) = std::mem::take(entries).into_iter().partition(|entry| entry.elsewhere);
-    *entries = left;
-    let words = |entry: Unrestored| {
-        let (object, ..) = owners.named(&entry.line);
-        format!("{}: it reads from another server, and a drill connects to none", object.escape_debug())
-    };
-    elsewhere.into_iter().map(words).collect()
-}
-
 /// The statements of these entries.
 pub(crate) async fn script(
     archive: &ArchiveLoad<'_>,

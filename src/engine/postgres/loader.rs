@@ -13,7 +13,7 @@ use super::database_properties::Database;
 use super::details::Details;
 use super::inventory::POPULATED;
 use super::load_role::LoadRole;
-use super::loading::Load;
+use super::loading::{Load, Reach};
 use super::replace::{self, Names};
 use super::tools::Tools;
 use super::version::Version;
@@ -35,8 +35,8 @@ pub(crate) struct PostgresLoader {
     connector: Connector,
     bin_dir: Option<PathBuf>,
     jobs: usize,
-    /// Nothing outlives the drill.
-    in_drill: bool,
+    /// Nothing outlives a drill, and nothing is reached from it.
+    drill: Option<Reach>,
     /// How client tools run in a drill.
     confinement: Option<Arc<Confinement>>,
     loading: Mutex<Option<Loading>>,
@@ -52,7 +52,7 @@ struct Loading {
     replaces: Option<Names>,
     /// Owners and grants were left out.
     without_owners: bool,
-    /// Materialized views that are empty because they read from other servers, which a drill does not reach.
+    /// Materialized views that are empty because they read from other servers, or could, which a drill does not reach.
     unfilled: u64,
     /// The role that has loaded it, until it is removed.
     role: Option<Arc<LoadRole>>,
@@ -70,15 +70,15 @@ impl PostgresLoader {
             connector,
             bin_dir,
             jobs: jobs.max(1),
-            in_drill: false,
+            drill: None,
             confinement: None,
             loading: Mutex::new(None),
         }
     }
 
     /// The same loader for a drill, whose tools run in this way.
-    pub(super) fn in_drill(self, confinement: Option<Arc<Confinement>>) -> Self {
-        Self { in_drill: true, confinement, ..self }
+    pub(super) fn in_drill(self, reach: Reach, confinement: Option<Arc<Confinement>>) -> Self {
+        Self { drill: Some(reach), confinement, ..self }
     }
 
     /// The role that loads or has loaded, if it is still there.
@@ -214,9 +214,9 @@ impl PostgresLoader {
     /// What was loaded, without the role that did it: a drill needs that to the end, when the whole server or the database goes.
     /// With what people should know.
     async fn loaded(&self) -> Result<(Loading, Vec<String>)> {
-        let left = match self.in_drill {
-            true => None,
-            false => self.remove_load_role().await?,
+        let left = match self.drill {
+            Some(_) => None,
+            None => self.remove_load_role().await?,
         };
         let loading = self.loading().clone();
         let loading = loading.ok_or_else(|| Error::internal("finish of a restore that did not load"))?;
@@ -290,13 +290,13 @@ impl PostgresLoader {
             schema: &schema,
             streams,
             options,
-            in_drill: self.in_drill,
+            drill: self.drill,
             observer,
             cancel,
         };
-        load.run(archive, &mut report).await?;
+        let unfilled = load.run(archive, &mut report).await?;
         if let Some(loading) = self.loading().as_mut() {
-            loading.unfilled = report.not_here.len() as u64;
+            loading.unfilled = unfilled;
         }
         report.bytes = contents.streams.iter().map(|stream| stream.length).sum();
         Ok(report)
@@ -411,7 +411,7 @@ impl Loader for PostgresLoader {
     }
 
     async fn abandon(&self) -> Result<()> {
-        if !self.in_drill {
+        if self.drill.is_none() {
             // What it owns goes with the database.
             let _left = self.remove_load_role().await;
         }

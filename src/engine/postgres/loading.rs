@@ -10,6 +10,7 @@ use super::archive::Archive;
 use super::archive_load::{ArchiveLoad, Outcome, Unrestored};
 use super::connect::{Connector, Session};
 use super::details::{self, Details};
+use super::elsewhere::{self, NotHere};
 use super::exceptions;
 use super::load_role::LoadRole;
 use super::quote::{literal, qualified};
@@ -45,12 +46,21 @@ pub(crate) struct Load<'a> {
     pub streams: &'a dyn StreamSource,
     /// How.
     pub options: &'a LoadOptions,
-    /// Nothing outlives the drill, and nothing may be reached from it.
-    pub in_drill: bool,
+    /// In a drill nothing may be reached: what keeps it so.
+    pub drill: Option<Reach>,
     /// Who is told.
     pub observer: &'a dyn LoadObserver,
     /// Ends it.
     pub cancel: &'a CancellationToken,
+}
+
+/// What keeps a drill from reaching other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// There is no network.
+    Cut,
+    /// Nothing but what is not tried.
+    Open,
 }
 
 /// What is still to be done.
@@ -67,8 +77,8 @@ impl Left<'_> {
 }
 
 impl<'a> Load<'a> {
-    /// Loads everything, and reports it.
-    pub(super) async fn run(&self, mut archive: ArchiveLoad<'a>, report: &mut LoadReport) -> Result<()> {
+    /// Loads everything, and reports it. Returns how many materialized views a drill leaves empty.
+    pub(super) async fn run(&self, mut archive: ArchiveLoad<'a>, report: &mut LoadReport) -> Result<u64> {
         let mut exceptions = Vec::new();
         let mut left = Left::default();
         self.before_rows(&archive, &mut left, &mut exceptions, report).await?;
@@ -80,6 +90,9 @@ impl<'a> Load<'a> {
         self.observer.stage(Stage::Indexes);
         let jobs = self.options.jobs.max(1);
         let list = sections::post_data_list(&self.entries(&archive)).await?;
+        let mut not_here = NotHere::default();
+        let guarded = self.drill == Some(Reach::Open) && elsewhere::within_reach(self.session).await?;
+        let list = if guarded { not_here.leave_out_views(&archive.owners, &list) } else { list };
         let outcome = sections::post_data(&self.entries(&archive), &list, jobs).await?;
         take(outcome, &mut left, report);
         self.again(&archive, &mut left, &mut exceptions, report).await?;
@@ -87,20 +100,22 @@ impl<'a> Load<'a> {
         self.details.links.complete(self.session, report).await?;
         report.warnings.extend(changed_extensions(self.session, self.details).await?);
         self.observer.stage(Stage::Analyze);
-        report.warnings.extend(analyze(self.session, &self.details.session, self.cancel).await?);
+        let far = if guarded { not_here.leave_out_statistics(self.session).await? } else { Vec::new() };
+        report.warnings.extend(analyze(self.session, &self.details.session, &far, self.cancel).await?);
         // They would fire for everything above. Only superusers can own them, so nobody makes them for others.
         archive.maker = None;
         let outcome = sections::event_triggers(&self.entries(&archive), &list).await?;
         take(outcome, &mut left, report);
         exceptions::forget_omitted(&archive.owners, self.details, &mut left.entries);
-        if self.in_drill {
-            report.not_here = exceptions::only_elsewhere(&archive.owners, &mut left.entries);
+        if self.drill.is_some() {
+            not_here.take(&archive.owners, &mut left.entries);
         }
         let script = exceptions::script(&archive, self.schema, &left.entries, self.cancel).await?;
         exceptions.extend(left.entries.iter().map(|entry| exceptions::of_entry(&archive.owners, entry)));
         exceptions.extend(left.tables.iter().map(exceptions::of_table));
         report.exceptions = exceptions::all(exceptions, script, self.contents);
-        Ok(())
+        report.not_here = not_here.words;
+        Ok(not_here.unfilled)
     }
 
     /// Loads what the rows need: the schema, large objects, sequences.

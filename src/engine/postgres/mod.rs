@@ -35,6 +35,7 @@ mod destination;
 mod details;
 mod dial;
 mod dump;
+mod elsewhere;
 mod event_triggers;
 mod exceptions;
 mod extension_tables;

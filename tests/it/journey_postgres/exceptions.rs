@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::equality::{Aspect, assert_equal, assert_equal_in};
-use crate::support::postgres::{Cluster, Version};
+use crate::support::postgres::{Cluster, SUPERUSER, Version};
 use crate::support::setup::Provider;
 
 /// Everything in it depends on the time zone, on the search path, on rows of other tables, or on numbers that differ between servers.
@@ -148,6 +148,72 @@ fn one_thing_that_cannot_be_made_does_not_cost_the_rest() {
     old.sql("UPDATE customers SET email = 'other' WHERE id = 1000");
     assert!(old.psql().arg("-f").arg(&file).status().unwrap().success());
     assert_eq!(old.sql("SELECT indisunique FROM pg_index WHERE indexrelid = 'one_email'::regclass"), "t");
+}
+
+/// A database that reads from `far`, and writes there, whenever somebody fills its materialized views or collects statistics.
+fn reaches(source: &Cluster, far: &str) -> String {
+    let at = format!("host={} dbname={far} user={SUPERUSER} password=x", source.socket_dir().display());
+    format!(
+        "CREATE EXTENSION postgres_fdw; CREATE EXTENSION dblink;
+         CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{}', dbname '{far}');
+         CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (user '{SUPERUSER}', password 'x');
+         CREATE FOREIGN TABLE far (i int) SERVER far OPTIONS (table_name 'rows');
+         CREATE TABLE own AS SELECT generate_series(1, 10) AS id;
+         CREATE MATERIALIZED VIEW nearer AS SELECT i FROM far; CREATE MATERIALIZED VIEW mine AS SELECT id FROM own;
+         CREATE MATERIALIZED VIEW writes AS SELECT dblink_exec('{at}', 'INSERT INTO trace DEFAULT VALUES') AS done;
+         CREATE TABLE parted (i int) PARTITION BY RANGE (i); CREATE TABLE here PARTITION OF parted FOR VALUES FROM (100) TO (200);
+         CREATE FOREIGN TABLE there PARTITION OF parted FOR VALUES FROM (0) TO (100) SERVER far OPTIONS (table_name 'rows');
+         INSERT INTO here VALUES (100)",
+        source.socket_dir().display()
+    )
+}
+
+#[test]
+fn without_a_sandbox_a_drill_does_not_try_what_could_reach_another_server() {
+    let source = Cluster::start_with(Version::V15, &["log_connections=on", "autovacuum=off"]);
+    let elsewhere = Cluster::start(Version::V15);
+    let far = source.create_db("far");
+    far.sql("CREATE TABLE rows AS SELECT generate_series(1, 5) AS i; CREATE TABLE trace (at timestamptz DEFAULT now())");
+    let database = source.create_db("abonnes");
+    database.sql(&reaches(&source, "far"));
+    let mut provider = Provider::of(&database);
+    provider.snapshot().success();
+    for (isolation, lines) in [
+        ("none", "isolation = \"none\"".to_owned()),
+        ("server", format!("scratch = {:?}", elsewhere.database("postgres").url())),
+    ] {
+        provider.set_drills(&lines);
+        let connections = || source.log().matches("database=far").count();
+        let before = connections();
+        let drill = provider.drill().success().json();
+        assert_eq!(connections(), before, "{drill}");
+        assert_eq!((&drill["passed"], &drill["isolation"]), (&true.into(), &isolation.into()), "{drill}");
+        let check = &drill["checks"][0];
+        assert_eq!(
+            (&check["name"], &check["result"]),
+            (&"other servers".into(), &"unavailable".into()),
+            "{drill}"
+        );
+        let why = check["message"].as_str().unwrap();
+        for what in [
+            "MATERIALIZED VIEW DATA public mine",
+            "MATERIALIZED VIEW DATA public nearer",
+            "MATERIALIZED VIEW DATA public writes",
+            "statistics of table public.parted",
+        ] {
+            assert!(why.contains(what), "{why}");
+        }
+        assert_eq!(far.sql("SELECT count(*) FROM trace"), "1", "written when the view was made");
+    }
+    // Where nothing could reach one, materialized views are filled and compared.
+    let plain = source.create_db("plain");
+    plain.sql("CREATE TABLE own AS SELECT 1 AS id; CREATE MATERIALIZED VIEW mine AS SELECT id FROM own");
+    let mut provider = Provider::of(&plain);
+    provider.snapshot().success();
+    provider.set_drills("isolation = \"none\"");
+    let drill = provider.drill().success().json();
+    assert_eq!(drill["passed"], true, "{drill}");
+    assert!(!drill["checks"].to_string().contains("other servers"), "{drill}");
 }
 
 /// What code of the database says of the server's disk costs the rest nothing; what the server says of itself ends it, because

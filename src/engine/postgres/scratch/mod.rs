@@ -42,6 +42,7 @@ use super::connect::{Connector, PostgresConfig};
 use super::details::Details;
 use super::load_role::LoadRole;
 use super::loader::PostgresLoader;
+use super::loading::Reach;
 use super::session_settings::SessionSettings;
 use super::tools::Tools;
 use crate::engine::Loader;
@@ -139,7 +140,12 @@ impl PostgresScratchHost {
             Location::Local(server) => Some(server.confinement()),
             Location::Remote(_) => None,
         };
-        let loader = PostgresLoader::into_database(connector.clone(), bin_dir, jobs).in_drill(confinement);
+        let reach = match self.isolation() {
+            Isolation::Sandbox => Reach::Cut,
+            Isolation::Server | Isolation::None => Reach::Open,
+        };
+        let loader =
+            PostgresLoader::into_database(connector.clone(), bin_dir, jobs).in_drill(reach, confinement);
         let loader = Arc::new(loader);
         Box::new(PostgresScratch { location, connector, reader, loader, source })
     }
