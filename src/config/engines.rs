@@ -14,7 +14,7 @@ use crate::model::engine_kind::EngineKind;
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_GIVE_WAY_AFTER: Duration = Duration::from_secs(600);
 
-const POSTGRES_KEYS: [&str; 7] = [
+const POSTGRES_KEYS: [&str; 8] = [
     "url",
     "password_file",
     "password_env",
@@ -22,6 +22,7 @@ const POSTGRES_KEYS: [&str; 7] = [
     "bin_dir",
     "lock_timeout",
     "extension_tables",
+    "too_long_rows",
 ];
 const SQLITE_KEYS: [&str; 1] = ["path"];
 
@@ -87,8 +88,10 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     let bin_dir = section.optional("bin_dir", forms::path(base));
     let lock_timeout = section.optional("lock_timeout", forms::duration);
     let extension_rows = section.optional("extension_tables", extension_tables);
+    let leave_out_too_long = section.optional("too_long_rows", too_long_rows);
     let give_way_after = section.optional("give_way_after", forms::duration);
     Some(Source::Postgres {
+        leave_out_too_long: leave_out_too_long.unwrap_or(false),
         extension_rows: extension_rows.unwrap_or(false),
         url: url?,
         password,
@@ -105,6 +108,18 @@ fn extension_tables(value: &DeValue<'_>) -> Result<bool, Complaint> {
         "rows" => Ok(true),
         other => Err(Complaint::new(format!("is {other:?}")).accepted(
             "\"named\": a snapshot names the tables of extensions whose rows it does not hold; \"rows\": it takes them",
+        )),
+    }
+}
+
+/// Whether rows that the server cannot write as text are left out.
+fn too_long_rows(value: &DeValue<'_>) -> Result<bool, Complaint> {
+    match forms::text(value)?.as_str() {
+        "fail" => Ok(false),
+        "leave_out" => Ok(true),
+        other => Err(Complaint::new(format!("is {other:?}")).accepted(
+            "\"fail\": there is no snapshot while a row is too long for the server to write it; \"leave_out\": a snapshot holds \
+             everything else, and names such rows",
         )),
     }
 }

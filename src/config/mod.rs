@@ -269,6 +269,8 @@ pub(crate) enum Source {
         lock_timeout: Duration,
         /// Rows of extensions' tables are read, although the extensions did not register them.
         extension_rows: bool,
+        /// Rows that the server cannot write as text are left out and named, and stop no snapshot.
+        leave_out_too_long: bool,
         /// How long others may wait for the locks of a snapshot that is being read, before it is given up.
         give_way_after: Duration,
     },

@@ -64,6 +64,7 @@ pub(crate) fn loader(
             lock_timeout: RESTORE_LOCK_TIMEOUT,
             jobs,
             extension_rows: false,
+            leave_out_too_long: false,
         })?)),
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),

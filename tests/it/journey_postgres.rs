@@ -10,4 +10,5 @@ mod refusals;
 mod restores;
 mod sources;
 mod subscriptions;
+mod too_long;
 mod torture;

@@ -11,7 +11,15 @@ use crate::error::Result;
 /// The engine of a configured database.
 pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
     registry::engine(match &database.source {
-        Source::Postgres { url, password, bin_dir, lock_timeout, give_way_after, extension_rows } => {
+        Source::Postgres {
+            url,
+            password,
+            bin_dir,
+            lock_timeout,
+            give_way_after,
+            extension_rows,
+            leave_out_too_long,
+        } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
             let config = PostgresConfig {
                 url: url.clone(),
@@ -20,6 +28,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
                 lock_timeout: *lock_timeout,
                 jobs: database.jobs,
                 extension_rows: *extension_rows,
+                leave_out_too_long: *leave_out_too_long,
             };
             registry::EngineSettings::Postgres(config, *give_way_after)
         }

@@ -8,7 +8,7 @@ use super::connect::{Connector, Session};
 use super::readers::SLOTS;
 use super::tools::Tools;
 use super::version::NEWEST_SERVER;
-use super::{capture, catalogues, omitted};
+use super::{capture, catalogues, omitted, too_long};
 use crate::engine::postgres::{relations, source_facts};
 use crate::error::{Error, Result};
 use crate::model::check::{Check, CheckState};
@@ -113,17 +113,25 @@ async fn rights(connector: &Connector, cancel: &CancellationToken) -> Result<Che
 async fn completeness(connector: &Connector, cancel: &CancellationToken) -> Result<Check> {
     let session = connector.connect(cancel).await?;
     source_facts::refuse_incomplete(&capture::all(&session).await?)?;
-    let omitted = omitted::look(connector, &session).await?.omitted;
+    let mut omitted = omitted::look(connector, &session).await?.omitted;
     let unknown = catalogues::unknown(&session).await?;
     if let Some(warning) = catalogues::warning(&unknown) {
         return Ok(warn("completeness", warning, catalogues::REMEDY));
     }
+    // Last of all: it limits what the session may do.
+    let met = too_long::look(connector, &session).await?;
+    omitted.extend(met.omitted);
+    let unseen = match met.unseen {
+        0 => String::new(),
+        n => format!("; nobody could look for rows that are too long in {n} of the large tables"),
+    };
     if omitted.is_empty() {
-        return Ok(ok("completeness", "a snapshot holds everything that the database has"));
+        let found = format!("a snapshot holds everything that the database has{unseen}");
+        return Ok(ok("completeness", found));
     }
     let what: Vec<String> = omitted.iter().map(|o| format!("{}: {}", o.what(), o.why)).collect();
     let remedies: Vec<&str> = omitted.iter().map(|o| o.remedy.as_str()).collect();
-    Ok(warn("completeness", format!("not in a snapshot: {}", what.join("; ")), &remedies.join(" ")))
+    Ok(warn("completeness", format!("not in a snapshot: {}{unseen}", what.join("; ")), &remedies.join(" ")))
 }
 
 /// Every table is locked by our transaction, by `pg_dump` and by each reader of rows, of which there are fewer if there is no

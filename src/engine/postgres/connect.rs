@@ -31,6 +31,15 @@ pub(crate) enum OfExtensions {
     All,
 }
 
+/// What becomes of rows that the server cannot write as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLongRows {
+    /// There is no snapshot with them.
+    Fail,
+    /// A snapshot names them, and holds everything else.
+    LeaveOut,
+}
+
 /// Where a database is, and how to read or load it.
 #[derive(Debug, Clone)]
 pub(crate) struct PostgresConfig {
@@ -46,6 +55,8 @@ pub(crate) struct PostgresConfig {
     pub jobs: usize,
     /// Rows of extensions' tables are read, although the extensions did not register them.
     pub extension_rows: bool,
+    /// Rows that the server cannot write are left out, and named.
+    pub leave_out_too_long: bool,
 }
 
 /// Everything that connections have in common.
@@ -58,6 +69,7 @@ pub(crate) struct Connector {
     of_extensions: OfExtensions,
     /// The first connection already asks for no event triggers; otherwise later ones do, once it is known that they may.
     quiet_at_first: bool,
+    too_long_rows: TooLongRows,
     /// What errors may name.
     known: Arc<Known>,
     found: Arc<Found>,
@@ -102,6 +114,7 @@ impl Connector {
             lock_timeout: config.lock_timeout,
             of_extensions: if config.extension_rows { OfExtensions::All } else { OfExtensions::Registered },
             quiet_at_first: false,
+            too_long_rows: if config.leave_out_too_long { TooLongRows::LeaveOut } else { TooLongRows::Fail },
             known,
             found: Arc::default(),
         })
@@ -120,6 +133,11 @@ impl Connector {
     /// Which tables of extensions are read.
     pub(super) fn of_extensions(&self) -> OfExtensions {
         self.of_extensions
+    }
+
+    /// What becomes of rows that are too long.
+    pub(super) fn too_long_rows(&self) -> TooLongRows {
+        self.too_long_rows
     }
 
     /// The same, without what was found out: of several servers any can be found.
@@ -475,6 +493,7 @@ mod tests {
             lock_timeout: Duration::from_secs(1),
             jobs: 1,
             extension_rows: false,
+            leave_out_too_long: false,
         };
         let connector = Connector::new(&config).unwrap();
         let environment = connector.environment("marbre pg_dump", 15).unwrap();

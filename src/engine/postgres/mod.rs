@@ -17,6 +17,7 @@
 mod analyze;
 mod archive;
 mod archive_load;
+mod around;
 mod by_path;
 mod capture;
 mod catalogue_definitions;

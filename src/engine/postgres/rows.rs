@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Session, set_config};
 use super::quote::{idents, literal, qualified};
+use crate::engine::StreamSender;
 use crate::error::{Error, Result};
 use crate::model::row_hash::RowHasher;
 use crate::model::table::{RowDigest, TableId};
@@ -110,6 +111,7 @@ pub(crate) struct CopyOut {
     stream: Pin<Box<Fuse<CopyOutStream>>>,
     batch: BytesMut,
     large: Bytes,
+    failed: Option<tokio_postgres::Error>,
 }
 
 impl CopyOut {
@@ -119,10 +121,11 @@ impl CopyOut {
             stream: Box::pin(session.client.copy_out(sql).await?.fuse()),
             batch: BytesMut::new(),
             large: Bytes::new(),
+            failed: None,
         })
     }
 
-    /// The next batch; `None` when the server has reported the end.
+    /// The next batch; `None` when the server has reported the end. An error comes after everything that was sent before it.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, tokio_postgres::Error> {
         loop {
             if !self.large.is_empty() {
@@ -132,11 +135,19 @@ impl CopyOut {
                 let length = self.large.len().min(LARGEST);
                 return Ok(Some(self.large.split_to(length)));
             }
-            match self.stream.next().await.transpose()? {
-                None if self.batch.is_empty() => return Ok(None),
-                None => return Ok(Some(self.batch.split().freeze())),
-                Some(row) if row.len() >= BATCH => self.large = row,
-                Some(row) => {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            match self.stream.next().await.transpose() {
+                Err(error) if self.batch.is_empty() => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    return Ok(Some(self.batch.split().freeze()));
+                }
+                Ok(None) if self.batch.is_empty() => return Ok(None),
+                Ok(None) => return Ok(Some(self.batch.split().freeze())),
+                Ok(Some(row)) if row.len() >= BATCH => self.large = row,
+                Ok(Some(row)) => {
                     if self.batch.len() + row.len() > BATCH {
                         let full = self.batch.split().freeze();
                         self.batch.reserve(BATCH);
@@ -148,6 +159,42 @@ impl CopyOut {
             }
         }
     }
+}
+
+/// Why rows were not sent to their end.
+pub(super) enum Stopped {
+    /// The server has failed.
+    Server(tokio_postgres::Error),
+    /// Something else has.
+    Other(Error),
+}
+
+impl From<tokio_postgres::Error> for Stopped {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Sends what this COPY gives, and adds the number of rows to `rows`, also where it fails.
+pub(super) async fn send(
+    session: &Session,
+    sql: &str,
+    out: &StreamSender,
+    rows: &mut u64,
+) -> Result<(), Stopped> {
+    let mut copy = CopyOut::start(session, sql).await?;
+    while let Some(bytes) = copy.next().await? {
+        // Each row is a line, and a line feed in a value is written otherwise.
+        *rows += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+        out.send(bytes).await?;
+    }
+    Ok(())
 }
 
 /// Count and digest of a table as it is in this session.

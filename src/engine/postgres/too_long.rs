@@ -1,19 +1,34 @@
 //! Rows that the server cannot write as text, and so neither `pg_dump` nor marbre can read: a text, and a row of texts, has less than
 //! 1 GiB, and each byte of a `bytea` takes two characters.
 
-use super::connect::Session;
+use std::time::{Duration, Instant};
+
+use super::connect::{Connector, Session, TooLongRows, set_config};
 use super::quote::ident;
-use super::relations::Table;
+use super::relations::{self, Table};
 use super::row::Row;
 use super::{rows, table_locks};
 use crate::error::{Error, Result};
 use crate::model::human;
+use crate::model::omission::Omission;
 
 /// The most bytes in a row's text. Source: `MaxAllocSize` in `src/include/utils/memutils.h` of PostgreSQL.
 const LIMIT: i64 = (1 << 30) - 1;
 
 /// The most rows that are named.
 const NAMED: usize = 3;
+
+/// Whether the server failed because a row is too long for it.
+pub(super) fn is_cause(error: &tokio_postgres::Error) -> bool {
+    let Some(error) = error.as_db_error() else { return false };
+    match error.code().code() {
+        // The server's limits: `Cannot enlarge string buffer`.
+        "54000" => true,
+        // Its internal errors, whose messages are not translated.
+        "XX000" => error.message().starts_with("invalid memory alloc request size"),
+        _ => false,
+    }
+}
 
 /// Why a table could not be read, in a session of this snapshot.
 pub(super) async fn unread(
@@ -23,9 +38,7 @@ pub(super) async fn unread(
     error: &tokio_postgres::Error,
 ) -> Error {
     let failed = session.failed(&format!("read table {}", table.id), error);
-    // `invalid memory alloc request size` has the code of the server's internal errors, `Cannot enlarge string buffer` that of
-    // its limits.
-    if !matches!(error.code().map(tokio_postgres::error::SqlState::code), Some("XX000" | "54000")) {
+    if !is_cause(error) {
         return failed;
     }
     let found = async {
@@ -55,7 +68,8 @@ fn explained(table: &Table, (place, column, bytes): &TooLong, rest: &[TooLong]) 
     );
     let remedy = format!(
         "Keep such values in several rows, or as large objects, which have no such limit; pg_dump cannot read this table either. This \
-         finds the row: SELECT … FROM {} WHERE ctid = '{place}'.",
+         finds the row: SELECT … FROM {} WHERE ctid = '{place}'. To save everything else meanwhile, set too_long_rows = \"leave_out\" for \
+         the database.",
         table.sql()
     );
     Error::database(format!("table {} has rows that the server cannot write", table.id))
@@ -100,4 +114,72 @@ async fn find(session: &Session, table: &Table) -> Result<Vec<TooLong>> {
         Some((row.get(0), ident(&column.get::<_, String>(0)), bytes?.unsigned_abs()))
     };
     Ok(rows.iter().filter_map(longest).collect())
+}
+
+/// Rows that were left out, and tables of which the rest was.
+pub(super) fn omissions(rows: Vec<String>, rests: Vec<String>) -> Vec<Omission> {
+    let omission = |kind: &str, names: Vec<String>, why: &str| {
+        let remedy = "Keep such values in several rows, or as large objects, which have no such limit. SELECT … WHERE ctid = '…' finds a \
+                      row by its place, until somebody changes it.";
+        let (kind, why, remedy) = (kind.to_owned(), why.to_owned(), remedy.to_owned());
+        (!names.is_empty()).then_some(Omission { kind, names, why, remedy })
+    };
+    let row = omission(
+        "row that is too long",
+        rows,
+        "the server cannot write them, and pg_dump cannot read them: a row's text has less than 1 GiB, and each byte of a bytea takes two \
+         characters (a damaged row can look like that too)",
+    );
+    let rest = omission(
+        "rest of a table with a row that is too long",
+        rests,
+        "the server cannot write the row that comes next, and what lies after it cannot be read without running code of the database, in an \
+         index, statistics or columns with expressions",
+    );
+    row.into_iter().chain(rest).collect()
+}
+
+/// How long looking may take, in all tables together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The fewest bytes that a row of 1 GiB takes beside its table: the server compresses to no less than a 255th.
+const SMALLEST: i64 = 2 << 20;
+
+/// What a snapshot would meet.
+pub(super) struct Met {
+    /// What it would leave out.
+    pub omitted: Vec<Omission>,
+    /// Tables in which nobody could look.
+    pub unseen: usize,
+}
+
+/// Looks for rows that are too long before a snapshot meets them. Fails if it would fail because of them. The session is of no use
+/// for anything else afterwards. Rows of other types than texts and `bytea` can only be found by writing them.
+pub(super) async fn look(connector: &Connector, session: &Session) -> Result<Met> {
+    let tables = relations::tables(session, connector.of_extensions()).await?;
+    let readable = tables.iter().filter(|table| table.readable && table.has_rows && !table.hidden_rows);
+    let oids: Vec<u32> = readable.map(|table| table.oid).collect();
+    let sql = "SELECT oid FROM pg_class WHERE oid = ANY ($1) AND reltoastrelid <> 0 AND pg_relation_size(reltoastrelid) > $2";
+    let large = session.query(sql, &[&oids, &SMALLEST]).await?;
+    let large: Vec<u32> = large.iter().map(|row| row.get(0)).collect();
+    let limit = PATIENCE.as_millis().to_string();
+    session
+        .batch(&set_config([("statement_timeout", limit.as_str())].into_iter()), "set up the session")
+        .await?;
+    let (mut places, mut unseen, since) = (Vec::new(), 0, Instant::now());
+    for table in tables.iter().filter(|table| large.contains(&table.oid)) {
+        if since.elapsed() >= PATIENCE || rows::evaluates(session, &table.id).await? {
+            unseen += 1;
+            continue;
+        }
+        match (find(session, table).await.as_deref(), connector.too_long_rows()) {
+            (Ok([]), _) => {}
+            (Ok([first, rest @ ..]), TooLongRows::Fail) => return Err(explained(table, first, rest)),
+            (Ok(found), TooLongRows::LeaveOut) => {
+                places.extend(found.iter().map(|(place, ..)| format!("{} at ctid {place}", table.id)));
+            }
+            (Err(_), _) => unseen += 1,
+        }
+    }
+    Ok(Met { omitted: omissions(places, Vec::new()), unseen })
 }

@@ -10,15 +10,16 @@ use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
+use super::around::{self, LeftOut};
 use super::computed::{self, Computed};
-use super::connect::{Connector, Session};
+use super::connect::{Connector, Session, TooLongRows};
 use super::details::{self, Details, Extension};
 use super::dump::{Dump, Part};
 use super::globals::Globals;
 use super::held::{self, Held, Reading};
 use super::links::Links;
 use super::omitted::{self, Look};
-use super::rows::CopyOut;
+use super::rows::Stopped;
 use super::tools::Tools;
 use super::{by_path, capture, catalogues, definitions, inventory, quote, rows, session_settings, too_long};
 use crate::engine::postgres::relations;
@@ -64,6 +65,7 @@ pub(crate) struct PostgresView {
     globals: Globals,
     links: Links,
     omitted: Vec<Omission>,
+    left_out: LeftOut,
     extensions: Vec<Extension>,
     tablespaces: Vec<String>,
     warnings: Vec<String>,
@@ -116,6 +118,7 @@ impl PostgresView {
             globals,
             links,
             omitted,
+            left_out: LeftOut::default(),
             warnings,
             streams: Vec::new(),
         };
@@ -184,15 +187,19 @@ impl PostgresView {
         if !condition.is_empty() {
             rows::refuse_evaluation(&session, &table.id).await?;
         }
-        let sql = rows::copy_out(&table.id, &table.columns, condition, &self.held.settings);
         let copying = async {
-            let mut copy = CopyOut::start(&session, &sql).await?;
-            while let Some(bytes) = copy.next().await? {
-                if let Err(e) = out.send(bytes).await {
-                    return Ok(Err(e));
+            let settings = &self.held.settings;
+            match self.connector.too_long_rows() {
+                // A part of a table is read by a query, which has no place to go on from.
+                TooLongRows::LeaveOut if condition.is_empty() => {
+                    self.left_out.add(table, around::read(&session, table, settings, out).await?);
+                }
+                _ => {
+                    let sql = rows::copy_out(&table.id, &table.columns, condition, settings);
+                    rows::send(&session, &sql, out, &mut 0).await?;
                 }
             }
-            Ok::<_, tokio_postgres::Error>(Ok(()))
+            Ok(())
         };
         let copied = tokio::select! {
             biased;
@@ -200,11 +207,14 @@ impl PostgresView {
             copied = copying => copied,
         };
         match copied {
-            Ok(sent) => sent.map(|()| ((), session)),
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            Ok(()) => Ok(((), session)),
+            Err(Stopped::Other(error)) => Err(error),
+            Err(Stopped::Server(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await)
             }
-            Err(error) => Err(too_long::unread(&session, table, self.held.name(), &error).await),
+            Err(Stopped::Server(error)) => {
+                Err(too_long::unread(&session, table, self.held.name(), &error).await)
+            }
         }
     }
 
@@ -228,7 +238,13 @@ impl PostgresView {
 
     /// Digests of what the server has computed, which no stream holds.
     async fn computed(&self) -> Result<Vec<Computed>> {
-        self.held.readers.read(async |session| Ok((computed::read(&session).await?, session))).await
+        let read = self.held.readers.read(async |session| Ok((computed::read(&session).await?, session)));
+        let mut computed = read.await?;
+        // Nothing can be equal to what is computed of rows that no stream holds.
+        for of in computed.iter_mut().filter(|of| self.left_out.is_of(&of.table)) {
+            of.found = None;
+        }
+        Ok(computed)
     }
 
     async fn facts(&self) -> Result<ViewFacts> {
@@ -264,7 +280,7 @@ impl PostgresView {
         self.held.coordinator.batch("COMMIT", "end the snapshot's transaction").await?;
         Ok(ViewFacts {
             source: SourceFacts {
-                omitted: self.omitted.clone(),
+                omitted: self.omitted.iter().cloned().chain(self.left_out.omissions()).collect(),
                 engine: EngineKind::Postgres.name().to_owned(),
                 version: self.server_version.clone(),
                 consistent_at: self.consistent_at,

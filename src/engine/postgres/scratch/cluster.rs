@@ -347,6 +347,7 @@ fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Conn
         lock_timeout: LOCK_TIMEOUT,
         jobs: 1,
         extension_rows: false,
+        leave_out_too_long: false,
     })
 }
 

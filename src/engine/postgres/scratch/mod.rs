@@ -122,6 +122,7 @@ impl PostgresScratchHost {
                 lock_timeout: LOCK_TIMEOUT,
                 jobs: config.jobs,
                 extension_rows: false,
+                leave_out_too_long: false,
             })
         };
         let admin = config.scratch.as_ref().map(connector).transpose()?.map(Connector::quiet);
