@@ -73,6 +73,9 @@ impl Engine for WithoutDigests {
     async fn open(&self, options: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>> {
         Ok(Box::new(PagesOnly(self.0.open(options, cancel).await?)))
     }
+    fn elsewhere(&self, failed: &marbre::Error) -> Option<Arc<dyn Engine>> {
+        self.0.elsewhere(failed)
+    }
     fn place(&self) -> Option<Place> {
         self.0.place()
     }
@@ -92,6 +95,7 @@ impl View for PagesOnly {
     async fn close(self: Box<Self>, _: &CancellationToken) -> Result<ViewFacts> {
         let source = SourceFacts {
             omitted: Vec::new(),
+            instead_of: None,
             engine: EngineKind::Sqlite.name().to_owned(),
             version: rusqlite::version().to_owned(),
             consistent_at: Timestamp::now(),

@@ -10,11 +10,12 @@ use super::{Source, forms};
 use crate::config::complaint::Complaint;
 use crate::config::section::Section;
 use crate::model::engine_kind::EngineKind;
+use crate::model::preferred_server::PreferredServer;
 
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_GIVE_WAY_AFTER: Duration = Duration::from_secs(600);
 
-const POSTGRES_KEYS: [&str; 8] = [
+const POSTGRES_KEYS: [&str; 9] = [
     "url",
     "password_file",
     "password_env",
@@ -23,6 +24,7 @@ const POSTGRES_KEYS: [&str; 8] = [
     "lock_timeout",
     "extension_tables",
     "too_long_rows",
+    "prefer",
 ];
 const SQLITE_KEYS: [&str; 1] = ["path"];
 
@@ -89,8 +91,10 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
     let lock_timeout = section.optional("lock_timeout", forms::duration);
     let extension_rows = section.optional("extension_tables", extension_tables);
     let leave_out_too_long = section.optional("too_long_rows", too_long_rows);
+    let prefer = section.optional("prefer", preferred_server);
     let give_way_after = section.optional("give_way_after", forms::duration);
     Some(Source::Postgres {
+        prefer: prefer.unwrap_or_default(),
         leave_out_too_long: leave_out_too_long.unwrap_or(false),
         extension_rows: extension_rows.unwrap_or(false),
         url: url?,
@@ -122,6 +126,17 @@ fn too_long_rows(value: &DeValue<'_>) -> Result<bool, Complaint> {
              everything else, and names such rows",
         )),
     }
+}
+
+/// Which of several servers is read.
+fn preferred_server(value: &DeValue<'_>) -> Result<PreferredServer, Complaint> {
+    let word = forms::text(value)?;
+    PreferredServer::from_word(&word).ok_or_else(|| {
+        Complaint::new(format!("is {word:?}")).accepted(
+            "\"any\": the first server of the url that answers; \"standby\": a standby, else the primary; \"primary\": the primary, else \
+             a standby",
+        )
+    })
 }
 
 /// Where a server's password can be.

@@ -44,6 +44,7 @@ use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use crate::model::isolation::Isolation;
 use crate::model::object_lock;
 use crate::model::object_lock::{LockMode, LockTerm};
+use crate::model::preferred_server::PreferredServer;
 use crate::model::retention::Policy;
 use crate::model::score::Owner;
 use complaint::{Report, SourceFile, nearest};
@@ -271,6 +272,8 @@ pub(crate) enum Source {
         extension_rows: bool,
         /// Rows that the server cannot write as text are left out and named, and stop no snapshot.
         leave_out_too_long: bool,
+        /// Which of the servers in the URL is read.
+        prefer: PreferredServer,
         /// How long others may wait for the locks of a snapshot that is being read, before it is given up.
         give_way_after: Duration,
     },

@@ -11,6 +11,7 @@ pub(crate) mod scratch;
 pub(crate) mod sqlite;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +40,10 @@ pub trait Engine: Send + Sync {
     /// Opens one consistent state of the database and holds it until [`View::close`].
     /// Fails, and leaves nothing behind, if there can be no such state.
     async fn open(&self, options: &OpenOptions, cancel: &CancellationToken) -> Result<Box<dyn View>>;
+
+    /// Reads the same database from another of its servers, if reading ended with this error because the server put something of
+    /// its own first. `None` if trying again is of no use, or there is no other server.
+    fn elsewhere(&self, failed: &Error) -> Option<Arc<dyn Engine>>;
 
     /// The server that holds the database, as the configuration names it. `None` if there is no server.
     fn place(&self) -> Option<Place>;

@@ -10,6 +10,7 @@ use super::sqlite::{SqliteEngine, SqliteLoader, SqliteScratchHost};
 use super::{Engine, Loader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::engine_kind::EngineKind;
+use crate::model::preferred_server::PreferredServer;
 
 pub(crate) use super::postgres::PostgresConfig;
 /// Where throwaway places are made: so far only PostgreSQL has options.
@@ -65,6 +66,7 @@ pub(crate) fn loader(
             jobs,
             extension_rows: false,
             leave_out_too_long: false,
+            prefer: PreferredServer::Any,
         })?)),
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),

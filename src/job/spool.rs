@@ -12,8 +12,9 @@ use crate::model::id::Sha256;
 use crate::pack::pack_writer::{PACK, Sealed};
 use crate::state::make_private_folder;
 
-/// The spool of one run. Its folder is emptied when it is opened and removed when it is dropped: what
-/// it contains is left over from an earlier run, because only one job runs per database.
+/// The spool of one attempt of a run. The folder of the database is emptied when it is opened: what it contains is left over from
+/// an earlier run, because only one job runs per database. It has a folder of its own in there, which is removed when it is
+/// dropped: who packs for an attempt that was given up may notice that later than the next one begins.
 #[derive(Debug)]
 pub(crate) struct Spool {
     folder: PathBuf,
@@ -38,9 +39,10 @@ impl Spool {
         if folder.exists() {
             std::fs::remove_dir_all(folder).or_internal(format!("empty the spool {}", folder.display()))?;
         }
-        make_private_folder(folder)?;
+        let folder = folder.join(format!("{:08x}", rand::random::<u32>()));
+        make_private_folder(&folder)?;
         let packs = usize::try_from(limit / (PACK + (2 << 20))).unwrap_or(usize::MAX).clamp(2, 4096);
-        Ok(Self { folder: folder.to_owned(), room: Arc::new(Semaphore::new(packs)) })
+        Ok(Self { folder, room: Arc::new(Semaphore::new(packs)) })
     }
 
     /// Where packs are written.
@@ -82,5 +84,7 @@ impl Drop for SpooledPack {
 impl Drop for Spool {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
+        // That of the database, unless another attempt has begun.
+        let _ = self.folder.parent().map(std::fs::remove_dir);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod object_lock;
 pub(crate) mod observer;
 pub(crate) mod omission;
 pub(crate) mod place;
+pub(crate) mod preferred_server;
 pub(crate) mod proof;
 pub(crate) mod raw_text;
 pub(crate) mod retention;

@@ -27,6 +27,9 @@ pub struct SourceFacts {
     /// What the database has and the snapshot does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<Omission>,
+    /// The server that ended the first attempt at this snapshot, which was then taken from another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// What only this engine understands.
     pub details: serde_json::Value,
 }

@@ -61,6 +61,9 @@ pub(crate) struct Receipt {
     /// What the database has and the snapshot does not hold: kinds of things and their numbers, never their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub omitted: BTreeMap<String, u64>,
+    /// A server ended the first attempt; what is recorded was read from another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub second_attempt: bool,
     /// SHA-256 of each recipient's text, sorted.
     pub recipients: Vec<Sha256>,
     /// SHA-256 of the charter, where there is one.

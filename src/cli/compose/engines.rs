@@ -19,6 +19,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
             give_way_after,
             extension_rows,
             leave_out_too_long,
+            prefer,
         } => {
             let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
             let config = PostgresConfig {
@@ -29,6 +30,7 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
                 jobs: database.jobs,
                 extension_rows: *extension_rows,
                 leave_out_too_long: *leave_out_too_long,
+                prefer: *prefer,
             };
             registry::EngineSettings::Postgres(config, *give_way_after)
         }

@@ -21,6 +21,7 @@ use super::tools::Environment;
 use super::url::{Keepalive, Place, Server};
 use super::version::OLDEST_SERVER;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::preferred_server::PreferredServer;
 
 /// Which tables of extensions count as users' data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(crate) struct PostgresConfig {
     pub extension_rows: bool,
     /// Rows that the server cannot write are left out, and named.
     pub leave_out_too_long: bool,
+    /// Which of several servers is read.
+    pub prefer: PreferredServer,
 }
 
 /// Everything that connections have in common.
@@ -73,6 +76,8 @@ pub(crate) struct Connector {
     /// What errors may name.
     known: Arc<Known>,
     found: Arc<Found>,
+    /// The standby that ended an attempt before this one.
+    instead_of: Option<Server>,
 }
 
 /// What the first connection has found out; later ones, and children, go by it.
@@ -80,6 +85,8 @@ pub(crate) struct Connector {
 struct Found {
     /// The server, of several: one snapshot is of one server.
     server: OnceLock<Server>,
+    /// It is a standby.
+    standby: AtomicBool,
     /// The server speaks another language than English to this user, who may change that.
     translated: AtomicBool,
     /// Role or database want transactions of another kind.
@@ -97,7 +104,8 @@ const PLAIN_TRANSACTIONS: &str = "-c default_transaction_isolation=read\\ commit
 impl Connector {
     /// Reads the configuration; connects to nothing.
     pub(super) fn new(config: &PostgresConfig) -> Result<Self> {
-        let place = Place::parse(&config.url)?;
+        let mut place = Place::parse(&config.url)?;
+        place.prefer(config.prefer)?;
         let known = Arc::new(Known::default());
         known.learn(
             place
@@ -117,6 +125,7 @@ impl Connector {
             too_long_rows: if config.leave_out_too_long { TooLongRows::LeaveOut } else { TooLongRows::Fail },
             known,
             found: Arc::default(),
+            instead_of: None,
         })
     }
 
@@ -143,6 +152,24 @@ impl Connector {
     /// The same, without what was found out: of several servers any can be found.
     pub(super) fn afresh(&self) -> Self {
         Self { found: Arc::default(), ..self.clone() }
+    }
+
+    /// The same database on the other servers that are named, if there are any, after this standby ended an attempt.
+    pub(super) fn without(&self, standby: &Server) -> Option<Self> {
+        let mut other = self.afresh();
+        other.place.servers.retain(|server| server != standby);
+        other.instead_of = Some(standby.clone());
+        (!other.place.servers.is_empty()).then_some(other)
+    }
+
+    /// The standby that ended an attempt before this one.
+    pub(super) fn instead_of(&self) -> Option<&Server> {
+        self.instead_of.as_ref()
+    }
+
+    /// The server that was found, if it is a standby.
+    pub(super) fn standby(&self) -> Option<&Server> {
+        self.found.server.get().filter(|_| self.found.standby.load(Ordering::Relaxed))
     }
 
     /// From now on names are read and written as bytes: they cannot be converted to UTF-8.
@@ -275,6 +302,7 @@ impl Connector {
         }
         self.found.odd_transactions.fetch_or(!greeting.plain, Ordering::Relaxed);
         let raw = greeting.encoding == "SQL_ASCII" || self.found.raw.load(Ordering::Relaxed);
+        self.found.standby.store(greeting.standby, Ordering::Relaxed);
         let _same = self.found.server.set(server);
         let (session, language) = Session::set_up(connected, self.known.clone(), self.lock_timeout).await?;
         if language == Language::Other {
@@ -494,6 +522,7 @@ mod tests {
             jobs: 1,
             extension_rows: false,
             leave_out_too_long: false,
+            prefer: PreferredServer::Any,
         };
         let connector = Connector::new(&config).unwrap();
         let environment = connector.environment("marbre pg_dump", 15).unwrap();

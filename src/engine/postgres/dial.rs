@@ -117,6 +117,7 @@ pub(crate) async fn dial(
     }
     let passes: &[Attributes] = match place.attributes {
         Attributes::PreferStandby => &[Attributes::Standby, Attributes::Any],
+        Attributes::PreferPrimary => &[Attributes::Primary, Attributes::Any],
         ref other => std::slice::from_ref(other),
     };
     let mut refusal = Refusal::Unfit;

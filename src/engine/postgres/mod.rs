@@ -26,6 +26,7 @@ mod check;
 mod compare;
 mod complaints;
 mod computed;
+mod conflict;
 mod connect;
 mod contents_list;
 mod cut;
@@ -83,6 +84,7 @@ mod view;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -97,7 +99,7 @@ use self::held::Reading;
 use self::tools::Tools;
 use self::view::PostgresView;
 use super::{Engine, Neighbours, OpenOptions, Place, View};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::check::Check;
 
 /// Reads one PostgreSQL database.
@@ -133,7 +135,13 @@ impl Engine for PostgresEngine {
             let tools = Tools::find(self.bin_dir.as_deref(), version.major).await?;
             PostgresView::open(&connector, tools, self.reading, cancel).await
         });
-        Ok(Box::new(interruptible(cancel, opening).await?))
+        let opened = interruptible(cancel, opening).await;
+        Ok(Box::new(opened.map_err(|e| conflict::explained(&connector, e))?))
+    }
+
+    fn elsewhere(&self, failed: &Error) -> Option<Arc<dyn Engine>> {
+        let connector = self.connector.without(conflict::server(failed)?)?;
+        Some(Arc::new(Self { connector, bin_dir: self.bin_dir.clone(), reading: self.reading }))
     }
 
     fn place(&self) -> Option<Place> {

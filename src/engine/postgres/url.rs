@@ -9,7 +9,8 @@ use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
 use super::parameters::{self, Parameters, invalid};
 use super::sslmode::{self, ClientCertificate};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::preferred_server::PreferredServer;
 
 /// One server of a connection string.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        match self.port {
+            5432 => self.host.clone(),
+            port => format!("{} port {port}", self.host),
+        }
+    }
+
     /// It is reached through a socket of this machine.
     pub(super) fn is_socket(&self) -> bool {
         self.address.is_none() && self.host.starts_with(['/', '@'])
@@ -53,6 +62,8 @@ pub(crate) enum Attributes {
     Standby,
     /// A standby, and any other if there is none.
     PreferStandby,
+    /// The same of a primary, which libpq has no word for.
+    PreferPrimary,
 }
 
 impl Attributes {
@@ -74,7 +85,7 @@ impl Attributes {
     pub(super) fn fits(self, standby: bool, read_only: bool) -> bool {
         let writable = !standby && !read_only;
         match self {
-            Self::Any | Self::PreferStandby => true,
+            Self::Any | Self::PreferStandby | Self::PreferPrimary => true,
             Self::ReadWrite => writable,
             Self::ReadOnly => !writable,
             Self::Primary => !standby,
@@ -165,6 +176,27 @@ impl Place {
             user,
             database,
         })
+    }
+
+    /// Chooses among the servers as the configuration says.
+    pub(super) fn prefer(&mut self, preferred: PreferredServer) -> Result<()> {
+        let attributes = match preferred {
+            PreferredServer::Any => return Ok(()),
+            PreferredServer::Primary => Attributes::PreferPrimary,
+            PreferredServer::Standby => Attributes::PreferStandby,
+        };
+        if self.attributes != Attributes::Any {
+            let both = format!(
+                "the database's url has target_session_attrs={}, and prefer is {:?}",
+                self.attributes.name(),
+                preferred.word()
+            );
+            return Err(Error::new(ErrorKind::Config, both)
+                .cause("both say which of several servers is meant")
+                .remedy("Remove one of them."));
+        }
+        self.attributes = attributes;
+        Ok(())
     }
 
     /// For people: no credentials.
@@ -285,7 +317,6 @@ fn default_host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn server(host: &str, port: u16) -> Server {
         Server { host: host.into(), address: None, port }

@@ -21,7 +21,8 @@ use super::links::Links;
 use super::omitted::{self, Look};
 use super::rows::Stopped;
 use super::tools::Tools;
-use super::{by_path, capture, catalogues, definitions, inventory, quote, rows, session_settings, too_long};
+use super::url::Server;
+use super::{by_path, capture, catalogues, conflict, definitions, inventory, quote, rows, session_settings, too_long};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};
@@ -92,6 +93,7 @@ impl PostgresView {
         let Look { links, unregistered, omitted } = omitted::look(connector, coordinator).await?;
         let mut warnings =
             source_facts::warnings(coordinator, &held.tables, point.standby, &globals, &links).await?;
+        warnings.extend(connector.instead_of().map(|standby| conflict::warning(connector, standby)));
         let unknown = catalogues::unknown(coordinator).await?;
         warnings.extend(catalogues::warning(&unknown).map(|what| format!("{what}. {}", catalogues::REMEDY)));
         let extensions = details::extensions(coordinator).await?;
@@ -281,6 +283,7 @@ impl PostgresView {
         Ok(ViewFacts {
             source: SourceFacts {
                 omitted: self.omitted.iter().cloned().chain(self.left_out.omissions()).collect(),
+                instead_of: self.connector.instead_of().map(Server::name),
                 engine: EngineKind::Postgres.name().to_owned(),
                 version: self.server_version.clone(),
                 consistent_at: self.consistent_at,
@@ -293,16 +296,6 @@ impl PostgresView {
             warnings: self.warnings.iter().cloned().chain(self.held.watch.warning()).collect(),
         })
     }
-}
-
-/// What keeps a standby from ending a long transaction.
-const AGAINST_CONFLICTS: &str = "Set hot_standby_feedback = on on the standby, or raise max_standby_streaming_delay and \
-     max_standby_archive_delay there above the time that a snapshot takes; or take the snapshot from the primary.";
-
-/// Whether a standby has ended a statement or a session for the sake of its recovery.
-fn is_conflict(error: &Error) -> bool {
-    let text = error.to_string();
-    ["SQLSTATE 40001", "SQLSTATE 40P01", "SQLSTATE 57P04"].iter().any(|code| text.contains(code))
 }
 
 fn scattered(table: &Table) -> Option<Scattered> {
@@ -345,20 +338,9 @@ impl View for PostgresView {
 impl PostgresView {
     /// What was read, or why it was not, where that lies behind what the server has said.
     async fn explained<T>(&self, read: Result<T>) -> Result<T> {
-        match read {
-            Err(e) if self.standby && is_conflict(&e) => Err(Error::database(
-                "the standby ended the reading, because it had to replay a change that it was in the way of",
-            )
-            .cause(e)
-            .remedy(AGAINST_CONFLICTS)),
-            Err(e) if e.kind() == ErrorKind::Database && self.is_lost().await => {
-                Err(Error::database("the server ended the session that holds the snapshot").cause(e).remedy(
-                    match self.standby {
-                        true => AGAINST_CONFLICTS,
-                        false => "See the server's log, and take the snapshot again.",
-                    },
-                ))
-            }
+        let is_other = |e: &Error| e.kind() == ErrorKind::Database && conflict::server(e).is_none();
+        match read.map_err(|e| conflict::explained(&self.connector, e)) {
+            Err(e) if is_other(&e) && self.is_lost().await => Err(conflict::lost(&self.connector, e)),
             read => read,
         }
     }

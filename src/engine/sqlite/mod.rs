@@ -43,6 +43,7 @@ pub use loader::SqliteLoader;
 pub(crate) use scratch::SqliteScratchHost;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -100,6 +101,10 @@ impl Engine for SqliteEngine {
         }
         let view = view::SqliteView::open(self.path.clone(), self.give_way_after, options, cancel).await?;
         Ok(Box::new(view))
+    }
+
+    fn elsewhere(&self, _failed: &Error) -> Option<Arc<dyn Engine>> {
+        None
     }
 
     fn place(&self) -> Option<Place> {

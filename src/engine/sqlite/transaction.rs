@@ -115,6 +115,7 @@ fn describe(connection: &Connection, facts: &Facts, consistent_at: Timestamp) ->
     }
     let source = SourceFacts {
         omitted: Vec::new(),
+        instead_of: None,
         engine: EngineKind::Sqlite.name().to_owned(),
         version: rusqlite::version().to_owned(),
         consistent_at,

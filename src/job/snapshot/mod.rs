@@ -97,13 +97,31 @@ impl SnapshotJob {
     /// Takes one snapshot. An error means that none was stored; targets that failed while others hold
     /// the snapshot are in the report.
     pub async fn run(
-        self,
+        mut self,
         now: Timestamp,
         observer: Arc<dyn Observer>,
         cancel: &CancellationToken,
     ) -> Result<SnapshotReport> {
         let watch = Arc::new(Stopwatch::new(observer));
         let _lock = Lock::take(&self.state.lock_file(&self.database), &self.database)?;
+        let failed = match self.attempt(now, &watch, cancel).await {
+            Err(failed) if !cancel.is_cancelled() => failed,
+            ended => return ended,
+        };
+        let Some(engine) = self.engine.elsewhere(&failed) else { return Err(failed) };
+        // Once: the other server has its own reasons to fail, and the schedule has its own attempts.
+        watch.warn(&format!("{failed}. The snapshot is taken again, from {}", engine.describe()));
+        self.engine = engine;
+        let again = self.attempt(now, &watch, cancel).await;
+        again.map_err(|e| e.context(format!("{}, and on another server", failed.message())))
+    }
+
+    async fn attempt(
+        &self,
+        now: Timestamp,
+        watch: &Arc<Stopwatch>,
+        cancel: &CancellationToken,
+    ) -> Result<SnapshotReport> {
         watch.stage(Stage::Targets);
         let catalog = self.read_catalog(cancel).await?;
         let split = self.split_reachable(&catalog)?;
@@ -114,7 +132,7 @@ impl SnapshotJob {
         let place = catalog.next_place(&self.database, &own, self.state.knows_chain(&self.database)?)?;
         let snapshot = SnapshotId::new(now, rand::random());
         let mut epoch = self.epoch(now)?;
-        let reuse = reuse::Reuse::find(&self, &epoch, &reachable, cancel).await?;
+        let reuse = reuse::Reuse::find(self, &epoch, &reachable, cancel).await?;
         let damaged = self.damaged(&catalog, &reuse);
         watch.stage(Stage::Open);
         let spool = self.spool()?;
@@ -161,7 +179,7 @@ impl SnapshotJob {
         };
         watch.stage(Stage::Record);
         let finished_at = Timestamp::now();
-        let mut record = record::Record::make(&self, &epoch, &snapshot, content, place, (now, finished_at))?;
+        let mut record = record::Record::make(self, &epoch, &snapshot, content, place, (now, finished_at))?;
         if place.sequence == 1 && is_away {
             record.warnings.push(FIRST_UNSEEN.to_owned());
         }
@@ -177,7 +195,7 @@ impl SnapshotJob {
         record.warnings.append(&mut epoch.warnings);
         record.warnings.extend(warnings);
         let verdict = self.keep(&epoch, &mut record, &draft, &results)?;
-        let mut report = self.report(&snapshot, &epoch, record, verdict, results, unreachable, &watch);
+        let mut report = self.report(&snapshot, &epoch, record, verdict, results, unreachable, watch);
         for target in &mut report.targets {
             target.damaged = damaged.get(&target.name).cloned();
         }

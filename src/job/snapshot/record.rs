@@ -167,6 +167,7 @@ fn sign(
             + sealed.len() as u64
             + if epoch.full { epoch.state.sealed.len() as u64 } else { 0 },
         omitted: manifest.source.omitted.iter().map(|o| (o.kind.clone(), o.number())).collect(),
+        second_attempt: manifest.source.instead_of.is_some(),
         recipients: epoch.state.recipients.clone(),
         charter: None,
         objects,

@@ -3,7 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use crate::support::marbre::Outcome;
 use crate::support::postgres::{Cluster, Database, SUPERUSER, Version, run};
 use crate::support::setup::{Provider, postgres};
 
@@ -77,11 +81,8 @@ fn a_standby_is_a_source_with_whatever_its_defaults_are() {
          ALTER DATABASE abonnes SET default_transaction_read_only = on",
     );
     let standby = primary.standby();
-    let hosts = format!("{},{}", primary.socket_dir().display(), standby.socket_dir().display());
-    let url = |wanted: &str| {
-        format!("postgres:///abonnes?host={hosts}&user={SUPERUSER}&target_session_attrs={wanted}")
-    };
-    let provider = Provider::new(postgres(&url("prefer-standby")));
+    let url = url_of(&[&primary, &standby]);
+    let provider = Provider::new(postgres(&url) + "prefer = \"standby\"\n");
     let report = provider.snapshot().success().json();
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("a standby does not have them: public.cache"), "{warnings}");
@@ -89,9 +90,99 @@ fn a_standby_is_a_source_with_whatever_its_defaults_are() {
     provider.restore("nas", &back.url()).arg("--prove").success();
     assert_eq!(back.sql("SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM cache)"), "2|0");
     drop(provider);
-    let provider = Provider::new(postgres(&url("primary")));
-    let report = provider.snapshot().success().json();
-    assert!(report["warnings"].to_string().contains("unlogged tables were read"), "{report}");
+    let other_way_round = url_of(&[&standby, &primary]);
+    let mut provider = Provider::new(postgres(&other_way_round) + "prefer = \"primary\"\n");
+    for chosen in ["prefer = \"primary\"\n", ""] {
+        let attributes = if chosen.is_empty() { "&target_session_attrs=primary" } else { "" };
+        provider.set_source(postgres(&format!("{other_way_round}{attributes}")) + chosen);
+        let report = provider.snapshot().success().json();
+        assert!(report["warnings"].to_string().contains("unlogged tables were read"), "{report}");
+    }
+    provider.set_source(postgres(&format!("{url}&target_session_attrs=primary")) + "prefer = \"standby\"\n");
+    let refused = provider.snapshot().fails_with(3).to_string();
+    assert!(refused.contains("target_session_attrs=primary, and prefer is"), "{refused}");
+}
+
+fn url_of(servers: &[&Cluster]) -> String {
+    let hosts: Vec<String> = servers.iter().map(|server| server.socket_dir().display().to_string()).collect();
+    format!("postgres:///abonnes?host={}&user={SUPERUSER}", hosts.join(","))
+}
+
+/// A snapshot from a standby whose recovery ends every transaction that is in its way, at once: while the rows are read, some that it
+/// sees are removed on the primary.
+fn conflict(provider: &Provider, primary: &Database<'_>, standby: &Cluster) -> Outcome {
+    let there = standby.database("abonnes");
+    let until = |what: &str, sql: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while there.sql(sql) != "t" {
+            assert!(Instant::now() < deadline, "{what}:\n{}", standby.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let sent = primary.sql("SELECT pg_current_wal_lsn()");
+    until("everything is there", &format!("SELECT pg_last_wal_replay_lsn() >= '{sent}'"));
+    let running = provider.snapshot().start();
+    until(
+        "rows are read",
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active')",
+    );
+    running.signal(Signal::STOP);
+    primary.sql("DELETE FROM a WHERE id % 1000 = 0");
+    primary.sql("VACUUM a");
+    let sent = primary.sql("SELECT pg_current_wal_flush_lsn()");
+    until("everything has come", &format!("SELECT pg_last_wal_receive_lsn() >= '{sent}'"));
+    // Its recovery ends, one after another, whoever is in its way, and waits for the one that does not notice.
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal(Signal::CONT);
+    running.wait()
+}
+
+#[test]
+fn a_recovery_conflict_is_met_by_another_server() {
+    let primary = Cluster::start(Version::V15);
+    let database = primary.create_db("abonnes");
+    database.sql(
+        "CREATE TABLE a (id int PRIMARY KEY, x text) WITH (autovacuum_enabled = off);
+         INSERT INTO a SELECT g, repeat(md5(g::text), 8) FROM generate_series(1, 400000) g",
+    );
+    let standby = primary.standby_with(&["max_standby_streaming_delay=0", "hot_standby_feedback=off"]);
+    let mut provider = Provider::new(postgres(&url_of(&[&standby])));
+    let failed = conflict(&provider, &database, &standby).expect_code(6).json();
+    let said = failed.to_string();
+    assert!(said.contains("the standby ended"), "{failed}");
+    assert!(said.contains("hot_standby_feedback = on") && said.contains("names another server"), "{failed}");
+    assert_eq!(provider.receipts(), [""; 0]);
+
+    database.sql("UPDATE a SET x = md5(x) WHERE id % 10 = 0");
+    provider.set_source(postgres(&url_of(&[&primary, &standby])) + "prefer = \"standby\"\n");
+    let taken = conflict(&provider, &database, &standby).expect_code(0);
+    assert!(
+        taken.stderr.contains("The snapshot is taken again, from postgres database abonnes on"),
+        "{taken}"
+    );
+    let report = taken.json();
+    let warned = format!("the standby {} ended the first attempt", standby.socket_dir().display());
+    assert!(report["warnings"].to_string().contains(&warned), "{report}");
+    let receipt = match &provider.receipts()[..] {
+        [receipt] => std::fs::read(provider.objects().join("receipts").join(receipt)).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap();
+    assert_eq!((&receipt["second_attempt"], &receipt["sequence"]), (&true.into(), &1.into()));
+    // What was deleted on the primary is not there, and everything else is.
+    let back = primary.database("back");
+    provider.restore("nas", &back.url()).arg("--prove").success();
+    let sum = "SELECT count(*), sum(hashtext(x)) FROM a";
+    assert_eq!(back.sql(sum), database.sql(sum));
+    assert!(back.sql(sum).starts_with("399600|"));
+    assert!(
+        !provider.path("state/spool").exists()
+            || provider
+                .path("state/spool")
+                .read_dir()
+                .unwrap()
+                .all(|folder| { folder.unwrap().path().read_dir().unwrap().next().is_none() })
+    );
 }
 
 /// A pooler between an application and a server, as far as it can be told from the server: its own number of the process.

@@ -88,11 +88,16 @@ impl Cluster {
 
     /// Starts a hot standby of this cluster.
     pub fn standby(&self) -> Self {
+        self.standby_with(&[])
+    }
+
+    /// Starts a hot standby with more settings, each as `name=value`.
+    pub fn standby_with(&self, settings: &[&str]) -> Self {
         let dir = Self::folder();
         let mut backup = as_postgres(self.version.program("pg_basebackup"));
         backup.args(["-R", "-c", "fast", "-U", SUPERUSER, "-h"]).arg(self.socket_dir());
         run(backup.arg("-D").arg(dir.path().join("data")));
-        Self::start_from(self.version, dir, &[], None)
+        Self::start_from(self.version, dir, settings, None)
     }
 
     fn start_in(version: Version, settings: &[&str], locales: Option<&Path>) -> Self {

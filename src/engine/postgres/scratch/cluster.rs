@@ -22,6 +22,7 @@ use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
 use crate::engine::postgres::scratch::reserve::Reserve;
 use crate::error::{Error, Result, ResultExt};
+use crate::model::preferred_server::PreferredServer;
 use crate::system::programs::shell_word;
 use crate::system::runner::{Confinement, Runner};
 use crate::system::sandbox::Room;
@@ -348,6 +349,7 @@ fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Conn
         jobs: 1,
         extension_rows: false,
         leave_out_too_long: false,
+        prefer: PreferredServer::Any,
     })
 }
 

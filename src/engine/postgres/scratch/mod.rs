@@ -53,6 +53,7 @@ use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
 use crate::error::Result;
 use crate::model::check::Check;
 use crate::model::isolation::Isolation;
+use crate::model::preferred_server::PreferredServer;
 use crate::model::stream::Contents;
 use crate::system::runner::Runner;
 
@@ -123,6 +124,7 @@ impl PostgresScratchHost {
                 jobs: config.jobs,
                 extension_rows: false,
                 leave_out_too_long: false,
+                prefer: PreferredServer::Any,
             })
         };
         let admin = config.scratch.as_ref().map(connector).transpose()?.map(Connector::quiet);

@@ -76,6 +76,7 @@ fn contents(major: u32) -> Contents {
         snapshot: "20261122T020000Z-1f3a9c4e".parse().unwrap(),
         source: SourceFacts {
             omitted: Vec::new(),
+            instead_of: None,
             engine: EngineKind::Postgres.name().into(),
             version: format!("{major}.20"),
             consistent_at: "2026-11-22T02:00:00Z".parse().unwrap(),
