@@ -4,6 +4,7 @@ mod cuts;
 mod exceptions;
 mod hostile;
 mod inventory;
+mod large_objects;
 mod logins;
 mod reader;
 mod refusals;

@@ -18,6 +18,7 @@ mod immutability;
 mod journey_postgres;
 mod listed;
 mod memory;
+mod modeless;
 mod places;
 mod prune;
 mod support;

@@ -1,9 +1,13 @@
 //! Peak memory does not grow with the database: at most 256 MiB for a snapshot and for a restore.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use crate::support::marbre::Outcome;
 use crate::support::postgres::{Cluster, Version};
+use crate::support::setup::Provider;
+use crate::support::short_or_long;
 use crate::support::sqlite_setup::Setup;
 
 const LIMIT: u64 = 256 << 20;
@@ -66,4 +70,28 @@ fn postgres_snapshot_and_restore_stay_below_256_mib() {
     let restore = setup.restore("latest", &[&b], &to.url()).arg("--bin-dir").arg(&bin);
     is_bounded("restore", &restore.success());
     assert_eq!(to.sql("SELECT count(*) FROM small"), "1500000");
+}
+
+#[test]
+fn a_postgres_row_is_never_held_as_a_whole() {
+    let cluster = Cluster::start(Version::V15);
+    let database = cluster.create_db("abonnes");
+    // As text, a bytea is twice as long.
+    let mib = short_or_long(130, 250);
+    database.sql(&format!(
+        "CREATE TABLE film (id int PRIMARY KEY, d bytea); ALTER TABLE film ALTER d SET STORAGE EXTERNAL;
+         INSERT INTO film SELECT 1, decode(repeat('ab', {mib} << 20), 'hex');
+         INSERT INTO film VALUES (2, 'small')"
+    ));
+    let provider = Provider::of(&database);
+    is_bounded("snapshot", &provider.snapshot().success());
+    is_bounded("second snapshot", &provider.snapshot().success());
+    let drill = provider.drill().timeout(Duration::from_secs(300)).success();
+    assert_eq!(drill.json()["passed"], true, "{drill}");
+    is_bounded("drill", &drill);
+    let to = cluster.database("restored");
+    let restore = provider.restore("nas", &to.url()).arg("--prove").timeout(Duration::from_secs(300));
+    is_bounded("restore", &restore.success());
+    let sum = "SELECT count(*), sum(length(d)), max(md5(d)) FROM film";
+    assert_eq!(to.sql(sum), database.sql(sum));
 }

@@ -22,7 +22,9 @@ use super::omitted::{self, Look};
 use super::rows::Stopped;
 use super::tools::Tools;
 use super::url::Server;
-use super::{by_path, capture, catalogues, conflict, definitions, inventory, quote, rows, session_settings, too_long};
+use super::{
+    by_path, capture, catalogues, conflict, definitions, inventory, quote, rows, session_settings, too_long,
+};
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};

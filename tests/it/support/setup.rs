@@ -216,6 +216,33 @@ fn with_tools(run: Marbre) -> Marbre {
     run.tools_from(&Version::V18.bin())
 }
 
+/// A small disk with exFAT, which has neither modes nor links. Taken away on drop. Only root may mount.
+pub struct Exfat {
+    at: PathBuf,
+    device: String,
+}
+
+impl Exfat {
+    /// Makes the folder, and mounts a disk of this size on it, whose content lies in a file beside it.
+    pub fn mount(at: &Path, size: &str) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let file = at.with_extension("exfat");
+        run(Command::new("truncate").args(["-s", size]).arg(&file));
+        run(Command::new("mkfs.exfat").arg(&file));
+        let device = run(Command::new("losetup").args(["-f", "--show"]).arg(&file));
+        let disk = Self { at: at.to_owned(), device: String::from_utf8(device).unwrap().trim().to_owned() };
+        run(Command::new("mount.exfat-fuse").arg(&disk.device).arg(at));
+        disk
+    }
+}
+
+impl Drop for Exfat {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.at).status();
+        let _ = Command::new("losetup").arg("-d").arg(&self.device).status();
+    }
+}
+
 /// A small disk. Taken away on drop. Only root may mount.
 pub struct Tmpfs(PathBuf);
 
