@@ -10,7 +10,6 @@ use super::sqlite::{SqliteEngine, SqliteLoader, SqliteScratchHost};
 use super::{Engine, Loader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::engine_kind::EngineKind;
-use crate::model::preferred_server::PreferredServer;
 
 pub(crate) use super::postgres::PostgresConfig;
 /// Where throwaway places are made: so far only PostgreSQL has options.
@@ -59,14 +58,9 @@ pub(crate) fn loader(
     };
     match EngineKind::from_name(engine) {
         Some(EngineKind::Postgres) if is_postgres => Ok(Arc::new(PostgresLoader::new(PostgresConfig {
-            url: destination.to_owned(),
-            password: None,
             bin_dir: bin_dir.map(Path::to_owned),
-            lock_timeout: RESTORE_LOCK_TIMEOUT,
             jobs,
-            extension_rows: false,
-            leave_out_too_long: false,
-            prefer: PreferredServer::Any,
+            ..PostgresConfig::destination(destination.to_owned(), RESTORE_LOCK_TIMEOUT)
         })?)),
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),

@@ -10,7 +10,7 @@ use super::connect::{Connector, Session};
 use super::details::Details;
 use super::table_load::tables_here;
 use super::{computed, definitions, inventory, rows};
-use crate::engine::postgres::connect::OfExtensions;
+use crate::engine::postgres::postgres_config::OfExtensions;
 use crate::engine::postgres::relations;
 use crate::engine::{Comparison, TableComparison};
 use crate::error::Result;

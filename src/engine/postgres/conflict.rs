@@ -26,7 +26,7 @@ struct Conflict {
 /// The error, where it is a standby's that had to go on.
 pub(super) fn explained(connector: &Connector, error: Error) -> Error {
     let text = error.to_string();
-    let is_conflict = CODES.into_iter().filter_map(sqlstate::meaning).any(|meaning| text.contains(&meaning));
+    let is_conflict = sqlstate::is_one_of(&error, &CODES);
     match connector.standby() {
         Some(server) if is_conflict => {
             let what =

@@ -1,6 +1,5 @@
 //! Connections to the server, for this process and for its children.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,53 +13,15 @@ use super::dial::{self, Connected, Refusal};
 use super::event_triggers::{self, OFF};
 use super::known::Known;
 use super::password;
+use super::postgres_config::{OfExtensions, PostgresConfig, TooLongRows};
 use super::session::{Language, cause};
 pub(super) use super::session::{Session, set_config};
+use super::sqlstate;
 use super::sslmode;
 use super::tools::Environment;
 use super::url::{Keepalive, Place, Server};
 use super::version::OLDEST_SERVER;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::preferred_server::PreferredServer;
-
-/// Which tables of extensions count as users' data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OfExtensions {
-    /// Those that their extensions registered.
-    Registered,
-    /// All.
-    All,
-}
-
-/// What becomes of rows that the server cannot write as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TooLongRows {
-    /// There is no snapshot with them.
-    Fail,
-    /// A snapshot names them, and holds everything else.
-    LeaveOut,
-}
-
-/// Where a database is, and how to read or load it.
-#[derive(Debug, Clone)]
-pub(crate) struct PostgresConfig {
-    /// A `postgres://` URL or libpq's `key=value` list, without a password.
-    pub url: String,
-    /// The password; by default `$PGPASSWORD`, or libpq's password file.
-    pub password: Option<SecretString>,
-    /// Where `pg_dump` and `pg_restore` are; by default the best match is searched.
-    pub bin_dir: Option<PathBuf>,
-    /// How long to wait for the lock of a table.
-    pub lock_timeout: Duration,
-    /// How many connections at the same time.
-    pub jobs: usize,
-    /// Rows of extensions' tables are read, although the extensions did not register them.
-    pub extension_rows: bool,
-    /// Rows that the server cannot write are left out, and named.
-    pub leave_out_too_long: bool,
-    /// Which of several servers is read.
-    pub prefer: PreferredServer,
-}
 
 /// Everything that connections have in common.
 #[derive(Clone)]
@@ -492,8 +453,7 @@ impl Connector {
 
 /// Whether text could not be converted between the encodings of the database and of the session.
 fn is_about_encoding(error: &Error) -> bool {
-    let text = error.to_string();
-    ["SQLSTATE 22P05", "SQLSTATE 22021"].iter().any(|code| text.contains(code))
+    sqlstate::is_one_of(error, &["22P05", "22021"])
 }
 
 /// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
@@ -514,15 +474,10 @@ mod tests {
 
     #[test]
     fn children_get_their_place_by_environment() {
+        let url = "postgres://u@h:1/d?sslmode=require".to_owned();
         let config = PostgresConfig {
-            url: "postgres://u@h:1/d?sslmode=require".into(),
             password: Some("secret".into()),
-            bin_dir: None,
-            lock_timeout: Duration::from_secs(1),
-            jobs: 1,
-            extension_rows: false,
-            leave_out_too_long: false,
-            prefer: PreferredServer::Any,
+            ..PostgresConfig::destination(url, Duration::from_secs(1))
         };
         let connector = Connector::new(&config).unwrap();
         let environment = connector.environment("marbre pg_dump", 15).unwrap();

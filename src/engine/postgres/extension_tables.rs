@@ -5,7 +5,7 @@ use super::connect::{Connector, Session};
 use super::quote::qualified;
 use super::row::Row;
 use super::rows;
-use crate::engine::postgres::connect::OfExtensions;
+use crate::engine::postgres::postgres_config::OfExtensions;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
 use crate::model::omission::Omission;

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, PostgresConfig, Session, interruptible};
+use super::connect::{Connector, Session, interruptible};
 use super::contents_list::Owners;
 use super::database_properties::Database;
 use super::details::Details;
 use super::inventory::POPULATED;
 use super::load_role::LoadRole;
 use super::loading::{Load, Reach};
+use super::postgres_config::PostgresConfig;
 use super::replace::{self, Names};
 use super::tools::Tools;
 use super::version::Version;

@@ -55,6 +55,7 @@ mod normal;
 mod omitted;
 mod parameters;
 mod password;
+mod postgres_config;
 mod quote;
 mod readers;
 mod relations;
@@ -90,8 +91,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use connect::PostgresConfig;
 pub(crate) use loader::PostgresLoader;
+pub(crate) use postgres_config::PostgresConfig;
 pub(crate) use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
 use self::connect::{Connector, interruptible};

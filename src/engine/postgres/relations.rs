@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::connect::{OfExtensions, Session};
+use super::connect::Session;
+use super::postgres_config::OfExtensions;
 use super::quote::{ident_line, literal, qualified};
 use super::row::Row;
 use crate::error::{Error, Result};

@@ -1,5 +1,7 @@
 //! What the codes of the server's errors mean, in words of ours.
 
+use crate::error::Error;
+
 /// Every code that PostgreSQL has, with the name of its condition. Source: `errcodes.txt` of PostgreSQL 15 and 18.
 const CONDITIONS: &str = include_str!("sqlstates.txt");
 
@@ -70,6 +72,12 @@ pub(crate) fn meaning(code: &str) -> Option<String> {
     }
     let condition = CONDITIONS.lines().find_map(|line| line.strip_prefix(code)?.strip_prefix(' '))?;
     Some(condition.replace('_', " "))
+}
+
+/// Whether an error is of one of these codes, which PostgreSQL has. Client tools say what a code means, and not always the code.
+pub(crate) fn is_one_of(error: &Error, codes: &[&str]) -> bool {
+    let text = error.to_string();
+    codes.iter().filter_map(|code| meaning(code)).any(|meaning| text.contains(&meaning))
 }
 
 #[cfg(test)]

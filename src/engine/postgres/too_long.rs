@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::connect::{Connector, Session, TooLongRows, set_config};
+use super::connect::{Connector, Session, set_config};
+use super::postgres_config::TooLongRows;
 use super::quote::ident;
 use super::relations::{self, Table};
 use super::row::Row;
@@ -51,7 +52,7 @@ pub(super) async fn unread(
         Ok([first, rest @ ..]) => explained(table, first, rest),
         _ => failed.remedy(
             "The server's log says more. Does a row of the table hold values of 1 GiB as text (512 MiB of bytea)? No server can write \
-             those, not for pg_dump either.",
+             those, not for pg_dump either. With too_long_rows = \"leave_out\" a snapshot names them, and holds everything else.",
         ),
     }
 }

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::around::{self, LeftOut};
 use super::computed::{self, Computed};
-use super::connect::{Connector, Session, TooLongRows};
+use super::connect::{Connector, Session};
 use super::details::{self, Details, Extension};
 use super::dump::{Dump, Part};
 use super::globals::Globals;
 use super::held::{self, Held, Reading};
 use super::links::Links;
 use super::omitted::{self, Look};
+use super::postgres_config::TooLongRows;
 use super::rows::Stopped;
 use super::tools::Tools;
 use super::url::Server;

@@ -122,8 +122,10 @@ CREATE ROLE app; ALTER ROLE ALL SET my.thing = 'secret'; GRANT SET ON PARAMETER 
 
 /// What a restore makes otherwise, and means something else.
 const OTHER: &str = "
-CREATE TABLE x (m citext); CREATE TABLE y (m citext); INSERT INTO x VALUES ('Ann@x.fr'); INSERT INTO y VALUES ('ann@x.fr');
-CREATE VIEW same_mail AS SELECT m FROM x JOIN y USING (m);
+CREATE FUNCTION loose(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT lower($1) OPERATOR(pg_catalog.=) lower($2)';
+CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = loose);
+CREATE TABLE x (m text); CREATE TABLE y (m text); INSERT INTO x VALUES ('Ann@x.fr'); INSERT INTO y VALUES ('ann@x.fr');
+SET search_path = public, pg_catalog; CREATE VIEW same_mail AS SELECT m FROM x JOIN y USING (m); RESET search_path;
 CREATE FUNCTION net(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE TABLE priced (id int PRIMARY KEY, net int GENERATED ALWAYS AS (net(id)) STORED); INSERT INTO priced VALUES (5);
 CREATE OR REPLACE FUNCTION net(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';

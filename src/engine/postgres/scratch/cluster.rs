@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, PostgresConfig, interruptible};
+use super::super::connect::{Connector, interruptible};
+use super::super::postgres_config::PostgresConfig;
 use super::super::version::Version;
 use super::preload;
 use super::processes::{self, LOG_PREFIX, Segment, cluster_name, last_message, remove_folder, tail, trouble};
@@ -22,7 +23,6 @@ use super::programs::{Programs, Running};
 use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
 use crate::engine::postgres::scratch::reserve::Reserve;
 use crate::error::{Error, Result, ResultExt};
-use crate::model::preferred_server::PreferredServer;
 use crate::system::programs::shell_word;
 use crate::system::runner::{Confinement, Runner};
 use crate::system::sandbox::Room;
@@ -341,16 +341,9 @@ fn word(path: &Path) -> String {
 fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Connector> {
     let sockets = layout.sockets();
     let host = text(&sockets)?.replace('\\', "\\\\").replace('\'', "\\'");
-    Connector::new(&PostgresConfig {
-        url: format!("host='{host}' port=5432 user={user} dbname=postgres"),
-        password: Some(password),
-        bin_dir: None,
-        lock_timeout: LOCK_TIMEOUT,
-        jobs: 1,
-        extension_rows: false,
-        leave_out_too_long: false,
-        prefer: PreferredServer::Any,
-    })
+    let url = format!("host='{host}' port=5432 user={user} dbname=postgres");
+    let config = PostgresConfig::destination(url, LOCK_TIMEOUT);
+    Connector::new(&PostgresConfig { password: Some(password), ..config })
 }
 
 async fn initialise(

@@ -38,11 +38,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::processes::real_path;
 use self::programs::Programs;
-use super::connect::{Connector, PostgresConfig};
+use super::connect::Connector;
 use super::details::Details;
 use super::load_role::LoadRole;
 use super::loader::PostgresLoader;
 use super::loading::Reach;
+use super::postgres_config::PostgresConfig;
 use super::session_settings::SessionSettings;
 use super::tools::Tools;
 use crate::engine::Loader;
@@ -53,7 +54,6 @@ use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
 use crate::error::Result;
 use crate::model::check::Check;
 use crate::model::isolation::Isolation;
-use crate::model::preferred_server::PreferredServer;
 use crate::model::stream::Contents;
 use crate::system::runner::Runner;
 
@@ -117,14 +117,10 @@ impl PostgresScratchHost {
     pub(crate) fn new(config: PostgresScratchConfig) -> Result<Self> {
         let connector = |url: &String| {
             Connector::new(&PostgresConfig {
-                url: url.clone(),
                 password: config.password.clone(),
                 bin_dir: config.bin_dir.clone(),
-                lock_timeout: LOCK_TIMEOUT,
                 jobs: config.jobs,
-                extension_rows: false,
-                leave_out_too_long: false,
-                prefer: PreferredServer::Any,
+                ..PostgresConfig::destination(url.clone(), LOCK_TIMEOUT)
             })
         };
         let admin = config.scratch.as_ref().map(connector).transpose()?.map(Connector::quiet);
