@@ -89,6 +89,7 @@ impl State {
 
     /// Opens the state in this folder (created with mode 0700 if it does not exist).
     pub fn open(folder: &Path) -> Result<Self> {
+        refuse_other_owner(folder)?;
         make_private_folder(folder)?;
         let path = folder.join(FILE);
         let what = format!("open the state {}", path.display());
@@ -303,6 +304,28 @@ pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
         Error::preflight(format!("failed to make the folder {}", folder.display())).cause(e).remedy(
             "Make it writable for the user that runs marbre, or name another `state_dir` or `spool_dir`.",
         )
+    })
+}
+
+/// Root may write into a folder of another user, and that user can then not read what root has made there: every later run
+/// would fail.
+fn refuse_other_owner(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(owner) = std::fs::metadata(folder).map(|folder| folder.uid()) else { return Ok(()) };
+    if owner == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let name = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
+    let what = format!("the state in {} belongs to user {name}, and this runs as root", folder.display());
+    Err(Error::preflight(what).remedy(format!("Run the same command as that user: sudo -u {name} marbre …")))
+}
+
+fn user_name(id: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut users = users.lines().map(|user| user.split(':'));
+    users.find_map(|mut user| {
+        let name = user.next()?;
+        (user.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
     })
 }
 

@@ -355,3 +355,24 @@ fn fill(path: &Path) {
         while file.write_all(&piece).is_ok() {}
     }
 }
+
+#[test]
+fn root_leaves_the_state_of_another_user_alone() {
+    let setup = Setup::new(3, 10);
+    setup.configure_directories("");
+    setup.snapshot().success();
+    if !rustix::process::geteuid().is_root() {
+        // Nobody but root can write into the folder of another user at all.
+        return;
+    }
+    let state = setup.path("provider/state");
+    let files = || fs::read_dir(&state).unwrap().count();
+    let before = files();
+    std::os::unix::fs::chown(&state, Some(65534), None).unwrap();
+    for arguments in [&["snapshot", "abonnes"][..], &["drill", "abonnes"], &["status"]] {
+        let said = setup.provider(arguments).fails_with(4).json().to_string();
+        assert!(said.contains("belongs to user nobody, and this runs as root"), "{said}");
+        assert!(said.contains("sudo -u nobody marbre"), "{said}");
+    }
+    assert_eq!(files(), before);
+}
