@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 
@@ -246,6 +247,11 @@ pub(super) fn gone(all: &[Candidate], policy: &Policy, now: Timestamp) -> BTreeS
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/retention.txt"))),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn what_must_outlive_every_rule_does(all in history(), policy in policy(), now in moment()) {
         let gone = gone(&all, &policy, now);
