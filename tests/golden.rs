@@ -47,6 +47,11 @@ fn sandbox(root: &Path) -> Value {
         a = root.join("a").display()
     );
     config("marbre", &good);
+    let defaults = "[defaults.database]\ntargets = [\"a\"]\n[defaults.database.retention]\nkeep_daily = 30\n\n[target.a]";
+    config(
+        "defaults",
+        &good.replace("targets = [\"a\"]\n", "rpo = \"26h\"\n").replace("[target.a]", defaults),
+    );
     config("no_signing_key", &good.replace("agent_ed25519", "nowhere_ed25519"));
     config("all_down", &good.replace("/a\"", "/gone\""));
     config("syntax", &good.replace("[target.a]", "[target.a"));

@@ -4,6 +4,7 @@ mod accept;
 mod adopt;
 mod alert;
 mod compose;
+mod config;
 mod confirm;
 mod context;
 mod daemon;
@@ -63,6 +64,8 @@ enum Verb {
     Keygen(keygen::Args),
     /// Look whether everything is ready: configuration, keys, targets, databases
     Doctor(doctor::Args),
+    /// Check the configuration, or show what counts in it
+    Config(config::Args),
     /// Do everything that is scheduled, and tell people what is wrong, until stopped
     Daemon,
     /// Take a snapshot now
@@ -155,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Rotate(args) => return rotate::run(&args, &context).await,
         Verb::Restore(args) => return restore::run(args, &context).await,
         Verb::Alert(args) => return alert::run(&args, &context).await,
+        Verb::Config(args) => config::run(&args, &context),
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context).await,
         Verb::List(args) => list::run(&args, &context).await,

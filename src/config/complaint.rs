@@ -67,7 +67,7 @@ impl SourceFile {
 }
 
 /// One problem, ready to be shown, with what it is sorted by.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Problem {
     order: (usize, usize),
     text: String,
@@ -90,7 +90,7 @@ impl Report {
             }
         }
         let order = (file.order, offset);
-        self.problems.borrow_mut().push(Problem { order, text });
+        push(&self.problems, Problem { order, text });
     }
 
     /// Records a syntax error: line and column, no key.
@@ -108,7 +108,7 @@ impl Report {
     pub(super) fn warning(&self, file: &SourceFile, offset: usize, path: &str, text: &str) {
         let text = format!("{}: {path}: {text}", file.line(offset));
         let order = (file.order, offset);
-        self.warnings.borrow_mut().push(Problem { order, text });
+        push(&self.warnings, Problem { order, text });
     }
 
     /// Whether nothing is wrong.
@@ -134,7 +134,15 @@ impl Report {
             message.push_str(&problem);
         }
         Error::new(ErrorKind::Config, message)
-            .remedy("Correct the configuration, then check it with `marbre doctor`.")
+            .remedy("Correct the configuration, then check it with `marbre config check`.")
+    }
+}
+
+/// Adds a problem, once: a default is read by each member of its family.
+fn push(list: &RefCell<Vec<Problem>>, problem: Problem) {
+    let mut list = list.borrow_mut();
+    if !list.contains(&problem) {
+        list.push(problem);
     }
 }
 

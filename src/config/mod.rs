@@ -8,6 +8,7 @@ mod channels;
 mod checks;
 mod complaint;
 mod drills;
+mod effective;
 mod engines;
 mod forms;
 mod lines;
@@ -48,6 +49,7 @@ use crate::model::preferred_server::PreferredServer;
 use crate::model::retention::Policy;
 use crate::model::score::Owner;
 use complaint::{Report, SourceFile, nearest};
+pub(crate) use effective::{Effective, Setting};
 use section::Document;
 
 /// Where the configuration is looked for when neither flag nor environment names one.
@@ -91,6 +93,8 @@ pub(crate) struct Config {
     pub databases: Vec<Database>,
     /// Who is told what.
     pub alerts: Alerts,
+    /// What is said of each database and target, and where.
+    pub effective: Effective,
     /// What works, but should be better: `file:line: key: text`.
     pub warnings: Vec<String>,
     /// The main file.

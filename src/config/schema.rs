@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 
 use super::names::table_name;
 use super::{
-    Config, Database, DrillKey, Publisher, Source, TargetConfig, alerts, checks, drills, engines, forms,
-    recipients, retention, schedule, signers, targets, web,
+    Config, Database, DrillKey, Effective, Publisher, Source, TargetConfig, alerts, checks, drills,
+    effective, engines, forms, recipients, retention, schedule, signers, targets, web,
 };
 use crate::config::complaint::{Complaint, Report};
 use crate::config::section::{Document, Family, Section};
@@ -55,11 +55,24 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
     let ignore_databases = ignored(&mut top);
     let web = web::read(&mut top);
 
+    let (mut of_databases, mut of_targets) = (Vec::new(), Vec::new());
+    top.table("defaults", |section| {
+        of_databases = section.defaults("database", &["url", "path"]);
+        of_targets = section.defaults("target", &["url"]);
+    });
     let publishers = top.family("publisher", |name, section| publisher(name, section, base));
     let mut places = Vec::new();
-    let targets = top.family("target", |name, section| targets::read(name, section, base, &mut places));
-    let mut databases =
-        top.family("database", |name, section| database(name, section, base, &zone, &publishers, &targets));
+    let mut effective = Effective::new();
+    let targets = top.family_with("target", &of_targets, |name, section| {
+        let target = targets::read(name, section, base, &mut places);
+        effective.entry("target").or_default().insert(name.to_owned(), effective::of(section));
+        target
+    });
+    let mut databases = top.family_with("database", &of_databases, |name, section| {
+        let database = database(name, section, base, &zone, &publishers, &targets);
+        effective.entry("database").or_default().insert(name.to_owned(), effective::of(section));
+        database
+    });
     if databases.names.is_empty() {
         top.refuse(
             "database",
@@ -91,10 +104,24 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
             .map(|publisher| (publisher.name.clone(), publisher))
             .collect(),
         targets: targets.values.into_iter().map(|target| (target.name.clone(), target)).collect(),
+        effective,
+        warnings: report.warnings().into_iter().chain(kept_for_ever(&databases.values)).collect(),
         databases: databases.values.into_iter().map(|(_, db)| db).collect(),
         alerts: alerts?,
-        warnings: report.warnings(),
         origin: main.to_owned(),
+    })
+}
+
+/// Databases without retention beside others that have one: whoever wrote that may have forgotten them.
+fn kept_for_ever(databases: &[Ordered<Database>]) -> Option<String> {
+    let (with, without): (Vec<_>, Vec<_>) = databases.iter().partition(|(_, db)| db.retention.is_some());
+    let names: Vec<&str> = without.iter().map(|(_, db)| db.id.database.as_str()).collect();
+    (!with.is_empty() && !names.is_empty()).then(|| {
+        format!(
+            "no retention for {}: none of their snapshots is ever deleted. Add [database.NAME.retention], or [defaults.database.retention] \
+             for all that have none",
+            names.join(", ")
+        )
     })
 }
 

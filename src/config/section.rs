@@ -1,6 +1,8 @@
 //! Reads TOML tables key by key. Every read reports its own problem and goes on, and a section knows
 //! which of its keys were asked for, so that the rest can be refused.
 
+use std::ops::Range;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -31,7 +33,10 @@ impl<'a> Document<'a> {
 pub(super) struct Node<'a> {
     report: &'a Report,
     file: &'a SourceFile,
+    /// Where its key stands.
     offset: usize,
+    /// Where it stands itself.
+    span: Range<usize>,
     path: String,
     value: &'a DeValue<'a>,
 }
@@ -47,6 +52,21 @@ impl<'a> Node<'a> {
         self.report.problem(self.file, self.offset, &self.path, complaint);
     }
 
+    /// Reports that this is none of the known keys.
+    fn refuse_unknown(&self, key: &str, known: &[&str], what: &str) {
+        let remedy = match nearest(key, known.iter().copied()) {
+            Some(near) => format!("Did you mean `{near}`? Otherwise remove the key."),
+            None => "Remove the key.".to_owned(),
+        };
+        let mut accepted: Vec<&str> = Vec::new();
+        for key in known {
+            if !accepted.contains(key) {
+                accepted.push(key);
+            }
+        }
+        self.refuse(Complaint::new(what).accepted(accepted.join(", ")).remedy(remedy));
+    }
+
     /// The items of an array; reported if it is none, or if it is empty.
     pub(super) fn items(&self) -> Option<Vec<Node<'a>>> {
         let form = "a list of strings, such as [\"one\", \"two\"]";
@@ -60,6 +80,7 @@ impl<'a> Node<'a> {
         }
         let item = |(index, item): (usize, &'a Spanned<DeValue<'a>>)| Node {
             offset: item.span().start,
+            span: item.span(),
             path: format!("{}[{index}]", self.path),
             value: item.get_ref(),
             ..self.clone()
@@ -67,8 +88,30 @@ impl<'a> Node<'a> {
         Some(array.iter().enumerate().map(item).collect())
     }
 
-    fn child(&self, key: &'a Spanned<std::borrow::Cow<'a, str>>, value: &'a DeValue<'a>) -> Self {
-        Node { offset: key.span().start, path: join(&self.path, key.get_ref()), value, ..self.clone() }
+    /// The value.
+    pub(super) fn value(&self) -> &'a DeValue<'a> {
+        self.value
+    }
+
+    /// The value, in the words of the file.
+    pub(super) fn written(&self) -> String {
+        self.file.text.get(self.span.clone()).unwrap_or_default().to_owned()
+    }
+
+    /// The file and line of its key.
+    pub(super) fn place(&self) -> String {
+        self.file.line(self.offset)
+    }
+
+    /// The values below it, if it is a table.
+    pub(super) fn children(&self) -> Vec<(&'a str, Node<'a>)> {
+        let table = self.value.as_table().into_iter().flatten();
+        table.map(|(key, value)| (key.get_ref().as_ref(), self.child(key, value))).collect()
+    }
+
+    fn child(&self, key: &'a Spanned<std::borrow::Cow<'a, str>>, value: &'a Spanned<DeValue<'a>>) -> Self {
+        let (span, path) = (value.span(), join(&self.path, key.get_ref()));
+        Node { offset: key.span().start, span, path, value: value.get_ref(), ..self.clone() }
     }
 }
 
@@ -94,6 +137,8 @@ pub(super) struct Section<'a> {
     path: String,
     /// Sorted by key. One key can stand here more than once only at the top, where files are merged.
     entries: Vec<(&'a str, Node<'a>)>,
+    /// What counts where the section does not say otherwise.
+    inherited: Vec<(&'a str, Node<'a>)>,
     known: Vec<&'static str>,
     rejected: Vec<&'static str>,
     tolerant: bool,
@@ -109,6 +154,7 @@ impl<'a> Section<'a> {
                     report,
                     file: document.file,
                     offset: key.span().start,
+                    span: value.span(),
                     path: join("", key.get_ref()),
                     value: value.get_ref(),
                 };
@@ -121,6 +167,7 @@ impl<'a> Section<'a> {
             offset: 0,
             path: String::new(),
             entries,
+            inherited: Vec::new(),
             known: Vec::new(),
             rejected: Vec::new(),
             tolerant: false,
@@ -128,18 +175,17 @@ impl<'a> Section<'a> {
     }
 
     fn of(node: &Node<'a>) -> Option<Self> {
-        let Some(table) = node.value.as_table() else {
+        if node.value.as_table().is_none() {
             node.refuse(wrong_type(node.value, &format!("a table, such as [{}]", node.path)));
             return None;
-        };
-        let entries =
-            table.iter().map(|(key, value)| (key.get_ref().as_ref(), node.child(key, value.get_ref())));
+        }
         Some(Self {
             report: node.report,
             file: node.file,
             offset: node.offset,
             path: node.path.clone(),
-            entries: entries.collect(),
+            entries: node.children(),
+            inherited: Vec::new(),
             known: Vec::new(),
             rejected: Vec::new(),
             tolerant: false,
@@ -150,11 +196,30 @@ impl<'a> Section<'a> {
     pub(super) fn node(&mut self, key: &'static str) -> Option<Node<'a>> {
         self.known.push(key);
         let mut found = self.entries.iter().filter(|(name, _)| *name == key);
-        let (_, first) = found.next()?;
+        let Some((_, first)) = found.next() else { return self.find(key).cloned() };
         for (_, again) in found {
             again.refuse(defined_twice(first));
         }
         Some(first.clone())
+    }
+
+    /// The value of a key, of this section or else of the defaults.
+    fn find(&self, key: &str) -> Option<&Node<'a>> {
+        let mut all = self.entries.iter().chain(&self.inherited);
+        all.find(|(name, _)| *name == key).map(|(_, node)| node)
+    }
+
+    /// The table below this one that has this name: what members of a family have where they do not say otherwise. `own` are the
+    /// keys that belong to one member only.
+    pub(super) fn defaults(&mut self, key: &'static str, own: &[&str]) -> Vec<(&'a str, Node<'a>)> {
+        let Some(section) = self.node(key).and_then(|node| Section::of(&node)) else { return Vec::new() };
+        let (own, defaults) = section.entries.into_iter().partition(|(name, _)| own.contains(name));
+        let of_one: Vec<(&str, Node<'_>)> = own;
+        for (name, node) in &of_one {
+            let what = format!("is a default, although each {key} has a `{name}` of its own");
+            node.refuse(Complaint::new(what).remedy(format!("Move it to a table [{key}.NAME].")));
+        }
+        defaults
     }
 
     /// A key that may be absent.
@@ -195,8 +260,8 @@ impl<'a> Section<'a> {
 
     /// Reports a problem with a key of this section, whether it is there or not.
     pub(super) fn refuse(&self, key: &str, complaint: Complaint) {
-        match self.entries.iter().find(|(name, _)| *name == key) {
-            Some((_, node)) => node.refuse(complaint),
+        match self.find(key) {
+            Some(node) => node.refuse(complaint),
             None => {
                 let path = join(&self.path, key);
                 self.report.problem(self.file, self.offset, &path, complaint);
@@ -204,8 +269,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// What it says itself.
+    pub(super) fn own_entries(&self) -> &[(&'a str, Node<'a>)] {
+        &self.entries
+    }
+
+    /// What counts because it does not say otherwise.
+    pub(super) fn inherited_entries(&self) -> impl Iterator<Item = &(&'a str, Node<'a>)> {
+        self.inherited.iter().filter(|(key, _)| !self.has_itself(key) && self.known.contains(key))
+    }
+
     /// Whether a key is there.
     pub(super) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Whether the section has a key itself, and not by default.
+    fn has_itself(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| *name == key)
     }
 
@@ -216,14 +296,17 @@ impl<'a> Section<'a> {
 
     /// Refuses a key that people may expect here, with a better word than "unknown".
     pub(super) fn reject(&mut self, key: &'static str, complaint: impl FnOnce() -> Complaint) {
-        if self.has(key) {
+        if self.has_itself(key) {
             self.refuse(key, complaint());
             self.rejected.push(key);
         }
     }
 
-    /// Reports every key after the first of these that is there.
-    pub(super) fn only_one(&self, keys: &[&str]) {
+    /// Reports every key after the first of these that is there. One of the section's own takes the place of all defaults.
+    pub(super) fn only_one(&mut self, keys: &[&str]) {
+        if keys.iter().any(|key| self.has_itself(key)) {
+            self.inherited.retain(|(name, _)| !keys.contains(name));
+        }
         let present: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
         for key in present.iter().skip(1) {
             let what = format!("is given beside `{}`", present[0]);
@@ -233,10 +316,10 @@ impl<'a> Section<'a> {
 
     /// Warns about a key of this section.
     pub(super) fn warn(&self, key: &str, text: &str) {
-        let node = self.entries.iter().find(|(name, _)| *name == key);
-        let offset = node.map_or(self.offset, |(_, node)| node.offset);
-        let path = join(&self.path, key);
-        self.report.warning(self.file, offset, &path, text);
+        match self.find(key) {
+            Some(node) => self.report.warning(node.file, node.offset, &node.path, text),
+            None => self.report.warning(self.file, self.offset, &join(&self.path, key), text),
+        }
     }
 
     /// Stops [`Section::finish`] from refusing keys: used where what is known cannot be told.
@@ -254,6 +337,17 @@ impl<'a> Section<'a> {
     pub(super) fn family<T>(
         &mut self,
         family: &'static str,
+        read: impl FnMut(&str, &mut Section<'a>) -> Option<T>,
+    ) -> Family<T> {
+        self.family_with(family, &[], read)
+    }
+
+    /// The same for a family whose members have these defaults. A key of a member takes the place of a default whole, also where
+    /// it is a table. Defaults that no member asks for are refused.
+    pub(super) fn family_with<T>(
+        &mut self,
+        family: &'static str,
+        defaults: &[(&'a str, Node<'a>)],
         mut read: impl FnMut(&str, &mut Section<'a>) -> Option<T>,
     ) -> Family<T> {
         self.known.push(family);
@@ -270,12 +364,18 @@ impl<'a> Section<'a> {
             }
         }
         let names = members.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let mut values = Vec::new();
+        let (mut values, mut known, mut tolerant) = (Vec::new(), Vec::new(), members.is_empty());
         for (name, node) in &members {
             if let Some(mut section) = Section::of(node) {
+                section.inherited = defaults.to_vec();
                 values.extend(read(name, &mut section));
+                known.extend(section.known.iter().copied());
+                tolerant |= section.tolerant;
                 section.finish();
             }
+        }
+        for (key, node) in defaults.iter().filter(|(key, _)| !tolerant && !known.contains(key)) {
+            node.refuse_unknown(key, &known, &format!("is a key that no {family} here has"));
         }
         Family { names, values }
     }
@@ -289,11 +389,7 @@ impl<'a> Section<'a> {
             if self.known.contains(key) || self.rejected.contains(key) {
                 continue;
             }
-            let remedy = match nearest(key, self.known.iter().copied()) {
-                Some(near) => format!("Did you mean `{near}`? Otherwise remove the key."),
-                None => "Remove the key.".to_owned(),
-            };
-            node.refuse(Complaint::new("is not a known key").accepted(self.known.join(", ")).remedy(remedy));
+            node.refuse_unknown(key, &self.known, "is not a known key");
         }
     }
 }
