@@ -69,6 +69,7 @@ pub mod internal {
     pub use crate::model::route::{Audience, Role, Route};
     pub use crate::model::row_hash::row_hash;
     pub use crate::model::stage::Stage;
+    pub use crate::model::standing::Standing;
     pub use crate::model::stream::SourceFacts;
     pub use crate::state::{SlotRecord, State};
     pub use crate::system::certificate::{Protocol, Server, Shown};

@@ -1,10 +1,6 @@
 //! The `marbre` command: see `marbre help` and the README.
 
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// How long threads may take to end once everything else is done. One that hangs on a dead network mount never ends.
-const LAST_GRACE: Duration = Duration::from_secs(15);
 
 /// Child processes are asked to die with the thread that started them, so children are only started from
 /// threads that live as long as the process: the main thread and the runtime's workers. Nothing may
@@ -19,7 +15,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(marbre::run());
-    runtime.shutdown_timeout(LAST_GRACE);
+    let (code, grace) = runtime.block_on(marbre::run());
+    runtime.shutdown_timeout(grace);
     ExitCode::from(code)
 }

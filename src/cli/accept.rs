@@ -33,7 +33,8 @@ pub(crate) struct Args {
 
 /// What `accept --json` prints without `--why`.
 #[derive(Debug, Serialize)]
-struct Document {
+pub(super) struct Choice {
+    /// What is odd or wrong now, and not accepted yet.
     acceptable: Vec<Acceptable>,
 }
 
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     let database = config.database(&args.database)?;
     let job = jobs::accept_job(&config, database).await?;
     let Some(why) = &args.why else {
-        let document = Document { acceptable: job.acceptable(&cancel).await? };
+        let document = Choice { acceptable: job.acceptable(&cancel).await? };
         output::report(context.json, &document, |document| list(&args.database, &document.acceptable))?;
         return Ok(None);
     };

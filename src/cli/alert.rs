@@ -10,6 +10,7 @@ use crate::alert::dispatcher::{ChannelTestReport, test_channels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::human::duration;
 use crate::model::incident::Incident;
+use crate::model::shown_incident::ShownIncident;
 
 /// Arguments of `alert`.
 #[derive(Debug, clap::Args)]
@@ -80,30 +81,47 @@ fn print_test(report: &ChannelTestReport) {
 
 /// What `alert list --json` prints.
 #[derive(Debug, Serialize)]
-struct Document {
+pub(super) struct Incidents {
+    /// Every open incident.
     incidents: Vec<Row>,
 }
 
+/// An open incident, and what people were told of it.
 #[derive(Debug, Serialize)]
 struct Row {
-    key: String,
+    /// What is wrong, and how bad it was at its worst.
     #[serde(flatten)]
-    incident: Incident,
+    shown: ShownIncident,
+    /// When it was first seen.
+    opened_at: Timestamp,
+    /// When it was last seen.
+    seen_at: Timestamp,
+    /// When people last heard of it.
+    told_at: Timestamp,
+    /// When it was escalated.
+    escalated_at: Option<Timestamp>,
+}
+
+impl Row {
+    fn of(incident: &Incident) -> Self {
+        let shown = ShownIncident { severity: incident.severity, ..ShownIncident::of(&incident.condition) };
+        let Incident { opened_at, seen_at, told_at, escalated_at, .. } = *incident;
+        Self { shown, opened_at, seen_at, told_at, escalated_at }
+    }
 }
 
 fn list(context: &Context) -> Result<()> {
     let incidents = channels::dispatcher(&context.config()?)?.incidents()?;
-    let rows = incidents.into_iter().map(|incident| Row { key: incident.key().to_string(), incident });
-    output::report(context.json, &Document { incidents: rows.collect() }, |document| {
+    let document = Incidents { incidents: incidents.iter().map(Row::of).collect() };
+    output::report(context.json, &document, |document| {
         if document.incidents.is_empty() {
             output::print("no open incidents");
         }
         for row in &document.incidents {
-            let incident = &row.incident;
-            let age = Timestamp::now().duration_since(incident.opened_at).as_secs_f64();
-            output::print(&format!("{} for {}: {}", incident.severity, duration(age), row.key));
-            output::print(&format!("  {}", incident.condition.summary));
-            output::print(&format!("  {}", incident.condition.remedy));
+            let age = Timestamp::now().duration_since(row.opened_at).as_secs_f64();
+            output::print(&format!("{} for {}: {}", row.shown.severity, duration(age), row.shown.key));
+            output::print(&format!("  {}", row.shown.summary));
+            output::print(&format!("  {}", row.shown.remedy));
         }
     })
 }

@@ -26,13 +26,23 @@ enum Verb {
     },
 }
 
+/// A configuration without mistakes.
 #[derive(Debug, Serialize)]
-struct Checked {
+pub(super) struct Checked {
+    /// The main file.
     file: String,
     databases: usize,
     targets: usize,
     publishers: usize,
+    /// What works, but should be better.
     warnings: Vec<String>,
+}
+
+/// What counts.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    /// By family, name and key.
+    sections: Effective,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -40,8 +50,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     match &args.verb {
         Verb::Check => output::report(context.json, &checked(&config), print_checked),
         Verb::Show { database } => {
-            let wanted = effective(config, database.as_deref())?;
-            output::report(context.json, &wanted, print_effective)
+            let shown = Shown { sections: effective(config, database.as_deref())? };
+            output::report(context.json, &shown, |shown| print_effective(&shown.sections))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What every verb needs: where its configuration is, and how it reports progress.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::progress;
 use crate::config::Config;
@@ -11,6 +11,7 @@ use crate::model::observer::Observer;
 /// What every verb needs.
 pub(crate) struct Context {
     config: Option<PathBuf>,
+    loaded: OnceLock<Config>,
     /// Whether output is JSON.
     pub json: bool,
 }
@@ -18,12 +19,16 @@ pub(crate) struct Context {
 impl Context {
     /// The context of these global arguments.
     pub(super) fn new(config: Option<PathBuf>, json: bool) -> Self {
-        Self { config, json }
+        Self { config, loaded: OnceLock::new(), json }
     }
 
-    /// Loads the configuration.
+    /// The configuration, as it was when it was first asked for.
     pub(super) fn config(&self) -> Result<Config> {
-        Config::load(self.config.as_deref())
+        if let Some(config) = self.loaded.get() {
+            return Ok(config.clone());
+        }
+        let config = Config::load(self.config.as_deref())?;
+        Ok(self.loaded.get_or_init(|| config).clone())
     }
 
     /// The file that the command line names.

@@ -1,6 +1,6 @@
 //! `marbre daemon`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::daemon::publish::nothing_yet;
 use crate::daemon::work::HostClock;
 use crate::daemon::{Daemon, Exit, Parts, Request, ServiceNotifier, Setup};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::health::presence;
 use crate::job::run_lock::Lock;
 use crate::model::job::JobKind;
 use crate::state::State;
@@ -34,7 +35,7 @@ pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
     let config = context.config()?;
     let folder = config.state_dir.clone();
     let state = State::open(&folder)?;
-    let _lock = alone(&folder)?;
+    let _lock = alone(&folder).await?;
     jobs::sweep_scratch(&config, &*context.observer()).await?;
     let file = context.config_file();
     let now = Timestamp::now();
@@ -43,6 +44,7 @@ pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
     let (status_sender, published) = watch::channel(Arc::new(nothing_yet(&databases, now)));
     let shown = CancellationToken::new();
     let startup_error = show(&config, published, &shown).await;
+    let notifier = Arc::new(Systemd::new(&folder));
     let parts = Parts {
         setup: setup(config, &folder, &state)?,
         reload: Box::new({
@@ -59,7 +61,7 @@ pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
         state,
         clock: Arc::new(HostClock),
         requests,
-        notifier: Arc::new(Systemd::new()),
+        notifier,
         status_sender,
         startup_error,
     };
@@ -79,9 +81,19 @@ pub(crate) async fn run(context: &Context) -> Result<Option<Error>> {
 }
 
 /// One daemon for each state: two would do everything twice, and notify everybody twice.
-fn alone(folder: &Path) -> Result<[Option<Lock>; 2]> {
-    let file = folder.join("locks").join("daemon");
-    Lock::take_folder(folder, &file, "another daemon runs on this state").map_err(|e| {
+async fn alone(folder: &Path) -> Result<[Option<Lock>; 2]> {
+    let file = presence::lock_file(folder);
+    let take = || Lock::take_folder(folder, &file, "another daemon runs on this state");
+    let mut taken = take();
+    // Somebody who looks whether a daemon is there holds the lock for a moment.
+    for _ in 0..3 {
+        if taken.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        taken = take();
+    }
+    taken.map_err(|e| {
         let remedy = "One daemon serves all databases of a configuration: stop the other one, or give this one another `state_dir`.";
         if e.kind() == ErrorKind::Conflict { e.remedy(remedy) } else { e }
     })
@@ -162,15 +174,16 @@ fn requests() -> Result<mpsc::Receiver<Request>> {
     Ok(receiver)
 }
 
-/// Tells systemd, if it listens.
+/// Tells systemd, if it listens, and whoever looks at the state.
 struct Systemd {
     heartbeat: Duration,
+    state_dir: PathBuf,
 }
 
 impl Systemd {
-    fn new() -> Self {
-        let watchdog = sd_notify::watchdog_enabled();
-        Self { heartbeat: watchdog.map_or(HEARTBEAT, |within| (within / 3).min(HEARTBEAT)) }
+    fn new(state_dir: &Path) -> Self {
+        let heartbeat = sd_notify::watchdog_enabled().map_or(HEARTBEAT, |within| (within / 3).min(HEARTBEAT));
+        Self { heartbeat, state_dir: state_dir.to_owned() }
     }
 
     fn notify(states: &[NotifyState<'_>]) {
@@ -192,6 +205,7 @@ impl ServiceNotifier for Systemd {
     }
 
     fn alive(&self, status: &str) {
+        presence::give_sign(&self.state_dir);
         Self::notify(&[NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{jobs, targets};
@@ -77,6 +77,21 @@ impl Demo {
     }
 }
 
+/// What `demo --json` prints.
+#[derive(Serialize)]
+pub(super) struct Story {
+    /// Where everything lies.
+    directory: PathBuf,
+    /// Both snapshots.
+    snapshots: Vec<SnapshotReport>,
+    /// The drills.
+    drills: Vec<DrillReport>,
+    /// The restore after the disaster.
+    restore: RestoreReport,
+    /// How long all of it took.
+    seconds: f64,
+}
+
 pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     let started = Instant::now();
     let cancel = signals::cancellation()?;
@@ -110,8 +125,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<()> {
     epilogue(&demo, &second, &signer, started);
     if context.json {
         let seconds = started.elapsed().as_secs_f64();
-        let document = json!({"directory": demo.root, "snapshots": [first, second], "drills": drills, "restore": restored, "seconds": seconds});
-        output::json(&document)?;
+        output::json(&Story {
+            directory: demo.root.clone(),
+            snapshots: vec![first, second],
+            drills: drills.into(),
+            restore: restored,
+            seconds,
+        })?;
     }
     Ok(())
 }
@@ -265,7 +285,7 @@ async fn recovery(demo: &Demo, cancel: &CancellationToken, context: &Context) ->
             publisher: demo::PUBLISHER.parse().or_internal("name the demo's publisher")?,
             database: demo::DATABASE.parse().or_internal("name the demo's database")?,
         },
-        targets: targets::named_targets(&[demo.targets[1].display().to_string()]).await?,
+        targets: targets::named_targets(&[demo.targets[1].display().to_string()], None).await?,
         trust: TrustStore::AllowedSigners(AllowedSigners::load(&allowed)?),
         state: None,
         key: RestoreKey::load(&demo.publisher.join(keygen::RESTORE_KEY), || {

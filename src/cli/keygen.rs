@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde::Serialize;
 
 use super::compose::targets;
 use super::context::Context;
@@ -42,15 +42,43 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<()> {
     }
 }
 
+/// What `keygen --agent --json` prints.
+#[derive(Serialize)]
+pub(super) struct AgentKeys {
+    /// The file of the key.
+    signing_key: PathBuf,
+    /// Its fingerprint.
+    signer: String,
+    /// The line for the publisher's `allowed_signers`.
+    allowed_signers: String,
+    /// Databases whose chain of snapshots another key began, as far as their targets could be asked.
+    chains: Vec<String>,
+}
+
+/// What `keygen --json` prints.
+#[derive(Serialize)]
+pub(super) struct PublisherKeys {
+    /// The file of the restore key.
+    restore_key: PathBuf,
+    /// The recipient, for the provider.
+    recipient: String,
+    /// Fingerprint of the publisher's signing key.
+    publisher_signer: String,
+    /// What people should know.
+    warnings: Vec<String>,
+}
+
 async fn agent(path: &Path, context: &Context) -> Result<()> {
     let signer = keygen::agent(path, "marbre agent")?;
     let line = keygen::agent_line(&signer, "marbre agent")?;
     let chains = chains(path, context).await;
     if context.json {
-        return output::json(&json!({
-            "signing_key": path, "signer": signer.fingerprint(), "allowed_signers": line.trim_end(),
-            "chains": chains.unwrap_or_default(),
-        }));
+        return output::json(&AgentKeys {
+            signing_key: path.to_owned(),
+            signer: signer.fingerprint(),
+            allowed_signers: line.trim_end().to_owned(),
+            chains: chains.unwrap_or_default(),
+        });
     }
     output::print(&format!("agent's signing key: {}", path.display()));
     output::print(&format!("fingerprint: {}", signer.fingerprint()));
@@ -109,12 +137,12 @@ fn publisher(args: &Args, folder: &std::path::Path, context: &Context) -> Result
     let options = keygen::PublisherOptions { passphrase, agents };
     let keys = keygen::publisher(folder, &options, Timestamp::now())?;
     if context.json {
-        return output::json(&json!({
-            "restore_key": keys.restore_key,
-            "recipient": keys.recipient,
-            "publisher_signer": keys.signer.fingerprint(),
-            "warnings": keys.warnings,
-        }));
+        return output::json(&PublisherKeys {
+            restore_key: keys.restore_key,
+            recipient: keys.recipient,
+            publisher_signer: keys.signer.fingerprint(),
+            warnings: keys.warnings,
+        });
     }
     output::print(&format!("restore key: {}", keys.restore_key.display()));
     output::print(

@@ -10,14 +10,18 @@ mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod documents;
 mod drill;
 mod keygen;
+mod layout;
 mod list;
 mod output;
+mod paint;
 mod progress;
 mod prune;
 mod restore;
 mod rotate;
+mod screen;
 mod show;
 mod signals;
 mod snapshot;
@@ -26,12 +30,17 @@ mod sync;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::engine::registry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys;
 use context::Context;
+
+/// How long threads may take to end once everything else is done.
+const LAST_GRACE: Duration = Duration::from_secs(15);
 
 /// Backups of subscription databases, encrypted to keys that only their owners hold, and proven.
 #[derive(Debug, Parser)]
@@ -51,6 +60,10 @@ struct Cli {
     /// Print one JSON document on stdout, and progress as JSON lines on stderr
     #[arg(long, global = true)]
     json: bool,
+
+    /// Colour what people read: auto is on a terminal, unless $NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
 
     #[command(subcommand)]
     verb: Verb,
@@ -96,17 +109,22 @@ enum Verb {
     Restore(restore::Args),
 }
 
-/// Runs the command that the process was started with; returns its exit code.
-pub async fn run() -> u8 {
+/// Runs the command that the process was started with. Returns its exit code, and how long threads may take to end once
+/// everything else is done: one that hangs on a dead network mount never ends.
+pub async fn run() -> (u8, Duration) {
     if let Some(answered) = registry::answer_in_sandbox().await {
-        return u8::from(answered.is_err());
+        return (u8::from(answered.is_err()), LAST_GRACE);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(e) => return (usage(&e), LAST_GRACE),
     };
+    paint::choose(cli.color);
+    keys::terminal::keep_still_by(|work| screen::suspended(work));
+    // Whoever only looks leaves nothing behind that a thread would have to finish.
+    let grace = if matches!(cli.verb, Verb::Status(_)) { Duration::ZERO } else { LAST_GRACE };
     let json = cli.json;
-    match dispatch(cli).await {
+    let code = match dispatch(cli).await {
         Ok(None) => 0,
         Ok(Some(e)) => {
             output::verdict(&e, json);
@@ -116,7 +134,8 @@ pub async fn run() -> u8 {
             output::error(&e, json);
             e.kind().exit_code()
         }
-    }
+    };
+    (code, grace)
 }
 
 /// Wrong arguments, or a request for help. With `--json` this error is JSON too.

@@ -7,8 +7,14 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
+use super::paint::{self, Paint};
+use super::screen;
 use crate::error::{Error, Result, ResultExt};
 use crate::model::visible::{visible, visible_lines};
+
+/// The columns of a terminal of which nobody knows how wide it is, and the least that anything is laid out for.
+const USUAL_WIDTH: usize = 80;
+const LEAST_WIDTH: usize = 60;
 
 /// Logs go to stderr: what `MARBRE_LOG` asks for (e.g. `MARBRE_LOG=marbre=debug`), else `default`.
 pub(crate) fn start_tracing(default: &str) {
@@ -23,30 +29,60 @@ pub(crate) fn start_tracing(default: &str) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
+/// What programs read: one JSON document on stdout for each command that was given `--json`. `docs/schemas/NAME.schema.json`
+/// describes it. A key that is new leaves the version as it is; one that goes, or means something else, makes a new one.
+pub(crate) trait Document: Serialize {
+    /// Its name.
+    const NAME: &'static str;
+    /// Its version.
+    const VERSION: u32;
+}
+
+impl Document for Failure<'_> {
+    const NAME: &'static str = "error";
+    const VERSION: u32 = 1;
+}
+
+/// Why a command failed, where it has nothing else to print.
+#[derive(Serialize)]
+pub(crate) struct Failure<'a> {
+    /// What failed.
+    error: &'a str,
+    /// Why.
+    cause: Option<&'a str>,
+    /// What to do.
+    remedy: Option<&'a str>,
+    /// What the command ends with.
+    exit_code: u8,
+}
+
+impl<'a> Failure<'a> {
+    fn of(e: &'a Error) -> Self {
+        Self {
+            error: e.message(),
+            cause: e.cause_text(),
+            remedy: e.remedy_text(),
+            exit_code: e.kind().exit_code(),
+        }
+    }
+}
+
 /// Prints a failure: cause and remedy apart, or as the JSON document of the command.
-pub(crate) fn error(e: &Error, json: bool) {
-    if json { print(&document(e).to_string()) } else { explain(e) }
+pub(crate) fn error(e: &Error, as_json: bool) {
+    if !as_json {
+        return explain(e);
+    }
+    // Texts and a number always become JSON.
+    let _ = json(&Failure::of(e));
 }
 
 /// Prints why a command that has printed its report does not end with 0. stdout has its one document
 /// already, so for programs this is a line on stderr.
 pub(crate) fn verdict(e: &Error, json: bool) {
-    if json {
-        let mut line = document(e);
-        line["event"] = "error".into();
-        note(&line.to_string());
-    } else {
-        explain(e);
+    if !json {
+        return explain(e);
     }
-}
-
-fn document(e: &Error) -> serde_json::Value {
-    serde_json::json!({
-        "error": e.message(),
-        "cause": e.cause_text(),
-        "remedy": e.remedy_text(),
-        "exit_code": e.kind().exit_code(),
-    })
+    event("error", &Failure::of(e));
 }
 
 fn explain(e: &Error) {
@@ -60,13 +96,35 @@ fn explain(e: &Error) {
 }
 
 /// Prints the one JSON document of a command.
-pub(crate) fn json<T: Serialize>(document: &T) -> Result<()> {
-    print(&serde_json::to_string_pretty(document).or_internal("serialise the result")?);
+pub(crate) fn json<D: Document>(document: &D) -> Result<()> {
+    #[derive(Serialize)]
+    struct Named<'a, D> {
+        document: &'static str,
+        version: u32,
+        #[serde(flatten)]
+        content: &'a D,
+    }
+    let named = Named { document: D::NAME, version: D::VERSION, content: document };
+    print(&serde_json::to_string_pretty(&named).or_internal("serialise the result")?);
     Ok(())
 }
 
+/// Prints a line of JSON on stderr, for programs that follow what a command does: `docs/schemas/event.schema.json`.
+pub(crate) fn event<C: Serialize>(event: &'static str, content: &C) {
+    #[derive(Serialize)]
+    struct Named<'a, C> {
+        event: &'static str,
+        #[serde(flatten)]
+        content: &'a C,
+    }
+    // What is no JSON is no event either.
+    if let Ok(line) = serde_json::to_string(&Named { event, content }) {
+        note(&line);
+    }
+}
+
 /// Prints a result: the one JSON document, or what people see.
-pub(crate) fn report<T: Serialize>(as_json: bool, report: &T, people: impl FnOnce(&T)) -> Result<()> {
+pub(crate) fn report<D: Document>(as_json: bool, report: &D, people: impl FnOnce(&D)) -> Result<()> {
     if as_json {
         return json(report);
     }
@@ -79,6 +137,25 @@ pub(crate) fn print(line: &str) {
     let _ = write(std::io::stdout(), &format!("{line}\n"));
 }
 
+/// Prints a line in colours, where somebody looks who wants them.
+pub(crate) fn print_line(line: &[(Paint, String)]) {
+    let line = paint::painted(line, is_coloured());
+    // What was hidden in it is visible already, and what is left steers colours only.
+    let _ = screen::suspended(|| std::io::stdout().write_all(format!("{line}\n").as_bytes()));
+}
+
+/// Whether standard output is coloured.
+fn is_coloured() -> bool {
+    paint::wanted().unwrap_or_else(|| std::io::stdout().is_terminal())
+}
+
+/// How many columns there are: as `$COLUMNS` or the terminal says, else 80.
+pub(crate) fn width() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let shown = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    said.or_else(shown).filter(|width| *width > 0).unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
+}
+
 /// Prints a line on stderr, where nobody may be looking.
 pub(crate) fn note(line: &str) {
     let _ = write(std::io::stderr(), &format!("{line}\n"));
@@ -89,14 +166,21 @@ pub(crate) fn ask(question: &str) -> Option<String> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return None;
     }
-    write(std::io::stderr(), question).ok()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).ok()?;
-    Some(answer.trim().to_owned())
+    screen::suspended(|| {
+        put(std::io::stderr(), question).ok()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(answer.trim().to_owned())
+    })
+}
+
+/// Writes a text, and not into a bar that is drawn.
+fn write(to: impl Write, text: &str) -> std::io::Result<()> {
+    screen::suspended(|| put(to, text))
 }
 
 /// Writes a text at once, with what is hidden in it made visible.
-fn write(mut to: impl Write, text: &str) -> std::io::Result<()> {
+fn put(mut to: impl Write, text: &str) -> std::io::Result<()> {
     to.write_all(visible_lines(text).as_bytes())?;
     to.flush()
 }

@@ -1,14 +1,14 @@
 //! Progress for people (bars on a terminal) and programs (JSON lines on stderr).
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::output;
+use super::{output, screen};
 use crate::model::observer::LoadObserver;
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
@@ -18,20 +18,34 @@ pub(crate) fn observer(json: bool) -> Arc<dyn Observer> {
     if json { Arc::new(Lines::default()) } else { Arc::new(Bar::new(std::io::stderr().is_terminal())) }
 }
 
-/// A bar with stage, bytes, rate and time left; without a terminal, only warnings.
+/// A bar with stage, bytes, rate and time left, in 80 columns or what there is; without a terminal, only warnings.
 struct Bar {
     bar: ProgressBar,
+    /// There is a terminal to draw on.
+    visible: bool,
+    /// It is the one that is drawn.
+    drawn: AtomicBool,
 }
+
+/// Where the end of a stage is not known.
+const OPEN_ENDED: &str = "{spinner} {msg:<8} {bytes:>11} {bytes_per_sec:>13}  {elapsed}";
+/// Where it is. The bar takes what the rest leaves.
+const TO_AN_END: &str = "{spinner} {msg:<8} {wide_bar} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
 
 impl Bar {
     fn new(visible: bool) -> Self {
-        let target =
-            if visible { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if visible {
-            bar.enable_steady_tick(Duration::from_millis(125));
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        Self { bar, visible, drawn: AtomicBool::new(false) }
+    }
+
+    /// Begins to draw: not before there is something to show, since people may be asked for a passphrase first.
+    fn draw(&self) {
+        if !self.visible || !screen::take(&self.bar) {
+            return;
         }
-        Self { bar }
+        self.drawn.store(true, Ordering::Relaxed);
+        self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+        self.bar.enable_steady_tick(Duration::from_millis(125));
     }
 
     fn style(&self, template: &str) {
@@ -45,8 +59,9 @@ impl LoadObserver for Bar {
     fn stage(&self, stage: Stage) {
         self.bar.unset_length();
         self.bar.reset();
-        self.style("{spinner} {msg:<10} {bytes:>11} {bytes_per_sec:>13}  {elapsed}");
+        self.style(OPEN_ENDED);
         self.bar.set_message(stage.word());
+        self.draw();
     }
 
     fn bytes(&self, n: u64) {
@@ -64,18 +79,21 @@ impl Observer for Bar {
     fn expect(&self, bytes: u64) {
         if bytes > 0 {
             self.bar.set_length(bytes);
-            self.style("{spinner} {msg:<10} {bar:30} {bytes:>11} of about {total_bytes}  {bytes_per_sec}  {eta} left");
+            self.style(TO_AN_END);
         }
     }
 
     fn warn(&self, message: &str) {
-        self.bar.suspend(|| output::note(&format!("marbre: warning: {message}")));
+        output::note(&format!("marbre: warning: {message}"));
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+        if *self.drawn.get_mut() {
+            screen::leave();
+        }
     }
 }
 
@@ -89,10 +107,6 @@ struct Lines {
 }
 
 impl Lines {
-    fn write(&self, line: &serde_json::Value) {
-        output::note(&line.to_string());
-    }
-
     fn current(&self) -> Option<Stage> {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +117,7 @@ impl LoadObserver for Lines {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
         self.bytes.store(0, Ordering::Relaxed);
         self.expected.store(0, Ordering::Relaxed);
-        self.write(&json!({"event": "stage", "stage": stage}));
+        output::event("stage", &json!({"stage": stage}));
     }
 
     fn bytes(&self, n: u64) {
@@ -113,7 +127,8 @@ impl LoadObserver for Lines {
             *last = Some(Instant::now());
             let expected = self.expected.load(Ordering::Relaxed);
             let total = (expected > 0).then_some(expected);
-            self.write(&json!({"event": "progress", "stage": self.current(), "bytes": bytes, "expected_bytes": total}));
+            let content = json!({"stage": self.current(), "bytes": bytes, "expected_bytes": total});
+            output::event("progress", &content);
         }
     }
 }
@@ -126,6 +141,6 @@ impl Observer for Lines {
     }
 
     fn warn(&self, message: &str) {
-        self.write(&json!({"event": "warning", "message": message}));
+        output::event("warning", &json!({"message": message}));
     }
 }

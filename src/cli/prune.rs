@@ -28,7 +28,8 @@ pub(crate) struct Args {
 
 /// What `prune --json` prints.
 #[derive(Debug, Serialize)]
-struct Document {
+pub(super) struct Pruned {
+    /// Every database that was asked for.
     databases: Vec<PruneReport>,
 }
 
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     match error {
         Some(e) if reports.is_empty() => Err(e),
         error => {
-            let document = Document { databases: reports };
+            let document = Pruned { databases: reports };
             output::report(context.json, &document, |document| document.databases.iter().for_each(print))?;
             Ok(error)
         }

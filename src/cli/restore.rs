@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use super::{output, signals, usage_error};
+use super::{output, screen, signals, usage_error};
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::engine::registry;
 use crate::engine::{LoadOptions, Roles};
@@ -152,7 +152,8 @@ pub(crate) fn ask_passphrase() -> Result<secrecy::SecretString> {
             .map_err(|e| Error::key("failed to read the file that MARBRE_PASSPHRASE_FILE names").cause(e))?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned().into());
     }
-    rpassword::prompt_password("Passphrase of the restore key: ").map(Into::into).or_kind(
+    let asked = screen::suspended(|| rpassword::prompt_password("Passphrase of the restore key: "));
+    asked.map(Into::into).or_kind(
         crate::ErrorKind::Key,
         "ask for the passphrase (without a terminal, MARBRE_PASSPHRASE_FILE names a file)",
     )

@@ -37,7 +37,8 @@ pub(crate) struct Args {
 
 /// What `rotate --json` prints.
 #[derive(Debug, Serialize)]
-struct Document {
+pub(super) struct Rotated {
+    /// Every database whose chain was handed over.
     databases: Vec<SuccessionReport>,
 }
 
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     match errors.into_iter().nth(worst) {
         Some(e) if reports.is_empty() => Err(e),
         error => {
-            let document = Document { databases: reports };
+            let document = Rotated { databases: reports };
             output::report(context.json, &document, |document| {
                 document.databases.iter().for_each(adopt::print);
             })?;

@@ -1,5 +1,7 @@
 //! `marbre show`
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::restore::wanted;
 use super::{output, signals};
@@ -83,7 +85,7 @@ fn print(report: &ShowReport) {
         line("recipient", recipient.to_string());
     }
     for target in &listed.targets {
-        line("target", format!("{}: {}", target.name, levels(&target.levels)));
+        line("target", format!("{}: {}", target.name, levels(&target.levels, |at| at.to_string())));
     }
     for drill in &report.drills {
         line("drill", drilled(drill));
@@ -120,7 +122,7 @@ pub(super) fn drilled(drill: &DrillSummary) -> String {
 }
 
 /// All levels with their times: they are never merged.
-pub(super) fn levels(levels: &Levels) -> String {
+pub(super) fn levels(levels: &Levels, moment: impl Fn(Timestamp) -> String) -> String {
     let proven: Vec<String> = [
         ("stored", levels.stored),
         ("intact", levels.intact),
@@ -129,7 +131,7 @@ pub(super) fn levels(levels: &Levels) -> String {
         ("DAMAGED", levels.damaged),
     ]
     .into_iter()
-    .filter_map(|(word, at)| at.map(|at| format!("{word} {at}")))
+    .filter_map(|(word, at)| at.map(|at| format!("{word} {}", moment(at))))
     .collect();
     if proven.is_empty() { "missing".to_owned() } else { proven.join(", ") }
 }

@@ -15,6 +15,7 @@ use crate::model::id::TargetName;
 use crate::model::job::JobKind;
 use crate::model::level::{By, Level, Levels};
 use crate::model::run::findings;
+use crate::model::standing::Standing;
 use crate::repository::canonical::whole_second;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::drill_catalog::DrillCatalog;
@@ -69,7 +70,7 @@ pub(crate) async fn database_status(
         decisions: catalog.decisions.summaries(),
         successions: catalog.agents.accepted().map(|k| SuccessionSummary::of(&k.signed.record)).collect(),
         score: None,
-        incidents: Vec::new(),
+        state: Standing::Unknown,
         conditions: Vec::new(),
     };
     status.set_age(now);
@@ -95,7 +96,7 @@ pub(crate) async fn database_status(
     }
     conditions.extend(look.conditions());
     status.conditions = first_of_each(conditions);
-    status.incidents = status.conditions.iter().map(|condition| condition.summary.clone()).collect();
+    status.judge();
     Ok(status)
 }
 
@@ -190,7 +191,7 @@ mod tests {
     async fn nothing_yet() {
         let repository = Repository::new();
         let found = status(&repository, &repository.targets(), None, Some(Duration::from_secs(60))).await;
-        assert_eq!(found.incidents, ["There is no snapshot yet."]);
+        assert_eq!(found.incidents(), ["There is no snapshot yet."]);
         assert!(found.late && found.snapshot.is_none());
         assert_eq!(serde_json::to_value(&found).unwrap()["next_run"], serde_json::Value::Null);
     }
@@ -203,7 +204,7 @@ mod tests {
         state.prove(&repository.database, &newest, &"b".parse().unwrap(), Level::Intact, start()).unwrap();
         // The source is read now, so nothing that looks back from a fixed day can be old.
         let found = status(&repository, &repository.targets(), Some(state), Some(Duration::MAX)).await;
-        assert_eq!(found.incidents, Vec::<String>::new());
+        assert_eq!(found.incidents(), Vec::<&str>::new());
         assert!(!found.late);
         assert_eq!(found.snapshot.as_ref(), Some(&newest));
         for target in &found.targets {
@@ -231,17 +232,17 @@ mod tests {
         };
         let found = database_status(&reader, promises, late, &CancellationToken::new()).await.unwrap();
         assert!(found.late);
-        assert!(found.incidents[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents);
+        assert!(found.incidents()[0].contains("may be 1 d 0 h old at most"), "{:?}", found.incidents());
         let lacks = "Target b lacks 1 of 2 snapshots, among them the newest";
-        assert!(found.incidents[1].starts_with(lacks), "{:?}", found.incidents);
+        assert!(found.incidents()[1].starts_with(lacks), "{:?}", found.incidents());
         assert_eq!(found.targets[1].snapshot, Some(first.snapshot.clone()));
 
         let receipt = repository.key(&format!("receipts/{}.json", first.snapshot));
         repository.a.tamper(&receipt, Some("{}".into()));
         repository.b.tamper(&receipt, None);
         let found = status(&repository, &repository.targets(), None, None).await;
-        assert!(found.incidents.iter().any(|i| i.contains("at target a cannot be trusted")), "{found:?}");
-        assert!(found.incidents.iter().any(|i| i.contains("receipt number 1 is missing")), "{found:?}");
+        assert!(found.incidents().iter().any(|i| i.contains("at target a cannot be trusted")), "{found:?}");
+        assert!(found.incidents().iter().any(|i| i.contains("receipt number 1 is missing")), "{found:?}");
     }
 
     #[tokio::test]
@@ -260,7 +261,7 @@ mod tests {
             let found = status(&repository, &repository.targets(), Some(&repository.state), None).await;
             let of_kind = |c: &&Condition| c.kind == ConditionKind::TargetDamaged;
             let damaged: Vec<&Condition> = found.conditions.iter().filter(of_kind).collect();
-            assert_eq!(damaged.len(), 1, "{relative}: {:?}", found.incidents);
+            assert_eq!(damaged.len(), 1, "{relative}: {:?}", found.incidents());
             assert!(damaged[0].summary.contains("1 under a delete marker"), "{}", damaged[0].summary);
             // The newest snapshot itself is as it was.
             assert!(found.targets[0].levels.stored.is_some());
@@ -275,7 +276,7 @@ mod tests {
         let targets = [named("a", Arc::new(broken)), named("b", repository.b.clone())];
         let found = status(&repository, &targets, None, None).await;
         let kinds: Vec<_> = found.conditions.iter().map(|condition| condition.kind).collect();
-        assert_eq!(kinds, [ConditionKind::TargetFailing], "{:?}", found.incidents);
+        assert_eq!(kinds, [ConditionKind::TargetFailing], "{:?}", found.incidents());
         assert!(found.targets[0].error.is_some());
     }
 
@@ -286,12 +287,12 @@ mod tests {
         let down = Faulty::new(MemoryTarget::new()).with(Operation::List, 1..=u64::MAX, fail);
         let targets = [named("a", repository.a.clone()), named("b", Arc::new(down))];
         let found = status(&repository, &targets, Some(&repository.state), None).await;
-        assert!(found.incidents[0].starts_with("Target b cannot be reached"), "{:?}", found.incidents);
-        assert_eq!(found.incidents.len(), 1);
+        assert!(found.incidents()[0].starts_with("Target b cannot be reached"), "{:?}", found.incidents());
+        assert_eq!(found.incidents().len(), 1);
         let b = &found.targets[1];
         assert_eq!(b.behind, None);
         assert!(b.error.is_some() && b.snapshot == found.snapshot && b.levels.stored.is_some());
         let alone = status(&repository, &targets[1..], None, None).await;
-        assert_eq!(alone.incidents[0], "There is no snapshot at any target that can be reached.");
+        assert_eq!(alone.incidents()[0], "There is no snapshot at any target that can be reached.");
     }
 }

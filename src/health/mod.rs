@@ -7,6 +7,7 @@ pub(crate) mod findings;
 mod inspection;
 pub(crate) mod look;
 pub(crate) mod neighbours;
+pub(crate) mod presence;
 pub(crate) mod score;
 pub(crate) mod status;
 pub(crate) mod surroundings;

@@ -1,20 +1,24 @@
 //! The status of a database: freshness, targets, levels, and what is wrong now.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::config::Database;
+use crate::health::presence::Presence;
 use crate::job::snapshot::PackedSoFar;
 use crate::model::age::Age;
-use crate::model::condition::Condition;
+use crate::model::condition::{Condition, ConditionKind, Severity};
 use crate::model::drill_check::Percent;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
 use crate::model::job::JobKind;
 use crate::model::level::Levels;
 use crate::model::schedule::Schedule;
 use crate::model::score::Score;
+use crate::model::shown_incident::ShownIncident;
+use crate::model::standing::Standing;
 use crate::repository::decision_catalog::DecisionSummary;
 pub use crate::repository::drill_catalog::{DrillProof, DrillSummary};
 use crate::repository::receipt::Receipt;
@@ -23,8 +27,51 @@ use crate::repository::succession::Succession;
 /// What `status --json` prints.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StatusReport {
-    /// Every database that was asked for.
+    /// When it was looked.
+    pub at: Timestamp,
+    /// How many of these databases stand how.
+    pub summary: BTreeMap<&'static str, u64>,
+    /// The daemon of this host; `null` where its configuration was not asked for.
+    pub daemon: Option<Presence>,
+    /// The targets that could not be reached, with what the first database met there.
+    pub unreachable: Vec<Unreachable>,
+    /// Every database that was asked for, the worst first.
     pub databases: Vec<DatabaseStatus>,
+}
+
+/// A target that could not be reached.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Unreachable {
+    /// Its name.
+    pub target: TargetName,
+    /// Why.
+    pub error: String,
+    /// How many of the databases shown should be there.
+    pub databases: u64,
+}
+
+impl StatusReport {
+    /// The report of these databases.
+    pub(crate) fn of(at: Timestamp, mut databases: Vec<DatabaseStatus>, daemon: Option<Presence>) -> Self {
+        databases.sort_by_cached_key(|database| (database.state, database.id()));
+        let summary = Standing::ALL.iter().map(|standing| {
+            let so = databases.iter().filter(|database| database.state == *standing);
+            (standing.word(), so.count() as u64)
+        });
+        let mut unreachable: Vec<Unreachable> = Vec::new();
+        for target in databases.iter().flat_map(|database| &database.targets) {
+            let Some(error) = &target.error else { continue };
+            match unreachable.iter_mut().find(|known| known.target == target.name) {
+                Some(known) => known.databases += 1,
+                None => unreachable.push(Unreachable {
+                    target: target.name.clone(),
+                    error: error.clone(),
+                    databases: 1,
+                }),
+            }
+        }
+        Self { at, summary: summary.collect(), daemon, unreachable, databases }
+    }
 }
 
 /// The status of one database.
@@ -34,6 +81,8 @@ pub struct DatabaseStatus {
     pub publisher: PublisherName,
     /// Which database.
     pub database: DatabaseName,
+    /// How it stands, in a word: see [`DatabaseStatus::judge`].
+    pub state: Standing,
     /// The newest snapshot.
     pub snapshot: Option<SnapshotId>,
     /// The moment whose state it holds.
@@ -69,11 +118,14 @@ pub struct DatabaseStatus {
     pub decisions: Vec<DecisionSummary>,
     /// Its score by the 3-2-1-1-0 rule; `null` where the configuration of its targets was not looked at.
     pub score: Option<Score>,
-    /// What is wrong now, in full sentences.
-    pub incidents: Vec<String>,
-    /// The same with all that is known about it, for alerts.
-    #[serde(skip)]
+    /// What is wrong now.
+    #[serde(rename = "incidents", serialize_with = "as_incidents")]
     pub conditions: Vec<Condition>,
+}
+
+/// What is wrong, for programs.
+fn as_incidents<S: Serializer>(conditions: &[Condition], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(conditions.iter().map(ShownIncident::of))
 }
 
 /// One agent went on with the chain of another.
@@ -150,6 +202,35 @@ impl DatabaseStatus {
         self.targets.iter().find(|target| target.name.as_str() == name)
     }
 
+    /// What is wrong now, in full sentences.
+    pub(crate) fn incidents(&self) -> Vec<&str> {
+        self.conditions.iter().map(|condition| condition.summary.as_str()).collect()
+    }
+
+    /// Whether no target of it could be reached.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.targets.iter().all(|target| target.error.is_some())
+    }
+
+    /// Says in a word how it stands. What could not be looked at is neither well nor late.
+    pub(super) fn judge(&mut self) {
+        let any = |wanted: &dyn Fn(&Condition) -> bool| self.conditions.iter().any(wanted);
+        let is_late = self.late && self.snapshot.is_some();
+        self.state = if self.is_blind() {
+            Standing::Unknown
+        } else if is_late || any(&|found| found.kind == ConditionKind::SnapshotLate) {
+            Standing::Late
+        } else if any(&|found| found.severity == Severity::Critical) {
+            Standing::Failing
+        } else if any(&|_| true) {
+            Standing::Warning
+        } else if self.snapshot.is_none() {
+            Standing::New
+        } else {
+            Standing::Well
+        };
+    }
+
     /// Says how old the newest snapshot is at `now`, and whether that is too old: time passes after a look.
     pub fn set_age(&mut self, now: Timestamp) {
         self.ahead_seconds = self.dated_at.and_then(|at| Age::of(at, now).ahead());
@@ -157,6 +238,7 @@ impl DatabaseStatus {
         self.age_seconds = trusted.map(|at| (now.as_second() - at.as_second()).max(0));
         let within = |rpo: u64| self.age_seconds.is_some_and(|age| age.unsigned_abs() <= rpo);
         self.late = self.ahead_seconds.is_some() || self.rpo_seconds.is_some_and(|rpo| !within(rpo));
+        self.judge();
     }
 }
 

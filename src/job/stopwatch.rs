@@ -47,6 +47,13 @@ impl Stopwatch {
         (stages, seconds(self.started))
     }
 
+    /// How long the stages that count took so far, in seconds.
+    pub(crate) fn spent(&self, counts: impl Fn(Stage) -> bool) -> f64 {
+        let stages = self.read().0.into_iter();
+        let spent: f64 = stages.filter(|stage| counts(stage.name)).map(|stage| stage.seconds).sum();
+        (spent * 1000.0).round() / 1000.0
+    }
+
     /// The running stage.
     pub(crate) fn current(&self) -> Option<Stage> {
         let guard = self.stages.lock().unwrap_or_else(PoisonError::into_inner);

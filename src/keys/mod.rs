@@ -12,7 +12,7 @@ mod pattern;
 pub(crate) mod recipients;
 pub(crate) mod restore_key;
 pub(crate) mod signing;
-mod terminal;
+pub(crate) mod terminal;
 pub(crate) mod trust;
 
 pub(crate) use allowed_signers::AllowedSigners;

@@ -1,10 +1,31 @@
 //! How age plugins talk to the person at the terminal: "touch your key", "insert the card", a PIN.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use secrecy::SecretString;
 
 use crate::model::visible::visible;
+
+/// How to do something while nothing else is drawn on the terminal.
+type Quietly = fn(&mut dyn FnMut());
+
+static QUIETLY: OnceLock<Quietly> = OnceLock::new();
+
+/// Whoever draws on the terminal says once how to keep still.
+pub(crate) fn keep_still_by(how: Quietly) {
+    let _ = QUIETLY.set(how);
+}
+
+fn quietly<T>(mut work: impl FnMut() -> T) -> Option<T> {
+    let mut done = None;
+    let mut work = || done = Some(work());
+    match QUIETLY.get() {
+        Some(quietly) => quietly(&mut work),
+        None => work(),
+    }
+    done
+}
 
 /// Asks on the terminal; where there is none, answers that nobody can be asked.
 #[derive(Clone, Copy)]
@@ -19,19 +40,22 @@ impl Terminal {
         if !Self::present() {
             return None;
         }
-        let mut terminal = std::io::stderr().lock();
-        write!(terminal, "{question} ").ok()?;
-        terminal.flush().ok()?;
-        let mut answer = String::new();
-        let read = std::io::stdin().read_line(&mut answer).ok()?;
-        (read > 0).then(|| answer.trim().to_owned())
+        quietly(|| {
+            let mut terminal = std::io::stderr().lock();
+            write!(terminal, "{question} ").ok()?;
+            terminal.flush().ok()?;
+            let mut answer = String::new();
+            let read = std::io::stdin().read_line(&mut answer).ok()?;
+            (read > 0).then(|| answer.trim().to_owned())
+        })
+        .flatten()
     }
 }
 
 impl age::Callbacks for Terminal {
     fn display_message(&self, message: &str) {
         // Nobody needs to be told anything where nobody looks.
-        let _ = writeln!(std::io::stderr().lock(), "{}", visible(message));
+        let _ = quietly(|| writeln!(std::io::stderr().lock(), "{}", visible(message)));
     }
 
     fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
@@ -54,6 +78,7 @@ impl age::Callbacks for Terminal {
         if !Self::present() {
             return None;
         }
-        rpassword::prompt_password(format!("{}: ", visible(description))).ok().map(SecretString::from)
+        let question = format!("{}: ", visible(description));
+        quietly(|| rpassword::prompt_password(&question).ok()).flatten().map(SecretString::from)
     }
 }

@@ -1,7 +1,7 @@
 //! What `doctor` looks at before work starts.
 
 /// One thing that was looked at before work starts, as `doctor` prints it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What was looked at, e.g. "pg_dump version".
     pub name: String,

@@ -37,6 +37,16 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Seconds in four columns: `42s`, `12m`, `26h`, `3d`.
+pub(crate) fn short(seconds: u64) -> String {
+    match seconds {
+        0..=59 => format!("{seconds}s"),
+        60..=3599 => format!("{}m", seconds / 60),
+        3600..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// The first `shown` of several, and how many more there are: `a; b; and 3 more`.
 pub(crate) fn first_few(all: &[String], shown: usize) -> String {
     let mut text = all.iter().take(shown).cloned().collect::<Vec<_>>().join("; ");
@@ -61,6 +71,7 @@ mod tests {
         assert_eq!(duration(0.44), "0.4 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(90_000.0), "1 d 1 h");
+        assert_eq!([59, 3599, 93_600, 180_000].map(short), ["59s", "59m", "26h", "2d"]);
         let all = ["a", "b", "c"].map(str::to_owned);
         assert_eq!(
             (first_few(&all, 3), first_few(&all, 2)),

@@ -8,7 +8,9 @@ use super::published::{OpenIncident, Published, PublishedDatabase};
 /// The document.
 pub(crate) fn status(published: &Published, now: Timestamp) -> Value {
     json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "document": "daemon-status",
+        "version": 1,
+        "agent": concat!("marbre ", env!("CARGO_PKG_VERSION")),
         "started_at": published.started_at,
         "config": {"loaded_at": published.config.loaded_at, "refused_at": published.config.refused_at},
         "databases": published.databases.iter().map(|d| database(d, now)).collect::<Vec<_>>(),

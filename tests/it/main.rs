@@ -12,6 +12,7 @@ mod faults_snapshot;
 mod faults_tamper;
 mod faults_targets;
 mod freshness;
+mod glance;
 mod heal;
 mod hidden;
 mod immutability;

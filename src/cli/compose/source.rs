@@ -1,6 +1,8 @@
 //! Where snapshots are looked for: the targets of the configuration, or those named by `--from`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -59,11 +61,23 @@ impl Source {
         context: &Context,
         cancel: &CancellationToken,
     ) -> Result<Vec<Self>> {
+        Self::all_within(None, args, wanted, key, context, cancel).await
+    }
+
+    /// Like [`Source::all`]; with `patience`, for a glance: targets that are silent for longer count as down.
+    pub(crate) async fn all_within(
+        patience: Option<Duration>,
+        args: &SourceArgs,
+        wanted: Option<&str>,
+        key: Option<&Path>,
+        context: &Context,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Self>> {
         let wanted = wanted.or(args.database.as_deref());
         if args.from.is_empty() {
-            return configured(args, wanted, context).await;
+            return configured(patience, args, wanted, context).await;
         }
-        let targets = targets::named_targets(&args.from).await?;
+        let targets = targets::named_targets(&args.from, patience).await?;
         let databases = match wanted {
             Some(name) => vec![name.parse::<DatabaseId>().map_err(|e| {
                 Error::new(ErrorKind::Usage, "--from needs the whole name of the database")
@@ -105,7 +119,12 @@ impl Source {
     }
 }
 
-async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) -> Result<Vec<Source>> {
+async fn configured(
+    patience: Option<Duration>,
+    args: &SourceArgs,
+    wanted: Option<&str>,
+    context: &Context,
+) -> Result<Vec<Source>> {
     let config = context.config()?;
     let databases = config.databases_named(wanted)?;
     let given = given(args)?;
@@ -113,6 +132,13 @@ async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) 
     if let Some(warning) = state.unwritable() {
         context.observer().warn(&warning);
     }
+    let opened = match patience {
+        Some(patience) => {
+            let names = databases.iter().flat_map(|database| &database.targets).collect();
+            targets::for_a_glance(&config, names, patience).await?
+        }
+        None => BTreeMap::new(),
+    };
     let mut sources = Vec::new();
     for database in databases {
         let trust = match &given {
@@ -121,7 +147,10 @@ async fn configured(args: &SourceArgs, wanted: Option<&str>, context: &Context) 
         };
         sources.push(Source {
             database: database.id.clone(),
-            targets: targets::targets(&config, database).await?,
+            targets: match patience {
+                Some(_) => database.targets.iter().filter_map(|name| opened.get(name).cloned()).collect(),
+                None => targets::targets(&config, database).await?,
+            },
             trust,
             state: Some(state.clone()),
         });

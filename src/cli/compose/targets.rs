@@ -1,7 +1,8 @@
 //! Targets: those of the configuration, and those named on the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -30,12 +31,28 @@ pub(crate) async fn targets(config: &Config, database: &Database) -> Result<Vec<
     Ok(targets)
 }
 
+/// Opens each of these targets once, to have a glance at what lies there: see [`registry::open_for_a_glance`].
+pub(crate) async fn for_a_glance(
+    config: &Config,
+    names: BTreeSet<&TargetName>,
+    patience: Duration,
+) -> Result<BTreeMap<TargetName, NamedTarget>> {
+    let opened = names.into_iter().map(async |name| {
+        let opened = registry::open_for_a_glance(&target_url(settings(config, name)?)?, patience).await;
+        let target = opened.map_err(|e| e.context(format!("target.{name}")))?;
+        Ok((name.clone(), NamedTarget { name: name.clone(), target }))
+    });
+    join_all(opened).await.into_iter().collect()
+}
+
+fn settings<'a>(config: &'a Config, name: &TargetName) -> Result<&'a TargetConfig> {
+    let settings = config.targets.get(name);
+    settings.ok_or_else(|| Error::internal(format!("target {name} is not in the configuration")))
+}
+
 /// Opens one target of the configuration.
 pub(crate) async fn configured_target(config: &Config, name: &TargetName) -> Result<NamedTarget> {
-    let settings = config
-        .targets
-        .get(name)
-        .ok_or_else(|| Error::internal(format!("target {name} is not in the configuration")))?;
+    let settings = settings(config, name)?;
     let open = async {
         let url = target_url(settings)?;
         registry::open_if_up(&url).await
@@ -59,10 +76,7 @@ fn paces(name: &TargetName, rate: u64) -> (Pace, Pace) {
 
 /// Opens one target of the configuration for a probe.
 pub(crate) async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc<dyn Attack>> {
-    let settings = config
-        .targets
-        .get(name)
-        .ok_or_else(|| Error::internal(format!("target {name} is not in the configuration")))?;
+    let settings = settings(config, name)?;
     registry::open_for_attack(&target_url(settings)?).await
 }
 
@@ -81,8 +95,9 @@ pub(crate) fn target_url(settings: &TargetConfig) -> Result<TargetUrl> {
     Ok(url)
 }
 
-/// Opens targets that were named on the command line: `URL`, or `NAME=URL` with the name that the provider uses.
-pub(crate) async fn named_targets(urls: &[String]) -> Result<Vec<NamedTarget>> {
+/// Opens targets that were named on the command line: `URL`, or `NAME=URL` with the name that the provider uses. With
+/// `patience`, for a glance.
+pub(crate) async fn named_targets(urls: &[String], patience: Option<Duration>) -> Result<Vec<NamedTarget>> {
     let mut targets = Vec::new();
     for (number, text) in urls.iter().enumerate() {
         let named =
@@ -98,7 +113,11 @@ pub(crate) async fn named_targets(urls: &[String]) -> Result<Vec<NamedTarget>> {
             }
         };
         let url: TargetUrl = from_here(text).parse().map_err(|e: Error| e.with_kind(ErrorKind::Usage))?;
-        targets.push(NamedTarget { name, target: registry::open_if_up(&url).await? });
+        let target = match patience {
+            Some(patience) => registry::open_for_a_glance(&url, patience).await?,
+            None => registry::open_if_up(&url).await?,
+        };
+        targets.push(NamedTarget { name, target });
     }
     Ok(targets)
 }

@@ -63,6 +63,11 @@ pub(crate) struct DoctorReport {
 }
 
 impl DoctorReport {
+    /// How many checks have this result.
+    pub(crate) fn number(&self, state: CheckState) -> usize {
+        self.checks.iter().filter(|(_, check)| check.state == state).count()
+    }
+
     /// The error that the command ends with where snapshots or drills would fail.
     pub(crate) fn error(&self) -> Option<Error> {
         let failed: Vec<String> = self
@@ -84,7 +89,7 @@ impl DoctorReport {
     }
 }
 
-/// As `doctor --json` prints it: `{checks: [{group, name, state, found, remedy}]}`.
+/// As `doctor --json` prints it: `{summary: {ok, warn, fail, skipped}, checks: [{group, name, state, found, remedy}]}`.
 impl Serialize for DoctorReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -105,7 +110,10 @@ impl Serialize for DoctorReport {
             })
         };
         let rows: std::result::Result<Vec<_>, _> = self.checks.iter().map(row).collect();
-        let mut report = serializer.serialize_struct("DoctorReport", 1)?;
+        let states = [CheckState::Ok, CheckState::Warn, CheckState::Fail, CheckState::Skipped];
+        let summary: BTreeMap<&str, usize> = states.map(|state| (word(state), self.number(state))).into();
+        let mut report = serializer.serialize_struct("DoctorReport", 2)?;
+        report.serialize_field("summary", &summary)?;
         report.serialize_field("checks", &rows.map_err(serde::ser::Error::custom)?)?;
         report.end()
     }

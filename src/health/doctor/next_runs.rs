@@ -40,11 +40,8 @@ fn rpo(db: &Database) -> Check {
     match rpo.from {
         RpoSource::Configuration | RpoSource::CommandLine => ok("rpo", found),
         RpoSource::Schedule | RpoSource::Default => {
-            let remedy = format!(
-                "Say with `rpo` of `[database.{}]` how old the newest snapshot may become, as agreed with the publisher.",
-                db.id.database
-            );
-            check("rpo", CheckState::Warn, found, Some(&remedy))
+            let remedy = "Say with `rpo` of `[database.NAME]` how old the newest snapshot may become, as agreed with the publisher.";
+            check("rpo", CheckState::Warn, found, Some(remedy))
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::job::restore::recovery::{Recovery, differences, first_few};
 use crate::job::restore::streams::Streams;
 use crate::job::stopwatch::Stopwatch;
 use crate::keys::EpochKey;
+use crate::model::drill_stage::DrillStage;
 use crate::model::id::TargetName;
 use crate::model::isolation::Isolation;
 use crate::model::observer::LoadObserver as _;
@@ -58,7 +59,7 @@ pub(super) struct Findings {
     pub exceptions: Vec<Exception>,
     /// What cannot be had in a drill, and says nothing about the snapshot.
     pub not_here: Vec<String>,
-    /// Seconds until the database was there again.
+    /// Seconds that it took until the database was there again, without what was asked of other targets.
     pub rto_seconds: Option<f64>,
     /// The last comparison.
     pub comparison: Option<Comparison>,
@@ -194,7 +195,8 @@ impl Attempt<'_> {
         found.warnings.extend(loaded.warnings);
         found.exceptions = loaded.exceptions.list;
         found.not_here = loaded.not_here;
-        found.rto_seconds = Some(self.watch.read().1);
+        found.rto_seconds =
+            Some(self.watch.spent(|stage| DrillStage::of(stage).is_some_and(DrillStage::is_recovery)));
 
         self.compare(&recovery, found).await?;
         let Some(damage) = job.sabotage.and_then(damage) else {

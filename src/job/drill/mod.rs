@@ -139,7 +139,8 @@ impl DrillJob {
         let lock_file = self.state.as_ref().map(|s| s.drill_lock_file(&self.database));
         let _lock = lock_file.map(|file| Lock::take(&file, &self.database)).transpose()?;
         let drill = DrillId::new(now, rand::random());
-        watch.stage(Stage::Receipts);
+        // This asks every target. A recovery needs one only, and its time begins when that one is asked.
+        watch.stage(Stage::Targets);
         let (drills, accepted) = self.read_drills(cancel).await?;
         let mut found = Findings::default();
         let tried = match Site::open(&self.scratch_dir, &drill, &self.database) {

@@ -2,6 +2,7 @@
 //! it changes, and hands on everything else.
 
 pub(crate) mod faulty;
+pub(crate) mod impatient;
 pub(crate) mod limit;
 pub(crate) mod lock;
 pub(crate) mod retry;

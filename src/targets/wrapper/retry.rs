@@ -51,6 +51,12 @@ impl RetryPolicy {
         Self { attempts: 1, ..Self::default() }
     }
 
+    /// A second attempt after a moment.
+    pub(crate) fn once_more() -> Self {
+        let wait = Duration::from_millis(200);
+        Self { attempts: 2, first_wait: wait, longest_wait: wait, ..Self::default() }
+    }
+
     /// Runs `attempt` until it succeeds, fails for good, or the policy's bounds are reached.
     pub async fn run<T, F, A>(&self, cancel: &CancellationToken, mut attempt: A) -> Result<T, TargetError>
     where

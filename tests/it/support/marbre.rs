@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::schemas;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a run may take where the test does not say.
@@ -250,10 +251,13 @@ impl Outcome {
         self
     }
 
-    /// Standard output as one JSON document.
+    /// Standard output as one JSON document, held against its schema.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("no JSON document ({e}) from {self}"))
+        let document = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("no JSON document ({e}) from {self}"));
+        schemas::holds(&document, &self.stderr).unwrap_or_else(|e| panic!("{e}\nof {self}"));
+        document
     }
 }
 

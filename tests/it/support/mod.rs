@@ -10,6 +10,7 @@ pub mod marbre;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;
+pub mod schemas;
 pub mod setup;
 pub mod sinks;
 pub mod sqlite_setup;

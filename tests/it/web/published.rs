@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use marbre::internal::{
     By, ConditionKind, ConfigLoad, DatabaseStatus, DrillProof, DrillSummary, JobFigures, JobKind, Level,
     Levels, Look, OpenIncident, Published, PublishedDatabase, Severity, SlotState, SnapshotFigures,
-    SnapshotId, TargetStatus,
+    SnapshotId, Standing, TargetStatus,
 };
 
 const RPO: u64 = 26 * 3600;
@@ -109,7 +109,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
         successions: Vec::new(),
         score: None,
         conditions: Vec::new(),
-        incidents: Vec::new(),
+        state: Standing::Well,
     }
 }
 

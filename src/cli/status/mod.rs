@@ -1,32 +1,55 @@
 //! `marbre status`
 
+mod details;
+mod table;
+
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{output, show, signals};
+use super::{layout, output, signals};
 use crate::cli::compose::launcher;
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::look::database_status;
+use crate::health::presence::{self, Presence};
 use crate::health::status::{DatabaseStatus, Promises, Rpo, RpoSource, StatusReport};
 use crate::model::condition::ConditionKind;
-use crate::model::human::{self, duration};
+use crate::model::standing::Standing;
+
+/// How long targets may be silent, unless somebody says otherwise: a person looks, and wants to see what there is.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Databases that are looked at at the same time.
+const PARALLEL: usize = 16;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The database, by its name in the configuration [default: all]
+    /// The database, by its name in the configuration: everything about it [default: all, a line for each]
     #[arg(value_name = "DB", conflicts_with = "database")]
     name: Option<String>,
+
+    /// Only the databases of this publisher
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "database"])]
+    publisher: Option<String>,
+
+    /// Only the databases in this state: late, failing, unknown, warning, new or well. May be given several times
+    #[arg(long, value_name = "STATE")]
+    state: Vec<Standing>,
 
     /// How old the newest snapshot may be, as 26h; then what is wrong decides the exit code: 9 where it is older,
     /// or cannot be trusted, or not proven as agreed; 8 where a target cannot be reached; 10 where one lacks snapshots
     #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
     rpo: Option<Duration>,
+
+    /// How long a target may be silent before the rest is shown without it [default: 4s; with --rpo, as long as a job would
+    /// wait]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    wait: Option<Duration>,
 
     #[command(flatten)]
     source: SourceArgs,
@@ -34,19 +57,52 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
-    let sources = Source::all(&args.source, args.name.as_deref(), None, context, &cancel).await?;
-    let mut report = StatusReport { databases: Vec::new() };
-    for source in &sources {
-        report.databases.push(look(args, source, context, Timestamp::now(), &cancel).await?);
+    // Who asks by --rpo is mostly a timer: an alarm because of a short silence would be a false one.
+    let patience = args.wait.or(args.rpo.is_none().then_some(PATIENCE));
+    let name = args.name.as_deref();
+    let mut sources = Source::all_within(patience, &args.source, name, None, context, &cancel).await?;
+    if let Some(publisher) = &args.publisher {
+        sources = of_publisher(sources, publisher)?;
     }
-    if context.json {
-        output::json(&report)?;
-    } else {
-        report.databases.iter().for_each(print);
+    let now = Timestamp::now();
+    let looks = stream::iter(&sources).map(|source| look(args, source, context, now, &cancel));
+    let databases: Vec<DatabaseStatus> = looks.buffered(PARALLEL).try_collect().await?;
+    let wrong = args.rpo.and_then(|_| databases.iter().filter_map(wrong).max_by_key(|(rank, _)| *rank));
+    let mut report = StatusReport::of(now, databases, daemon(args, context, now)?);
+    if !args.state.is_empty() {
+        report.databases.retain(|database| args.state.contains(&database.state));
     }
-    let wrong =
-        args.rpo.and_then(|_| report.databases.iter().filter_map(wrong).max_by_key(|(rank, _)| *rank));
+    output::report(context.json, &report, |report| {
+        let zone = layout::local();
+        if name.or(args.source.database.as_deref()).is_some() {
+            report.databases.iter().for_each(|database| details::print(database, &zone));
+        } else {
+            table::print(report, output::width(), &zone);
+        }
+    })?;
     Ok(wrong.map(|(_, error)| error))
+}
+
+fn of_publisher(sources: Vec<Source>, publisher: &str) -> Result<Vec<Source>> {
+    let mut known: Vec<String> = sources.iter().map(|source| source.database.publisher.to_string()).collect();
+    let of_it = |source: &Source| source.database.publisher.as_str() == publisher;
+    let sources: Vec<Source> = sources.into_iter().filter(of_it).collect();
+    if sources.is_empty() {
+        known.sort_unstable();
+        known.dedup();
+        let error =
+            Error::new(ErrorKind::NotFound, format!("there is no database of publisher {publisher:?}"));
+        return Err(error.remedy(format!("Known publishers: {}.", known.join(", "))));
+    }
+    Ok(sources)
+}
+
+/// The daemon that serves the configuration; who looks at targets by their URL knows of none.
+fn daemon(args: &Args, context: &Context, now: Timestamp) -> Result<Option<Presence>> {
+    if !args.source.from.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(presence::look(&context.config()?.state_dir, now)))
 }
 
 /// Looks at one database, using its configuration if there is one.
@@ -80,8 +136,7 @@ fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     let of_targets = [ConditionKind::TargetFailing, ConditionKind::TargetBehind];
     // A clock that was wrong once is worth a remark. Where the newest snapshot is dated ahead, that is late.
     let remarks = [ConditionKind::ClockSkew];
-    let blind = database.targets.iter().all(|target| target.error.is_some());
-    let (rank, kind, message) = if blind {
+    let (rank, kind, message) = if database.is_blind() {
         (3, ErrorKind::Target, format!("no target of {name} can be reached"))
     } else if database.late {
         let what = match database.ahead_seconds {
@@ -100,70 +155,6 @@ fn wrong(database: &DatabaseStatus) -> Option<(u8, Error)> {
     } else {
         return None;
     };
-    let error = Error::new(kind, message).cause(database.incidents.join(" "));
+    let error = Error::new(kind, message).cause(database.incidents().join(" "));
     Some((rank, error.remedy("Ask whoever runs the agent what has happened since, and do not wait long.")))
-}
-
-fn print(database: &DatabaseStatus) {
-    let age = match (&database.snapshot, database.age_seconds, database.ahead_seconds) {
-        (Some(snapshot), Some(age), _) => format!("{snapshot}, {} old", duration(age as f64)),
-        (Some(snapshot), _, Some(ahead)) => {
-            format!("{snapshot}, dated {} in the FUTURE", duration(ahead as f64))
-        }
-        _ => "no snapshot".to_owned(),
-    };
-    let late = if database.late { "  LATE" } else { "" };
-    output::print(&format!("{}/{}: {age}{late}", database.publisher, database.database));
-    if let Some((rpo, from)) = database.rpo_seconds.zip(database.rpo_from) {
-        output::print(&format!("  may be {} old, {}", duration(rpo as f64), from.words()));
-    }
-    if let Some(so_far) = &database.packed_so_far {
-        let size = human::bytes(so_far.bytes);
-        output::print(&format!(
-            "  first snapshot of an epoch: {size} packed so far; the next run goes on there"
-        ));
-    }
-    for target in &database.targets {
-        let state = match (&target.error, &target.snapshot) {
-            (Some(e), _) => format!("NOT REACHED: {e}"),
-            (None, None) => "no snapshot".to_owned(),
-            (None, Some(snapshot)) => format!("{snapshot}: {}", show::levels(&target.levels)),
-        };
-        let behind = match target.behind {
-            Some(n) if n > 0 => format!(" (lacks {n})"),
-            _ => String::new(),
-        };
-        output::print(&format!("  target {}: {state}{behind}", target.name));
-        for (word, proof) in [("restored", &target.restored), ("owner-restored", &target.owner_restored)] {
-            if let Some(proof) = proof {
-                let remark = match proof.older_versions {
-                    0 => String::new(),
-                    n => format!(", ONLY FROM OLDER VERSIONS: {n} objects were damaged or deleted"),
-                };
-                output::print(&format!("    {word} last: {} on {}{remark}", proof.snapshot, proof.at));
-            }
-        }
-    }
-    if let Some(drill) = &database.last_drill {
-        output::print(&format!("  last drill {}, {}", drill.at, show::drilled(drill)));
-    }
-    if let Some(last) = database.successions.last() {
-        output::print(&format!(
-            "  agent {} since {} (succession {}, {}: {})",
-            last.to, last.at, last.number, last.action, last.reason
-        ));
-    }
-    if let Some(score) = &database.score {
-        let met = if score.met { "met".to_owned() } else { score.to_string() };
-        output::print(&format!("  3-2-1-1-0: {met}"));
-        for missing in &score.missing {
-            output::print(&format!("    missing: {missing}"));
-        }
-    }
-    for condition in &database.conditions {
-        output::print(&format!("  ! {}", condition.summary));
-        if !condition.remedy.is_empty() {
-            output::print(&format!("    {}", condition.remedy));
-        }
-    }
 }
