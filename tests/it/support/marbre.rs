@@ -333,9 +333,10 @@ mod tests {
 
     #[test]
     fn what_a_program_says_and_how_it_ends_is_seen() {
-        let outcome =
-            shell("echo '{\"a\": 1}'; echo oh >&2; sleep 0.1; exit 9").fails_with(9).expect_stderr("oh");
-        assert_eq!(outcome.json()["a"], 1);
+        let document = r#"{"document": "error", "version": 1, "error": "a", "cause": null, "remedy": null, "exit_code": 9}"#;
+        let script = format!("echo '{document}'; echo oh >&2; sleep 0.1; exit 9");
+        let outcome = shell(&script).fails_with(9).expect_stderr("oh");
+        assert_eq!(outcome.json()["error"], "a");
         assert!(outcome.peak_memory > 100_000, "{}", outcome.peak_memory);
     }
 
