@@ -86,7 +86,7 @@ impl Engine for WithoutDigests {
 
 #[async_trait]
 impl View for PagesOnly {
-    fn streams(&self) -> &[StreamPlan] {
+    fn streams(&self) -> &[Arc<StreamPlan>] {
         self.0.streams()
     }
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {

@@ -104,6 +104,13 @@ pub struct StreamPlan {
     pub estimate: u64,
 }
 
+impl StreamPlan {
+    /// Names the stream in an error.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        error.context(format!("stream {}", self.name))
+    }
+}
+
 /// A table read as rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TablePlan {
@@ -119,12 +126,26 @@ pub struct TablePlan {
 #[async_trait]
 pub trait View: Send + Sync {
     /// The streams, all of which must be read. Large ones first.
-    fn streams(&self) -> &[StreamPlan];
+    fn streams(&self) -> &[Arc<StreamPlan>];
 
     /// Reads one stream to its end. `Ok` is evidence that the source itself said that the stream is
     /// complete (end of COPY, exit status 0 of a child); anything else is an error. Called for several
     /// streams at the same time.
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()>;
+
+    /// Reads some short streams of rows to their ends, each like [`View::read`], and ends each with [`StreamSender::end`]: in
+    /// this order, but without waiting for anything in between where the source can do that.
+    async fn read_together(
+        &self,
+        streams: &[(Arc<StreamPlan>, StreamSender)],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        for (plan, out) in streams {
+            self.read(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
+            out.end().await?;
+        }
+        Ok(())
+    }
 
     /// Called once, after all streams were read: last consistency checks, release of the state.
     /// May also be called early, when the run was given up: then errors do not matter.

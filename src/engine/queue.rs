@@ -49,6 +49,11 @@ pub struct StreamSender {
 }
 
 impl StreamSender {
+    /// Says that the stream is complete: only after its source has said so. Who takes the bytes sees a batch without any.
+    pub async fn end(&self) -> Result<()> {
+        self.send(Bytes::new()).await
+    }
+
     /// Passes on some bytes, in order. Batches of 64 KiB to 1 MiB are best, longer ones are cut; rows may be cut anywhere.
     pub async fn send(&self, mut bytes: Bytes) -> Result<()> {
         // The other end is only dropped when it has failed, and then reports why.

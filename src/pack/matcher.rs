@@ -6,10 +6,9 @@
 //! it is, and unchanged rows cost one comparison. Memory is bounded whatever the length of the stream.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::unix::fs::FileExt;
 
+use crate::pack::file_section::FileSection;
 use crate::pack::units::{RECORD, Unit};
 
 /// How many units after the expected one are compared, one by one.
@@ -35,7 +34,7 @@ pub(crate) enum Order {
 
 /// Walks the previous sequence while the new one is read.
 pub(crate) struct Matcher {
-    previous: BufReader<File>,
+    previous: BufReader<FileSection>,
     order: Order,
     count: u64,
     /// The next units of the previous sequence, from the expected one on.
@@ -53,10 +52,11 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     /// Searches in the units that this file holds.
-    pub(crate) fn new(units: File, order: Order) -> io::Result<Self> {
-        let count = units.metadata()?.len() / RECORD as u64;
-        Ok(Self {
-            previous: BufReader::with_capacity(RECORD << 12, units),
+    pub(crate) fn new(units: FileSection, order: Order) -> Self {
+        let count = units.length() / RECORD as u64;
+        let buffer = usize::try_from(units.length()).unwrap_or(usize::MAX).min(RECORD << 12);
+        Self {
+            previous: BufReader::with_capacity(buffer, units),
             order,
             count,
             ahead: VecDeque::new(),
@@ -65,7 +65,7 @@ impl Matcher {
             recent: VecDeque::with_capacity(CONFIRMED_BY),
             lost: 0,
             index: None,
-        })
+        }
     }
 
     /// The offset of the next new unit in the previous stream, if it was found there. Offsets only grow from call to call.
@@ -180,7 +180,7 @@ struct Index {
 }
 
 impl Index {
-    fn build(units: &File, from: u64, count: u64) -> io::Result<Self> {
+    fn build(units: &FileSection, from: u64, count: u64) -> io::Result<Self> {
         let mask = ((count - from) / INDEX + 1).next_power_of_two() - 1;
         let mut entries = Vec::new();
         let mut block = vec![0; RECORD << 12];
@@ -218,24 +218,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::io::{Seek, Write};
 
     fn unit(u: u32) -> Unit {
         let hash = u128::from_le_bytes(blake3::hash(&u.to_le_bytes()).as_bytes()[..16].try_into().unwrap());
         Unit { hash, length: u % 7 + 1 }
     }
 
-    fn file(units: &[u32]) -> File {
+    fn file(units: &[u32]) -> FileSection {
         let mut out = io::BufWriter::new(tempfile::tempfile().unwrap());
         units.iter().for_each(|u| unit(*u).write(&mut out).unwrap());
-        let mut file = out.into_inner().unwrap();
-        file.flush().unwrap();
-        file.rewind().unwrap();
-        file
+        FileSection::whole(out.into_inner().unwrap()).unwrap()
     }
 
     fn matches(previous: &[u32], new: &[u32], order: Order) -> Vec<Option<u64>> {
-        let mut matcher = Matcher::new(file(previous), order).unwrap();
+        let mut matcher = Matcher::new(file(previous), order);
         new.iter().map(|&u| matcher.find(unit(u)).unwrap()).collect()
     }
 

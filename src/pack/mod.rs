@@ -4,6 +4,7 @@
 pub(crate) mod base;
 pub(crate) mod compose;
 pub(crate) mod extent;
+pub(crate) mod file_section;
 pub(crate) mod layers;
 pub(crate) mod matcher;
 pub(crate) mod pack_reader;

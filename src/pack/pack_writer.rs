@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use age::stream::StreamWriter;
 use sha2::Digest;
@@ -25,7 +26,7 @@ pub(crate) const MOST_CONTENT: u64 = (FULL_OF_FRAMES * FRAME) as u64;
 /// The most frames in a pack: a bound on what a reader allocates for the seek table.
 pub(super) const MOST_FRAMES: u32 = 1 << 20;
 /// Compression level: zstd's own default.
-pub(crate) const LEVEL: i32 = 3;
+const LEVEL: i32 = 3;
 
 pub(super) const PADDING_MAGIC: u32 = 0x184D_2A50;
 pub(super) const TABLE_MAGIC: u32 = 0x184D_2A5E;
@@ -45,6 +46,26 @@ pub(crate) struct Sealed {
 /// Compresses one frame of at most [`FRAME`] bytes. The frame states its content size.
 pub(crate) fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
     zstd::bulk::compress(data, LEVEL)
+}
+
+/// Compresses frames like [`compress`], for several threads. Each time, setting up the memory that it takes would cost more than
+/// compressing a short frame.
+#[derive(Default)]
+pub(crate) struct Compressors(Mutex<Vec<zstd::bulk::Compressor<'static>>>);
+
+impl Compressors {
+    /// Compresses one frame.
+    pub(crate) fn compress(&self, data: &[u8]) -> io::Result<Vec<u8>> {
+        let idle = self.idle().pop();
+        let mut compressor = idle.map_or_else(|| zstd::bulk::Compressor::new(LEVEL), Ok)?;
+        let frame = compressor.compress(data)?;
+        self.idle().push(compressor);
+        Ok(frame)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<zstd::bulk::Compressor<'static>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A pack that is being written. Dropped before [`PackWriter::finish`], it leaves no file.

@@ -1,6 +1,5 @@
 //! Encodes one stream: hashes every unit, copies what the epoch already holds, and packs what is new.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +11,9 @@ use crate::model::stream::StreamKind;
 use crate::model::unit::{CutError, Cutter, Piece};
 use crate::pack::base::{Base, LocalScript};
 use crate::pack::extent::{self, Extent, Layer};
+use crate::pack::file_section::FileSection;
 use crate::pack::matcher::{Matcher, Order};
-use crate::pack::pack_writer::{FRAME, LEVEL};
+use crate::pack::pack_writer::FRAME;
 use crate::pack::script::{Edit, ScriptWriter};
 use crate::pack::units::Unit;
 
@@ -23,10 +23,10 @@ const LAYER_FRAME: usize = 256 << 10;
 /// The most bytes of an edit script in a frame, for the same reason.
 const SCRIPT_FRAME: usize = 64 << 10;
 
-/// Takes compressed frames into packs.
+/// Takes frames into packs.
 pub(crate) trait FrameSink {
-    /// Appends a frame of `decompressed` bytes; returns where its content is.
-    fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<Extent>;
+    /// Compresses and appends a frame of at most [`FRAME`] bytes; returns where they are.
+    fn append(&self, data: &[u8]) -> io::Result<Extent>;
 }
 
 /// Takes what the next snapshot needs to know of a stream. It is a cache, so its failures are its own.
@@ -67,7 +67,7 @@ pub(crate) enum EncodeError {
 /// The same stream before.
 pub(crate) struct Previous {
     /// Its units, as [`Unit::write`] wrote them.
-    pub units: File,
+    pub units: FileSection,
     /// The layers that a new one goes over.
     pub below: Vec<Layer>,
     /// Where its bytes are in what these layers make.
@@ -101,7 +101,7 @@ pub(crate) struct StreamEncoder<'a, M> {
 
 struct State<'a, M> {
     hasher: PieceHasher,
-    packer: FramePacker<'a>,
+    sink: &'a (dyn FrameSink + Sync),
     history: Option<History>,
     memory: M,
     hash: sha2::Sha256,
@@ -129,23 +129,6 @@ struct History {
     copied: u64,
 }
 
-struct FramePacker<'a> {
-    sink: &'a (dyn FrameSink + Sync),
-    /// Made with the first frame, and used again for the others.
-    compressor: Option<zstd::bulk::Compressor<'static>>,
-}
-
-impl FramePacker<'_> {
-    fn pack(&mut self, data: &[u8]) -> io::Result<Extent> {
-        let compressor = match &mut self.compressor {
-            Some(compressor) => compressor,
-            none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
-        };
-        // A frame is at most 1 MiB.
-        self.sink.append(&compressor.compress(data)?, data.len() as u32)
-    }
-}
-
 impl<'a, M: Memory> StreamEncoder<'a, M> {
     /// Encodes a stream of this kind into `sink`, over `previous` if there is one.
     pub(crate) fn new(
@@ -155,11 +138,10 @@ impl<'a, M: Memory> StreamEncoder<'a, M> {
         previous: Option<Previous>,
         memory: M,
     ) -> Result<Self, EncodeError> {
-        let mut packer = FramePacker { sink, compressor: None };
-        let history = previous.map(|previous| History::new(previous, kind, &mut packer)).transpose()?;
+        let history = previous.map(|previous| History::new(previous, kind, sink)).transpose()?;
         let state = State {
             hasher: PieceHasher::new(kind, &key),
-            packer,
+            sink,
             frame: if history.is_some() { LAYER_FRAME } else { FRAME },
             history,
             memory,
@@ -195,13 +177,13 @@ impl<'a, M: Memory> StreamEncoder<'a, M> {
 }
 
 impl History {
-    fn new(previous: Previous, kind: StreamKind, packer: &mut FramePacker<'_>) -> io::Result<Self> {
+    fn new(previous: Previous, kind: StreamKind, sink: &dyn FrameSink) -> io::Result<Self> {
         let Previous { units, mut below, base, lost_scripts } = previous;
         for (layer, mut script) in lost_scripts {
             let mut block = Vec::new();
             below[layer].script.clear();
             while script.by_ref().take(SCRIPT_FRAME as u64).read_to_end(&mut block)? > 0 {
-                extent::push(&mut below[layer].script, packer.pack(&block)?);
+                extent::push(&mut below[layer].script, sink.append(&block)?);
                 block.clear();
             }
         }
@@ -210,7 +192,7 @@ impl History {
             StreamKind::Rows | StreamKind::Bytes => Order::Shifting,
         };
         Ok(Self {
-            matcher: Matcher::new(units, order)?,
+            matcher: Matcher::new(units, order),
             base,
             below,
             script: ScriptWriter::default(),
@@ -244,9 +226,9 @@ impl History {
         self.unpacked_script.extend(bytes);
     }
 
-    fn pack_script(&mut self, packer: &mut FramePacker<'_>) -> io::Result<()> {
+    fn pack_script(&mut self, sink: &dyn FrameSink) -> io::Result<()> {
         for block in std::mem::take(&mut self.unpacked_script).chunks(SCRIPT_FRAME) {
-            extent::push(&mut self.packed_script, packer.pack(block)?);
+            extent::push(&mut self.packed_script, sink.append(block)?);
         }
         Ok(())
     }
@@ -273,7 +255,7 @@ impl<M: Memory> State<'_, M> {
             && history.script.pending() + history.unpacked_script.len() >= SCRIPT_FRAME
         {
             history.drain_script(&mut self.memory);
-            history.pack_script(&mut self.packer)?;
+            history.pack_script(self.sink)?;
         }
         self.memory.unit(unit);
         Ok(())
@@ -308,7 +290,7 @@ impl<M: Memory> State<'_, M> {
     }
 
     fn pack(&mut self, data: &[u8]) -> Result<(), EncodeError> {
-        let extent = self.packer.pack(data)?;
+        let extent = self.sink.append(data)?;
         extent::push(&mut self.data, extent);
         let over = self.history.as_mut().map(|history| {
             history.drain_script(&mut self.memory);
@@ -332,7 +314,7 @@ impl<M: Memory> State<'_, M> {
             if !unchanged && history.copied > 0 {
                 history.script.end();
                 history.drain_script(&mut self.memory);
-                history.pack_script(&mut self.packer)?;
+                history.pack_script(self.sink)?;
                 layer.script = history.packed_script;
             }
         }
@@ -362,7 +344,7 @@ mod tests {
     use crate::pack::compose::{Composer, Origins};
     use crate::pack::script::ScriptReader;
     use proptest::prelude::*;
-    use std::io::{Cursor, Seek, Write};
+    use std::io::{Cursor, Write};
     use std::sync::Mutex;
 
     /// Packs of decompressed bytes in memory, closed after 3,000 bytes.
@@ -370,7 +352,7 @@ mod tests {
     struct Packs(Mutex<Vec<Vec<u8>>>);
 
     impl FrameSink for Packs {
-        fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<Extent> {
+        fn append(&self, data: &[u8]) -> io::Result<Extent> {
             let mut packs = self.0.lock().unwrap();
             if packs.last().is_none_or(|p| p.len() > 3000) {
                 packs.push(Vec::new());
@@ -378,8 +360,8 @@ mod tests {
             let number = packs.len() as u32 - 1;
             let pack = packs.last_mut().unwrap();
             let offset = pack.len() as u64;
-            pack.extend(zstd::bulk::decompress(frame, decompressed as usize).unwrap());
-            Ok(Extent { pack: Some(number), offset, length: u64::from(decompressed) })
+            pack.extend(data);
+            Ok(Extent { pack: Some(number), offset, length: data.len() as u64 })
         }
     }
 
@@ -427,7 +409,12 @@ mod tests {
         fn packed(&mut self, _: Extent, _: Option<Checkpoint>) {}
     }
 
-    fn encode(packs: &Packs, kind: StreamKind, data: &[u8], previous: Option<Previous>) -> (Encoded, File) {
+    fn encode(
+        packs: &Packs,
+        kind: StreamKind,
+        data: &[u8],
+        previous: Option<Previous>,
+    ) -> (Encoded, FileSection) {
         let mut encoder = StreamEncoder::new(kind, [1; 32], packs, previous, Remembered::default()).unwrap();
         for batch in data.chunks(777) {
             encoder.push(batch).unwrap();
@@ -437,11 +424,10 @@ mod tests {
         assert_eq!((encoded.length, encoded.sha256), (data.len() as u64, Sha256::of(data)));
         let mut units = tempfile::tempfile().unwrap();
         units.write_all(&remembered.0).unwrap();
-        units.rewind().unwrap();
-        (encoded, units)
+        (encoded, FileSection::whole(units).unwrap())
     }
 
-    fn over(encoded: Encoded, units: File) -> Previous {
+    fn over(encoded: Encoded, units: FileSection) -> Previous {
         Previous { units, below: encoded.layers, base: Base::default(), lost_scripts: Vec::new() }
     }
 

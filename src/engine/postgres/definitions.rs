@@ -11,6 +11,7 @@ use super::connect::Session;
 use super::definition_select::{PARTS, Select, select};
 use super::inventory::{DUMPED_INDEX, dumped_comment, in_schema, on_relation, own, relations};
 use super::normal::normal;
+use super::row::Row;
 use super::{catalogue_definitions, rights_definitions};
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::Result;
@@ -80,20 +81,22 @@ pub(crate) async fn read(session: &Session) -> Result<Definitions> {
             format!("SELECT '{kind}'::text, ({name})::text, ({text})::text {from}")
         })
         .collect();
-    let rows = session.query(&selects.join(" UNION ALL "), &[]).await?;
+    let digests = session.each(&selects.join(" UNION ALL "), digest).await?;
     let mut definitions = Definitions::new();
-    for row in rows {
-        let (kind, name, text): (String, Option<String>, Option<String>) =
-            (row.get(0), row.get(1), row.get(2));
-        // What was dropped in the meantime has no name.
-        let Some(name) = name else { continue };
-        let text = text.unwrap_or_default();
-        let text = if VERBATIM.contains(&kind.as_str()) { text } else { normal(&text) };
-        let mut digest = Sha256::of(text.as_bytes()).to_string();
-        digest.truncate(32);
+    for (kind, name, digest) in digests.into_iter().flatten() {
         definitions.entry(kind).or_default().insert(name, digest);
     }
     Ok(definitions)
+}
+
+/// The kind, the name and the digest of a definition. What was dropped in the meantime has no name.
+fn digest(row: Row) -> Option<(String, String, String)> {
+    let (kind, name): (String, Option<String>) = (row.get(0), row.get(1));
+    let text: String = row.get::<_, Option<String>>(2).unwrap_or_default();
+    let text = if VERBATIM.contains(&kind.as_str()) { text } else { normal(&text) };
+    let mut digest = Sha256::of(text.as_bytes()).to_string();
+    digest.truncate(32);
+    Some((kind, name?, digest))
 }
 
 /// Types whose text contains no expression printed by the server.

@@ -132,9 +132,11 @@ impl<'a> Load<'a> {
         let failed = std::mem::take(&mut left.entries);
         take(second_attempt::all(&entries, failed, Attempt::AsItWas).await?, left, report);
         self.observer.stage(Stage::Data);
-        let data = self.streams.open(DATA).await?;
-        if let Some(reason) = archive.stream(data, self.observer, self.cancel).await? {
-            exceptions.push(exceptions::of("large objects".to_owned(), reason));
+        if self.contents.streams.iter().any(|stream| stream.name == DATA) {
+            let data = self.streams.open(DATA).await?;
+            if let Some(reason) = archive.stream(data, self.observer, self.cancel).await? {
+                exceptions.push(exceptions::of("large objects".to_owned(), reason));
+            }
         }
         for (sequence, reason) in set_sequences(self.session, self.details).await? {
             let name = qualified(&sequence.schema, &sequence.name);

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `globals.sql` | roles and the database itself, for people; marbre takes them from the manifest's details |
 //! | `schema.dump` | `pg_dump -Fc` of everything before and after the data |
-//! | `data.dump` | `pg_dump -Fc` of the large objects |
+//! | `data.dump` | `pg_dump -Fc` of the large objects, if there are any |
 //! | `sequences.sql` | where sequences stand, for people; marbre takes them from the manifest's details |
 //! | `links.sql` | subscriptions and options of user mappings, if there are any, for people; marbre takes them from the manifest's details |
 //! | `rows/NNNN` | one table's or leaf partition's own rows in COPY's text form, in the order of its key |

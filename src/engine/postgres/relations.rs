@@ -105,17 +105,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r',
   ARRAY(SELECT a.attname::text FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     ORDER BY a.attnum),
-  COALESCE((SELECT ARRAY(SELECT a.attname::text
-      FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
-      WHERE k.pos <= i.indnkeyatts ORDER BY k.pos)
-    FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am im ON im.oid = ic.relam
-    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indpred IS NULL AND i.indexprs IS NULL AND im.amname = 'btree'
-      AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
-        WHERE k.pos <= i.indnkeyatts AND (NOT a.attnotnull OR a.attgenerated <> ''))
-    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1), '{}'),
+  {key},
   {size},
   c.relpersistence = 'u', COALESCE(am.amname::text, ''),
   x.oid IS NOT NULL, x.extcondition[array_position(x.extconfig, c.oid)],
@@ -143,27 +133,41 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u')
   AND (x.oid IS NULL OR c.oid = ANY (x.extconfig) OR {unregistered}) AND {own_schema}
 ORDER BY n.nspname, c.relname";
 
-/// All tables that hold users' data, by name. Waits for no lock, so sizes are only as recent as the
+/// The columns that tell rows apart: those of the primary key, or of another unique index without NULLs and expressions.
+const KEY: &str = "
+  COALESCE((SELECT ARRAY(SELECT a.attname::text
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+      WHERE k.pos <= i.indnkeyatts ORDER BY k.pos)
+    FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am im ON im.oid = ic.relam
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL AND im.amname = 'btree'
+      AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(num, pos)
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num
+        WHERE k.pos <= i.indnkeyatts AND (NOT a.attnotnull OR a.attgenerated <> ''))
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1), '{}')";
+
+/// All tables that hold users' data, by name, without their keys. Waits for no lock, so sizes are only as recent as the
 /// last VACUUM or ANALYZE.
 pub(crate) async fn tables(session: &Session, of_extensions: OfExtensions) -> Result<Vec<Table>> {
-    list(session, "c.relpages::int8 * 8192", of_extensions).await
+    list(session, "'{}'::text[]", "c.relpages::int8 * 8192", of_extensions).await
 }
 
-/// The same, with true sizes where the catalogue has none, for a session that has locked them all.
+/// The same, with keys, and with true sizes where the catalogue has none, for a session that has locked them all.
 pub(crate) async fn locked_tables(session: &Session, of_extensions: OfExtensions) -> Result<Vec<Table>> {
     // Asking the file system about each of very many tables takes longer than reading them.
-    let size = "CASE WHEN c.relkind <> 'r' THEN 0 WHEN c.relpages <= 0 THEN pg_table_size(c.oid)
+    let size = "CASE WHEN c.relkind <> 'r' THEN 0
+        WHEN c.relpages <= 0 THEN pg_relation_size(c.oid) + COALESCE(pg_relation_size(NULLIF(c.reltoastrelid, 0)), 0)
         ELSE 8192 * (c.relpages::int8
           + COALESCE((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)) END";
-    list(session, size, of_extensions).await
+    list(session, KEY, size, of_extensions).await
 }
 
-async fn list(session: &Session, size: &str, of_extensions: OfExtensions) -> Result<Vec<Table>> {
+async fn list(session: &Session, key: &str, size: &str, of_extensions: OfExtensions) -> Result<Vec<Table>> {
     let unregistered = if of_extensions == OfExtensions::All { "true" } else { "false" };
-    let sql = TABLES.replace("{own_schema}", OWN_SCHEMA).replace("{size}", size);
+    let sql = TABLES.replace("{own_schema}", OWN_SCHEMA).replace("{key}", key).replace("{size}", size);
     let sql = sql.replace("{unregistered}", unregistered);
-    let rows = session.query(&sql, &[]).await?;
-    let table = |row: &Row| Table {
+    let table = |row: Row| Table {
         oid: row.get(0),
         id: TableId { schema: row.get(1), table: row.get(2) },
         has_rows: row.get(3),
@@ -178,7 +182,7 @@ async fn list(session: &Session, size: &str, of_extensions: OfExtensions) -> Res
         unregistered: row.get(15),
         scattered: row.get::<_, Option<String>>(13).map(|schema| TableId { schema, table: row.get(14) }),
     };
-    Ok(rows.iter().map(table).collect())
+    session.each(&sql, table).await
 }
 
 /// Everything that keeps this user from reading the whole database, or nothing.
@@ -305,6 +309,13 @@ pub(crate) async fn sequences(session: &Session) -> Result<Vec<Sequence>> {
     }
     sequences.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(sequences)
+}
+
+/// How many bytes the large objects take in the database; `None` if there are none.
+pub(crate) async fn size_of_large_objects(session: &Session) -> Result<Option<u64>> {
+    let sql = "SELECT pg_relation_size('pg_largeobject') WHERE EXISTS (SELECT FROM pg_largeobject_metadata)";
+    let rows = session.query(sql, &[]).await?;
+    Ok(rows.first().map(|row| row.get::<_, i64>(0).unsigned_abs()))
 }
 
 /// Number and digest of the large objects. Pages are hashed without their trailing zeros, because a

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -87,6 +88,15 @@ impl Session {
         };
         let rows = rows.map_err(|e| self.failed("query the server", &e))?;
         Ok(rows.into_iter().map(|row| Row::new(row, raw)).collect())
+    }
+
+    /// What a query without parameters returns, made of each row as it comes: for what can have very many rows.
+    pub(super) async fn each<T>(&self, sql: &str, of: impl Fn(Row) -> T) -> Result<Vec<T>> {
+        let failed = |e| self.failed("query the server", &e);
+        let raw = self.link.is_raw();
+        let none: [&(dyn ToSql + Sync); 0] = [];
+        let rows = self.client.query_raw(sql, none).await.map_err(failed)?;
+        rows.map_ok(|row| of(Row::new(row, raw))).map_err(failed).try_collect().await
     }
 
     /// Runs statements.

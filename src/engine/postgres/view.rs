@@ -1,11 +1,12 @@
 //! One consistent state of a database: an exported snapshot, and the streams that are read under it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// The schema: everything before and after the data.
 pub(crate) const SCHEMA: &str = "schema.dump";
-/// Large objects.
+/// Large objects, if there are any.
 pub(crate) const DATA: &str = "data.dump";
 /// Roles and the database itself, as SQL for people.
 pub(crate) const GLOBALS: &str = "globals.sql";
@@ -73,7 +74,7 @@ pub(crate) struct PostgresView {
     extensions: Vec<Extension>,
     tablespaces: Vec<String>,
     warnings: Vec<String>,
-    streams: Vec<StreamPlan>,
+    streams: Vec<Arc<StreamPlan>>,
 }
 
 impl PostgresView {
@@ -131,9 +132,8 @@ impl PostgresView {
         Ok(view)
     }
 
-    async fn plan(&self) -> Result<Vec<StreamPlan>> {
-        let objects = self.held.coordinator.query("SELECT pg_relation_size('pg_largeobject')", &[]).await?;
-        let objects: i64 = objects.first().map_or(0, |row| row.get(0));
+    async fn plan(&self) -> Result<Vec<Arc<StreamPlan>>> {
+        let objects = relations::size_of_large_objects(&self.held.coordinator).await?;
         let bytes = |name: &str, estimate: u64| StreamPlan {
             name: name.to_owned(),
             identity: format!("postgres {name}"),
@@ -142,26 +142,25 @@ impl PostgresView {
             estimate,
         };
         let mut streams = vec![
-            bytes(DATA, objects.unsigned_abs()),
             bytes(GLOBALS, self.globals.script().len() as u64),
             bytes(SEQUENCES, 100 * self.held.sequences.len() as u64),
         ];
+        // Another dump reads the whole catalogue once more, so it had better be needed.
+        streams.extend(objects.map(|size| bytes(DATA, size)));
         let links = self.links.script().len() as u64;
         if links > 0 {
             streams.push(bytes(LINKS, links));
         }
         for (name, table) in &self.tables {
-            let identity = serde_json::json!([
-                "postgres rows",
-                table.id.schema,
-                table.id.table,
-                table.columns,
-                table.condition,
-                self.held.settings
-            ]);
+            // There can be very many, and all are remembered.
+            let how = serde_json::json!([table.columns, table.condition, self.held.settings]).to_string();
+            let how = &blake3::hash(how.as_bytes()).to_hex()[..32];
             streams.push(StreamPlan {
                 name: name.clone(),
-                identity: identity.to_string(),
+                identity: format!(
+                    "postgres rows {} {how}",
+                    quote::qualified(&table.id.schema, &table.id.table)
+                ),
                 kind: StreamKind::Rows,
                 table: Some(TablePlan {
                     table: table.id.clone(),
@@ -174,34 +173,59 @@ impl PostgresView {
         streams.sort_by(|a, b| b.estimate.cmp(&a.estimate).then(a.name.cmp(&b.name)));
         // First of all, because `pg_dump` holds it, and a connection.
         streams.insert(0, bytes(SCHEMA, 2000 * (self.tables.len() as u64 + 10)));
-        Ok(streams)
+        Ok(streams.into_iter().map(Arc::new).collect())
     }
 
     async fn read_rows(&self, table: &Table, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
-        self.held.readers.read(|session| self.copy(session, table, out, cancel)).await
+        let copy = async |session: Session| Ok((self.copy(&session, table, out, cancel).await?, session));
+        self.held.readers.read(copy).await
+    }
+
+    /// Reads some tables with one session: while it sends the rows of one, it knows already which are next.
+    async fn read_tables(
+        &self,
+        tables: &[(&StreamPlan, &Table, &StreamSender)],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let copy = async |session: Session| {
+            let copies = tables.iter().map(async |(plan, table, out)| {
+                self.copy(&session, table, out, cancel).await.map_err(|e| plan.failed(e))?;
+                out.end().await
+            });
+            try_join_all(copies).await?;
+            Ok(((), session))
+        };
+        self.held.readers.read(copy).await
+    }
+
+    /// The table of a stream, if reading it is one statement.
+    fn plain_table(&self, plan: &StreamPlan) -> Option<&Table> {
+        let whole = self.connector.too_long_rows() != TooLongRows::LeaveOut;
+        let absent = |table: &Table| table.unlogged && self.standby;
+        self.tables.get(&plan.name).filter(|table| whole && table.condition.is_none() && !absent(table))
     }
 
     async fn copy(
         &self,
-        session: Session,
+        session: &Session,
         table: &Table,
         out: &StreamSender,
         cancel: &CancellationToken,
-    ) -> Result<((), Session)> {
+    ) -> Result<()> {
         let condition = table.condition.as_deref().unwrap_or_default();
         if !condition.is_empty() {
-            rows::refuse_evaluation(&session, &table.id).await?;
+            rows::refuse_evaluation(session, &table.id).await?;
         }
         let copying = async {
             let settings = &self.held.settings;
             match self.connector.too_long_rows() {
                 // A part of a table is read by a query, which has no place to go on from.
                 TooLongRows::LeaveOut if condition.is_empty() => {
-                    self.left_out.add(table, around::read(&session, table, settings, out).await?);
+                    self.left_out.add(table, around::read(session, table, settings, out).await?);
                 }
                 _ => {
                     let sql = rows::copy_out(&table.id, &table.columns, condition, settings);
-                    rows::send(&session, &sql, out, &mut 0).await?;
+                    rows::send(session, &sql, out, &mut 0).await?;
                 }
             }
             Ok(())
@@ -212,13 +236,13 @@ impl PostgresView {
             copied = copying => copied,
         };
         match copied {
-            Ok(()) => Ok(((), session)),
+            Ok(()) => Ok(()),
             Err(Stopped::Other(error)) => Err(error),
             Err(Stopped::Server(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 Err(table_locks::blocked(&self.connector, &[table.oid], cancel).await)
             }
             Err(Stopped::Server(error)) => {
-                Err(too_long::unread(&session, table, self.held.name(), &error).await)
+                Err(too_long::unread(session, table, self.held.name(), &error).await)
             }
         }
     }
@@ -252,25 +276,25 @@ impl PostgresView {
         Ok(computed)
     }
 
-    async fn facts(&self) -> Result<ViewFacts> {
+    async fn facts(&mut self) -> Result<ViewFacts> {
         let details = Details {
             tool_version: self.tools.version.to_string(),
             server_major: self.held.coordinator.version.major,
             standby: self.standby,
             in_bytes: self.held.coordinator.is_raw(),
-            globals: self.globals.clone(),
-            extensions: self.extensions.clone(),
+            globals: std::mem::take(&mut self.globals),
+            extensions: std::mem::take(&mut self.extensions),
             public_schema: details::public_schema(&self.held.coordinator).await?,
-            tablespaces: self.tablespaces.clone(),
+            tablespaces: std::mem::take(&mut self.tablespaces),
             preloaded: details::preloaded(&self.held.coordinator).await?,
-            sequences: self.held.sequences.clone(),
-            config_tables: self.config_tables.clone(),
-            unregistered: self.unregistered.clone(),
+            sequences: std::mem::take(&mut self.held.sequences),
+            config_tables: std::mem::take(&mut self.config_tables),
+            unregistered: std::mem::take(&mut self.unregistered),
             scattered: self.tables.values().filter_map(scattered).collect(),
             by_path: by_path::read(&self.held.coordinator).await?,
-            links: self.links.clone(),
+            links: std::mem::take(&mut self.links),
             computed: self.computed().await?,
-            definitions: self.held.definitions.clone(),
+            definitions: std::mem::take(&mut self.held.definitions),
             definitions_form: definitions::FORM,
             session: session_settings::read(&self.held.coordinator).await?,
             large_objects: relations::large_objects(&self.held.coordinator).await?,
@@ -317,7 +341,7 @@ fn config_table(table: &Table) -> Option<ConfigTable> {
 
 #[async_trait]
 impl View for PostgresView {
-    fn streams(&self) -> &[StreamPlan] {
+    fn streams(&self) -> &[Arc<StreamPlan>] {
         &self.streams
     }
 
@@ -329,12 +353,38 @@ impl View for PostgresView {
         self.explained(read).await
     }
 
-    async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
-        tokio::select! {
+    async fn read_together(
+        &self,
+        streams: &[(Arc<StreamPlan>, StreamSender)],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let plain = streams.iter().map(|(plan, out)| Some((&**plan, self.plain_table(plan)?, out)));
+        let read = async {
+            match plain.collect::<Option<Vec<_>>>() {
+                Some(tables) => self.read_tables(&tables, cancel).await,
+                None => {
+                    for (plan, out) in streams {
+                        self.read_stream(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
+                        out.end().await?;
+                    }
+                    Ok(())
+                }
+            }
+        };
+        let read = tokio::select! {
+            read = read => read,
+            gave_way = self.held.watch.must_give_way() => return Err(gave_way),
+        };
+        self.explained(read).await
+    }
+
+    async fn close(mut self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
+        let facts = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Error::interrupted()),
-            facts = self.facts() => self.explained(facts).await,
-        }
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            facts = self.facts() => facts,
+        };
+        self.explained(facts).await
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct SqliteView {
     path: PathBuf,
     row_key: [u8; 32],
-    streams: [StreamPlan; 1],
+    streams: [Arc<StreamPlan>; 1],
     state: State,
     /// Every page was sent.
     complete: AtomicBool,
@@ -106,7 +107,7 @@ impl SqliteView {
 
     fn new(path: PathBuf, options: &OpenOptions, plan: StreamPlan, state: State) -> Self {
         let (row_key, complete) = (options.row_key, AtomicBool::new(false));
-        Self { path, row_key, streams: [plan], state, complete }
+        Self { path, row_key, streams: [Arc::new(plan)], state, complete }
     }
 }
 
@@ -184,7 +185,7 @@ impl Pages for ToTargets {
 
 #[async_trait]
 impl View for SqliteView {
-    fn streams(&self) -> &[StreamPlan] {
+    fn streams(&self) -> &[Arc<StreamPlan>] {
         &self.streams
     }
 

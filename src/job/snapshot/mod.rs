@@ -168,8 +168,7 @@ impl SnapshotJob {
             row_key: epoch.state.row_key,
             observer: watch.clone(),
         };
-        let encoder_context = Arc::new(encoder_context);
-        let reading = reading::Reading { view, jobs: self.jobs, encoder_context: encoder_context.clone() };
+        let reading = reading::Reading { view, jobs: self.jobs, encoder_context: Arc::new(encoder_context) };
         let content = match reading.run(&run).await {
             Ok(content) => content,
             Err(e) => {

@@ -13,13 +13,14 @@ use crate::job::snapshot::stream_cache::Draft;
 use crate::job::snapshot::uploader::Uploaders;
 use crate::job::spool::{Spool, SpooledPack};
 use crate::pack::extent::Extent;
-use crate::pack::pack_writer::PackWriter;
+use crate::pack::pack_writer::{Compressors, PackWriter};
 use crate::pack::stream::FrameSink;
 use crate::repository::manifest::PackRef;
 
 /// Collects frames into packs. Used from blocking threads only: it waits while the spool is full.
 pub(crate) struct Packer {
     open: Mutex<Open>,
+    compressors: Compressors,
     spool: Arc<Spool>,
     recipient: age::x25519::Recipient,
     uploaders: Arc<Uploaders>,
@@ -51,6 +52,7 @@ impl Packer {
     ) -> Self {
         Self {
             open: Mutex::new(Open { pack: None, packs: older.to_vec(), older: older.len() }),
+            compressors: Compressors::default(),
             spool,
             recipient,
             uploaders,
@@ -103,14 +105,17 @@ fn spool_failure(spool: &Spool, e: io::Error) -> Error {
 }
 
 impl FrameSink for Packer {
-    fn append(&self, frame: &[u8], decompressed: u32) -> io::Result<Extent> {
+    fn append(&self, data: &[u8]) -> io::Result<Extent> {
+        let frame = self.compressors.compress(data)?;
+        // A frame is at most 1 MiB.
+        let decompressed = data.len() as u32;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (|| {
             if open.pack.is_none() {
                 self.open_pack(&mut open)?;
             }
             let (pack, _) = open.pack.as_mut().ok_or_else(|| Error::internal("no pack is open"))?;
-            let offset = pack.append(frame, decompressed).map_err(|e| spool_failure(&self.spool, e))?;
+            let offset = pack.append(&frame, decompressed).map_err(|e| spool_failure(&self.spool, e))?;
             let place = Extent { pack: Some(pack.ordinal()), offset, length: u64::from(decompressed) };
             if pack.is_full() {
                 self.seal(&mut open, false)?;

@@ -2,24 +2,34 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::queue::{Batch, Room};
-use crate::engine::{StreamPlan, View, ViewFacts};
+use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
 use crate::job::snapshot::reuse::{Earlier, Reuse};
 use crate::job::snapshot::stream_cache::{Basis, CachedStream, Draft};
 use crate::model::observer::Observer;
 use crate::model::stage::Stage;
+use crate::model::stream::StreamKind;
 use crate::pack::stream::{Encoded, StreamEncoder};
 use crate::repository::manifest::PackRef;
 
 /// Bytes buffered between the database and the encoders, of all streams together.
 const QUEUED: usize = 8 << 20;
+
+/// Of streams that are read together, so many bytes are collected before a thread encodes them. In a database with many tables
+/// most streams end long before that, and a thread that waits for each costs more than its bytes.
+const FIRST: usize = 64 << 10;
+
+/// Streams of rows up to so many bytes are read together.
+const SHORT: u64 = 64 << 10;
+
+/// So many at a time, at most.
+const TOGETHER: usize = 24;
 
 /// A stream as it was encoded, and as it is remembered.
 type Read = (Encoded, Option<CachedStream>);
@@ -54,7 +64,7 @@ pub(crate) struct Content {
     /// What the engine reports.
     pub facts: ViewFacts,
     /// The streams as planned, as encoded, and as they are remembered.
-    pub streams: Vec<(StreamPlan, Encoded, Option<CachedStream>)>,
+    pub streams: Vec<(Arc<StreamPlan>, Encoded, Option<CachedStream>)>,
     /// All packs, by their numbers.
     pub packs: Vec<PackRef>,
     /// How many of these are older than this snapshot.
@@ -69,16 +79,13 @@ impl Reading {
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
         let room = Room::new(QUEUED);
-        let read: Result<Vec<(usize, Read)>> = stream::iter(plans.clone().into_iter().enumerate())
-            .map(|(number, plan)| {
-                let (reading, room) = (&self, &room);
-                async move { reading.stream(number, &plan, room, cancel).await }
-            })
+        let read: Result<Vec<Vec<(usize, Read)>>> = stream::iter(groups(plans.clone()))
+            .map(|group| self.group(group, &room, cancel))
             .buffer_unordered(self.jobs.max(1))
             .try_collect()
             .await;
         let mut encoded = match read {
-            Ok(encoded) => encoded,
+            Ok(encoded) => encoded.into_iter().flatten().collect::<Vec<_>>(),
             Err(e) => {
                 // The view is released; an error of its own does not matter any more.
                 let _ = self.view.close(cancel).await;
@@ -95,35 +102,108 @@ impl Reading {
         Ok(Content { facts, streams, packs, older })
     }
 
-    async fn stream(
+    /// Reads the streams of a group, and encodes them one after the other.
+    async fn group(
         &self,
-        number: usize,
-        plan: &StreamPlan,
+        group: Vec<(usize, Arc<StreamPlan>)>,
         room: &Room,
         cancel: &CancellationToken,
-    ) -> Result<(usize, Read)> {
-        let (sender, batches) = room.queue();
+    ) -> Result<Vec<(usize, Read)>> {
+        let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+        for (number, plan) in group {
+            let (sender, batches) = room.queue();
+            sources.push((plan.clone(), sender));
+            sinks.push(Sink { number, plan, first: Vec::new(), batches });
+        }
         let source = async {
-            self.view.read(plan, &sender, cancel).await?;
+            let read = self.read(&sources, cancel).await;
             // Only a complete source sends the end mark (see `EncoderContext::encode`).
-            sender.send(Bytes::new()).await?;
-            drop(sender);
-            Ok(())
+            drop(sources);
+            read
         };
-        let (encoder_context, encoded_plan) = (self.encoder_context.clone(), plan.clone());
-        let sink = blocking(move || encoder_context.encode(number, &encoded_plan, batches));
-        let (source, sink) = tokio::join!(source, sink);
+        let (source, sink) = tokio::join!(source, self.encode(sinks));
         match (source, sink) {
             // If the encoder failed, the source only noticed that its channel was closed.
             (Err(e), Err(sink)) if Error::kind(&e) == ErrorKind::Interrupted => Err(sink),
-            (Err(e), _) => Err(e.context(format!("stream {}", plan.name))),
-            (Ok(()), sink) => Ok((number, sink?)),
+            (Err(e), _) => Err(e),
+            (Ok(()), sink) => sink,
         }
+    }
+
+    async fn read(
+        &self,
+        sources: &[(Arc<StreamPlan>, StreamSender)],
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let [(plan, out)] = sources else { return self.view.read_together(sources, cancel).await };
+        self.view.read(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
+        out.end().await
+    }
+
+    /// Collects short streams, for one thread to encode them all.
+    async fn encode(&self, sinks: Vec<Sink>) -> Result<Vec<(usize, Read)>> {
+        let (mut encoded, mut collected, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut left = sinks.len();
+        for mut sink in sinks {
+            let ended = sink.collect(&mut bytes).await;
+            collected.push(sink);
+            left -= 1;
+            if !ended || left == 0 || bytes >= FIRST {
+                let (context, sinks) = (self.encoder_context.clone(), std::mem::take(&mut collected));
+                let encode = move || sinks.into_iter().map(|sink| context.encode(sink)).collect();
+                encoded.extend::<Vec<_>>(blocking(encode).await?);
+                bytes = 0;
+            }
+        }
+        Ok(encoded)
     }
 }
 
+/// A stream on its way to the encoder.
+struct Sink {
+    number: usize,
+    plan: Arc<StreamPlan>,
+    first: Vec<Batch>,
+    batches: mpsc::Receiver<Batch>,
+}
+
+impl Sink {
+    /// Takes the first batches, until there are [`FIRST`] bytes with those of other streams. Whether the stream has ended.
+    async fn collect(&mut self, bytes: &mut usize) -> bool {
+        while *bytes < FIRST {
+            let Some(batch) = self.batches.recv().await else { return true };
+            *bytes += batch.bytes.len();
+            let ended = batch.bytes.is_empty();
+            self.first.push(batch);
+            if ended {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Short streams of rows are read together, in the order in which they come.
+fn groups(plans: Vec<Arc<StreamPlan>>) -> Vec<Vec<(usize, Arc<StreamPlan>)>> {
+    let mut groups: Vec<Vec<(usize, Arc<StreamPlan>)>> = Vec::new();
+    for (number, plan) in plans.into_iter().enumerate() {
+        match groups.last_mut() {
+            Some(group) if group.len() < TOGETHER && is_short(&group[0].1) && is_short(&plan) => {
+                group.push((number, plan));
+            }
+            _ => groups.push(vec![(number, plan)]),
+        }
+    }
+    groups
+}
+
+fn is_short(plan: &StreamPlan) -> bool {
+    plan.kind == StreamKind::Rows && plan.estimate <= SHORT
+}
+
 impl EncoderContext {
-    fn encode(&self, number: usize, plan: &StreamPlan, mut batches: mpsc::Receiver<Batch>) -> Result<Read> {
+    fn encode(&self, sink: Sink) -> Result<(usize, Read)> {
+        let Sink { number, plan, first, mut batches } = sink;
         let what = format!("pack stream {}", plan.name);
         let (previous, below, spans, basis) = match self.reuse.stream(&plan.identity, plan.kind) {
             Some(Earlier { previous, below, spans, basis }) => (Some(previous), below, spans, basis),
@@ -132,11 +212,11 @@ impl EncoderContext {
         let memory = self.draft.stream(number, &plan.identity, plan.kind, basis);
         let mut encoder = StreamEncoder::new(plan.kind, self.row_key, &self.packer, previous, memory)
             .map_err(|e| unwrap_error(e, &what))?;
-        while let Some(batch) = batches.blocking_recv() {
+        for batch in first.into_iter().chain(std::iter::from_fn(|| batches.blocking_recv())) {
             if batch.bytes.is_empty() {
                 let (encoded, memory) = encoder.finish().map_err(|e| unwrap_error(e, &what))?;
                 let cached = memory.finish(&encoded, &below, spans);
-                return Ok((encoded, cached));
+                return Ok((number, (encoded, cached)));
             }
             self.observer.bytes(batch.bytes.len() as u64);
             encoder.push(&batch.bytes).map_err(|e| unwrap_error(e, &what))?;

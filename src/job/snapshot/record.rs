@@ -1,6 +1,7 @@
 //! Builds the records of a snapshot from what was read: manifest, receipt, signature.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -86,6 +87,7 @@ impl Record {
             });
             new_bytes += encoded.new_bytes;
             let inside = tables.remove(&plan.name).unwrap_or_default();
+            let plan = Arc::unwrap_or_clone(plan);
             let own = plan.table.map(|t| TableProof {
                 table: t.table,
                 columns: t.columns,

@@ -1,14 +1,13 @@
 //! What a run remembers while it reads. The state's disk being full or broken must not cost the snapshot: the first failure
 //! ends the draft, and the run goes on without it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::journal::{Basis, EditsSoFar, Event, Journal, Prefix, Run};
-use super::{CachedFile, CachedLayer, CachedStream, HashingFile, StreamCache};
+use super::draft_file::{DraftFile, ShortFiles};
+use super::journal::{Basis, EditsSoFar, Event, Journal, Run};
+use super::{CachedFile, CachedLayer, CachedStream, StreamCache};
 use crate::model::id::{EpochId, SnapshotId};
 use crate::model::stream::StreamKind;
 use crate::pack::extent::Extent;
@@ -23,6 +22,7 @@ pub(crate) struct Draft {
     folder: PathBuf,
     run: SnapshotId,
     journal: Mutex<Result<Journal, String>>,
+    short: ShortFiles,
 }
 
 impl Draft {
@@ -31,7 +31,8 @@ impl Draft {
         let journal = make_private_folder(&folder)
             .map_err(io::Error::other)
             .and_then(|()| Journal::create(&folder, &Run { epoch: epoch.clone(), packs }));
-        Self { folder, run, journal: Mutex::new(journal.map_err(|e| e.to_string())) }
+        let short = ShortFiles::new(&folder, format!("{run}.short"));
+        Self { folder, run, journal: Mutex::new(journal.map_err(|e| e.to_string())), short }
     }
 
     /// Begins a stream, the one with this number.
@@ -42,14 +43,12 @@ impl Draft {
         kind: StreamKind,
         basis: Basis,
     ) -> StreamDraft {
-        let units = self.create(format!("{}-{number:05}.units", self.run));
+        let remembers = self.failure().is_none();
+        let units = remembers.then(|| DraftFile::new(format!("{}-{number:05}.units", self.run)));
         let resumable = basis != Basis::Older;
         let identity = identity.to_owned();
-        if let Some(units) = &units {
-            let (identity, units) = (identity.clone(), units.name.clone());
-            self.note(&Event::Stream { number, identity, kind, units, basis });
-        }
-        StreamDraft { draft: self.clone(), number, identity, kind, resumable, units, script: None }
+        let short = Some(Short { basis, packed: None });
+        StreamDraft { draft: self.clone(), number, identity, kind, resumable, units, script: None, short }
     }
 
     /// A pack is complete.
@@ -71,13 +70,12 @@ impl Draft {
     ) -> io::Result<()> {
         match self.failure() {
             Some(failure) => Err(io::Error::other(failure)),
-            None => StreamCache { epoch: epoch.clone(), packs, streams, folder: PathBuf::new() }
-                .save(&self.folder),
+            None => StreamCache::new(&self.folder, epoch, packs, streams).save(&self.folder),
         }
     }
 
-    fn note(&self, event: &Event) {
-        self.append(|journal| journal.event(event));
+    fn note(&self, events: &[Event]) {
+        self.append(|journal| journal.events(events));
     }
 
     fn append(&self, line: impl FnOnce(&mut Journal) -> io::Result<()>) {
@@ -92,43 +90,6 @@ impl Draft {
     fn fail(&self, e: io::Error) {
         self.append(|_| Err(e));
     }
-
-    fn create(&self, name: String) -> Option<DraftFile> {
-        if self.failure().is_some() {
-            return None;
-        }
-        let path = self.folder.join(&name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        match file {
-            Ok(file) => {
-                let out = HashingFile::new(BufWriter::with_capacity(256 << 10, file));
-                Some(DraftFile { name, out })
-            }
-            Err(e) => {
-                self.fail(e);
-                None
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct DraftFile {
-    name: String,
-    out: HashingFile<BufWriter<File>>,
-}
-
-impl DraftFile {
-    fn finish(&mut self) -> io::Result<CachedFile> {
-        let Prefix { hash, .. } = self.prefix()?;
-        Ok(CachedFile { name: self.name.clone(), hash })
-    }
-
-    /// What is written so far.
-    fn prefix(&mut self) -> io::Result<Prefix> {
-        self.out.flush()?;
-        Ok(Prefix { length: self.out.length, hash: self.out.hash() })
-    }
 }
 
 /// What is remembered of one stream.
@@ -141,6 +102,15 @@ pub(crate) struct StreamDraft {
     resumable: bool,
     units: Option<DraftFile>,
     script: Option<DraftFile>,
+    short: Option<Short>,
+}
+
+/// What the journal does not know yet of a stream that may turn out to be short. If the run is cut off then, the stream is read
+/// and packed again.
+#[derive(Debug)]
+struct Short {
+    basis: Basis,
+    packed: Option<Event>,
 }
 
 impl StreamDraft {
@@ -164,61 +134,103 @@ impl StreamDraft {
             };
             layers.push(CachedLayer { layer: layer.clone(), edits, spans });
         }
-        let (number, draft) = (self.number, &self.draft);
-        draft.note(&Event::Finished { number, units: units.clone(), layers: layers.clone() });
+        let finished = Event::Finished { number: self.number, units: units.clone(), layers: layers.clone() };
+        let begun = self.short.take().and_then(|short| self.begun(short.basis));
+        self.draft.note(&begun.into_iter().chain([finished]).collect::<Vec<_>>());
         Some(CachedStream { identity: self.identity, kind: self.kind, units, layers })
     }
 
     fn close(&mut self, file: impl Fn(&mut Self) -> Option<&mut DraftFile>) -> Option<CachedFile> {
-        match file(self)?.finish() {
+        let draft = self.draft.clone();
+        match file(self)?.finish(&draft.short) {
             Ok(file) => Some(file),
             Err(e) => {
-                self.draft.fail(e);
+                draft.fail(e);
                 None
             }
         }
     }
 
-    fn write(&mut self, result: io::Result<()>) {
+    fn begun(&self, basis: Basis) -> Option<Event> {
+        let units = self.units.as_ref()?.name.clone();
+        Some(Event::Stream {
+            number: self.number,
+            identity: self.identity.clone(),
+            kind: self.kind,
+            units,
+            basis,
+        })
+    }
+
+    /// The stream is not short: from now on its files are its own, and the journal says how far it is.
+    fn spill(&mut self) -> io::Result<()> {
+        for file in [&mut self.units, &mut self.script].into_iter().flatten() {
+            file.spill(&self.draft.folder)?;
+        }
+        if let Some(Short { basis, packed }) = self.short.take() {
+            let events: Vec<Event> = self.begun(basis).into_iter().chain(packed).collect();
+            self.draft.note(&events);
+        }
+        Ok(())
+    }
+
+    /// Fails the draft if this has failed.
+    fn done(&mut self, result: io::Result<()>) {
         if let Err(e) = result {
             self.draft.fail(e);
             self.units = None;
             self.script = None;
         }
     }
+
+    fn written(&mut self, result: io::Result<()>) {
+        let long = |file: &Option<DraftFile>| file.as_ref().is_some_and(DraftFile::is_long);
+        let is_long = long(&self.units) || long(&self.script);
+        let result = result.and_then(|()| if is_long { self.spill() } else { Ok(()) });
+        self.done(result);
+    }
+
+    fn is_packed(&mut self, extent: Extent, over: Option<Checkpoint>) -> io::Result<()> {
+        let Some(units) = self.units.as_mut().filter(|_| self.resumable) else { return Ok(()) };
+        let units = units.prefix()?;
+        let script = self.script.as_mut().map(|file| Ok::<_, io::Error>((file.name.clone(), file.prefix()?)));
+        let script = script.transpose()?;
+        let edits = over.map(|checkpoint| EditsSoFar { script, checkpoint });
+        let event = Event::Packed { number: self.number, extent, units, edits };
+        match &mut self.short {
+            // A short stream is packed once, when it ends.
+            Some(Short { packed: packed @ None, .. }) => *packed = Some(event),
+            short => {
+                if short.is_some() {
+                    self.spill()?;
+                }
+                self.draft.note(&[event]);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Memory for StreamDraft {
     fn unit(&mut self, unit: Unit) {
         if let Some(units) = &mut self.units {
-            let result = unit.write(&mut units.out);
-            self.write(result);
+            let result = unit.write(units);
+            self.written(result);
         }
     }
 
     fn script(&mut self, bytes: &[u8]) {
-        if self.script.is_none() && self.units.is_some() && !bytes.is_empty() {
-            self.script = self.draft.create(format!("{}-{:05}.script", self.draft.run, self.number));
+        if self.units.is_none() || bytes.is_empty() {
+            return;
         }
-        if let Some(script) = &mut self.script {
-            let result = script.out.write_all(bytes);
-            self.write(result);
-        }
+        let name = || DraftFile::new(format!("{}-{:05}.script", self.draft.run, self.number));
+        let result = self.script.get_or_insert_with(name).write_all(bytes);
+        let result = result.and_then(|()| if self.short.is_none() { self.spill() } else { Ok(()) });
+        self.written(result);
     }
 
     fn packed(&mut self, extent: Extent, over: Option<Checkpoint>) {
-        let Some(units) = self.units.as_mut().filter(|_| self.resumable) else { return };
-        let prefixes = units.prefix().and_then(|units| {
-            let script =
-                self.script.as_mut().map(|file| Ok::<_, io::Error>((file.name.clone(), file.prefix()?)));
-            Ok((units, script.transpose()?))
-        });
-        match prefixes {
-            Ok((units, script)) => {
-                let edits = over.map(|checkpoint| EditsSoFar { script, checkpoint });
-                self.draft.note(&Event::Packed { number: self.number, extent, units, edits });
-            }
-            Err(e) => self.write(Err(e)),
-        }
+        let result = self.is_packed(extent, over);
+        self.done(result);
     }
 }

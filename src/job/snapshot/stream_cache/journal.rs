@@ -87,7 +87,7 @@ impl Journal {
             let path = folder.join(name);
             let mut file =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-            append(&mut file, run)?;
+            file.write_all(&line(run)?)?;
             Ok::<_, io::Error>(file)
         };
         Ok(Self { packs: begin(PACKS)?, streams: begin(STREAMS)? })
@@ -95,19 +95,20 @@ impl Journal {
 
     /// Notes a complete pack.
     pub(super) fn sealed(&mut self, pack: &PackRef) -> io::Result<()> {
-        append(&mut self.packs, pack)
+        self.packs.write_all(&line(pack)?)
     }
 
     /// Notes what became of a stream.
-    pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
-        append(&mut self.streams, event)
+    pub(super) fn events(&mut self, events: &[Event]) -> io::Result<()> {
+        let lines: io::Result<Vec<Vec<u8>>> = events.iter().map(line).collect();
+        self.streams.write_all(&lines?.concat())
     }
 }
 
-fn append(file: &mut File, line: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(line)?;
+fn line(of: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(of)?;
     line.push(b'\n');
-    file.write_all(&line)
+    Ok(line)
 }
 
 /// The complete packs of the run that left a journal here.

@@ -5,16 +5,18 @@
 //! before it is used.
 
 mod draft;
+mod draft_file;
 mod journal;
 mod resume;
 
 pub(crate) use draft::Draft;
 pub(crate) use journal::Basis;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,7 @@ use crate::model::id::EpochId;
 use crate::model::stream::StreamKind;
 use crate::pack::base::LocalScript;
 use crate::pack::extent::Layer;
+use crate::pack::file_section::FileSection;
 use crate::repository::manifest::PackRef;
 use crate::state::write_private_file;
 
@@ -38,6 +41,9 @@ pub(crate) struct StreamCache {
     pub streams: Vec<CachedStream>,
     #[serde(skip)]
     folder: PathBuf,
+    /// Open files of which parts are read, by their names.
+    #[serde(skip)]
+    shared: Mutex<HashMap<String, Arc<File>>>,
 }
 
 /// One stream.
@@ -73,11 +79,26 @@ pub(crate) const UNCOUNTED: u64 = u64::MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CachedFile {
     name: String,
+    /// Where it is in this file; `None` if it is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    section: Option<Section>,
     /// BLAKE3 of its content, in hexadecimal.
     hash: String,
 }
 
+/// A part of a file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Section {
+    offset: u64,
+    length: u64,
+}
+
 impl StreamCache {
+    /// A cache of these streams, in a folder.
+    fn new(folder: &Path, epoch: &EpochId, packs: Vec<PackRef>, streams: Vec<CachedStream>) -> Self {
+        Self { epoch: epoch.clone(), packs, streams, folder: folder.to_owned(), shared: Mutex::default() }
+    }
+
     /// Loads what is remembered in the folder of a database, if it is usable; with what a run that was cut off has left.
     pub(super) fn load(folder: &Path, epoch: &EpochId) -> Option<Self> {
         let saved = Self::load_saved(folder).filter(|cache| cache.epoch == *epoch);
@@ -147,11 +168,25 @@ impl StreamCache {
     }
 
     /// Opens a file of the cache, if it is as it was written.
-    pub(super) fn open(&self, file: &CachedFile) -> Option<File> {
+    pub(super) fn open(&self, file: &CachedFile) -> Option<FileSection> {
         let path = self.folder.join(&file.name);
+        let mut opened = match file.section {
+            None => FileSection::whole(File::open(path).ok()?).ok()?,
+            Some(Section { offset, length }) => {
+                let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let whole = match shared.get(&file.name) {
+                    Some(open) => open.clone(),
+                    None => {
+                        shared.entry(file.name.clone()).or_insert(Arc::new(File::open(path).ok()?)).clone()
+                    }
+                };
+                FileSection::new(whole, offset, length)
+            }
+        };
         let mut hasher = blake3::Hasher::new();
-        io::copy(&mut File::open(&path).ok()?, &mut hasher).ok()?;
-        (hasher.finalize().to_hex().as_str() == file.hash).then(|| File::open(path).ok()).flatten()
+        io::copy(&mut opened, &mut hasher).ok()?;
+        opened.seek(0);
+        (hasher.finalize().to_hex().as_str() == file.hash).then_some(opened)
     }
 
     /// The edit scripts of these layers, if all of them are at hand.
@@ -161,36 +196,5 @@ impl StreamCache {
             Some(Box::new(BufReader::with_capacity(64 << 10, file)) as LocalScript)
         };
         layers.iter().map(script).collect()
-    }
-}
-
-/// Hashes what is written.
-#[derive(Debug)]
-struct HashingFile<W> {
-    inner: W,
-    hasher: blake3::Hasher,
-    length: u64,
-}
-
-impl<W: Write> HashingFile<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, hasher: blake3::Hasher::new(), length: 0 }
-    }
-
-    fn hash(&self) -> String {
-        self.hasher.finalize().to_hex().to_string()
-    }
-}
-
-impl<W: Write> Write for HashingFile<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        self.length += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
