@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod drill;
+mod journal;
 mod keygen;
 mod layout;
 mod list;

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
+use super::journal;
 use super::paint::{self, Paint};
 use super::screen;
 use crate::error::{Error, Result, ResultExt};
@@ -19,14 +20,13 @@ const LEAST_WIDTH: usize = 60;
 /// Logs go to stderr: what `MARBRE_LOG` asks for (e.g. `MARBRE_LOG=marbre=debug`), else `default`.
 pub(crate) fn start_tracing(default: &str) {
     let filter = EnvFilter::try_from_env("MARBRE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Log)
-        // Colours are what the writer makes harmless.
-        .with_ansi(false)
-        .finish();
+    // Colours are what the writer makes harmless.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Log).with_ansi(false);
     // The only other subscriber there could be is one from an earlier call: then that one stays.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = match journal::is_stderr() {
+        true => tracing::subscriber::set_global_default(builder.event_format(journal::Lines).finish()),
+        false => tracing::subscriber::set_global_default(builder.finish()),
+    };
 }
 
 /// What programs read: one JSON document on stdout for each command that was given `--json`. `docs/schemas/NAME.schema.json`
@@ -92,7 +92,7 @@ fn explain(e: &Error) {
             text += &format!("\n  {label}: {}", part.trim_end().replace('\n', "\n    "));
         }
     }
-    note(&text);
+    note(&journal::failure(text));
 }
 
 /// Prints the one JSON document of a command.

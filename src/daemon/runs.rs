@@ -73,7 +73,7 @@ impl Daemon {
         let (slot, turn) = match opened {
             Ok(opened) => (opened.id, opened.runs_before),
             Err(e) => {
-                tracing::error!("{e}");
+                tracing::error!("{kind} of {database}: {e}");
                 self.monitor.state_failed(&e);
                 (-1, 0)
             }
@@ -135,7 +135,7 @@ impl Daemon {
         match closed.and(recorded) {
             Ok(()) => self.monitor.state_works(),
             Err(e) => {
-                tracing::error!("{e}");
+                tracing::error!("{} of {}: {e}", spec.kind, spec.database);
                 self.monitor.state_failed(&e);
                 self.monitor.unsaved(&spec.database, spec.kind, times, run.clone());
             }

@@ -16,6 +16,7 @@ mod glance;
 mod heal;
 mod hidden;
 mod immutability;
+mod journal;
 mod journey_postgres;
 mod listed;
 mod memory;

@@ -65,6 +65,8 @@ pub(crate) fn packed_so_far(state: &State, database: &DatabaseId) -> Result<Opti
 /// What is known of the epoch's streams, as far as it can be referred to.
 #[derive(Debug, Default)]
 pub(crate) struct Reuse {
+    /// The database, for people.
+    database: String,
     cache: Option<StreamCache>,
     /// Place of each stream in the cache, by its identity.
     places: HashMap<String, usize>,
@@ -96,7 +98,7 @@ impl Reuse {
     ) -> Result<Self> {
         let folder = job.state.streams_folder(&job.database);
         let Some(cache) = StreamCache::load(&folder, &epoch.state.epoch) else {
-            return Ok(Self::default());
+            return Ok(Self { database: job.database.to_string(), ..Self::default() });
         };
         let presence = job.presence(&epoch.state.epoch);
         let looks = join_all(targets.iter().map(|target| presence.at(target, &cache.packs, cancel))).await;
@@ -119,7 +121,7 @@ impl Reuse {
         let numbered = cache.packs.iter().enumerate();
         let lost = numbered.filter(|(_, p)| !present.contains(&p.sha256)).map(|(n, _)| n as u32).collect();
         let places = cache.streams.iter().enumerate().map(|(n, s)| (s.identity.clone(), n)).collect();
-        Ok(Self { cache: Some(cache), places, lost, odd })
+        Ok(Self { database: job.database.to_string(), cache: Some(cache), places, lost, odd })
     }
 
     /// Packs that a target lists other than they were put.
@@ -141,6 +143,7 @@ impl Reuse {
         }
         if outweighed(&stream.layers) {
             tracing::info!(
+                database = self.database,
                 stream = identity,
                 "more than half of what is stored of a stream is not needed any more: it is stored as a whole again"
             );
@@ -149,7 +152,11 @@ impl Reuse {
         let units = cache.open(&stream.units)?;
         let (below, ranges) = self.without_lost(stream);
         if below.len() >= MOST_LAYERS {
-            tracing::info!(stream = identity, "a stream has too many layers: it is stored as a whole again");
+            tracing::info!(
+                database = self.database,
+                stream = identity,
+                "a stream has too many layers: it is stored as a whole again"
+            );
             return None;
         }
         let (kept, newer) = below.split_at(layers_to_keep(&below));
@@ -164,6 +171,7 @@ impl Reuse {
         let mut basis = Basis::Indexed(kept.to_vec());
         if !newer.is_empty() {
             tracing::info!(
+                database = self.database,
                 stream = identity,
                 layers = newer.len(),
                 "so many layers lie over each other that what they changed is stored as one"

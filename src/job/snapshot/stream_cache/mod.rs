@@ -105,7 +105,11 @@ impl StreamCache {
         match resume::resume(folder, epoch, saved) {
             Ok(cache) => cache,
             Err(e) => {
-                tracing::warn!(cause = e.to_string(), "what an interrupted run has stored is not used");
+                tracing::warn!(
+                    folder = folder.display().to_string(),
+                    cause = e.to_string(),
+                    "what an interrupted run has stored is not used"
+                );
                 Self::load_saved(folder).filter(|cache| cache.epoch == *epoch)
             }
         }
