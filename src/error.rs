@@ -73,6 +73,25 @@ pub struct Error {
     message: String,
     cause: Option<Cause>,
     remedy: Option<String>,
+    /// In a box, so that errors stay small.
+    origin: Option<Box<Origin>>,
+}
+
+/// The one thing that has to be repaired, where many failures can come from it. Failures of the same origin are one
+/// problem, however many databases they hit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A database server that cannot be reached: its address, for people.
+    Server(String),
+    /// A key file of the agent that cannot be used: its path.
+    Key(String),
+    /// A folder of the agent without free space: its name, such as `spool`.
+    Disk(String),
+    /// This target, by its name.
+    Target(String),
+    /// One of the targets of the database: which one, other findings say.
+    SomeTarget,
 }
 
 /// Why something failed: the text that people are shown, and the error itself for code that asks for its type.
@@ -80,6 +99,23 @@ pub struct Error {
 struct Cause {
     text: String,
     source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+/// What to do where a file system takes no writes at all.
+pub(crate) const READ_ONLY: &str = "Under systemd the service may write only where its unit says so: add \
+     `ReadWritePaths=FOLDER` (`systemctl edit marbre`), and restart it. Otherwise the disk is mounted read-only: `dmesg` says \
+     why.";
+/// What to do where there is no room.
+const FULL: &str = "Free space on the disk of this folder, or move the folder to a larger one (`spool_dir`, \
+     `scratch_dir`, `state_dir`).";
+
+/// What to do about an error of the file system that is no fault of the program: it is full, or takes no writes.
+pub(crate) fn disk_remedy(e: &std::io::Error) -> Option<&'static str> {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(FULL),
+        std::io::ErrorKind::ReadOnlyFilesystem => Some(READ_ONLY),
+        _ => None,
+    }
 }
 
 /// Any error: what a cause is made of, from another error or from a text.
@@ -91,7 +127,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of this kind. `message` is a lowercase fragment that fits "failed: {message}".
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), cause: None, remedy: None }
+        Self { kind, message: message.into(), cause: None, remedy: None, origin: None }
     }
 
     /// An internal failure (a bug, or the machine failing under us).
@@ -139,6 +175,13 @@ impl Error {
         self
     }
 
+    /// Says what has to be repaired, where other failures can come from the same.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = Some(Box::new(origin));
+        self
+    }
+
     /// Names the operation around this failure: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -171,6 +214,13 @@ impl Error {
     /// What to do, where it is known.
     pub fn remedy_text(&self) -> Option<&str> {
         self.remedy.as_deref()
+    }
+
+    /// What has to be repaired, where other failures can come from the same. Any failure of kind `Target` comes from one
+    /// of the targets.
+    pub fn origin_known(&self) -> Option<Origin> {
+        let some = (self.kind == ErrorKind::Target).then_some(Origin::SomeTarget);
+        self.origin.as_deref().cloned().or(some)
     }
 }
 
@@ -250,7 +300,19 @@ impl<T, E: Into<BoxError>> ResultExt<T> for std::result::Result<T, E> {
     }
 
     fn or_kind(self, kind: ErrorKind, operation: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error::new(kind, format!("failed to {operation}")).cause(e))
+        self.map_err(|e| {
+            let cause: BoxError = e.into();
+            let remedy = cause.downcast_ref::<std::io::Error>().and_then(disk_remedy);
+            let error = Error::new(kind, format!("failed to {operation}")).cause(cause);
+            match remedy {
+                // A full disk is no bug.
+                Some(remedy) if kind == ErrorKind::Internal => {
+                    error.with_kind(ErrorKind::Preflight).remedy(remedy)
+                }
+                Some(remedy) => error.remedy(remedy),
+                None => error,
+            }
+        })
     }
 }
 
@@ -279,6 +341,11 @@ mod tests {
         assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::PermissionDenied));
         assert_eq!(error.cause_text(), Some("permission denied"));
         assert_eq!(error.to_string(), "nas: failed to read a: permission denied");
+        let full = Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull))
+            .or_internal("write /spool/a")
+            .unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::Preflight);
+        assert!(full.remedy_text().is_some_and(|text| text.starts_with("Free space")));
         let text = Err::<(), _>("no reason").or_internal("wait").unwrap_err();
         assert_eq!(text.to_string(), "failed to wait: no reason");
         assert!(Error::interrupted().source().is_none());

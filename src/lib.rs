@@ -32,7 +32,7 @@ mod targets;
 mod web;
 
 pub use cli::run;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Origin, Result};
 
 /// What this crate's own integration tests and benchmarks use. It is no interface for anybody else: anything in it may
 /// change at any time.

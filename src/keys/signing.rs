@@ -132,8 +132,9 @@ impl SigningKey {
         let name = path.display();
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
         if !private_enough(file.exposed, path, credentials.as_deref()) {
-            return Err(Error::key(format!("signing key {name} can be read by others"))
-                .remedy(format!("Run `chmod 600 {name}`; make a new key if others may have read it.")));
+            return Err(Error::key(format!("signing key {name} can be read by others")).remedy(format!(
+                "Run `chmod 600 {name}`; if others may have read it, replace it with `marbre rotate`."
+            )));
         }
         let key = PrivateKey::from_openssh(&*file.bytes).map_err(|e| {
             Error::key(format!("signing key {name} is not an OpenSSH private key"))

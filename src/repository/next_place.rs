@@ -1,7 +1,7 @@
 //! The place of the next receipt, or why there must not be one: there is one chain, whatever became of the agent's host
 //! (invariant I14).
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::keys::Signer;
 use crate::model::id::{DatabaseId, Sha256};
 use crate::repository::agents::Agents;
@@ -114,6 +114,7 @@ impl Catalog {
                 format!("the newest snapshot of {database} is not known: this agent remembers none, and target {target} cannot be read"),
             )
             .cause(e.to_string())
+            .origin(Origin::Target(target.to_string()))
             .remedy(format!(
                 "Make the target reachable: it may hold a chain that has to go on. If it is lost, take it out of the \
                  configuration; if another target shows the newest snapshot, run `marbre adopt {name} --after SNAPSHOT`."

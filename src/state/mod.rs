@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi, params};
 
-use crate::error::{BoxError, Error, Result, ResultExt};
+use crate::error::{BoxError, Error, Result, ResultExt, disk_remedy};
 use crate::model::id::{DatabaseId, EpochId, Sha256, SnapshotId, TargetName};
 use crate::model::object::{ObjectKey, VersionId};
 
@@ -301,9 +301,10 @@ fn whole_second(at: Timestamp) -> String {
 pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
-        Error::preflight(format!("failed to make the folder {}", folder.display())).cause(e).remedy(
+        let remedy = disk_remedy(&e).unwrap_or(
             "Make it writable for the user that runs marbre, or name another `state_dir` or `spool_dir`.",
-        )
+        );
+        Error::preflight(format!("failed to make the folder {}", folder.display())).cause(e).remedy(remedy)
     })
 }
 

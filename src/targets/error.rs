@@ -1,5 +1,6 @@
 //! How an operation on a target fails.
 
+use crate::error::READ_ONLY;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl TargetErrorKind {
         match self {
             TargetErrorKind::NotFound => "Check the bucket or directory and the prefix of the target.",
             TargetErrorKind::Denied => {
-                "Check the target's credentials and that they may put, get and list objects below its prefix."
+                "Check the target's credentials (the file that `credentials_file` names; is it there, readable for the user of marbre, and not expired?) and that they may put, get and list objects below its prefix."
             }
             TargetErrorKind::Refused => {
                 "A lock ends by itself, and the next run tries again. Where there is none, the credentials lack the right to delete."
@@ -87,6 +88,11 @@ impl TargetErrorKind {
 }
 
 impl TargetError {
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        if self.cause.ends_with("Read-only file system") { READ_ONLY } else { self.kind.remedy() }
+    }
+
     /// A failure of `operation`.
     pub fn new(kind: TargetErrorKind, operation: impl Into<String>, cause: impl fmt::Display) -> Self {
         Self { kind, operation: operation.into(), cause: cause.to_string(), source: None }
@@ -131,7 +137,7 @@ impl From<TargetError> for crate::Error {
             | TargetErrorKind::Unavailable
             | TargetErrorKind::Unsupported => crate::ErrorKind::Target,
         };
-        crate::Error::new(kind, format!("failed to {}", e.operation)).cause(e.cause).remedy(e.kind.remedy())
+        crate::Error::new(kind, format!("failed to {}", e.operation)).remedy(e.remedy()).cause(e.cause)
     }
 }
 

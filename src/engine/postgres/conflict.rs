@@ -45,9 +45,9 @@ pub(super) fn lost(connector: &Connector, error: Error) -> Error {
     let what = "the server ended the session that holds the snapshot";
     match connector.standby() {
         Some(server) => of(server, what, &error),
-        None => {
-            Error::database(what).cause(error).remedy("See the server's log, and take the snapshot again.")
-        }
+        None => Error::database(what)
+            .cause(error)
+            .remedy("See the server's log (on Debian in /var/log/postgresql), and take the snapshot again."),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
+use super::advice::{is_io, is_unknown_role, origin, refused_login, unknown_role, unreachable};
 use super::dial::{self, Connected, Refusal};
 use super::event_triggers::{self, OFF};
 use super::known::Known;
@@ -334,9 +335,7 @@ impl Connector {
                     .remedy("Check which of them is the primary, or ask for another kind of server.");
             }
             Refusal::Unreachable(server, why) => {
-                return failed(&server)
-                    .cause(why)
-                    .remedy("Check that the server runs and that host and port are right.");
+                return failed(&server).origin(origin(&server)).cause(why).remedy(unreachable(&server));
             }
             Refusal::Failed(server, error) => (server, error),
         };
@@ -346,10 +345,13 @@ impl Connector {
             None => cause(&error, &self.known),
         });
         match error.code().map(tokio_postgres::error::SqlState::code) {
-            Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name."),
-            Some("28P01" | "28000") => failed.remedy("Check user, password and pg_hba.conf."),
+            Some("28000") if is_unknown_role(&error) => failed.remedy(unknown_role(self.user())),
+            Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name in `url`; `psql -l` lists those that the server has."),
+            Some("28P01" | "28000") => failed.remedy(refused_login(&server, self.user())),
             Some("53300") => failed.remedy("End connections that nobody needs, or raise `max_connections`."),
-            Some("57P03") => failed.remedy("Wait until the server takes connections."),
+            Some("57P03") => failed.origin(origin(&server)).remedy(
+                "The server starts, stops or recovers: wait until it takes connections. Where it never does, its log says why.",
+            ),
             Some(_) if event_triggers::refused_by_code(&error) => failed.remedy(format!(
                 "A login event trigger of the database refuses the session. Let a superuser run: ALTER ROLE {} {}.",
                 self.place.user.escape_debug(),
@@ -357,6 +359,7 @@ impl Connector {
             )),
             // The server has answered, and said what is wrong.
             Some(_) => failed,
+            None if is_io(&error) => failed.origin(origin(&server)).remedy(unreachable(&server)),
             None => failed.remedy("Check that the server runs and that host, port and password are right."),
         }
     }

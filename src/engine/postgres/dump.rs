@@ -109,7 +109,9 @@ impl Dump {
         };
         if n == 0 {
             self.tool.succeed(cancel).await?;
-            return Err(Error::database("pg_dump wrote nothing").remedy("See the server's log."));
+            return Err(Error::database("pg_dump wrote nothing").remedy(
+                "See the server's log (on Debian in /var/log/postgresql), and take the snapshot again.",
+            ));
         }
         self.first = buffer.freeze();
         Ok(self)

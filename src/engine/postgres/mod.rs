@@ -14,6 +14,7 @@
 //! A restore gives the archives to `pg_restore` and the rows to COPY. No part of an archive ever goes
 //! through `psql`.
 
+mod advice;
 mod analyze;
 mod archive;
 mod archive_load;

@@ -98,7 +98,8 @@ impl Tools {
             ))
             .cause(cause)
             .remedy(format!(
-                "Install the client tools of PostgreSQL {server_major} or newer in their latest minor release, or set bin_dir."
+                "Install the client tools of PostgreSQL {server_major} or newer in their latest minor release (on Debian `sudo \
+                 apt-get install postgresql-client-{server_major}`), or set bin_dir."
             ))
         })
     }

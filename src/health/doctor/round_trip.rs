@@ -115,7 +115,7 @@ fn changed(found: &str) -> Check {
 }
 
 fn failed(name: &str, e: &TargetError) -> Check {
-    check(name, CheckState::Fail, e.to_string(), Some(e.kind.remedy()))
+    check(name, CheckState::Fail, e.to_string(), Some(e.remedy()))
 }
 
 fn skipped(name: &str, why: &str) -> Check {

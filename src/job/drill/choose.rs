@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::job::restore::open::{Wanted, choose};
 use crate::model::id::TargetName;
 use crate::model::level::By;
@@ -56,7 +56,10 @@ pub(super) async fn snapshot(
     };
     let mut catalog = reader.read(cancel).await?;
     if let Some((name, e)) = catalog.unreachable.pop() {
-        return Err(Error::from(e).with_kind(ErrorKind::Target).context(format!("target {name}")));
+        return Err(Error::from(e)
+            .with_kind(ErrorKind::Target)
+            .origin(Origin::Target(name.to_string()))
+            .context(format!("target {name}")));
     }
     if sabotage == Some(Sabotage::Stale)
         && let Some(newest) = catalog.newest().map(|e| e.receipt.snapshot.clone())

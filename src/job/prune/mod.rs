@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::job::anomaly::{self, Anomaly};
 use crate::job::run_lock::Lock;
 use crate::job::stopwatch::Stopwatch;
@@ -125,9 +125,11 @@ impl PruneJob {
         }
         let causes: Vec<String> =
             catalog.unreachable.iter().map(|(name, e)| format!("{name}: {e}")).collect();
-        let remedy = catalog.unreachable.first().map_or("", |(_, e)| e.kind.remedy());
+        let remedy = catalog.unreachable.first().map_or("", |(_, e)| e.remedy());
+        let first = catalog.unreachable.first().map(|(name, _)| name.to_string()).unwrap_or_default();
         Err(Error::new(ErrorKind::Target, format!("no target of {} can be reached", self.database))
             .cause(causes.join("; "))
+            .origin(Origin::Target(first))
             .remedy(remedy))
     }
 

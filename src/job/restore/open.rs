@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Origin, Result, ResultExt};
 use crate::keys::{EpochKey, RestoreKey};
 use crate::model::id::{DatabaseId, SnapshotId, TargetName};
 use crate::model::observer::Observer;
@@ -222,7 +222,8 @@ fn not_there(catalog: &Catalog, wanted: &Wanted, database: &DatabaseId) -> Error
         return bad.error.clone();
     }
     if let Some((name, e)) = catalog.unreachable.first() {
-        return Error::from(e.clone()).with_kind(ErrorKind::Target).context(format!("target {name}"));
+        let e = Error::from(e.clone()).with_kind(ErrorKind::Target).origin(Origin::Target(name.to_string()));
+        return e.context(format!("target {name}"));
     }
     let known: Vec<&str> = catalog.entries.keys().rev().take(3).map(SnapshotId::as_str).collect();
     match wanted {

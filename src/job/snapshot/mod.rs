@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::report::explain;
 use crate::engine::{Engine, OpenOptions};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::job::key_policy;
 use crate::job::key_policy::KeyPolicy;
 use crate::job::run_lock::Lock;
@@ -267,7 +267,7 @@ impl SnapshotJob {
                     required: self.required.contains(name),
                     level: None,
                     error: Some(e.to_string()),
-                    remedy: Some(e.kind.remedy().to_owned()),
+                    remedy: Some(e.remedy().to_owned()),
                     damaged: None,
                 }),
             }
@@ -279,6 +279,7 @@ impl SnapshotJob {
                 format!("no target of {} can be reached", self.database),
             )
             .cause(cause)
+            .origin(Origin::Target(failed.first().map(|t| t.name.to_string()).unwrap_or_default()))
             .remedy(remedy));
         }
         Ok((reachable, failed))

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, Origin, Result, ResultExt, disk_remedy};
 use crate::job::snapshot::stream_cache::Draft;
 use crate::job::snapshot::uploader::Uploaders;
 use crate::job::spool::{Spool, SpooledPack};
@@ -99,9 +99,16 @@ impl Packer {
 }
 
 fn spool_failure(spool: &Spool, e: io::Error) -> Error {
-    Error::preflight(format!("failed to write a pack in the spool {}", spool.folder().display()))
-        .cause(e)
-        .remedy("Free space there, or name another `spool_dir`; it holds encrypted data only.")
+    // The folder of this attempt is not what anybody looks for.
+    let folder = spool.folder().parent().unwrap_or(spool.folder()).display().to_string();
+    let full = matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let remedy = match disk_remedy(&e).filter(|_| !full) {
+        Some(remedy) => remedy.to_owned(),
+        None => format!("Free space at {folder}, or name another `spool_dir`; it holds encrypted data only."),
+    };
+    let error =
+        Error::preflight(format!("failed to write a pack in the spool {folder}")).cause(e).remedy(remedy);
+    if full { error.origin(Origin::Disk("spool".to_owned())) } else { error }
 }
 
 impl FrameSink for Packer {

@@ -10,7 +10,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::targets::error::Source;
-use crate::targets::{TargetError, TargetErrorKind as Kind};
+use crate::targets::{S3Location, TargetError, TargetErrorKind as Kind};
 
 /// How sure it is that the server does not take the credentials (any more).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,15 @@ impl Failure {
 
     pub(super) fn with_source(self, e: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(Source::from(e.into())), ..self }
+    }
+
+    /// Says where the credentials come from, where the server does not take them.
+    pub(super) fn with_credentials_of(self, location: &S3Location) -> Self {
+        let Some(file) = location.credentials_file.as_ref().filter(|_| self.kind == Kind::Denied) else {
+            return self;
+        };
+        let profile = location.profile.as_deref().map(|name| format!(", profile {name}")).unwrap_or_default();
+        Self { cause: format!("{} (credentials: {}{profile})", self.cause, file.display()), ..self }
     }
 
     pub(super) fn of(self, operation: &str) -> TargetError {

@@ -144,7 +144,7 @@ impl S3Target {
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => Err(Failure::cancelled()),
-                    failure = self.sessions.judge(&session, failure) => Err(failure),
+                    failure = self.sessions.judge(&session, failure) => Err(failure.with_credentials_of(&self.location)),
                 }
             }
         }

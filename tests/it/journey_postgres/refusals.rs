@@ -113,7 +113,12 @@ fn who_and_where() {
     provider.set_source(postgres(&cluster.database("nowhere").url()));
     refused(&provider, provider.snapshot(), 5, &["nowhere", "does not exist", "name"]);
     provider.set_source(postgres(&url_as(&database, "nobody_at_all")));
-    refused(&provider, provider.snapshot(), 6, &["nobody_at_all", "Check user"]);
+    refused(
+        &provider,
+        provider.snapshot(),
+        6,
+        &["nobody_at_all", "The server has no role nobody_at_all", "sudo -u postgres createuser"],
+    );
     let gone = database.url().replace("/s&", "/not-there&");
     provider.set_source(postgres(&gone));
     refused(&provider, provider.snapshot(), 6, &["failed to connect", "Check that the server runs"]);
@@ -132,7 +137,7 @@ fn who_and_where() {
         &provider,
         provider.snapshot(),
         6,
-        &["password authentication failed", "Check user, password"],
+        &["password authentication failed", "in the file that `password_file` names"],
     );
     assert!(!outcome.to_string().contains("hunter2"));
     write_secret(&file, "the right one\n");

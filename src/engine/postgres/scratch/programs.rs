@@ -75,7 +75,7 @@ impl Programs {
             None => "PATH and /usr/lib/postgresql".to_owned(),
         };
         let install = format!(
-            "Install the server programs of PostgreSQL {major} (on Debian the package postgresql-{major})"
+            "Install the server programs of PostgreSQL {major} (on Debian `sudo apt-get install postgresql-{major}`)"
         );
         if found.is_empty() {
             return Error::preflight(format!("a throwaway server of PostgreSQL {major} cannot be started"))
