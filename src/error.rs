@@ -211,6 +211,11 @@ impl Error {
         self.cause.as_ref().map(|cause| cause.text.as_str())
     }
 
+    /// Why, or else what failed.
+    pub(crate) fn why(&self) -> &str {
+        self.cause_text().unwrap_or(&self.message)
+    }
+
     /// What to do, where it is known.
     pub fn remedy_text(&self) -> Option<&str> {
         self.remedy.as_deref()

@@ -58,7 +58,7 @@ pub mod internal {
     pub use crate::job::snapshot::SnapshotJob;
     pub use crate::keys::{Recipients, RestoreKey, SigningKey, TrustStore};
     pub use crate::model::check::Check;
-    pub use crate::model::condition::{Condition, ConditionKind, Severity};
+    pub use crate::model::condition::{Affected, Condition, ConditionKind, Severity};
     pub use crate::model::engine_kind::EngineKind;
     pub use crate::model::id::{Sha256, SnapshotId};
     pub use crate::model::incident::Policy;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::digest;
+use super::line::{LINE, clean};
 use crate::model::condition::Severity;
+use crate::model::digest::Digest;
 use crate::model::human;
 use crate::model::id::Sha256;
 use crate::model::incident::{Event, EventKind};
@@ -13,10 +16,11 @@ use crate::model::notice::{Notice, Phase};
 
 /// The most characters of a subject.
 const SUBJECT: usize = 180;
-/// The most characters of a line that was not written here.
-pub(super) const LINE: usize = 400;
-/// The most targets that one message lists.
+/// The most targets, and the most databases, that one message lists.
 const TARGETS: usize = 12;
+const DATABASES: usize = 40;
+/// The most messages that one holds in full. All others it names.
+const IN_FULL: usize = 20;
 
 /// What a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Purpose {
     Test,
     /// To let an external monitor count.
     Ping(Phase),
+    /// To tell people how everything stands.
+    Digest,
 }
 
 impl Purpose {
@@ -36,6 +42,7 @@ impl Purpose {
             Self::Incident(kind) => kind.word(),
             Self::Test => "test",
             Self::Ping(phase) => phase.word(),
+            Self::Digest => "digest",
         }
     }
 }
@@ -65,35 +72,15 @@ pub struct Message {
     fields: BTreeMap<&'static str, String>,
 }
 
-/// One line of at most so many characters. Whatever could end a line or a header, or control a terminal, becomes a space.
-pub(super) fn clean(text: &str, most: usize) -> String {
-    let harmful = |c: char| {
-        // Line separators, and marks that change the direction of the text after them.
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let spaced: String = text.chars().map(|c| if harmful(c) { ' ' } else { c }).collect();
-    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-    shorten(&line, most)
-}
-
-/// The beginning of a text, with an ellipsis if there was more.
-pub(super) fn shorten(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
 fn digits(text: &str) -> String {
     Sha256::of(text.as_bytes()).to_string().chars().take(32).collect()
 }
 
 impl Message {
-    /// The message for a notice. Its `number` tells two alike notices apart.
-    pub(crate) fn of(notice: &Notice, number: i64, agent: &str, at: Timestamp) -> Self {
+    /// The message for a notice of `at` that is sent `now`. Its `number` tells two alike notices apart.
+    pub(crate) fn of(notice: &Notice, number: i64, agent: &str, at: Timestamp, now: Timestamp) -> Self {
         match notice {
-            Notice::Incident(event) => Self::incident(event, number, agent),
+            Notice::Incident(event) => Self::incident(event, number, agent, now),
             Notice::Job { database, kind, phase } => {
                 let subject = format!("{kind} of {database}: {}", phase.word());
                 Self::ping(*phase, &subject, Some(&database.to_string()), number, agent, at)
@@ -105,6 +92,24 @@ impl Message {
                 };
                 Self::ping(phase, says, None, number, agent, at)
             }
+            Notice::Digest(digest) => Self::digest(digest, number, agent, at),
+        }
+    }
+
+    fn digest(digest: &Digest, number: i64, agent: &str, at: Timestamp) -> Self {
+        let (agent, head) = (clean(agent, 80), digest::head(digest));
+        let id = digits(&format!("digest {agent} {number} {at}"));
+        Self {
+            thread: id.clone(),
+            id,
+            purpose: Purpose::Digest,
+            severity: Severity::Warning,
+            key: "digest".to_owned(),
+            subject: clean(&format!("[marbre {agent}] summary: {head}"), SUBJECT),
+            text: digest::text(digest, &agent),
+            at,
+            fields: BTreeMap::from([("summary", head)]),
+            agent,
         }
     }
 
@@ -155,7 +160,7 @@ impl Message {
         }
     }
 
-    fn incident(event: &Event, number: i64, agent: &str) -> Self {
+    fn incident(event: &Event, number: i64, agent: &str, now: Timestamp) -> Self {
         let (incident, agent) = (&event.incident, clean(agent, 80));
         let fields = fields(event);
         let thread = digits(&format!("{agent} {}", incident.name()));
@@ -167,10 +172,23 @@ impl Message {
             EventKind::Reminded => format!("still {severity}"),
             EventKind::Escalated => format!("escalated, {severity}"),
             EventKind::Worsened => format!("now {severity}"),
+            EventKind::Changed => format!("another cause, {severity}"),
             EventKind::Resolved => "resolved".to_owned(),
         };
-        let whose = fields.get("database").map(|database| format!("{database}: ")).unwrap_or_default();
-        let subject = format!("[marbre {agent}] {begins}: {whose}{}", fields["summary"]);
+        let condition = &incident.condition;
+        let whose = condition.database.as_ref().map(|database| format!("{database}: ")).unwrap_or_default();
+        let mut what = match event.kind {
+            EventKind::Resolved => condition.well(),
+            _ => condition.summary.clone(),
+        };
+        let resolved = event.kind == EventKind::Resolved;
+        let hit = condition.affected.iter().filter(|affected| resolved || !affected.kinds.is_empty());
+        match hit.collect::<Vec<_>>().as_slice() {
+            [] => {}
+            [one] => what = format!("{} ({})", what.trim_end_matches('.'), one.database),
+            many => what = format!("{} ({} databases)", what.trim_end_matches('.'), many.len()),
+        }
+        let subject = format!("[marbre {agent}] {begins}: {whose}{what}");
         Self {
             id: if first { thread.clone() } else { digits(&format!("{thread} {number}")) },
             thread,
@@ -178,9 +196,50 @@ impl Message {
             severity: incident.severity,
             key: fields["key"].clone(),
             subject: clean(&subject, SUBJECT),
-            text: text(event, &fields, &agent),
+            text: text(event, &fields, &agent, now),
             at: incident.told_at,
             fields,
+            agent,
+        }
+    }
+
+    /// Messages as one. It is as bad as the worst of them, and names each before it says more, since some services cut off
+    /// long texts.
+    pub(crate) fn several(mut messages: Vec<Self>) -> Self {
+        if messages.len() == 1 {
+            return messages.remove(0);
+        }
+        let ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
+        let id = digits(&ids.join(" "));
+        let resolved = |message: &&Self| message.purpose == Purpose::Incident(EventKind::Resolved);
+        let over = messages.iter().filter(resolved).count();
+        let open = messages.len() - over;
+        let severity =
+            messages.iter().filter(|message| !resolved(message)).map(|message| message.severity).max();
+        let severity = severity.unwrap_or(Severity::Warning);
+        let (begins, purpose) = match (open, over) {
+            (0, over) => (format!("resolved: {over} incidents"), EventKind::Resolved),
+            (open, 0) => (format!("{severity}: {open} messages"), EventKind::Opened),
+            (open, over) => (format!("{severity}: {open} messages, and {over} resolved"), EventKind::Opened),
+        };
+        let agent = messages.first().map(|message| message.agent.clone()).unwrap_or_default();
+        let prefix = format!("[marbre {agent}] ");
+        let about: Vec<&str> =
+            messages.iter().map(|message| message.subject.trim_start_matches(&prefix)).collect();
+        let mut text = about.iter().map(|line| format!("- {line}\n")).collect::<String>();
+        for message in messages.iter().take(IN_FULL) {
+            text += &format!("\n----\n{}\n{}", message.subject.trim_start_matches(&prefix), message.text);
+        }
+        Self {
+            thread: id.clone(),
+            id,
+            purpose: Purpose::Incident(purpose),
+            severity,
+            key: "several".to_owned(),
+            subject: clean(&format!("{prefix}{begins}: {}", about.join("; ")), SUBJECT),
+            text,
+            at: messages.iter().map(|message| message.at).max().unwrap_or_default(),
+            fields: BTreeMap::from([("summary", clean(&about.join("; "), LINE))]),
             agent,
         }
     }
@@ -206,36 +265,55 @@ fn second(at: Timestamp) -> String {
 
 fn fields(event: &Event) -> BTreeMap<&'static str, String> {
     let (incident, condition) = (&event.incident, &event.incident.condition);
+    let databases: Vec<String> = condition.databases().map(ToString::to_string).collect();
+    let publishers: Vec<&str> =
+        condition.publishers().into_iter().map(|publisher| publisher.as_str()).collect();
+    let listed = |names: String| Some(names).filter(|names| !names.is_empty());
+    let proven = condition.affected.iter().map(|affected| affected.proven_at).min().flatten();
     let parts = [
         ("summary", Some(condition.summary.clone())),
         ("kind", Some(condition.kind.to_string())),
         ("key", Some(incident.key().to_string())),
-        ("database", condition.database.as_ref().map(ToString::to_string)),
-        ("publisher", condition.publisher().map(ToString::to_string)),
+        ("database", listed(databases.join(", "))),
+        ("publisher", listed(publishers.join(", "))),
         ("object", condition.object.clone()),
         ("stage", condition.stage.clone()),
         ("error", condition.error.clone()),
         ("remedy", Some(condition.remedy.clone())),
         ("opened_at", Some(second(incident.opened_at))),
-        ("proven_at", condition.proven_at.map(second)),
+        ("proven_at", condition.proven_at.or(proven).map(second)),
     ];
     parts.into_iter().filter_map(|(name, value)| Some((name, clean(&value?, LINE)))).collect()
 }
 
-fn text(event: &Event, fields: &BTreeMap<&'static str, String>, agent: &str) -> String {
+/// The text of a message, a line for each thing that is known.
+fn text(event: &Event, fields: &BTreeMap<&'static str, String>, agent: &str, now: Timestamp) -> String {
     let (incident, condition) = (&event.incident, &event.incident.condition);
-    let mut text = format!("{}\n\n", fields["summary"]);
+    let resolved = event.kind == EventKind::Resolved;
+    let mut text = match resolved {
+        true => format!("{}\n\n", clean(&condition.well(), LINE)),
+        false => format!("{}\n\n", fields["summary"]),
+    };
     let mut line = |label: &str, value: &str| text += &format!("{label}: {value}\n");
     line("Event", event.kind.word());
     line("Severity", incident.severity.word());
+    if resolved {
+        line("It was", &fields["summary"]);
+    }
+    let error = if resolved { "Error then" } else { "Error" };
     for (label, name) in [
         ("Database", "database"),
         ("Publisher", "publisher"),
         ("Concerns", "object"),
         ("Stage", "stage"),
-        ("Error", "error"),
+        (error, "error"),
     ] {
-        fields.get(name).into_iter().for_each(|value| line(label, value));
+        // Databases that share a problem are listed below, each with what it means for it.
+        let shared = !condition.affected.is_empty() && matches!(name, "database" | "publisher");
+        fields.get(name).filter(|_| !shared).into_iter().for_each(|value| line(label, value));
+    }
+    if let Some(before) = incident.before.as_ref().filter(|_| event.kind == EventKind::Changed) {
+        line("Before", &clean(before, LINE));
     }
     for (name, says) in condition.targets.iter().take(TARGETS) {
         line(&format!("Target {name}"), &clean(says, LINE));
@@ -243,11 +321,20 @@ fn text(event: &Event, fields: &BTreeMap<&'static str, String>, agent: &str) -> 
     if let Some(more @ 1..) = condition.targets.len().checked_sub(TARGETS) {
         line("Targets", &format!("{more} more"));
     }
+    for affected in condition.affected.iter().take(DATABASES) {
+        let kinds: Vec<&str> = affected.kinds.iter().map(|kind| kind.word()).collect();
+        let kinds = if kinds.is_empty() { "well again".to_owned() } else { kinds.join(", ") };
+        let proven = proven(affected.proven_at, now);
+        line(&format!("Database {}", affected.database), &format!("{kinds}; last proven snapshot: {proven}"));
+    }
+    if let Some(more @ 1..) = condition.affected.len().checked_sub(DATABASES) {
+        line("Databases", &format!("{more} more"));
+    }
     if condition.database.is_some() {
-        line("Last proven snapshot", &proven(condition.proven_at, incident.told_at));
+        line("Last proven snapshot", &proven(condition.proven_at, now));
     }
     line("Since", &since(event));
-    if event.kind != EventKind::Resolved {
+    if !resolved {
         line("What to do", &fields["remedy"]);
     }
     line("Incident", &fields["key"]);
@@ -289,9 +376,12 @@ mod tests {
     use crate::model::incident::{self, Policy};
     use proptest::prelude::*;
 
+    fn now() -> Timestamp {
+        "2026-11-25T02:00:00Z".parse().unwrap()
+    }
+
     fn event(condition: Condition) -> Event {
-        let now = "2026-11-25T02:00:00Z".parse().unwrap();
-        incident::observe(&[], &[condition], &[], now, &Policy::default()).events.remove(0)
+        incident::observe(&[], &[condition], &[], now(), &Policy::default()).events.remove(0)
     }
 
     fn condition(text: &str) -> Condition {
@@ -306,13 +396,16 @@ mod tests {
             targets: vec![("nas".parse().unwrap(), format!("stored{text}"))],
             proven_at: Some("2026-11-23T22:00:00Z".parse().unwrap()),
             remedy: "Grant SELECT on it.".to_owned(),
+            origin: None,
+            affected: Vec::new(),
+            due_at: None,
         }
     }
 
     #[test]
     fn a_message_says_what_people_need() {
         let notice = Notice::Incident(Box::new(event(condition(""))));
-        let message = Message::of(&notice, 1, "db1", Timestamp::UNIX_EPOCH);
+        let message = Message::of(&notice, 1, "db1", Timestamp::UNIX_EPOCH, now());
         assert_eq!(message.subject, "[marbre db1] critical: gazette/abonnes: The snapshot failed.");
         assert_eq!(
             message.text,
@@ -329,7 +422,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_out_of_its_line(evil in "(\\r|\\n|\u{0}|\u{1b}|\u{202e}|\u{2028}|[a-z:]|é){0,2000}") {
-            let message = Message::of(&Notice::Incident(Box::new(event(condition(&evil)))), 1, &evil, Timestamp::UNIX_EPOCH);
+            let message = Message::of(&Notice::Incident(Box::new(event(condition(&evil)))), 1, &evil, Timestamp::UNIX_EPOCH, now());
             prop_assert!(!message.subject.chars().any(char::is_control));
             prop_assert!(message.subject.chars().count() <= SUBJECT);
             prop_assert!(message.text.chars().all(|c| c == '\n' || !c.is_control()));

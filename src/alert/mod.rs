@@ -2,8 +2,10 @@
 
 pub(crate) mod address;
 pub(crate) mod channels;
+mod digest;
 pub(crate) mod dispatcher;
 pub(crate) mod http;
+mod line;
 pub(crate) mod message;
 pub(crate) mod payload;
 pub(crate) mod ping_urls;
@@ -33,6 +35,11 @@ pub(crate) use message::{Message, Purpose};
 pub trait Channel: Send + Sync + fmt::Debug {
     /// How people know this channel: its kind and its host.
     fn describe(&self) -> String;
+
+    /// Whether people read its messages, so that several can go as one. Programs get each incident by itself.
+    fn is_read_by_people(&self) -> bool {
+        false
+    }
 
     /// Sends one message.
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError>;
@@ -92,7 +99,7 @@ impl ChannelError {
     }
 
     fn new(kind: ChannelErrorKind, cause: impl fmt::Display, remedy: &str) -> Self {
-        let cause = message::clean(&cause.to_string(), message::LINE);
+        let cause = line::clean(&cause.to_string(), line::LINE);
         Self { kind, cause, remedy: remedy.to_owned(), wait: None }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::message::shorten;
+use super::line::shorten;
 use super::{Message, Purpose};
 use crate::model::condition::Severity;
 use crate::model::incident::EventKind;
@@ -80,7 +80,7 @@ fn fenced(message: &Message, most: usize) -> String {
 fn teams(message: &Message) -> Value {
     let color = match (message.purpose, message.severity) {
         (Purpose::Incident(EventKind::Resolved), _) => "Good",
-        (Purpose::Test | Purpose::Ping(_), _) => "Default",
+        (Purpose::Test | Purpose::Ping(_) | Purpose::Digest, _) => "Default",
         (_, Severity::Critical) => "Attention",
         (_, Severity::Warning) => "Warning",
     };

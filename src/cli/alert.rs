@@ -121,6 +121,9 @@ fn list(context: &Context) -> Result<()> {
             let age = Timestamp::now().duration_since(row.opened_at).as_secs_f64();
             output::print(&format!("{} for {}: {}", row.shown.severity, duration(age), row.shown.key));
             output::print(&format!("  {}", row.shown.summary));
+            if !row.shown.affected.is_empty() {
+                output::print(&format!("  It affects {}.", row.shown.affected.join(", ")));
+            }
             output::print(&format!("  {}", row.shown.remedy));
         }
     })

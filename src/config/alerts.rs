@@ -20,6 +20,11 @@ use crate::model::route::{Audience, Quiet, Role, Route};
 use crate::model::schedule::{ACCEPTED, Schedule};
 
 const DEFAULT_CANARY: &str = "@daily";
+/// The morning of a Monday, when people are there to read it.
+const DEFAULT_DIGEST: &str = "0 8 * * MON";
+const NEVER: &str = "never";
+const DEFAULT_GATHER: Duration = Duration::from_secs(60);
+const LONGEST_GATHER: Duration = Duration::from_secs(3600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 const QUIET: &str = "two times of day, such as \"22:00-07:00\"";
@@ -31,8 +36,12 @@ pub(crate) struct Alerts {
     pub agent: Option<String>,
     /// When people hear of an incident again.
     pub policy: Policy,
+    /// How long a message waits for others, to go together with them.
+    pub gather: Duration,
     /// When a sign of life goes to the canary channels.
     pub canary: Schedule,
+    /// When people are told how everything stands; `None`: never.
+    pub digest: Option<Schedule>,
     /// On whose clock.
     pub time_zone: TimeZone,
     /// The channels, by name.
@@ -84,7 +93,9 @@ fn general(top: &mut Section<'_>, zone: &TimeZone) -> Option<Alerts> {
     let mut alerts = Alerts {
         agent: None,
         policy: Policy::default(),
+        gather: DEFAULT_GATHER,
         canary: DEFAULT_CANARY.parse().ok()?,
+        digest: Some(DEFAULT_DIGEST.parse().ok()?),
         time_zone: zone.clone(),
         channels: Vec::new(),
     };
@@ -99,8 +110,12 @@ fn general(top: &mut Section<'_>, zone: &TimeZone) -> Option<Alerts> {
         ] {
             *field = section.optional(key, forms::duration).unwrap_or(*field);
         }
+        alerts.gather = section.optional("gather", gather).unwrap_or(alerts.gather);
         if let Some(canary) = section.optional("canary", rule) {
             alerts.canary = canary;
+        }
+        if let Some(digest) = section.optional("digest", digest) {
+            alerts.digest = digest;
         }
         if let Some(own) = schedule::zone(section) {
             alerts.time_zone = own;
@@ -112,6 +127,11 @@ fn general(top: &mut Section<'_>, zone: &TimeZone) -> Option<Alerts> {
 fn rule(value: &DeValue<'_>) -> Result<Schedule, Complaint> {
     let text = forms::text(value).map_err(|complaint| complaint.accepted(ACCEPTED))?;
     text.parse().map_err(|e| Complaint::new(format!("is not a schedule: {e}")).accepted(ACCEPTED))
+}
+
+fn digest(value: &DeValue<'_>) -> Result<Option<Schedule>, Complaint> {
+    let never = forms::text(value).is_ok_and(|text| text == NEVER);
+    if never { Ok(None) } else { rule(value).map(Some) }
 }
 
 struct Context<'a> {
@@ -248,6 +268,15 @@ fn timeout(value: &DeValue<'_>) -> Result<Duration, Complaint> {
         return Err(Complaint::new(format!("is {} s", timeout.as_secs())).accepted("at most \"60s\""));
     }
     Ok(timeout)
+}
+
+/// People must not hear of a disaster much later than it is found.
+fn gather(value: &DeValue<'_>) -> Result<Duration, Complaint> {
+    let gather = forms::duration(value)?;
+    if gather > LONGEST_GATHER {
+        return Err(Complaint::new(format!("is {} s", gather.as_secs())).accepted("at most \"1h\""));
+    }
+    Ok(gather)
 }
 
 /// `"22:00-07:00"`.

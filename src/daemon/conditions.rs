@@ -10,6 +10,8 @@ use super::work::LookReport;
 use crate::error::{Error, Result};
 use crate::health::status::DatabaseStatus;
 use crate::model::condition::{Condition, ConditionKind, Severity, first_of_each};
+use crate::model::digest::Standing;
+use crate::model::fold::fold;
 use crate::model::human;
 use crate::model::id::DatabaseId;
 use crate::model::job::{JobKind, SlotState};
@@ -187,13 +189,17 @@ pub(crate) fn all(
         let mut condition =
             Condition::new(ConditionKind::LookFailed, Severity::Critical, summary).of(database);
         condition.error = e.cause_text().map(str::to_owned);
-        condition.remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
+        if e.origin_known().is_some() {
+            condition.error = Some(e.why().to_owned());
+        }
+        condition.origin(e.origin_known()).remedy(e.remedy_text().unwrap_or("Run `marbre doctor`."))
     }));
     let mut found = first_of_each(found);
     for condition in &mut found {
-        condition.proven_at = condition.proven_at.or_else(|| proven_at(condition, look));
+        let of_database = || proven_at(look.of(condition.database.as_ref()?)?);
+        condition.proven_at = condition.proven_at.or_else(of_database);
     }
-    Ok(found)
+    Ok(fold(found))
 }
 
 fn databases(jobs: &[(DatabaseId, JobKind)], look: &LookReport) -> BTreeSet<DatabaseId> {
@@ -279,9 +285,23 @@ fn is_young(condition: &Condition, look: &LookReport) -> bool {
     target.and_then(|t| t.behind_seconds).is_some_and(|age| age < BEHIND)
 }
 
+/// How a database stands, for people who hear of it once in a while.
+pub(super) fn standing(status: &DatabaseStatus) -> Standing {
+    let drill = status.last_drill.as_ref();
+    Standing {
+        newest: status.consistent_at,
+        late: status.late,
+        proven: proven_at(status),
+        unproven: status.conditions.iter().any(|condition| condition.kind == ConditionKind::DrillOverdue),
+        recovery: drill.and_then(|drill| drill.rto_seconds).map(|seconds| (seconds * 1000.0) as u64),
+        promised: drill.and_then(|drill| drill.rto_promised_seconds),
+        rows: status.figures.as_ref().map_or(0, |figures| figures.rows),
+        bytes: status.figures.as_ref().map_or(0, |figures| figures.bytes_read),
+    }
+}
+
 /// The newest state that is proven to be restorable.
-fn proven_at(condition: &Condition, look: &LookReport) -> Option<Timestamp> {
-    let status = look.of(condition.database.as_ref()?)?;
+pub(super) fn proven_at(status: &DatabaseStatus) -> Option<Timestamp> {
     let proofs = status.targets.iter().filter_map(|t| t.restored.as_ref());
     proofs.map(|proof| proof.snapshot.time()).max()
 }

@@ -170,6 +170,10 @@ impl Daemon {
 
     /// Works until it is told to stop. Failures to read or write the state are reported, and the operation is retried.
     pub(crate) async fn run(mut self) -> Exit {
+        // Before anything is looked at: what was wrong when the last daemon ended.
+        if let Err(e) = self.publish() {
+            tracing::error!("{e}");
+        }
         self.notifier.ready(self.clock.now());
         tracing::info!("marbre {} is running: {}", env!("CARGO_PKG_VERSION"), self.outline());
         loop {

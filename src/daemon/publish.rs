@@ -10,6 +10,7 @@ use super::work::{JobSpec, LookReport};
 use super::{Daemon, LOOK_DEADLINE, conditions};
 use crate::error::Result;
 use crate::model::condition::{ConditionKind, Severity};
+use crate::model::fold::within;
 use crate::model::id::DatabaseId;
 use crate::model::incident::{Event, EventKind, Unknown};
 use crate::model::job::JobKind;
@@ -77,7 +78,10 @@ pub(super) fn unknown(look: &LookReport, looked: Option<Timestamp>) -> Vec<Unkno
 fn log(event: &Event) {
     let condition = &event.incident.condition;
     let (word, key, summary) = (event.kind.word(), condition.key(), &condition.summary);
-    let parts = [Some(summary.as_str()), condition.error.as_deref(), Some(condition.remedy.as_str())];
+    let hit: Vec<String> = condition.hit().map(|hit| hit.database.to_string()).collect();
+    let hit = Some(hit.join(", ")).filter(|names| !names.is_empty()).map(|names| format!("it hits {names}"));
+    let parts =
+        [Some(summary.as_str()), condition.error.as_deref(), hit.as_deref(), Some(condition.remedy.as_str())];
     let text = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ");
     match (event.kind, event.incident.severity) {
         (EventKind::Resolved, _) => tracing::info!("incident {word}: {key}: it was: {summary}"),
@@ -96,14 +100,16 @@ impl Daemon {
         let jobs = self.scheduler.jobs.iter().map(|job| (job.plan.database.clone(), job.plan.kind));
         let jobs: Vec<(DatabaseId, JobKind)> = jobs.collect();
         self.monitor.save(&self.state);
+        self.tell_proven();
         let reported =
             conditions::all(&self.state, &self.last_look, &jobs, &self.monitor, now).and_then(|found| {
-                let unknown = unknown(&self.last_look, self.looked);
+                let mut unknown = unknown(&self.last_look, self.looked);
+                unknown.extend(within(&found));
                 let events = self.setup.dispatcher.observe(&found, &unknown, now)?;
                 for event in events {
                     log(&event);
                 }
-                Ok(())
+                self.summarize(now)
             });
         match reported.and(self.publish()) {
             Ok(()) => self.monitor.state_works(),
@@ -114,6 +120,25 @@ impl Daemon {
         }
         // New messages are delivered at once.
         self.delivered = None;
+    }
+
+    /// People hear now and then how everything stands, once it was looked at.
+    fn summarize(&self, now: Timestamp) -> Result<()> {
+        if self.looked.is_none() {
+            return Ok(());
+        }
+        let standing = |database: &DatabaseId| {
+            let standing = self.last_look.of(database).map(conditions::standing);
+            (database.clone(), standing)
+        };
+        let standings: Vec<_> = self.setup.databases.iter().map(standing).collect();
+        self.setup.dispatcher.digest(&standings, now)
+    }
+
+    /// Messages say what is proven when they are sent.
+    fn tell_proven(&self) {
+        let proven = self.last_look.databases.iter();
+        self.setup.dispatcher.proven(proven.map(|status| (status.id(), conditions::proven_at(status))));
     }
 
     pub(super) fn notify_job(&self, spec: &JobSpec, phase: Phase, now: Timestamp) {
@@ -139,14 +164,20 @@ impl Daemon {
 
     /// Delivers waiting messages a last time; those that fail are delivered after the next start.
     pub(super) async fn deliver_last(&mut self) {
-        self.deliver_if_due(self.clock.now());
+        let (dispatcher, cancel, now) =
+            (self.setup.dispatcher.clone(), self.deliver_until.clone(), self.clock.now());
+        self.deliveries.spawn(async move {
+            if let Err(e) = dispatcher.deliver_last(now, &cancel).await {
+                tracing::error!("{e}");
+            }
+        });
         let all = async { while self.deliveries.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LAST_DELIVERY, all).await;
         self.deliver_until.cancel();
     }
 
     /// Publishes the status.
-    fn publish(&self) -> Result<()> {
+    pub(super) fn publish(&self) -> Result<()> {
         let mut databases = Vec::new();
         for database in &self.setup.databases {
             let status = self.last_look.of(database).cloned();
@@ -164,7 +195,7 @@ impl Daemon {
             config: ConfigLoad { loaded_at: self.loaded_at, refused_at },
             look_within: self.setup.plan.look_every.saturating_mul(LOOK_PERIODS) + LOOK_DEADLINE,
             databases,
-            incidents: incidents.iter().map(|i| OpenIncident::of(&i.condition, i.since)).collect(),
+            incidents: incidents.iter().map(OpenIncident::of).collect(),
         }));
         Ok(())
     }

@@ -249,7 +249,9 @@ impl Host {
         let settings = DispatcherSettings {
             agent: "db1".to_owned(),
             policy: Policy::default(),
+            gather: Duration::ZERO,
             canary: None,
+            digest: None,
             channels: vec![RoutedChannel { route, channel: self.channel.clone() }],
         };
         let dispatcher = Arc::new(Dispatcher::new(settings, self.state()));

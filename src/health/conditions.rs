@@ -1,10 +1,11 @@
 //! What is wrong with a database, as its receipts, its targets and its drills show it now.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::error::Error;
+use crate::error::{Error, Origin};
 use crate::health::status::{DatabaseStatus, Promises, TargetStatus};
 use crate::job::anomaly::{self, Anomaly};
 use crate::model::age::{Age, TOLERANCE};
@@ -53,7 +54,8 @@ impl Observation<'_> {
             self.critical(ConditionKind::TargetFailing, summary)
                 .object(name)
                 .error(e)
-                .remedy(e.kind.remedy())
+                .origin(Some(Origin::Target(name.to_string())))
+                .remedy(e.remedy())
                 .with(Severity::Warning)
         }));
         found.extend(self.twins.iter().map(|twin| self.same_place(twin)));
@@ -102,7 +104,10 @@ impl Observation<'_> {
             }
             _ => return None,
         };
-        let mut found = self.critical(ConditionKind::SnapshotLate, summary).remedy(LATE_REMEDY);
+        let origin = self.away().filter(|_| self.status.age_seconds.is_none());
+        let due = self.status.first_due_at.filter(|_| self.status.snapshot.is_none());
+        let mut found =
+            self.critical(ConditionKind::SnapshotLate, summary).origin(origin).due(due).remedy(LATE_REMEDY);
         found.targets = self.status.targets.iter().map(|t| (t.name.clone(), newest(t))).collect();
         Some(found)
     }
@@ -157,6 +162,11 @@ impl Observation<'_> {
         )
     }
 
+    /// The target that cannot be reached: what no other one shows may be there.
+    fn away(&self) -> Option<Origin> {
+        self.catalog.unreachable.first().map(|(name, _)| Origin::Target(name.to_string()))
+    }
+
     fn proof(&self) -> Option<Condition> {
         let every = self.status.drill_every_seconds?;
         let proofs = self.status.targets.iter().filter_map(|t| t.restored.as_ref());
@@ -173,8 +183,21 @@ impl Observation<'_> {
             Some(Age::Past(_)) => return None,
         };
         let remedy = "Run `marbre drill` now, and read what it says.";
-        let found = self.critical(ConditionKind::DrillOverdue, summary);
-        Some(found.with(Severity::Warning).remedy(remedy))
+        let found = self.critical(ConditionKind::DrillOverdue, summary).due(self.first_proof_due(every));
+        Some(found.with(Severity::Warning).origin(self.away()).remedy(remedy))
+    }
+
+    /// When the first proof is due, of a database that is new: as long after its first snapshot as later ones after each
+    /// other. `None` once an earlier snapshot than the oldest must have been there.
+    fn first_proof_due(&self, every: u64) -> Option<Timestamp> {
+        let receipts = self.catalog.entries.values().map(|entry| &entry.receipt);
+        let Some(oldest) = receipts.min_by_key(|receipt| receipt.sequence) else {
+            // There is nothing to prove yet, unless it is where nobody can look.
+            let none = self.catalog.unreachable.is_empty() || self.status.first_due_at.is_some();
+            return none.then_some(Timestamp::MAX);
+        };
+        let first = oldest.sequence == 1;
+        first.then(|| oldest.finished_at.checked_add(Duration::from_secs(every)).unwrap_or(Timestamp::MAX))
     }
 
     fn last_drill(&self) -> Vec<Condition> {
@@ -222,6 +245,7 @@ impl Observation<'_> {
             Some(Age::Past(_)) => return None,
         };
         let found = self.critical(ConditionKind::KeyProofOverdue, summary).with(Severity::Warning);
+        let found = found.due(self.first_proof_due(every)).origin(self.away());
         Some(found.remedy("The publisher runs `marbre drill --as-owner -i KEY --from URL`."))
     }
 

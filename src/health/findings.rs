@@ -2,7 +2,7 @@
 //!
 //! The same for runs of the daemon and of people, so that what one of them found broken, the other can find fixed.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Origin};
 use crate::job::drill::changes::BuiltIn;
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
 use crate::job::drill::verdict::Verdict;
@@ -60,8 +60,29 @@ fn broken(database: &DatabaseId, kind: JobKind, stage: Option<&str>, e: &Error) 
     let mut found = Condition::new(condition, severity, format!("{what}: {}.", e.message())).of(database);
     found.stage = stage.map(str::to_owned);
     found.error = e.cause_text().map(str::to_owned);
-    found.remedy = e.remedy_text().unwrap_or_default().to_owned();
-    found
+    if e.origin_known().is_some() {
+        // In the same words, whichever job of whichever database met it.
+        found.error = Some(e.why().to_owned());
+    }
+    let read = || match e.origin_known() {
+        // Other databases, and their publishers, may share it.
+        Some(_) => "Run `marbre doctor`: it looks at everything closely.".to_owned(),
+        None => {
+            format!(
+                "Run `marbre doctor`, and read what came before it: `journalctl -u marbre -g {database}`."
+            )
+        }
+    };
+    found.remedy = e.remedy_text().filter(|text| !text.is_empty()).map_or_else(read, str::to_owned);
+    found.origin(e.origin_known())
+}
+
+/// A failure that comes from a target, as one of this target.
+fn coming_from(e: Error, target: Option<&TargetName>) -> Error {
+    match target.filter(|_| e.kind() == ErrorKind::Target) {
+        Some(name) => e.origin(Origin::Target(name.to_string())),
+        None => e,
+    }
 }
 
 /// A run that has done what it had to.
@@ -76,6 +97,7 @@ fn failing(database: &DatabaseId, name: &TargetName, error: &str, remedy: Option
         .of(database)
         .object(name)
         .error(error)
+        .origin(Some(Origin::Target(name.to_string())))
         .remedy(remedy.unwrap_or("Run `marbre doctor`: it looks at the target closely."))
 }
 
@@ -97,6 +119,8 @@ pub(crate) fn of_snapshot(database: &DatabaseId, report: &SnapshotReport, before
     };
     let stored = report.verdict != Word::Failed;
     if let Some(e) = report.error().filter(|_| !stored) {
+        let failed = report.targets.iter().find(|target| target.error.is_some());
+        let e = coming_from(e, failed.map(|target| &target.name));
         let mut found = broken(database, JobKind::Snapshot, Some(Stage::Commit.word()), &e);
         found.targets = verdicts(report);
         conditions.insert(0, found);
@@ -163,6 +187,7 @@ pub(crate) fn of_drill(database: &DatabaseId, report: &DrillReport) -> Run {
         (Verdict::NotNoticed, _) => Some(unnoticed(database, report)),
         (Verdict::Failed | Verdict::Untested, e) => {
             let e = e.unwrap_or_else(|| Error::internal("the drill has not passed"));
+            let e = coming_from(e, report.target.as_ref());
             let mut found = broken(database, kind, report.failed_stage.map(DrillStage::word), &e);
             // In the words of `status`, which knows the drill from its receipt.
             if kind == JobKind::Drill {
@@ -219,7 +244,9 @@ pub(crate) fn of_verify(database: &DatabaseId, report: &VerifyReport) -> Run {
     match report.error().filter(|e| e.kind() != ErrorKind::Degraded) {
         None => Run { numbers, ..done(detail, Vec::new(), whole.collect()) },
         Some(e) => {
-            let condition = broken(database, JobKind::Verify, None, &e);
+            let failed = report.targets.iter().find(|target| target.error.is_some());
+            let condition =
+                broken(database, JobKind::Verify, None, &coming_from(e, failed.map(|target| &target.name)));
             let run = done(detail, vec![condition], whole.collect());
             Run { ending: Ending::Failed, proven: false, numbers, ..run }
         }
@@ -232,6 +259,12 @@ pub(crate) fn of_prune(database: &DatabaseId, report: &PruneReport) -> Run {
     match report.error().filter(|_| report.has_failed()) {
         None => done(detail, Vec::new(), Vec::new()),
         Some(e) => {
+            let failed = report.targets.iter().find(|target| target.error.is_some());
+            // What a target lets nobody delete is that target's problem, unless receipts are in doubt as well.
+            let e = match failed.filter(|_| report.warnings.is_empty()) {
+                Some(target) => e.origin(Origin::Target(target.name.to_string())),
+                None => e,
+            };
             let condition = broken(database, JobKind::Prune, None, &e);
             Run { ending: Ending::Failed, proven: false, ..done(detail, vec![condition], Vec::new()) }
         }

@@ -61,6 +61,7 @@ pub(crate) async fn database_status(
         rpo_seconds: rpo.map(|r| r.within.as_secs()),
         rpo_from: rpo.map(|r| r.from),
         late: false,
+        first_due_at: promises.first_due_at,
         next_run: None,
         figures: newest.map(|e| SnapshotFigures::of(&e.receipt)),
         packed_so_far: reader.state.map(|s| packed_so_far(s, reader.database)).transpose()?.flatten(),
@@ -72,6 +73,7 @@ pub(crate) async fn database_status(
         score: None,
         state: Standing::Unknown,
         conditions: Vec::new(),
+        awaited: Vec::new(),
     };
     status.set_age(now);
     let breaks = catalog.certain_breaks(seen.map(|h| (h.sequence, h.hash)));
@@ -95,8 +97,7 @@ pub(crate) async fn database_status(
         conditions.retain(|condition| condition.kind != ConditionKind::SizeOutOfBand);
     }
     conditions.extend(look.conditions());
-    status.conditions = first_of_each(conditions);
-    status.judge();
+    status.tell(first_of_each(conditions), now);
     Ok(status)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod conditions;
 pub(crate) mod doctor;
 pub(crate) mod expiry;
 pub(crate) mod findings;
+pub(crate) mod first_due;
 mod inspection;
 pub(crate) mod look;
 pub(crate) mod neighbours;

@@ -98,8 +98,11 @@ pub struct DatabaseStatus {
     pub rpo_seconds: Option<u64>,
     /// Who says so.
     pub rpo_from: Option<RpoSource>,
-    /// It is older than that, or dated ahead, or there is none.
+    /// It is older than that, or dated ahead, or there is none although one was due.
     pub late: bool,
+    /// When there should be a first snapshot at the latest, where none was tried yet and that is known.
+    #[serde(skip)]
+    pub first_due_at: Option<Timestamp>,
     /// When the next snapshot starts; `null` without a schedule.
     pub next_run: Option<Timestamp>,
     /// What the newest snapshot cost.
@@ -121,6 +124,9 @@ pub struct DatabaseStatus {
     /// What is wrong now.
     #[serde(rename = "incidents", serialize_with = "as_incidents")]
     pub conditions: Vec<Condition>,
+    /// What is missing and not due yet: it is wrong only when its time has come.
+    #[serde(skip)]
+    pub awaited: Vec<Condition>,
 }
 
 /// What is wrong, for programs.
@@ -213,7 +219,7 @@ impl DatabaseStatus {
     }
 
     /// Says in a word how it stands. What could not be looked at is neither well nor late.
-    pub(super) fn judge(&mut self) {
+    fn judge(&mut self) {
         let any = |wanted: &dyn Fn(&Condition) -> bool| self.conditions.iter().any(wanted);
         let is_late = self.late && self.snapshot.is_some();
         self.state = if self.is_blind() {
@@ -231,13 +237,27 @@ impl DatabaseStatus {
         };
     }
 
-    /// Says how old the newest snapshot is at `now`, and whether that is too old: time passes after a look.
+    /// Says what of this is wrong at `now`, and what is not due yet.
+    pub(super) fn tell(&mut self, conditions: Vec<Condition>, now: Timestamp) {
+        (self.conditions, self.awaited) = (Vec::new(), conditions);
+        self.set_age(now);
+    }
+
+    /// Says how old the newest snapshot is at `now`, whether that is too old, and what has become due: time passes after a
+    /// look.
     pub fn set_age(&mut self, now: Timestamp) {
         self.ahead_seconds = self.dated_at.and_then(|at| Age::of(at, now).ahead());
         let trusted = self.consistent_at.filter(|_| self.ahead_seconds.is_none());
         self.age_seconds = trusted.map(|at| (now.as_second() - at.as_second()).max(0));
         let within = |rpo: u64| self.age_seconds.is_some_and(|age| age.unsigned_abs() <= rpo);
-        self.late = self.ahead_seconds.is_some() || self.rpo_seconds.is_some_and(|rpo| !within(rpo));
+        let awaits_first = self.snapshot.is_none() && self.first_due_at.is_some_and(|at| at > now);
+        let is_old = self.ahead_seconds.is_some() || self.rpo_seconds.is_some_and(|rpo| !within(rpo));
+        self.late = is_old && !awaits_first;
+        let (due, awaited) = std::mem::take(&mut self.awaited)
+            .into_iter()
+            .partition(|condition| condition.due_at.is_none_or(|at| at <= now));
+        self.awaited = awaited;
+        self.conditions.extend::<Vec<_>>(due);
         self.judge();
     }
 }
@@ -334,6 +354,8 @@ impl Rpo {
 pub(crate) struct Promises {
     /// How old its newest snapshot may become.
     pub rpo: Option<Rpo>,
+    /// When there should be a first one at the latest, where none was tried yet and that is known.
+    pub first_due_at: Option<Timestamp>,
     /// How old its newest proof by a drill of the agent may become.
     pub drill_every: Option<Duration>,
     /// How old the newest proof may become that its owner has a working key.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
+use crate::error::Origin;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
 
 /// How bad it is.
@@ -96,6 +97,10 @@ pub enum ConditionKind {
     ChannelFailing,
     /// A certificate or a token ends soon.
     Expiring,
+    /// A database server cannot be reached.
+    ServerFailing,
+    /// A key of the agent is missing or cannot be used.
+    KeyFailing,
 }
 
 impl ConditionKind {
@@ -133,6 +138,8 @@ impl ConditionKind {
             Self::LookFailed => "look-failed",
             Self::ChannelFailing => "channel-failing",
             Self::Expiring => "expiring",
+            Self::ServerFailing => "server-failing",
+            Self::KeyFailing => "key-failing",
         }
     }
 }
@@ -203,6 +210,28 @@ pub struct Condition {
     pub proven_at: Option<Timestamp>,
     /// What to do next: full sentences.
     pub remedy: String,
+    /// What has to be repaired, where other conditions can come from the same.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+    /// Where several conditions come from one origin, this one stands for all of them: what it means for each database.
+    #[serde(default)]
+    pub affected: Vec<Affected>,
+    /// Before this moment it is shown, but it is no incident: what was promised is not due yet.
+    #[serde(skip)]
+    pub due_at: Option<Timestamp>,
+}
+
+/// What a problem that several databases share means for one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affected {
+    /// The database.
+    pub database: DatabaseId,
+    /// What would be wrong with it alone; nothing where it is well again while others are not.
+    pub kinds: BTreeSet<ConditionKind>,
+    /// The error line of its own, where there is one.
+    pub error: Option<String>,
+    /// The moment that its newest proven snapshot holds.
+    pub proven_at: Option<Timestamp>,
 }
 
 impl Condition {
@@ -211,9 +240,61 @@ impl Condition {
         IncidentKey { kind: self.kind, database: self.database.clone(), object: self.object.clone() }
     }
 
+    /// The databases that share it and are not well again.
+    pub fn hit(&self) -> impl Iterator<Item = &Affected> {
+        self.affected.iter().filter(|affected| !affected.kinds.is_empty())
+    }
+
+    /// Keeps the databases that it hit before, as well again: whoever was told that it hit them hears of its end.
+    pub(super) fn keep_hit(&mut self, before: &[Affected]) {
+        let known: BTreeSet<&DatabaseId> = self.affected.iter().map(|affected| &affected.database).collect();
+        let gone = before.iter().filter(|affected| !known.contains(&affected.database));
+        let gone: Vec<Affected> =
+            gone.map(|affected| Affected { kinds: BTreeSet::new(), ..affected.clone() }).collect();
+        self.affected.extend(gone);
+    }
+
+    /// Every database that it concerns or has concerned; none where it concerns the agent alone.
+    pub fn databases(&self) -> impl Iterator<Item = &DatabaseId> {
+        self.database.iter().chain(self.affected.iter().map(|affected| &affected.database))
+    }
+
     /// Whose data it concerns.
-    pub fn publisher(&self) -> Option<&PublisherName> {
-        self.database.as_ref().map(|database| &database.publisher)
+    pub fn publishers(&self) -> BTreeSet<&PublisherName> {
+        self.databases().map(|database| &database.publisher).collect()
+    }
+
+    /// Where it comes from, as far as its text says that: two texts that differ in numbers only say the same. `None` for
+    /// what has no causes that could change, such as a snapshot that is late, or a key that cannot be used.
+    pub fn cause(&self) -> Option<String> {
+        use ConditionKind as C;
+        let has_causes = matches!(
+            self.kind,
+            C::SnapshotFailed
+                | C::DrillFailed
+                | C::SabotageFailed
+                | C::VerifyFailed
+                | C::PruneFailed
+                | C::SyncFailed
+                | C::TargetFailing
+                | C::LookFailed
+                | C::ConfigRefused
+                | C::ChannelFailing
+        );
+        // Each job meets what is shared in words of its own. Only what the target itself answered can be compared.
+        let met = |affected: &Affected| affected.kinds.contains(&self.kind);
+        if !has_causes || !(self.affected.is_empty() || self.affected.iter().any(met)) {
+            return None;
+        }
+        let text = self.error.as_deref().unwrap_or(&self.summary);
+        // What a target was asked for is not why it failed.
+        let text = match (self.kind, text.split_once(": ")) {
+            (C::TargetFailing, Some((_, why))) => why,
+            _ => text,
+        };
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        let plain = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+        Some(plain.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -238,6 +319,9 @@ impl Condition {
             targets: Vec::new(),
             proven_at: None,
             remedy: String::new(),
+            origin: None,
+            affected: Vec::new(),
+            due_at: None,
         }
     }
 
@@ -259,6 +343,20 @@ impl Condition {
     #[must_use]
     pub fn error(mut self, error: impl fmt::Display) -> Self {
         self.error = Some(error.to_string());
+        self
+    }
+
+    /// It comes from this.
+    #[must_use]
+    pub fn origin(mut self, origin: Option<Origin>) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// It is no incident before this moment.
+    #[must_use]
+    pub fn due(mut self, at: Option<Timestamp>) -> Self {
+        self.due_at = at;
         self
     }
 

@@ -165,6 +165,9 @@ impl Guarantees {
             targets: Vec::new(),
             proven_at: None,
             remedy: remedy(claim).to_owned(),
+            origin: None,
+            affected: Vec::new(),
+            due_at: None,
         })
     }
 }

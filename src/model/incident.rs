@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -67,7 +67,16 @@ pub struct Incident {
     pub escalated_at: Option<Timestamp>,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
+    /// The causes that people have heard of.
+    #[serde(default)]
+    pub causes: BTreeSet<String>,
+    /// What was wrong before the cause changed last.
+    #[serde(default)]
+    pub before: Option<String>,
 }
+
+/// After so many causes people are told of no further one: its text changes all the time.
+const CAUSES: usize = 8;
 
 /// What people are told about an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +90,8 @@ pub enum EventKind {
     Escalated,
     /// It is critical now.
     Worsened,
+    /// It has a cause that people have not heard of.
+    Changed,
     /// It is over.
     Resolved,
 }
@@ -93,6 +104,7 @@ impl EventKind {
             Self::Reminded => "reminded",
             Self::Escalated => "escalated",
             Self::Worsened => "worsened",
+            Self::Changed => "changed",
             Self::Resolved => "resolved",
         }
     }
@@ -120,11 +132,14 @@ pub struct Unknown {
 }
 
 impl Unknown {
-    /// Whether this key is among them.
-    pub fn holds(&self, key: &IncidentKey) -> bool {
-        self.kind.is_none_or(|kind| kind == key.kind)
-            && self.database.as_ref().is_none_or(|database| Some(database) == key.database.as_ref())
-            && self.object.as_ref().is_none_or(|object| Some(object) == key.object.as_ref())
+    /// Whether this condition is among them. One that several databases share is, if any of them is.
+    pub fn holds(&self, condition: &Condition) -> bool {
+        self.kind.is_none_or(|kind| kind == condition.kind)
+            && self
+                .database
+                .as_ref()
+                .is_none_or(|database| condition.databases().any(|other| other == database))
+            && self.object.as_ref().is_none_or(|object| Some(object) == condition.object.as_ref())
     }
 }
 
@@ -156,6 +171,8 @@ impl Incident {
     fn new(condition: Condition, now: Timestamp) -> Self {
         Self {
             severity: condition.severity,
+            causes: condition.cause().into_iter().collect(),
+            before: None,
             condition,
             opened_at: now,
             since: now,
@@ -187,7 +204,11 @@ impl Incident {
 
     /// Its condition is there.
     fn see(&mut self, condition: &Condition, now: Timestamp, policy: &Policy) -> Option<EventKind> {
-        self.condition = condition.clone();
+        let changed = self.learn(condition);
+        let before = std::mem::replace(&mut self.condition, condition.clone());
+        if self.is_open() {
+            self.condition.keep_hit(&before.affected);
+        }
         self.seen_at = now;
         self.sightings = self.sightings.saturating_add(1);
         let back = self.resolved_at.take().is_some();
@@ -199,6 +220,7 @@ impl Incident {
             self.severity = condition.severity;
             self.escalated_at = None;
             self.since = now;
+            (self.causes, self.before) = (condition.cause().into_iter().collect(), None);
             return Some(self.tell(EventKind::Opened, now));
         }
         if worse {
@@ -206,7 +228,28 @@ impl Incident {
             self.since = now;
             return Some(self.tell(EventKind::Worsened, now));
         }
+        if changed {
+            return Some(self.tell(EventKind::Changed, now));
+        }
         self.grow_old(now, policy)
+    }
+
+    /// Learns the cause of a condition. True if it is another one than people have heard of.
+    fn learn(&mut self, condition: &Condition) -> bool {
+        self.causes.extend(self.condition.cause());
+        let Some(cause) = condition.cause() else { return false };
+        if self.causes.contains(&cause) || self.causes.len() >= CAUSES {
+            return false;
+        }
+        // Whoever met it first did not know the cause: what is learnt then is no other one.
+        let first = self.causes.is_empty();
+        self.causes.insert(cause);
+        if first {
+            return false;
+        }
+        let before = self.condition.error.as_ref().unwrap_or(&self.condition.summary);
+        self.before = Some(before.clone());
+        true
     }
 
     /// Nobody could look whether it is still there. It counts as there, and the time of its absence begins anew.
@@ -284,7 +327,9 @@ pub(crate) fn observe(
             }
             Some(_) => None,
             None if !incident.is_open() => None,
-            None if unknown.iter().any(|unknown| unknown.holds(&key)) => incident.leave(now, policy),
+            None if unknown.iter().any(|unknown| unknown.holds(&incident.condition)) => {
+                incident.leave(now, policy)
+            }
             None => incident.miss(now, policy),
         };
         observed.events.extend(event.map(|kind| Event { kind, incident: incident.clone() }));

@@ -3,9 +3,11 @@
 pub(crate) mod age;
 pub(crate) mod check;
 pub(crate) mod condition;
+pub(crate) mod digest;
 pub(crate) mod drill_check;
 pub(crate) mod drill_stage;
 pub(crate) mod engine_kind;
+pub(crate) mod fold;
 pub(crate) mod guarantee;
 pub(crate) mod human;
 pub(crate) mod id;
@@ -39,3 +41,4 @@ pub(crate) mod template;
 pub(crate) mod unit;
 pub(crate) mod verdict;
 pub(crate) mod visible;
+pub(crate) mod well;

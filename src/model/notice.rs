@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::condition::Severity;
+use super::digest::Digest;
 use super::id::DatabaseId;
 use super::incident::Event;
 use super::job::JobKind;
+use super::route::Audience;
 
 /// How a job goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub(crate) enum Notice {
         /// Whether they do.
         healthy: bool,
     },
+    /// How the databases stand.
+    Digest(Box<Digest>),
 }
 
 impl Notice {
@@ -64,15 +68,17 @@ impl Notice {
             Self::Incident(event) => event.incident.severity,
             // A monitor that counts must not wait for the end of quiet hours.
             Self::Job { .. } | Self::Canary { .. } => Severity::Critical,
+            Self::Digest(_) => Severity::Warning,
         }
     }
 
-    /// Which database it concerns.
-    pub(crate) fn database(&self) -> Option<&DatabaseId> {
+    /// Whether such readers may hear of it.
+    pub(crate) fn is_for(&self, audience: &Audience) -> bool {
         match self {
-            Self::Incident(event) => event.incident.condition.database.as_ref(),
-            Self::Job { database, .. } => Some(database),
-            Self::Canary { .. } => None,
+            Self::Incident(event) => audience.may_hear_of_condition(&event.incident.condition),
+            Self::Job { database, .. } => audience.may_hear_of(Some(database)),
+            Self::Canary { .. } => audience.may_hear_of(None),
+            Self::Digest(digest) => !digest.narrowed(audience).databases.is_empty(),
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::condition::Severity;
+use super::condition::{Condition, Severity};
 use super::id::{ChannelName, DatabaseId, PublisherName};
 use super::incident::Event;
 use super::job::JobKind;
@@ -26,6 +26,14 @@ impl Audience {
         match self {
             Self::Everything => true,
             Self::Publishers(names) => database.is_some_and(|database| names.contains(&database.publisher)),
+        }
+    }
+
+    /// Whether it may hear of this: of what several databases share, if one of them is its own.
+    pub fn may_hear_of_condition(&self, condition: &Condition) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Publishers(names) => condition.publishers().into_iter().any(|name| names.contains(name)),
         }
     }
 
@@ -106,8 +114,7 @@ impl Route {
             Role::Escalation => incident.escalated_at.is_some(),
             Role::Fallback | Role::Job(..) | Role::Canary => false,
         };
-        role && incident.severity >= self.floor
-            && self.audience.may_hear_of(incident.condition.database.as_ref())
+        role && incident.severity >= self.floor && self.audience.may_hear_of_condition(&incident.condition)
     }
 
     /// Whether people read what it gets. Otherwise a monitor elsewhere counts.

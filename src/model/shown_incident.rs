@@ -20,6 +20,8 @@ pub(crate) struct ShownIncident {
     pub database: Option<DatabaseName>,
     /// What of it: a target, a channel, a folder, a job.
     pub object: Option<String>,
+    /// The databases that share it, each as `PUBLISHER/DATABASE`, where it comes from something that they share.
+    pub affected: Vec<String>,
     /// One line for people, a full sentence.
     pub summary: String,
     /// The stage of the job that failed, where one did.
@@ -40,6 +42,7 @@ impl ShownIncident {
             publisher: condition.database.as_ref().map(|id| id.publisher.clone()),
             database: condition.database.as_ref().map(|id| id.database.clone()),
             object: condition.object.clone(),
+            affected: condition.hit().map(|affected| affected.database.to_string()).collect(),
             summary: condition.summary.clone(),
             stage: condition.stage.clone(),
             error: condition.error.clone(),

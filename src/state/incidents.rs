@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::outbox::{Post, save_post};
 use super::{State, whole_second};
 use crate::error::{Result, ResultExt};
+use crate::model::digest::Digest;
 use crate::model::incident::Incident;
 
 impl State {
@@ -70,6 +71,43 @@ impl State {
             transaction.execute(
                 "INSERT OR REPLACE INTO canary (one, rule, accounted) VALUES (1, ?1, ?2)",
                 [rule, &at.to_string()],
+            )?;
+            if let Some(post) = post {
+                save_post(&transaction, post)?;
+            }
+            transaction.commit()
+        })
+    }
+
+    /// Up to when the digests of this rule are accounted for, and the last one. `None` for a new rule.
+    pub(crate) fn digest_accounted(&self, rule: &str) -> Result<Option<(Timestamp, Option<Digest>)>> {
+        let stored: Option<(String, Option<String>)> = self
+            .db()
+            .query_row("SELECT accounted, body FROM digest WHERE rule = ?1", [rule], |r| {
+                Ok((r.get(0)?, r.get(1)?))
+            })
+            .optional()
+            .or_internal("read the last digest from the state")?;
+        let Some((at, body)) = stored else { return Ok(None) };
+        // One of another version of marbre is no reason to tell nothing.
+        let last = body.and_then(|body| serde_json::from_str(&body).ok());
+        Ok(Some((super::parse(&at)?, last)))
+    }
+
+    /// Accounts for the digests up to this moment, and queues one if it is due, atomically.
+    pub(crate) fn account_digest(
+        &self,
+        rule: &str,
+        at: Timestamp,
+        last: Option<&Digest>,
+        post: Option<&Post>,
+    ) -> Result<()> {
+        let body = last.map(serde_json::to_string).transpose().or_internal("serialise a digest")?;
+        self.write("save a digest in the state", |db| {
+            let transaction = db.transaction()?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO digest (one, rule, accounted, body) VALUES (1, ?1, ?2, ?3)",
+                params![rule, at.to_string(), body],
             )?;
             if let Some(post) = post {
                 save_post(&transaction, post)?;

@@ -102,6 +102,9 @@ CREATE TABLE IF NOT EXISTS channel (
     name TEXT PRIMARY KEY, failures INTEGER NOT NULL, failing_since TEXT, retry_at TEXT, error TEXT, lacking TEXT,
     last_delivery TEXT
 ) STRICT;
+CREATE TABLE IF NOT EXISTS digest (
+    one INTEGER PRIMARY KEY CHECK (one = 1), rule TEXT NOT NULL, accounted TEXT NOT NULL, body TEXT
+) STRICT;
 CREATE TABLE IF NOT EXISTS canary (
     one INTEGER PRIMARY KEY CHECK (one = 1), rule TEXT NOT NULL, accounted TEXT NOT NULL
 ) STRICT;

@@ -306,7 +306,7 @@ pub(super) fn save_post(db: &Connection, post: &Post) -> rusqlite::Result<()> {
         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
     let incident = match &post.notice {
         Notice::Incident(event) => Some(event.incident.name()),
-        Notice::Job { .. } | Notice::Canary { .. } => None,
+        Notice::Job { .. } | Notice::Canary { .. } | Notice::Digest(_) => None,
     };
     db.execute(
         "INSERT INTO notice (at, incident, urgent, body) VALUES (?1, ?2, ?3, ?4)",

@@ -38,6 +38,11 @@ pub(crate) fn health(published: &Published, now: Timestamp) -> Health {
     for database in &published.databases {
         let id = &database.database;
         let Some(look) = &database.look else {
+            // A daemon that has just started, or read its configuration again, still knows what is wrong: incidents are kept.
+            let begun = published.started_at.max(published.config.loaded_at);
+            if now.duration_since(begun).unsigned_abs() <= published.look_within {
+                continue;
+            }
             add("not-looked", Some(id), format!("The daemon has not looked at {id} since it started."));
             continue;
         };
@@ -66,7 +71,7 @@ pub(crate) fn health(published: &Published, now: Timestamp) -> Health {
         };
         add("late", Some(id), message);
     }
-    for incident in published.incidents.iter().filter(|i| i.severity == Severity::Critical) {
+    for incident in published.incidents.iter().filter(|i| i.severity == Severity::Critical && !i.gone) {
         add(incident.kind.word(), incident.database.as_ref(), incident.summary.clone());
     }
     Health { healthy: reasons.is_empty(), reasons }

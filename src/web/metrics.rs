@@ -298,10 +298,8 @@ fn incidents(e: &mut Exposition, published: &Published) {
     let mut open = Vec::new();
     for database in whose {
         for severity in severities {
-            let counted = published
-                .incidents
-                .iter()
-                .filter(|i| i.database.as_ref() == database && i.severity == severity);
+            let counted =
+                published.incidents.iter().filter(|i| i.concerns(database) && i.severity == severity);
             let mut labels = names(database);
             labels.push(("severity", severity.word().to_owned()));
             open.push(Sample { labels, value: counted.count() as f64 });
@@ -309,7 +307,7 @@ fn incidents(e: &mut Exposition, published: &Published) {
     }
     e.gauge(
         "marbre_incidents_open",
-        "Incidents that are open; without a database: those of the whole agent.",
+        "Incidents that are open; one that several databases share counts for each. Without a database: those of the whole agent.",
         open,
     );
     let since = published.incidents.iter().map(|incident| {

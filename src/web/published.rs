@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::job_figures::JobFigures;
 use crate::health::status::DatabaseStatus;
-use crate::model::condition::{Condition, ConditionKind, Severity};
+use crate::model::condition::{ConditionKind, Severity};
 use crate::model::id::DatabaseId;
+use crate::model::incident::Incident;
 use crate::model::job::JobKind;
 
 /// Everything that requests are answered from, as the daemon knew it at one moment.
@@ -77,21 +78,36 @@ pub struct OpenIncident {
     pub severity: Severity,
     /// With which database; `None` for what concerns the whole agent.
     pub database: Option<DatabaseId>,
+    /// The databases that share it, where it comes from something that they share: a target, a server, a key.
+    pub affected: Vec<DatabaseId>,
     /// Since when.
     pub since: Timestamp,
+    /// It was not seen any more: it counts as over when it stays away for a while.
+    pub gone: bool,
     /// One line for people, a full sentence.
     pub summary: String,
 }
 
 impl OpenIncident {
-    /// The incident of a condition that is there since this moment.
-    pub fn of(condition: &Condition, since: Timestamp) -> Self {
+    /// Whether it concerns this database; `None`: whether it concerns the whole agent, and no database in particular.
+    pub fn concerns(&self, database: Option<&DatabaseId>) -> bool {
+        match database {
+            Some(database) => self.database.iter().chain(&self.affected).any(|of| of == database),
+            None => self.database.is_none() && self.affected.is_empty(),
+        }
+    }
+
+    /// What is published of an incident.
+    pub fn of(incident: &Incident) -> Self {
+        let condition = &incident.condition;
         Self {
             key: condition.key().to_string(),
             kind: condition.kind,
             severity: condition.severity,
             database: condition.database.clone(),
-            since,
+            affected: condition.hit().map(|affected| affected.database.clone()).collect(),
+            since: incident.since,
+            gone: incident.gone_since.is_some(),
             summary: condition.summary.clone(),
         }
     }

@@ -39,6 +39,7 @@ fn incident(incident: &OpenIncident) -> Value {
         "severity": incident.severity,
         "publisher": incident.database.as_ref().map(|d| &d.publisher),
         "database": incident.database.as_ref().map(|d| &d.database),
+        "affected": incident.affected.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "since": incident.since,
         "summary": incident.summary,
     })

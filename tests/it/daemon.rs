@@ -5,6 +5,7 @@ mod cuts;
 mod dates;
 pub mod harness;
 mod hung;
+mod incidents;
 mod mail;
 mod manual;
 mod reload;

@@ -33,6 +33,7 @@ url = \"{}\"
 allow_private = true
 [alerts]
 settle = \"2s\"
+gather = \"1s\"
 \
          [web]
 listen = \"none\"

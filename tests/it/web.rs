@@ -106,6 +106,28 @@ async fn what_was_published_last_is_answered() {
 }
 
 #[tokio::test]
+async fn what_has_ended_or_only_begun_is_no_reason() {
+    let now = Timestamp::now();
+    let mut published = bad(now);
+    // It was added a moment ago, and its first look comes.
+    published.databases.remove(0);
+    published.config.loaded_at = now;
+    let mut incidents = std::mem::take(&mut published.incidents);
+    let web = Web::start(published.clone()).await;
+    let (status, body) = web.get("/healthz").await;
+    assert_eq!(status, 200, "{body}");
+    published.incidents.clone_from(&incidents);
+    web.publish.send(Arc::new(published.clone())).unwrap();
+    assert_eq!(web.get("/healthz").await.0, 503);
+    incidents.iter_mut().for_each(|incident| incident.gone = true);
+    published.incidents = incidents;
+    web.publish.send(Arc::new(published)).unwrap();
+    let (status, body) = web.get("/healthz").await;
+    assert_eq!(status, 200, "{body}");
+    web.end().await;
+}
+
+#[tokio::test]
 async fn a_daemon_that_has_stopped_is_not_healthy() {
     // It was well an hour ago, and published nothing since.
     let published = good(Timestamp::now() - SignedDuration::from_hours(1));

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::message::clean;
+use crate::alert::line::clean;
 use crate::alert::payload::PayloadFormat;
 use crate::alert::{Channel, ChannelError, Message, Sent, bounded};
 

@@ -265,6 +265,10 @@ impl Channel for Email {
         format!("email by {}", self.host)
     }
 
+    fn is_read_by_people(&self) -> bool {
+        true
+    }
+
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
         bounded(self.timeout, cancel, &self.host, self.submit_to_all(message)).await
     }
@@ -329,6 +333,9 @@ mod tests {
             targets: Vec::new(),
             proven_at: None,
             remedy: "Free some.\r\n.\r\n".to_owned(),
+            origin: None,
+            affected: Vec::new(),
+            due_at: None,
         };
         let start: Timestamp = "2026-11-25T02:00:00Z".parse().unwrap();
         let policy = Policy::default();
@@ -337,7 +344,7 @@ mod tests {
         let again = incident::observe(&opened.changed, &[condition], &[], later, &policy);
         let email = Email::new(&settings()).unwrap();
         let mail = |event: &incident::Event, n| {
-            let message = Message::of(&Notice::Incident(Box::new(event.clone())), n, "db1", start);
+            let message = Message::of(&Notice::Incident(Box::new(event.clone())), n, "db1", start, start);
             String::from_utf8(email.mail(&message, &email.to).unwrap().formatted()).unwrap()
         };
         let (first, second) = (mail(&opened.events[0], 1), mail(&again.events[0], 2));

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::http::{Endpoint, HttpSettings};
-use crate::alert::message::shorten;
+use crate::alert::line::shorten;
 use crate::alert::{Channel, ChannelError, Message, Purpose, Sent};
 use crate::error::Result;
 use crate::model::condition::Severity;
@@ -37,10 +37,15 @@ impl Channel for Ntfy {
         format!("ntfy at {}", self.endpoint.host())
     }
 
+    fn is_read_by_people(&self) -> bool {
+        true
+    }
+
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
         let (priority, tag) = match (message.purpose, message.severity) {
             (Purpose::Incident(EventKind::Resolved), _) => (3, "white_check_mark"),
             (Purpose::Test | Purpose::Ping(_), _) => (2, "wave"),
+            (Purpose::Digest, _) => (2, "bar_chart"),
             (_, Severity::Critical) => (5, "rotating_light"),
             (_, Severity::Warning) => (4, "warning"),
         };

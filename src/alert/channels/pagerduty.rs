@@ -79,6 +79,8 @@ impl Channel for PagerDuty {
         match message.purpose {
             Purpose::Incident(EventKind::Resolved) => self.event("resolve", message, cancel).await?,
             Purpose::Incident(_) | Purpose::Ping(_) => self.event("trigger", message, cancel).await?,
+            // Nobody is called for it.
+            Purpose::Digest => {}
             // A test must leave no incident open.
             Purpose::Test => {
                 self.event("trigger", message, cancel).await?;

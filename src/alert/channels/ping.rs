@@ -178,7 +178,7 @@ mod tests {
     async fn send(ping: &Ping, phase: Phase) -> Result<Sent, ChannelError> {
         let notice =
             Notice::Job { database: "gazette/abonnes".parse().unwrap(), kind: JobKind::Snapshot, phase };
-        let message = Message::of(&notice, 1, "db1", Timestamp::UNIX_EPOCH);
+        let message = Message::of(&notice, 1, "db1", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         ping.send(&message, &CancellationToken::new()).await
     }
 

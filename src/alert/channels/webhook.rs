@@ -28,6 +28,10 @@ impl Channel for Webhook {
         format!("{} at {}", self.format.name(), self.endpoint.host())
     }
 
+    fn is_read_by_people(&self) -> bool {
+        !matches!(self.format, PayloadFormat::Template(_) | PayloadFormat::Fields)
+    }
+
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
         let body = self.format.document(message).to_string();
         self.endpoint.post("application/json", body, cancel).await.map(|()| Sent::All)

@@ -77,7 +77,7 @@ async fn test_channel(
 ) -> Result<String, ChannelError> {
     let message = match channel.route.role {
         Role::Main | Role::Escalation | Role::Fallback => Message::test(agent, now),
-        Role::Canary => Message::of(&Notice::Canary { healthy: true }, 0, agent, now),
+        Role::Canary => Message::of(&Notice::Canary { healthy: true }, 0, agent, now, now),
         Role::Job(..) => {
             let found = channel.channel.check(cancel).await?;
             return Ok(format!("{found}; no ping was sent, since it would report a job as done"));

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::batches::Batch;
 use super::{Dispatcher, FAILURES, RoutedChannel, is_failing};
-use crate::alert::{ChannelError, ChannelErrorKind, Message, Sent};
+use crate::alert::{ChannelError, ChannelErrorKind, Sent};
 use crate::error::{Error, Result};
 use crate::model::condition::Severity;
 use crate::model::id::ChannelName;
@@ -72,6 +73,11 @@ fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
     until.is_some_and(|until| until > now && until <= later(now, LONGEST_PAUSE))
 }
 
+/// The last message of a batch, as one of its own.
+fn last_alone(mut batch: Batch) -> Option<Batch> {
+    batch.pop().map(|message| vec![message])
+}
+
 impl Dispatcher {
     fn sent(&self, number: i64, channel: &ChannelName) -> bool {
         let sent = self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -92,13 +98,27 @@ impl Dispatcher {
     /// # Errors
     /// Where the state cannot be read or written, and kind `Interrupted`.
     pub async fn deliver(&self, now: Timestamp, cancel: &CancellationToken) -> Result<Delivered> {
+        self.deliver_due(now, false, cancel).await
+    }
+
+    /// Sends everything, without waiting for more that could go with it: the agent ends.
+    pub async fn deliver_last(&self, now: Timestamp, cancel: &CancellationToken) -> Result<Delivered> {
+        self.deliver_due(now, true, cancel).await
+    }
+
+    async fn deliver_due(
+        &self,
+        now: Timestamp,
+        hurry: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Delivered> {
         let _one = self.delivering.lock().await;
         self.canary(now)?;
         self.adopt(now)?;
         let mut all = Delivered::default();
         // What a channel refuses goes to its first fallback at once, and if need be to the one after that.
         for _ in 0..=self.settings.channels.len() {
-            let rounds = self.settings.channels.iter().map(|channel| self.round(channel, now, cancel));
+            let rounds = self.settings.channels.iter().map(|channel| self.round(channel, now, hurry, cancel));
             let mut forwarded = 0;
             for round in join_all(rounds).await {
                 let round = round?;
@@ -118,6 +138,7 @@ impl Dispatcher {
         &self,
         channel: &RoutedChannel,
         now: Timestamp,
+        hurry: bool,
         cancel: &CancellationToken,
     ) -> Result<Delivered> {
         let (route, mut done) = (&channel.route, Delivered::default());
@@ -126,7 +147,8 @@ impl Dispatcher {
         let due = Which { urgent, held: Some((now, later(now, LONGEST_PAUSE))), limit: ROUND };
         if !lasts(health.retry_at, now) {
             let queue = self.state.waiting(&route.name, due)?;
-            self.send(channel, queue.into(), &mut health, &mut done, now, cancel).await?;
+            let batches = self.batches(channel, queue, &health, now, hurry);
+            self.send(channel, batches, &mut health, &mut done, now, cancel).await?;
         }
         if health.failures >= FAILURES {
             for message in self.state.waiting(&route.name, Which { held: None, limit: WAITING, ..due })? {
@@ -139,11 +161,11 @@ impl Dispatcher {
         Ok(done)
     }
 
-    /// Sends these messages one after the other.
+    /// Sends these one after the other.
     async fn send(
         &self,
         channel: &RoutedChannel,
-        mut queue: VecDeque<Waiting>,
+        mut queue: VecDeque<Batch>,
         health: &mut ChannelHealth,
         done: &mut Delivered,
         now: Timestamp,
@@ -151,28 +173,26 @@ impl Dispatcher {
     ) -> Result<()> {
         let route = &channel.route;
         let (started, mut refusals, mut asked_another) = (Instant::now(), 0, false);
-        while let Some(message) = queue.pop_front() {
-            // What was sent and could not be marked as sent (a full disk) must not be sent again every half minute.
-            if self.sent(message.number, &route.name) {
-                self.state.delivered(message.number, &route.name, None, now)?;
-                continue;
-            }
-            let text = Message::of(&message.notice, message.number, &self.settings.agent, message.at);
+        while let Some(batch) = queue.pop_front() {
+            let Some(batch) = self.without_sent(batch, route, now)? else { continue };
+            let text = self.message(&batch, &route.audience, now)?;
             match channel.channel.send(&text, cancel).await {
                 Ok(sent) => {
                     let lacking = match &sent {
                         Sent::All => None,
                         Sent::Some(lacking) => Some(lacking.as_str()),
                     };
-                    self.remember_sent(message.number, &route.name);
-                    self.state.delivered(message.number, &route.name, lacking, now)?;
+                    for message in &batch {
+                        self.remember_sent(message.number, &route.name);
+                        self.state.delivered(message.number, &route.name, lacking, now)?;
+                    }
                     *health = ChannelHealth::default();
                     done.sent += 1;
                 }
                 Err(e) if e.kind == ChannelErrorKind::Cancelled => return Ok(()),
                 // A service that limits how much it takes is no service that fails: it is given the time that it asks for.
                 Err(ChannelError { wait: Some(wait), .. }) if started.elapsed() + wait < LONGEST_ROUND => {
-                    queue.push_front(message);
+                    queue.push_front(batch);
                     tokio::select! {
                         () = cancel.cancelled() => return Ok(()),
                         () = tokio::time::sleep(wait) => {}
@@ -182,17 +202,25 @@ impl Dispatcher {
                     done.failed += 1;
                     // A service counts its wait from its answer.
                     let from = if e.wait.is_some() { later(now, started.elapsed()) } else { now };
-                    self.failed(route, &message, &e, health, from)?;
+                    self.failed(route, &batch, &e, health, from)?;
                     if e.is_permanent() {
-                        done.forwarded += u32::from(self.fall_back(route, &message)?);
+                        for message in &batch {
+                            done.forwarded += u32::from(self.fall_back(route, message)?);
+                        }
                         refusals += 1;
-                    } else if asked_another || message.attempts + 1 < FAILURES {
+                        // What is refused may be one of them only, or that they are so many.
+                        if batch.len() > 1 {
+                            queue.extend(last_alone(batch));
+                        }
+                    } else if asked_another || batch.iter().all(|message| message.attempts + 1 < FAILURES) {
                         return Ok(());
                     } else {
-                        // A message that the channel can never take must not hold up all others: the last one in the
-                        // queue is tried as well, and if it is taken, the channel works.
+                        // A message that the channel can never take must not hold up all others: the last one is tried as
+                        // well, alone, and if it is taken, the channel works.
                         asked_another = true;
-                        queue.drain(..queue.len().saturating_sub(1));
+                        let last = queue.pop_back().or_else(|| (batch.len() > 1).then_some(batch));
+                        queue.clear();
+                        queue.extend(last.and_then(last_alone));
                     }
                 }
             }
@@ -203,10 +231,20 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// What was sent and could not be marked as sent (a full disk) must not be sent again every half minute.
+    fn without_sent(&self, batch: Batch, route: &Route, now: Timestamp) -> Result<Option<Batch>> {
+        let (sent, left): (Batch, Batch) =
+            batch.into_iter().partition(|message| self.sent(message.number, &route.name));
+        for message in sent {
+            self.state.delivered(message.number, &route.name, None, now)?;
+        }
+        Ok((!left.is_empty()).then_some(left))
+    }
+
     fn failed(
         &self,
         route: &Route,
-        message: &Waiting,
+        batch: &[Waiting],
         e: &ChannelError,
         health: &mut ChannelHealth,
         now: Timestamp,
@@ -217,10 +255,12 @@ impl Dispatcher {
         let pause = |failures| e.wait.unwrap_or_else(|| pause(failures)).min(LONGEST_PAUSE);
         health.retry_at = (!e.is_permanent()).then(|| later(now, pause(health.failures)));
         health.error = Some(e.to_string());
-        let next_at = later(now, pause(message.attempts.saturating_add(1)));
-        self.state.not_delivered(message.number, &route.name, next_at, health)?;
-        if message.attempts > 0 && message.at < earlier(now, GIVE_UP) {
-            self.state.give_up(message.number, &route.name, now)?;
+        for message in batch {
+            let next_at = later(now, pause(message.attempts.saturating_add(1)));
+            self.state.not_delivered(message.number, &route.name, next_at, health)?;
+            if message.attempts > 0 && message.at < earlier(now, GIVE_UP) {
+                self.state.give_up(message.number, &route.name, now)?;
+            }
         }
         Ok(())
     }
@@ -232,7 +272,7 @@ impl Dispatcher {
         for name in &route.fallback {
             let Some(next) = self.channel(name) else { continue };
             // The configuration is checked for this too; here it holds even for messages from an earlier configuration.
-            if !next.audience.may_hear_of(message.notice.database()) {
+            if !message.notice.is_for(&next.audience) {
                 continue;
             }
             let Some(copy) = copies.iter().find(|copy| copy.channel == *name) else {

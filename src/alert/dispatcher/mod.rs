@@ -5,13 +5,16 @@
 //! the channel took it, so an agent that dies in between sends it again: messages arrive at least once, and each carries
 //! an id that is the same every time.
 
+mod batches;
 mod channel_test;
 mod delivery;
+mod digest;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -51,8 +54,12 @@ pub struct DispatcherSettings {
     pub agent: String,
     /// When people are reminded of an incident.
     pub policy: Policy,
+    /// How long a message waits for others, to be sent together with them.
+    pub gather: Duration,
     /// When the canary channels get a sign of life.
     pub canary: Option<(Schedule, TimeZone)>,
+    /// When people get a digest.
+    pub digest: Option<(Schedule, TimeZone)>,
     /// The channels.
     pub channels: Vec<RoutedChannel>,
 }
@@ -67,6 +74,8 @@ pub struct Dispatcher {
     delivering: Mutex<()>,
     /// What was sent through which channel, in case the state cannot record it (a full disk).
     sent: std::sync::Mutex<BTreeSet<(i64, ChannelName)>>,
+    /// By database, the moment that its newest proven snapshot holds, as of the last look.
+    proven: std::sync::Mutex<BTreeMap<DatabaseId, Timestamp>>,
 }
 
 impl Dispatcher {
@@ -78,6 +87,7 @@ impl Dispatcher {
             observing: std::sync::Mutex::new(()),
             delivering: Mutex::new(()),
             sent: Default::default(),
+            proven: Default::default(),
         }
     }
 
@@ -97,13 +107,50 @@ impl Dispatcher {
         let observed = incident::observe(&known, &seen, unknown, now, policy);
         let mut posts = Vec::new();
         for event in &observed.events {
-            let notice = Notice::Incident(Box::new(event.clone()));
-            posts.push(Post { notice, at: now, channels: self.readers(event)?, supersedes: false });
+            posts.push(post(event, self.readers(event)?, now));
+        }
+        for incident in &observed.changed {
+            posts.extend(self.newly_concerned(&known, incident, now)?);
         }
         if !observed.changed.is_empty() || !posts.is_empty() {
             self.state.save_incidents(&observed.changed, &posts)?;
         }
         Ok(observed.events)
+    }
+
+    /// The message to those whom an open incident has come to concern since it opened: it hits a database of theirs now.
+    fn newly_concerned(
+        &self,
+        known: &[Incident],
+        incident: &Incident,
+        now: Timestamp,
+    ) -> Result<Option<Post>> {
+        let name = incident.name();
+        let Some(before) = known.iter().find(|known| known.name() == name && incident.is_open()) else {
+            return Ok(None);
+        };
+        let publishers = before.condition.publishers();
+        let grown = incident.condition.publishers().iter().any(|publisher| !publishers.contains(publisher));
+        if !grown {
+            return Ok(None);
+        }
+        let event = Event { kind: EventKind::Opened, incident: incident.clone() };
+        let told = self.state.channels_told_of(&name)?;
+        let mut channels = self.readers(&event)?;
+        channels.retain(|channel| !told.contains(channel));
+        Ok((!channels.is_empty()).then(|| post(&event, channels, now)))
+    }
+
+    /// Learns what is proven now of these databases: messages say it as of their sending. Of what could not be looked at,
+    /// what was known before stays.
+    pub(crate) fn proven(&self, proven: impl Iterator<Item = (DatabaseId, Option<Timestamp>)>) {
+        let mut known = self.proven.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (database, at) in proven {
+            match at {
+                Some(at) => known.insert(database, at),
+                None => known.remove(&database),
+            };
+        }
     }
 
     /// Tells the monitors of a job how it is going.
@@ -199,9 +246,10 @@ impl Dispatcher {
             EventKind::Resolved => self.state.channels_told_of(&event.incident.name())?,
             _ => Vec::new(),
         };
-        let database = event.incident.condition.database.as_ref();
+        let condition = &event.incident.condition;
         Ok(self.names(|route| {
-            route.wants(event) || (told.contains(&route.name) && route.audience.may_hear_of(database))
+            route.wants(event)
+                || (told.contains(&route.name) && route.audience.may_hear_of_condition(condition))
         }))
     }
 
@@ -211,6 +259,12 @@ impl Dispatcher {
     }
 }
 
+/// The message about an event.
+fn post(event: &Event, channels: Vec<ChannelName>, now: Timestamp) -> Post {
+    let notice = Notice::Incident(Box::new(event.clone()));
+    Post { notice, at: now, channels, supersedes: false }
+}
+
 /// Whether people must look after a channel: it failed several times in a row, or it refused (then no time is set for
 /// another attempt).
 fn is_failing(health: &ChannelHealth) -> bool {
@@ -218,16 +272,9 @@ fn is_failing(health: &ChannelHealth) -> bool {
 }
 
 fn condition(name: &ChannelName, severity: Severity, summary: String, error: &str) -> Condition {
-    Condition {
-        kind: ConditionKind::ChannelFailing,
-        severity,
-        database: None,
-        object: Some(name.to_string()),
-        summary,
-        stage: None,
-        error: Some(error.to_owned()).filter(|error| !error.is_empty()),
-        targets: Vec::new(),
-        proven_at: None,
-        remedy: format!("Run `marbre alert test {name}`, and do what it says."),
-    }
+    let mut found = Condition::new(ConditionKind::ChannelFailing, severity, summary)
+        .object(name)
+        .remedy(format!("Run `marbre alert test {name}`, and do what it says."));
+    found.error = Some(error.to_owned()).filter(|error| !error.is_empty());
+    found
 }

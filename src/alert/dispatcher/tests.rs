@@ -13,6 +13,7 @@ use crate::model::route::{Audience, Quiet};
 /// A channel that does what it is told, and remembers what it took.
 #[derive(Debug, Default)]
 struct Fake {
+    people: std::sync::atomic::AtomicBool,
     took: StdMutex<Vec<Message>>,
     behaviour: StdMutex<Behaviour>,
     tries: StdMutex<u32>,
@@ -33,6 +34,10 @@ enum Behaviour {
 impl Channel for Fake {
     fn describe(&self) -> String {
         "fake".to_owned()
+    }
+
+    fn is_read_by_people(&self) -> bool {
+        self.people.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     async fn send(&self, message: &Message, cancel: &CancellationToken) -> Result<Sent, ChannelError> {
@@ -115,7 +120,9 @@ fn settings(channels: &[(Route, Arc<Fake>)]) -> DispatcherSettings {
     DispatcherSettings {
         agent: "db1".to_owned(),
         policy: Policy::default(),
+        gather: Duration::ZERO,
         canary: Some(("@daily".parse().unwrap(), TimeZone::UTC)),
+        digest: None,
         channels: channels.iter().map(routed).collect(),
     }
 }
@@ -158,6 +165,9 @@ fn wrong(database: Option<&str>, object: &str, severity: Severity) -> Condition 
         targets: Vec::new(),
         proven_at: None,
         remedy: "Repair it.".to_owned(),
+        origin: None,
+        affected: Vec::new(),
+        due_at: None,
     }
 }
 
@@ -201,7 +211,7 @@ async fn a_failing_channel_is_replaced_and_still_retried_and_told_of() {
     world.look(3 * HOUR, &[]).await;
     for name in ["mail", "sms"] {
         let took = world.fake(name).took();
-        assert!(took.contains(&"resolved: nas is down.".to_owned()), "{name}: {took:?}");
+        assert!(took.contains(&"resolved: Target nas works again.".to_owned()), "{name}: {took:?}");
     }
 }
 
@@ -421,4 +431,82 @@ async fn a_test_tells_no_monitor_that_a_job_is_done() {
     assert_eq!(ok, [true, true, false]);
     assert_eq!((world.fake("hc").took().len(), world.fake("mail").took().len()), (0, 1));
     assert_eq!(report.error().unwrap().kind().exit_code(), 8);
+}
+
+#[tokio::test]
+async fn people_get_the_messages_of_a_minute_as_one_and_programs_each() {
+    let mut world = World::new(vec![main_route("mail"), main_route("hook")]);
+    world.fake("mail").people.store(true, std::sync::atomic::Ordering::Relaxed);
+    let settings = DispatcherSettings { gather: Duration::from_secs(60), ..settings(&world.channels) };
+    world.dispatcher = Dispatcher::new(settings, State::open(world.folder.path()).unwrap());
+    let nas = wrong(Some("gazette/a"), "nas", Severity::Warning);
+    let ovh = wrong(Some("gazette/b"), "ovh", Severity::Critical);
+    assert_eq!(world.look(0, std::slice::from_ref(&nas)).await, Delivered::default(), "more may come");
+    world.look(40, &[nas.clone(), ovh.clone()]).await;
+    world.deliver(59).await;
+    assert_eq!(world.fake("mail").took().len(), 0);
+    // The mail is down at first: what waits stays one message.
+    world.fake("mail").is(Behaviour::Down);
+    assert_eq!(world.deliver(60).await.failed, 1);
+    world.fake("mail").is(Behaviour::Well);
+    world.deliver(200).await;
+    assert_eq!(
+        world.fake("mail").took(),
+        ["critical: 2 messages: warning: gazette/a: nas is down.; critical: gazette/b: ovh is down."]
+    );
+    assert_eq!(world.fake("hook").took().len(), 2);
+    let text = world.fake("mail").took.lock().unwrap()[0].text.clone();
+    assert!(text.contains("Incident: target-failing gazette/a nas\n"), "{text}");
+    assert!(text.contains("Incident: target-failing gazette/b ovh\n"), "{text}");
+    // An agent that ends waits for nothing.
+    let third = wrong(None, "third", Severity::Critical);
+    world.dispatcher.observe(&[nas, ovh, third], &[], at(210)).unwrap();
+    world.dispatcher.deliver_last(at(211), &CancellationToken::new()).await.unwrap();
+    assert_eq!(world.fake("mail").took()[1], "critical: third is down.");
+}
+
+#[tokio::test]
+async fn whoever_is_hit_later_hears_of_it_then_and_of_nobody_else() {
+    let of = |name: &str| Audience::Publishers(BTreeSet::from([name.parse().unwrap()]));
+    let world = World::new(vec![
+        main_route("ops"),
+        Route { audience: of("gazette"), ..main_route("gazette") },
+        Route { audience: of("matin"), ..main_route("matin") },
+    ]);
+    let hit = |databases: &[&str]| {
+        let mut condition = wrong(None, "nas", Severity::Warning);
+        condition.affected = databases
+            .iter()
+            .map(|database| crate::model::condition::Affected {
+                database: database.parse().unwrap(),
+                kinds: BTreeSet::from([ConditionKind::TargetFailing]),
+                error: Some(format!("list {database}/receipts: refused")),
+                proven_at: None,
+            })
+            .collect();
+        condition.error = Some("list gazette/a/receipts: refused".to_owned());
+        [condition]
+    };
+    world.look(0, &hit(&["gazette/a"])).await;
+    assert_eq!((world.fake("gazette").took().len(), world.fake("matin").took().len()), (1, 0));
+    world.look(10, &hit(&["gazette/a", "gazette/b", "matin/c"])).await;
+    world.look(20, &hit(&["gazette/a", "gazette/b", "matin/c"])).await;
+    assert_eq!(world.fake("ops").took(), ["warning: nas is down (gazette/a)"]);
+    assert_eq!(world.fake("gazette").took().len(), 1);
+    assert_eq!(world.fake("matin").took(), ["warning: nas is down (matin/c)"]);
+    let text = world.fake("matin").took.lock().unwrap()[0].text.clone();
+    assert!(text.contains("Error: list matin/c/receipts: refused\n") && !text.contains("gazette"), "{text}");
+    // What is proven is said as of sending.
+    world.dispatcher.proven([("matin/c".parse().unwrap(), Some(at(-3600)))].into_iter());
+    world.look(600, &[]).await;
+    world.look(1200, &[]).await;
+    let text = world.fake("matin").took.lock().unwrap()[1].text.clone();
+    assert!(
+        text.contains("Database matin/c: target-failing; last proven snapshot: 1 h 20 min old"),
+        "{text}"
+    );
+    assert!(
+        text.starts_with("Target nas works again.\n") && text.contains("It was: nas is down.\n"),
+        "{text}"
+    );
 }

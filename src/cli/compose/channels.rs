@@ -34,7 +34,9 @@ pub(crate) fn dispatcher(config: &Config) -> Result<Dispatcher> {
     let settings = DispatcherSettings {
         agent: agent_name(config),
         policy: config.alerts.policy,
+        gather: config.alerts.gather,
         canary: Some((config.alerts.canary.clone(), config.alerts.time_zone.clone())),
+        digest: config.alerts.digest.clone().map(|schedule| (schedule, config.alerts.time_zone.clone())),
         channels: alert_channels(config),
     };
     Ok(Dispatcher::new(settings, State::open(&config.state_dir)?))

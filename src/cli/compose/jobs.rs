@@ -262,6 +262,7 @@ fn rows_limit(database: &Database) -> Percent {
 pub(crate) fn promises(database: &Database) -> Promises {
     Promises {
         rpo: Some(Rpo::of_database(database)),
+        first_due_at: None,
         drill_every: database.drills.every,
         key_proof_every: database.key_proof_every,
         rows_limit: Some(rows_limit(database)),

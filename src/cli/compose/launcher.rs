@@ -17,9 +17,10 @@ use crate::daemon::work::{JobSpec, LookReport, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::doctor::folders;
 use crate::health::findings;
+use crate::health::first_due::first_due_at;
 use crate::health::look::database_status;
 use crate::health::score;
-use crate::health::status::{DatabaseStatus, Promises};
+use crate::health::status::{DatabaseStatus, Promises, RpoSource};
 use crate::health::surroundings::Known;
 use crate::job::drill::report::DrillReport;
 use crate::job::probe::probe;
@@ -204,6 +205,13 @@ pub(crate) async fn status(
     now: Timestamp,
     cancel: &CancellationToken,
 ) -> Result<DatabaseStatus> {
+    let mut promises = promises;
+    // Whoever says on the command line how old a snapshot may be wants one now.
+    let asked = promises.rpo.is_some_and(|rpo| rpo.from == RpoSource::CommandLine);
+    if let Some(state) = reader.state.filter(|_| !asked) {
+        // Before the targets are read: a first snapshot may end meanwhile.
+        promises.first_due_at = first_due_at(database, state)?;
+    }
     let mut status = database_status(reader, promises, now, cancel).await?;
     let schedules = &database.schedules;
     status.next_run = schedules.of(JobKind::Snapshot).and_then(|s| s.next(now, &schedules.time_zone));

@@ -80,4 +80,7 @@ pub(super) fn print(database: &DatabaseStatus, zone: &TimeZone) {
             output::print(&format!("    {}", condition.remedy));
         }
     }
+    for condition in &database.awaited {
+        output::print(&format!("  not due yet: {}", condition.summary));
+    }
 }

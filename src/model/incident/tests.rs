@@ -17,6 +17,9 @@ fn condition(object: &str, severity: Severity) -> Condition {
         targets: Vec::new(),
         proven_at: None,
         remedy: "Look at it.".to_owned(),
+        origin: None,
+        affected: Vec::new(),
+        due_at: None,
     }
 }
 
@@ -171,4 +174,121 @@ proptest! {
             prop_assert!(pair[1].0 - pair[0].0 >= 86_400, "{:?}", world.told);
         }
     }
+}
+
+#[test]
+fn another_cause_is_told_once_and_numbers_are_none() {
+    let mut world = World::default();
+    let failing = |error: &str| {
+        let mut condition = condition("nas", Severity::Critical);
+        condition.error = Some(format!("list gazette/: {error}"));
+        [condition]
+    };
+    for (second, error) in [
+        "connection refused (attempt 1)",
+        "connection refused (attempt 2)",
+        "the credentials do not allow this",
+        "connection refused (attempt 3)",
+        "the credentials do not allow this",
+    ]
+    .iter()
+    .enumerate()
+    {
+        world.look(second as i64, &failing(error), &[]);
+    }
+    assert_eq!(world.told, [(0, EventKind::Opened), (2, EventKind::Changed)]);
+    assert_eq!(world.incidents[0].before.as_deref(), Some("list gazette/: connection refused (attempt 2)"));
+    // A text that is always another one is no news for ever.
+    for n in 10..100 {
+        world.look(n, &failing(&"x".repeat(n as usize)), &[]);
+    }
+    assert!(world.told.len() <= 10, "{:?}", world.told);
+}
+
+#[test]
+fn what_is_shared_has_no_other_cause_for_the_next_who_meets_it() {
+    use crate::error::Origin;
+    use crate::model::fold::fold;
+    let met = |kind, error: &str, origin: Origin| {
+        let database = "gazette/abonnes".parse().unwrap();
+        let found = Condition::new(kind, Severity::Critical, "It is wrong.").of(&database).error(error);
+        fold(vec![found.origin(Some(origin)).object("a")])
+    };
+    let key = || Origin::Key("agent_ed25519".into());
+    let mut world = World::default();
+    for (second, (kind, error)) in [
+        (ConditionKind::LookFailed, "signing key agent_ed25519: no such file"),
+        (ConditionKind::VerifyFailed, "no such file"),
+        (ConditionKind::SnapshotFailed, "it cannot sign"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.look(second as i64, &met(kind, error, key()), &[]);
+    }
+    assert_eq!(world.told, [(0, EventKind::Opened)]);
+
+    // What the target says counts, but not who asked it.
+    let target = || Origin::Target("a".into());
+    let mut world = World::default();
+    for (second, (kind, error)) in [
+        (ConditionKind::VerifyFailed, "it could not verify"),
+        (ConditionKind::TargetFailing, "list gazette/: connection refused"),
+        (ConditionKind::PruneFailed, "it could not prune"),
+        (ConditionKind::TargetFailing, "put gazette/x: the credentials do not allow this"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.look(second as i64, &met(kind, error, target()), &[]);
+    }
+    assert_eq!(world.told, [(0, EventKind::Opened), (3, EventKind::Changed)]);
+}
+
+#[test]
+fn what_is_told_within_another_is_not_over() {
+    use crate::error::Origin;
+    use crate::model::fold::{fold, within};
+    let database = "gazette/abonnes".parse().unwrap();
+    let of = |kind| Condition::new(kind, Severity::Critical, "It is wrong.").of(&database);
+    let late = || of(ConditionKind::SnapshotLate);
+    let on = |target: &str| Some(Origin::Target(target.to_owned()));
+    let failing = |target: &str| of(ConditionKind::TargetFailing).object(target).origin(on(target));
+    let mut world = World::default();
+    let mut look = |second, seen: Vec<Condition>| {
+        let seen = fold(seen);
+        world.look(second, &seen, &within(&seen));
+        std::mem::take(&mut world.told).into_iter().map(|(_, kind)| kind).collect::<Vec<_>>()
+    };
+    assert_eq!(look(0, vec![late()]), [EventKind::Opened]);
+    let both = || vec![late().origin(on("a")), failing("a"), failing("b")];
+    assert_eq!(look(1, both()), [EventKind::Opened, EventKind::Opened]);
+    let one = || vec![late().origin(on("a")), failing("a")];
+    assert_eq!(look(2, one()), []);
+    assert_eq!(look(1000, one()), [EventKind::Resolved], "target b alone is well again");
+    assert_eq!(look(1001, Vec::new()), []);
+    assert_eq!(look(2000, Vec::new()), [EventKind::Resolved, EventKind::Resolved]);
+}
+
+#[test]
+fn whoever_was_hit_hears_of_the_end() {
+    use crate::error::Origin;
+    use crate::model::fold::fold;
+    let failing = |database: &str| {
+        let found = Condition::new(ConditionKind::TargetFailing, Severity::Warning, "It fails.");
+        found.of(&database.parse().unwrap()).object("a").origin(Some(Origin::Target("a".to_owned())))
+    };
+    let mut world = World::default();
+    world.look(0, &fold(vec![failing("gazette/a"), failing("matin/b")]), &[]);
+    world.look(1, &fold(vec![failing("gazette/a")]), &[]);
+    let condition = &world.incidents[0].condition;
+    let hit: Vec<String> = condition.hit().map(|hit| hit.database.to_string()).collect();
+    assert_eq!((hit, condition.publishers().len()), (vec!["gazette/a".to_owned()], 2));
+    world.look(2, &[], &[]);
+    world.look(1000, &[], &[]);
+    assert_eq!(world.kinds(), [EventKind::Opened, EventKind::Resolved]);
+    assert_eq!(world.incidents[0].condition.publishers().len(), 2);
+    // It is another story the next time.
+    world.look(2000, &fold(vec![failing("gazette/a")]), &[]);
+    assert_eq!(world.incidents[0].condition.publishers().len(), 1);
 }

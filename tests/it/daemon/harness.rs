@@ -76,7 +76,7 @@ impl Site {
     pub fn text(&self, top: &str, tables: &str) -> String {
         format!(
             "state_dir = \"state\"\nscratch_dir = {:?}\nsigning_key = \"agent_ed25519\"\nlook_every = \"1s\"\n\
-             time_zone = \"UTC\"\n{top}\n[web]\nlisten = \"127.0.0.1:{}\"\n[alerts]\nsettle = \"1s\"\nagent = \"db1\"\n\
+             time_zone = \"UTC\"\n{top}\n[web]\nlisten = \"127.0.0.1:{}\"\n[alerts]\nsettle = \"1s\"\ngather = \"1s\"\nagent = \"db1\"\n\
              [publisher.gazette]\nrecipients_file = \"../publisher/restore.pub\"\n{tables}\n",
             self.scratch.path().join("s"),
             self.port

@@ -82,6 +82,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
         rpo_seconds: Some(RPO),
         rpo_from: None,
         late: false,
+        first_due_at: None,
         next_run: None,
         packed_so_far: None,
         figures: Some(SnapshotFigures {
@@ -109,6 +110,7 @@ fn status(now: Timestamp, age: i64) -> DatabaseStatus {
         successions: Vec::new(),
         score: None,
         conditions: Vec::new(),
+        awaited: Vec::new(),
         state: Standing::Well,
     }
 }
@@ -166,7 +168,9 @@ fn incident(
         kind,
         severity,
         database: database.map(|d| d.parse().unwrap()),
+        affected: Vec::new(),
         since: hours(now, 1),
+        gone: false,
         summary: "Something is wrong.".to_owned(),
     }
 }
