@@ -30,6 +30,7 @@ documents! {
     super::rotate::Rotated = "rotate", 1;
     crate::job::list::ShowReport = "show", 1;
     crate::job::snapshot::SnapshotReport = "snapshot", 1;
+    super::snapshot::Snapshots = "snapshots", 1;
     crate::health::status::StatusReport = "status", 1;
     crate::job::sync::SyncReport = "sync", 1;
     crate::job::verify::VerifyReport = "verify", 1;

@@ -150,6 +150,13 @@ fn publisher(args: &Args, folder: &std::path::Path, context: &Context) -> Result
     );
     output::print(&format!("recipient, for the provider: {}", keys.recipient));
     output::print(&format!("publisher's signing key: {}", keys.signer.fingerprint()));
+    let [readme, reader] = keygen::RECOVERY.map(|(name, _)| folder.join(name));
+    output::print(&format!("for the day without marbre: {}, {}", readme.display(), reader.display()));
+    output::print("  Keep them with each copy of the keys, and print the first.");
+    output::print(&format!("whose snapshots you trust: {}", folder.join(keygen::ALLOWED_SIGNERS).display()));
+    output::print(
+        "  Add the line that the provider gives you for each agent, and copy it to where the keys are.",
+    );
     for warning in &keys.warnings {
         output::print(&format!("warning: {warning}"));
     }

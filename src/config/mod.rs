@@ -25,7 +25,7 @@ mod targets;
 mod tests;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ use crate::model::object_lock::{LockMode, LockTerm};
 use crate::model::preferred_server::PreferredServer;
 use crate::model::retention::Policy;
 use crate::model::score::Owner;
+use crate::model::wildcard;
 use complaint::{Report, SourceFile, nearest};
 pub(crate) use effective::{Effective, Setting};
 use section::Document;
@@ -362,6 +363,34 @@ impl Config {
             format!("there is no database {name:?} in {}", self.origin.display()),
         )
         .remedy(format!("{guess}Known databases: {}.", full.join(", "))))
+    }
+
+    /// The databases of these names, or of names as these patterns say (`shop-*`, `gazette/*`), each once, in the order of the
+    /// configuration.
+    ///
+    /// # Errors
+    /// Something that names no database.
+    pub(crate) fn databases_matching(&self, names: &[String]) -> Result<Vec<&Database>> {
+        let mut wanted = HashSet::new();
+        for name in names {
+            if !wildcard::is_pattern(name) {
+                wanted.insert(&self.database(name)?.id);
+                continue;
+            }
+            let called = |id: &DatabaseId| {
+                wildcard::matches(name, id.database.as_str()) || wildcard::matches(name, &id.to_string())
+            };
+            let found: Vec<&DatabaseId> =
+                self.databases.iter().map(|db| &db.id).filter(|id| called(id)).collect();
+            if found.is_empty() {
+                let full: Vec<String> = self.databases.iter().map(|db| db.id.to_string()).collect();
+                let what = format!("no database in {} is called like {name:?}", self.origin.display());
+                let remedy = format!("Known databases: {}.", full.join(", "));
+                return Err(Error::new(ErrorKind::NotFound, what).remedy(remedy));
+            }
+            wanted.extend(found);
+        }
+        Ok(self.databases.iter().filter(|db| wanted.contains(&db.id)).collect())
     }
 
     /// The database of this name, or all of them where none is named.

@@ -27,6 +27,12 @@ pub(crate) const ALLOWED_SIGNERS: &str = "allowed_signers";
 /// The scrypt work factor (log2) of protected keys, the one `age -p` uses: 256 MiB of memory, about a second.
 const WORK_FACTOR: u8 = 18;
 
+/// How to get the data back without marbre, and the program that does it.
+pub(crate) const RECOVERY: [(&str, &str); 2] = [
+    ("RECOVERY.md", include_str!("../../docs/RECOVERY.md")),
+    ("marbre-read.py", include_str!("../../docs/recovery/marbre-read.py")),
+];
+
 const ALLOWED_SIGNERS_HEAD: &str = "\
 # Whose records are trusted: those of the owner of the data, who drills with the restore key, and those of the
 # agents that make snapshots. One line for each agent, as the provider gives it (compare the fingerprint
@@ -57,7 +63,7 @@ pub(crate) struct PublisherKeys {
 }
 
 /// Makes a publisher's keys in a folder (created 0700, files 0600): `restore.key`, `restore.pub`, `publisher_ed25519`
-/// with `.pub`, `allowed_signers`. All or nothing: where one of them exists, nothing is written
+/// with `.pub`, `allowed_signers`, and what restores without marbre ([`RECOVERY`]). All or nothing: where one of them exists, nothing is written
 /// ([`crate::ErrorKind::Preflight`]).
 pub(crate) fn publisher(folder: &Path, options: &PublisherOptions, now: Timestamp) -> Result<PublisherKeys> {
     let identity = x25519::Identity::generate();
@@ -75,14 +81,15 @@ pub(crate) fn publisher(folder: &Path, options: &PublisherOptions, now: Timestam
     let public_name = format!("{PUBLISHER_KEY}.pub");
     let recipient_line = format!("{recipient}\n");
     let (private, public) = (signing.to_private_openssh()?, signing.to_public_openssh());
-    let files: [(&str, &[u8]); 5] = [
+    let keys: [(&str, &[u8]); 5] = [
         (RESTORE_KEY, &restore_key),
         (RESTORE_PUB, recipient_line.as_bytes()),
         (PUBLISHER_KEY, private.as_bytes()),
         (&public_name, public.as_bytes()),
         (ALLOWED_SIGNERS, allowed.as_bytes()),
     ];
-    write_all(folder, &files)?;
+    let recovery = RECOVERY.map(|(name, text)| (name, text.as_bytes()));
+    write_all(folder, &[keys.as_slice(), &recovery].concat())?;
     Ok(PublisherKeys {
         restore_key: folder.join(RESTORE_KEY),
         recipient,

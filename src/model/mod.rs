@@ -42,3 +42,4 @@ pub(crate) mod unit;
 pub(crate) mod verdict;
 pub(crate) mod visible;
 pub(crate) mod well;
+pub(crate) mod wildcard;

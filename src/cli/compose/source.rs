@@ -1,6 +1,7 @@
 //! Where snapshots are looked for: the targets of the configuration, or those named by `--from`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "PUBLISHER/DATABASE")]
     pub database: Option<String>,
 
-    /// Whose receipts to trust [default: `allowed_signers` beside the key]
+    /// Whose receipts to trust [default: `allowed_signers` beside the key, or here]
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
 
@@ -88,7 +89,7 @@ impl Source {
         };
         let mut sources = Vec::new();
         for database in databases {
-            let trust = trust(args, key, &targets, &database, cancel).await?;
+            let trust = trust(args, key, (&targets, &database), context, cancel).await?;
             sources.push(Self { database, targets: targets.clone(), trust, state: None });
         }
         Ok(sources)
@@ -170,19 +171,15 @@ fn given(args: &SourceArgs) -> Result<Option<TrustStore>> {
 async fn trust(
     args: &SourceArgs,
     key: Option<&Path>,
-    targets: &[NamedTarget],
-    database: &DatabaseId,
+    (targets, database): (&[NamedTarget], &DatabaseId),
+    context: &Context,
     cancel: &CancellationToken,
 ) -> Result<TrustStore> {
     if let Some(trust) = given(args)? {
         return Ok(trust);
     }
-    let beside = key.and_then(Path::parent).map(|folder| folder.join(keygen::ALLOWED_SIGNERS));
-    if let Some(file) = beside.filter(|file| file.exists()) {
-        let allowed = AllowedSigners::load(&file)?;
-        if allowed.lists(AGENT) {
-            return Ok(TrustStore::AllowedSigners(allowed));
-        }
+    if let Some(allowed) = found(key, context)? {
+        return Ok(TrustStore::AllowedSigners(allowed));
     }
     let Some(signer) = catalog::any_signer(targets, database, cancel).await? else {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot of {database} here"))
@@ -197,8 +194,33 @@ async fn trust(
     Err(Error::key(format!("the snapshots of {database} are signed by {fingerprint}, and nothing says that this key is trusted"))
         .remedy(format!(
             "Compare the fingerprint with the one that the provider gave you by another way (a call, the contract). \
-             If it is the same, add `--accept-signer {fingerprint}`, or the agent's line to an allowed_signers file beside the key."
+             If it is the same, add `--accept-signer {fingerprint}`, or the agent's line to an allowed_signers file beside the key or here."
         )))
+}
+
+/// The `allowed_signers` beside the key, or in the working folder, which is named: nobody chose it.
+fn found(key: Option<&Path>, context: &Context) -> Result<Option<AllowedSigners>> {
+    let load =
+        |file: &Path| AllowedSigners::load(file).map(|allowed| Some(allowed).filter(|a| a.lists(AGENT)));
+    let beside = key.and_then(Path::parent).map(|folder| folder.join(keygen::ALLOWED_SIGNERS));
+    if let Some(file) = beside.filter(|file| file.exists())
+        && let Some(allowed) = load(&file)?
+    {
+        return Ok(Some(allowed));
+    }
+    let here = Path::new(keygen::ALLOWED_SIGNERS);
+    let Ok(metadata) = here.metadata() else { return Ok(None) };
+    let say = |what: &str| context.observer().warn(&format!("allowed_signers in the working folder {what}"));
+    let me = rustix::process::geteuid().as_raw();
+    if ![0, me].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
+        say("is not used: others can change it. Name it with --allowed-signers if it is yours");
+        return Ok(None);
+    }
+    let allowed = load(here)?;
+    if allowed.is_some() {
+        say("says whom to trust: there is none beside a key, and --allowed-signers names no other");
+    }
+    Ok(allowed)
 }
 
 /// Asks a person at a terminal.

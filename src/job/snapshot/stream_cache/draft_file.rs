@@ -131,3 +131,47 @@ impl ShortFiles {
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::StreamCache;
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn short_files_lie_in_one_and_a_long_one_is_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let short = ShortFiles::new(folder.path(), "run.short".to_owned());
+        let written = |name: &str, bytes: &[u8]| {
+            let mut file = DraftFile::new(name.to_owned());
+            file.write_all(bytes).unwrap();
+            if file.is_long() {
+                file.spill(folder.path()).unwrap();
+            }
+            file.finish(&short).unwrap()
+        };
+        let files = [&b"first"[..], &[7; SHORT + 1], b"", b"last"];
+        let cached: Vec<CachedFile> =
+            files.iter().enumerate().map(|(n, bytes)| written(&format!("{n}.units"), bytes)).collect();
+        let epoch = "20261122T020000Z-00000001".parse().unwrap();
+        let read = |file: &CachedFile| {
+            let mut bytes = Vec::new();
+            let cache = StreamCache::new(folder.path(), &epoch, Vec::new(), Vec::new());
+            cache.open(file)?.read_to_end(&mut bytes).unwrap();
+            Some(bytes)
+        };
+        for (file, bytes) in cached.iter().zip(files) {
+            assert_eq!(read(file).unwrap(), bytes);
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["1.units", "run.short"]);
+        // Each has its own hash: what is damaged is not used, and nothing else suffers.
+        std::fs::write(folder.path().join("run.short"), b"firstLast").unwrap();
+        assert_eq!(
+            cached.iter().map(|file| read(file).is_some()).collect::<Vec<_>>(),
+            [true, true, true, false]
+        );
+    }
+}
