@@ -97,6 +97,8 @@ fn the_command_line_says_what_its_golden_files_say() {
         .unwrap()
         .insert_var("[LATER_RECIPIENT]", recipient("later"))
         .unwrap()
+        .insert_var("[VERSION]", env!("CARGO_PKG_VERSION"))
+        .unwrap()
         .env("COLUMNS", "100")
         .env("MARBRE_CONFIG", "nowhere.toml")
         .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -17,6 +17,7 @@ documents! {
     crate::job::succession::SuccessionReport = "adopt", 1;
     crate::alert::dispatcher::ChannelTestReport = "alert-test", 1;
     super::alert::Incidents = "alert-list", 1;
+    super::completions::Completions = "completions", 1;
     super::config::Checked = "config-check", 1;
     super::config::Shown = "config-show", 1;
     super::demo::Story = "demo", 1;
@@ -25,6 +26,7 @@ documents! {
     super::keygen::AgentKeys = "keygen-agent", 1;
     super::keygen::PublisherKeys = "keygen", 1;
     crate::job::list::ListReport = "list", 1;
+    super::man::Pages = "man", 1;
     super::prune::Pruned = "prune", 1;
     crate::job::restore::RestoreReport = "restore", 1;
     super::rotate::Rotated = "rotate", 1;

@@ -3,6 +3,7 @@
 mod accept;
 mod adopt;
 mod alert;
+mod completions;
 mod compose;
 mod config;
 mod confirm;
@@ -16,6 +17,7 @@ mod journal;
 mod keygen;
 mod layout;
 mod list;
+mod man;
 mod output;
 mod paint;
 mod progress;
@@ -108,6 +110,10 @@ enum Verb {
     Alert(alert::Args),
     /// Restore a snapshot: needs only a target, a key and a destination
     Restore(restore::Args),
+    /// Print what makes a shell complete marbre's verbs and options
+    Completions(completions::Args),
+    /// Print the manual page, or write the pages of all verbs
+    Man(man::Args),
 }
 
 /// Runs the command that the process was started with. Returns its exit code, and how long threads may take to end once
@@ -183,6 +189,8 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Keygen(args) => keygen::run(&args, &context).await,
         Verb::List(args) => list::run(&args, &context).await,
         Verb::Show(args) => show::run(&args, &context).await,
+        Verb::Completions(args) => completions::run(&args, &context),
+        Verb::Man(args) => man::run(&args, &context),
     }
     .map(|()| None)
 }

@@ -24,6 +24,7 @@ mod modeless;
 mod places;
 mod prune;
 mod several;
+mod shell;
 mod support;
 mod sync;
 mod systemd;
