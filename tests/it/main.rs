@@ -21,6 +21,7 @@ mod journey_postgres;
 mod listed;
 mod memory;
 mod modeless;
+mod package;
 mod places;
 mod prune;
 mod several;

@@ -6,6 +6,7 @@
 
 pub mod equality;
 pub mod gateway;
+pub mod machine;
 pub mod marbre;
 pub mod postgres;
 pub mod proxy;
