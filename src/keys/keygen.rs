@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(mode(&folder), 0o700);
         let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
         names.sort();
-        assert_eq!(names.len(), 5);
+        assert_eq!(names.len(), 5 + RECOVERY.len());
         assert!(names.iter().all(|n| mode(n) == 0o600));
         assert!(keys.warnings.is_empty());
 

@@ -1,7 +1,7 @@
 //! The sentences that everybody should read.
 
 use super::words::{at_stage, counted, maker, meaning, sentence, time};
-use crate::job::drill::report::{CheckResult, DrillReport};
+use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
 use crate::job::drill::verdict::Verdict;
 use crate::model::human::duration;
 use crate::model::level::By;
@@ -80,18 +80,50 @@ fn checks(report: &DrillReport) -> String {
 }
 
 fn failed(report: &DrillReport) -> Vec<String> {
-    let why = report.error.as_ref().map(|e| sentence(&e.message)).unwrap_or_default();
-    let mut lead = vec![format!("The drill failed {}: {why}", at_stage(report))];
-    lead.extend(
-        report
-            .error
-            .as_ref()
-            .and_then(|e| e.remedy.as_deref())
-            .map(|r| format!("What to do: {}", sentence(r))),
-    );
-    lead.push("This drill proves nothing about the snapshot.".to_owned());
+    let checks: Vec<&CheckReport> =
+        report.checks.iter().filter(|check| check.result == CheckResult::Failed).collect();
+    let equal = !report.tables.is_empty() && report.tables.iter().all(|table| table.equal);
+    let mut lead = match checks.as_slice() {
+        checks @ [_, ..] if equal => failed_checks(report, checks),
+        _ => {
+            let why = report.error.as_ref().map(|e| sentence(&e.message)).unwrap_or_default();
+            vec![format!("The drill failed {}: {why}", at_stage(report))]
+        }
+    };
+    let remedy = report.error.as_ref().and_then(|e| e.remedy.as_deref());
+    lead.extend(remedy.map(|r| format!("What to do: {}", sentence(r))));
+    let counts = match (equal, checks.is_empty()) {
+        (true, false) => "A drill with a failed check does not count as a proof.",
+        (true, true) => "Every table came back as it was saved, but this drill does not count as a proof.",
+        (false, _) => "This drill proves nothing about the snapshot.",
+    };
+    lead.push(counts.to_owned());
     lead
 }
+
+/// The checks that failed, by name: what was restored is what was saved, and something is wrong with that.
+fn failed_checks(report: &DrillReport, checks: &[&CheckReport]) -> Vec<String> {
+    let names: Vec<&str> = checks.iter().take(NAMED).map(|check| check.name.as_str()).collect();
+    let more = match checks.len().saturating_sub(NAMED) as u64 {
+        0 => String::new(),
+        n => format!(" and {}", counted(n, "other", "others")),
+    };
+    let which = if checks.len() == 1 { "The check" } else { "The checks" };
+    let tables = counted(report.tables.len() as u64, "table", "tables");
+    let mut lead = vec![format!(
+        "{which} {}{more} failed. The snapshot was restored completely, {tables} as they were saved.",
+        names.join(", ")
+    )];
+    let why = checks
+        .iter()
+        .take(NAMED)
+        .filter_map(|c| Some(format!("{}: {}", c.name, sentence(c.message.as_ref()?))));
+    lead.extend(why);
+    lead
+}
+
+/// So many failed checks are named at the head of the page.
+const NAMED: usize = 3;
 
 fn damaged(report: &DrillReport) -> String {
     let what = report.sabotage.as_ref().map_or("", |s| meaning(s.kind));

@@ -149,6 +149,21 @@ fn failed() -> DrillReport {
     report
 }
 
+fn failed_check() -> DrillReport {
+    let mut report = passed();
+    let message = "the newest payment is 9 days old: is the source still written?";
+    report.checks[0] = check("recent-payments", CheckResult::Failed, Some("9 days"), Some(message));
+    report.error = Some(ErrorRecord {
+        message: "a check of the restored data has failed".into(),
+        cause: Some(format!("recent-payments: {message}")),
+        remedy: Some("The snapshot is equal to its source: look at the source, or at the check.".into()),
+        exit_code: 9,
+    });
+    report.failed_stage = Some(DrillStage::Checks);
+    (report.level, report.passed) = (None, false);
+    report
+}
+
 fn sabotaged(kind: Sabotage, caught: bool, failed_stage: DrillStage, done: Option<&str>) -> DrillReport {
     let mut report = passed();
     let expected_stage = kind.stage();
@@ -195,6 +210,7 @@ fn pages_are_as_they_were_read() {
         ("passed-by-owner", owner),
         ("failed", failed()),
         ("failed-early", early),
+        ("failed-check", failed_check()),
         ("sabotage-noticed", noticed()),
         (
             "sabotage-not-noticed",
