@@ -129,7 +129,8 @@ fn print_totals(document: &Snapshots, all: usize) {
     let of = |word: Word| document.snapshots.iter().filter(|report| report.verdict == word).count();
     let (complete, degraded) = (of(Word::Complete), of(Word::Degraded));
     let failed = all - complete - degraded;
-    output::print(&format!("{all} databases: {complete} complete, {degraded} degraded, {failed} failed"));
+    let databases = if all == 1 { "database" } else { "databases" };
+    output::print(&format!("{all} {databases}: {complete} complete, {degraded} degraded, {failed} failed"));
 }
 
 /// What the whole ends with: an error that left a database without a snapshot matters more than one target less.

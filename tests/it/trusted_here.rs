@@ -18,7 +18,7 @@ fn allowed_signers_in_the_working_folder_are_found_and_named_unless_others_can_c
         list.current_dir(setup.path(folder))
     };
     let found = list("publisher").success();
-    assert!(found.stderr.contains("allowed_signers in the working folder says whom to trust"), "{found}");
+    assert!(found.stderr.contains("allowed_signers in the working folder is used"), "{found}");
     list("provider").fails_with(11).expect_stderr("nothing says that this key is trusted");
 
     let file = setup.path("publisher/allowed_signers");

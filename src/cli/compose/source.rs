@@ -87,9 +87,16 @@ impl Source {
             })?],
             None => catalog::databases(&targets, cancel).await?,
         };
+        let trusted = match given(args)? {
+            Some(trust) => Some(trust),
+            None => found(key, context)?.map(TrustStore::AllowedSigners),
+        };
         let mut sources = Vec::new();
         for database in databases {
-            let trust = trust(args, key, (&targets, &database), context, cancel).await?;
+            let trust = match &trusted {
+                Some(trust) => trust.clone(),
+                None => asked(&targets, &database, cancel).await?,
+            };
             sources.push(Self { database, targets: targets.clone(), trust, state: None });
         }
         Ok(sources)
@@ -168,19 +175,12 @@ fn given(args: &SourceArgs) -> Result<Option<TrustStore>> {
     Ok(file.map(AllowedSigners::load).transpose()?.map(TrustStore::AllowedSigners))
 }
 
-async fn trust(
-    args: &SourceArgs,
-    key: Option<&Path>,
-    (targets, database): (&[NamedTarget], &DatabaseId),
-    context: &Context,
+/// Where nothing says whom to trust: asks a person at a terminal, or says how to tell.
+async fn asked(
+    targets: &[NamedTarget],
+    database: &DatabaseId,
     cancel: &CancellationToken,
 ) -> Result<TrustStore> {
-    if let Some(trust) = given(args)? {
-        return Ok(trust);
-    }
-    if let Some(allowed) = found(key, context)? {
-        return Ok(TrustStore::AllowedSigners(allowed));
-    }
     let Some(signer) = catalog::any_signer(targets, database, cancel).await? else {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot of {database} here"))
             .remedy(
@@ -210,15 +210,16 @@ fn found(key: Option<&Path>, context: &Context) -> Result<Option<AllowedSigners>
     }
     let here = Path::new(keygen::ALLOWED_SIGNERS);
     let Ok(metadata) = here.metadata() else { return Ok(None) };
-    let say = |what: &str| context.observer().warn(&format!("allowed_signers in the working folder {what}"));
+    let say =
+        |what: &str| context.observer().warn(&format!("allowed_signers in the working folder is {what}"));
     let me = rustix::process::geteuid().as_raw();
     if ![0, me].contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
-        say("is not used: others can change it. Name it with --allowed-signers if it is yours");
+        say("not used: others can change it. Name it with --allowed-signers if it is yours");
         return Ok(None);
     }
     let allowed = load(here)?;
     if allowed.is_some() {
-        say("says whom to trust: there is none beside a key, and --allowed-signers names no other");
+        say("used: it says whose snapshots are trusted");
     }
     Ok(allowed)
 }
