@@ -116,9 +116,9 @@ impl Story {
         let cut = self.daemon.log().len();
         let mail = self.mailed("opened", &format!("target-failing {target}"));
         has(&mail, &["Severity: warning\n", &format!("Concerns: {target}\n"), "Error: ", "What to do: "]);
-        for database in ["abonnes", "boutique"] {
-            has(&mail, &[&format!("Database gazette/{database}: ")]);
-        }
+        // Whichever met it within the moment for which messages are gathered; the others join the incident without a message.
+        let met = |database: &&str| mail.contains(&format!("Database gazette/{database}: "));
+        assert!(["abonnes", "boutique"].iter().any(met), "{mail}");
         has(&mail, &["last proven snapshot: "]);
         assert!(!mail.contains("last proven snapshot: none"), "{mail}");
         self.up(target, false);
