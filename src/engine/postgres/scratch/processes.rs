@@ -204,8 +204,10 @@ pub(crate) fn last_message(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let fatal = |line: &&&str| ["FATAL:", "PANIC:", "error:"].iter().any(|word| line.contains(word));
-    // The last line of initdb only says that it removes what it made.
-    let last = lines.iter().rfind(fatal).or(lines.last())?;
+    // The last lines of initdb only say that a program of its ended, and that it removes what it made.
+    let says_why =
+        |line: &&&str| !line.starts_with("initdb: removing ") && !line.starts_with("child process ");
+    let last = lines.iter().rfind(fatal).or(lines.iter().rfind(says_why)).or(lines.last())?;
     let last = match (last.find("FATAL:"), last.find("PANIC:")) {
         (Some(at), _) | (None, Some(at)) => &last[at..],
         (None, None) => last,
@@ -317,6 +319,12 @@ mod tests {
         let log = "creating\n2026-01-01 UTC [1] LOG:  could not bind\n2026-01-01 UTC [1] FATAL:  no sockets\n\
             child process exited with exit code 1\ninitdb: removing data directory\n";
         assert_eq!(last_message(log.as_bytes()).unwrap(), "FATAL:  no sockets");
+        let log = "sh: 1: cannot create /dev/null: Permission denied\nchild process exited with exit code 2\n\
+            initdb: removing contents of data directory \"/d\"\n";
+        assert_eq!(
+            last_message(log.as_bytes()).unwrap(),
+            "sh: 1: cannot create /dev/null: Permission denied"
+        );
         assert_eq!(last_message(b"a\nb\n\n").unwrap(), "b");
         assert_eq!(last_message(b""), None);
     }
