@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::line::{LINE, clean};
+use super::line::{LINE, clean, second};
 use crate::model::digest::{DatabaseDigest, Digest, Standing};
 use crate::model::human;
 
@@ -46,7 +46,6 @@ pub(super) fn text(digest: &Digest, agent: &str) -> String {
     for gone in &digest.gone {
         text += &format!("{gone}: no longer in the configuration\n");
     }
-    let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     text += &format!("\nPeriod: {} to {}\nAgent: {agent}\n", second(digest.since), second(digest.until));
     text
 }

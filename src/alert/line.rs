@@ -1,4 +1,6 @@
-//! Text that was not written here, as lines that do no harm.
+//! Text that was not written here, as lines that do no harm; and moments, to the second.
+
+use jiff::Timestamp;
 
 /// The most characters of a line that was not written here.
 pub(super) const LINE: usize = 400;
@@ -21,4 +23,9 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
         None => text.to_owned(),
         Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
     }
+}
+
+/// A moment as messages name it: `2026-11-25T02:00:00Z`.
+pub(super) fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::digest;
-use super::line::{LINE, clean};
+use super::line::{LINE, clean, second};
 use crate::model::condition::Severity;
 use crate::model::digest::Digest;
 use crate::model::human;
@@ -257,10 +257,6 @@ impl Message {
             name => self.fields.get(name).cloned().unwrap_or_default(),
         }
     }
-}
-
-fn second(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn fields(event: &Event) -> BTreeMap<&'static str, String> {

@@ -195,6 +195,13 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
     .map(|()| None)
 }
 
+/// The error that a command for several databases ends with: one that stopped a database altogether matters more than one that
+/// left something incomplete.
+fn worst(errors: Vec<Error>) -> Option<Error> {
+    let worst = errors.iter().position(|e| e.kind() != ErrorKind::Degraded).unwrap_or(0);
+    errors.into_iter().nth(worst)
+}
+
 /// A usage error found after the arguments were parsed.
 fn usage_error(message: impl Into<String>) -> Error {
     let usage = Cli::command().render_usage();

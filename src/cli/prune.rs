@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{output, signals};
+use super::{output, signals, worst};
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::findings;
@@ -49,10 +49,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
             Err(e) => errors.push(e),
         }
     }
-    // An error that stopped a whole database matters more than an incomplete prune.
-    let worst = errors.iter().position(|e| e.kind() != ErrorKind::Degraded).unwrap_or(0);
-    let error = errors.into_iter().nth(worst);
-    match error {
+    match worst(errors) {
         Some(e) if reports.is_empty() => Err(e),
         error => {
             let document = Pruned { databases: reports };

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{adopt, output, signals};
+use super::{adopt, output, signals, worst};
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::succession::{SuccessionReport, Way};
@@ -62,8 +62,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
             Err(e) => errors.push(e),
         }
     }
-    let worst = errors.iter().position(|e| e.kind() != ErrorKind::Degraded).unwrap_or(0);
-    match errors.into_iter().nth(worst) {
+    match worst(errors) {
         Some(e) if reports.is_empty() => Err(e),
         error => {
             let document = Rotated { databases: reports };

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compose::jobs;
 use super::context::Context;
-use super::{output, signals};
+use super::{output, signals, worst};
 use crate::cli::compose::launcher;
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
@@ -122,7 +122,7 @@ async fn several(
         }
     }
     output::report(context.json, &document, |document| print_totals(document, databases.len()))?;
-    Ok(worst(&errors, databases.len()))
+    Ok(verdict(errors, databases.len()))
 }
 
 fn print_totals(document: &Snapshots, all: usize) {
@@ -133,11 +133,11 @@ fn print_totals(document: &Snapshots, all: usize) {
     output::print(&format!("{all} {databases}: {complete} complete, {degraded} degraded, {failed} failed"));
 }
 
-/// What the whole ends with: an error that left a database without a snapshot matters more than one target less.
-fn worst(errors: &[(&DatabaseId, Error)], all: usize) -> Option<Error> {
-    let kinds = || errors.iter().map(|(_, e)| e.kind());
-    let kind = kinds().find(|kind| *kind != ErrorKind::Degraded).or_else(|| kinds().next())?;
-    let names: Vec<String> = errors.iter().map(|(id, _)| id.to_string()).collect();
+/// What the whole ends with.
+fn verdict(errors: Vec<(&DatabaseId, Error)>, all: usize) -> Option<Error> {
+    let (ids, errors): (Vec<&DatabaseId>, Vec<Error>) = errors.into_iter().unzip();
+    let kind = worst(errors)?.kind();
+    let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
     let what = format!("{} of {all} databases have no complete snapshot: {}", names.len(), names.join(", "));
     Some(Error::new(kind, what).remedy("What is wrong with each is said above."))
 }

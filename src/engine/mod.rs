@@ -133,23 +133,32 @@ pub trait View: Send + Sync {
     /// streams at the same time.
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()>;
 
-    /// Reads some short streams of rows to their ends, each like [`View::read`], and ends each with [`StreamSender::end`]: in
-    /// this order, but without waiting for anything in between where the source can do that.
+    /// Reads one stream, or some short ones of rows, to their ends, each like [`View::read`], and ends each with
+    /// [`StreamSender::end`]: in this order, but without waiting for anything in between where the source can do that.
     async fn read_together(
         &self,
         streams: &[(Arc<StreamPlan>, StreamSender)],
         cancel: &CancellationToken,
     ) -> Result<()> {
-        for (plan, out) in streams {
-            self.read(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
-            out.end().await?;
-        }
-        Ok(())
+        one_by_one(self, streams, cancel).await
     }
 
     /// Called once, after all streams were read: last consistency checks, release of the state.
     /// May also be called early, when the run was given up: then errors do not matter.
     async fn close(self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts>;
+}
+
+/// Reads streams one after the other, as [`View::read_together`] does where nothing is quicker.
+pub(crate) async fn one_by_one(
+    view: &(impl View + ?Sized),
+    streams: &[(Arc<StreamPlan>, StreamSender)],
+    cancel: &CancellationToken,
+) -> Result<()> {
+    for (plan, out) in streams {
+        view.read(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
+        out.end().await?;
+    }
+    Ok(())
 }
 
 /// What a view reports when it is closed.

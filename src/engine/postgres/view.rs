@@ -30,7 +30,7 @@ use super::{
 use crate::engine::postgres::relations;
 use crate::engine::postgres::relations::{ConfigTable, Scattered, Table};
 use crate::engine::postgres::{source_facts, table_locks};
-use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts};
+use crate::engine::{StreamPlan, StreamSender, TablePlan, View, ViewFacts, one_by_one};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::engine_kind::EngineKind;
 use crate::model::omission::Omission;
@@ -346,11 +346,7 @@ impl View for PostgresView {
     }
 
     async fn read(&self, stream: &StreamPlan, out: &StreamSender, cancel: &CancellationToken) -> Result<()> {
-        let read = tokio::select! {
-            read = self.read_stream(stream, out, cancel) => read,
-            gave_way = self.held.watch.must_give_way() => return Err(gave_way),
-        };
-        self.explained(read).await
+        self.watched(self.read_stream(stream, out, cancel)).await
     }
 
     async fn read_together(
@@ -359,23 +355,10 @@ impl View for PostgresView {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let plain = streams.iter().map(|(plan, out)| Some((&**plan, self.plain_table(plan)?, out)));
-        let read = async {
-            match plain.collect::<Option<Vec<_>>>() {
-                Some(tables) => self.read_tables(&tables, cancel).await,
-                None => {
-                    for (plan, out) in streams {
-                        self.read_stream(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
-                        out.end().await?;
-                    }
-                    Ok(())
-                }
-            }
-        };
-        let read = tokio::select! {
-            read = read => read,
-            gave_way = self.held.watch.must_give_way() => return Err(gave_way),
-        };
-        self.explained(read).await
+        match plain.collect::<Option<Vec<_>>>() {
+            Some(tables) => self.watched(self.read_tables(&tables, cancel)).await,
+            None => one_by_one(self, streams, cancel).await,
+        }
     }
 
     async fn close(mut self: Box<Self>, cancel: &CancellationToken) -> Result<ViewFacts> {
@@ -389,6 +372,15 @@ impl View for PostgresView {
 }
 
 impl PostgresView {
+    /// Reads until it is done, or has to give way to others.
+    async fn watched(&self, reading: impl Future<Output = Result<()>>) -> Result<()> {
+        let read = tokio::select! {
+            read = reading => read,
+            gave_way = self.held.watch.must_give_way() => return Err(gave_way),
+        };
+        self.explained(read).await
+    }
+
     /// What was read, or why it was not, where that lies behind what the server has said.
     async fn explained<T>(&self, read: Result<T>) -> Result<T> {
         let is_other = |e: &Error| e.kind() == ErrorKind::Database && conflict::server(e).is_none();

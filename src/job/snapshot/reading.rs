@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::queue::{Batch, Room};
-use crate::engine::{StreamPlan, StreamSender, View, ViewFacts};
+use crate::engine::{StreamPlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
 use crate::job::snapshot::reuse::{Earlier, Reuse};
@@ -116,7 +116,7 @@ impl Reading {
             sinks.push(Sink { number, plan, first: Vec::new(), batches });
         }
         let source = async {
-            let read = self.read(&sources, cancel).await;
+            let read = self.view.read_together(&sources, cancel).await;
             // Only a complete source sends the end mark (see `EncoderContext::encode`).
             drop(sources);
             read
@@ -128,16 +128,6 @@ impl Reading {
             (Err(e), _) => Err(e),
             (Ok(()), sink) => sink,
         }
-    }
-
-    async fn read(
-        &self,
-        sources: &[(Arc<StreamPlan>, StreamSender)],
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let [(plan, out)] = sources else { return self.view.read_together(sources, cancel).await };
-        self.view.read(plan, out, cancel).await.map_err(|e| plan.failed(e))?;
-        out.end().await
     }
 
     /// Collects short streams, for one thread to encode them all.
