@@ -247,7 +247,7 @@ impl ArchiveLoad<'_> {
     }
 
     fn only_unknown_timeout(&self, complaints: &Complaints) -> bool {
-        complaints.statements.len() as u64 == complaints.errors
+        complaints.are_all_statements()
             && complaints.statements.iter().all(|failed| self.sets_unknown_timeout(failed))
     }
 
@@ -265,8 +265,7 @@ impl ArchiveLoad<'_> {
 
     /// What has failed, entry by entry; an error if it is not known what, or if nothing can go on.
     fn judge(&self, status: &str, complaints: &Complaints, run: &Run) -> Result<Outcome> {
-        let known = complaints.statements.len() as u64 == complaints.errors && !complaints.overflow;
-        if complaints.fatal || !known || complaints.statements.is_empty() {
+        if !complaints.are_all_statements() {
             return Err(complaints.error("pg_restore", status));
         }
         let mut outcome = Outcome::default();

@@ -34,7 +34,20 @@ pub(crate) struct Complaints {
     pub overflow: bool,
     /// The number of error lines: more than failed statements, if something else failed too.
     pub errors: u64,
-    in_statement: bool,
+    /// The tool says that it has gone on without what failed. It does so last, if it came to the end.
+    pub went_on: bool,
+    at: At,
+}
+
+/// What a line goes on with.
+#[derive(Debug, Default, PartialEq)]
+enum At {
+    #[default]
+    Nothing,
+    /// The server's message of a failed statement. Code of the database writes it, over as many lines as it likes.
+    Message,
+    /// A failed statement.
+    Statement,
 }
 
 const LINE_BYTES: usize = 2048;
@@ -48,6 +61,9 @@ const FAILED: &str = "could not execute query: ";
 
 /// How the line begins that names an entry, with its number, of which something failed.
 const ENTRY: &str = "pg_restore: from TOC entry ";
+
+/// How the line begins that says how much has failed: with several jobs, it counts more than there is.
+const WENT_ON: &str = "pg_restore: warning: errors ignored on restore: ";
 
 /// How the lines begin that say what failed.
 const ERRORS: [&str; 5] =
@@ -77,11 +93,11 @@ impl Complaints {
         if let Some(command) = line.strip_prefix("Command was: ") {
             if let Some(last) = self.statements.last_mut() {
                 last.statement = command.to_owned();
-                self.in_statement = true;
+                self.at = At::Statement;
             }
             return;
         }
-        if self.in_statement && !line.starts_with("pg_restore: ") {
+        if self.at == At::Statement && !line.starts_with("pg_restore: ") {
             // Names can contain line feeds, and what follows them says what the statement does.
             if let Some(last) = self.statements.last_mut().filter(|s| s.statement.len() < LINE_BYTES) {
                 last.statement.push('\n');
@@ -89,21 +105,30 @@ impl Complaints {
             }
             return;
         }
-        self.in_statement = false;
+        // Two jobs that fail at once write into each other's lines.
+        let mixed = line.find(FAILED).filter(|_| line.starts_with("pg_restore:")).map(|at| &line[at..]);
+        if self.at == At::Message && mixed.is_none() {
+            return;
+        }
+        self.at = At::Nothing;
+        if line.starts_with(WENT_ON) {
+            self.went_on = true;
+            return;
+        }
         if let Some(entry) = line.strip_prefix(ENTRY) {
             self.entry = entry.split(';').next().and_then(|number| number.parse().ok());
             self.entries.extend(self.entry);
             return;
         }
-        // Two jobs that fail at once write into each other's lines.
-        let mixed = || line.find(FAILED).filter(|_| line.starts_with("pg_restore:")).map(|at| &line[at..]);
-        let Some(message) = ERRORS.iter().find_map(|start| line.strip_prefix(start)).or_else(mixed) else {
+        let Some(message) = ERRORS.iter().find_map(|start| line.strip_prefix(start)).or(mixed) else {
             return;
         };
         let words = words_of_text(message, known);
         self.errors += 1;
+        self.went_on = false;
         self.fatal |= ends_everything(message);
         if message.starts_with(FAILED) {
+            self.at = At::Message;
             if self.statements.len() == STATEMENTS {
                 self.overflow = true;
             } else {
@@ -113,6 +138,12 @@ impl Complaints {
             }
         }
         self.first.get_or_insert(words);
+    }
+
+    /// Whether every failure is among the failed statements, and the tool came to the end.
+    pub(super) fn are_all_statements(&self) -> bool {
+        let statements = self.statements.len() as u64;
+        statements > 0 && statements == self.errors && self.went_on && !self.fatal && !self.overflow
     }
 
     /// Finds out which entries the failed statements belong to, from the script of the same entries, in which the tool was asked to
@@ -190,7 +221,8 @@ mod tests {
             pg_restore: error: COPY failed for table \"x\": ERROR:  invalid input syntax for type integer: \"Dupont\"\n\
             CONTEXT:  COPY x, line 1, column i: \"Dupont\"\n\
             DETAIL:  pg_restore: error: Dupont\n\
-            pg_restore: error: could not execute query: ERREUR:  la relation « Dupont » n'existe pas\n";
+            pg_restore: error: could not execute query: ERREUR:  la relation « Dupont » n'existe pas\n\
+            pg_restore: error: Dupont\n";
         let known = Known::default();
         known.learn(["public.a"]);
         let complaints = Complaints::read(stderr.as_bytes(), &known).await;
@@ -200,6 +232,30 @@ mod tests {
         assert!(reason.ends_with("somebody else is the owner: \"a\""), "{reason}");
         assert!(statement.starts_with("ALTER TABLE"));
         assert!(!format!("{complaints:?}").contains("Dupont"));
+    }
+
+    #[tokio::test]
+    async fn all_failures_are_statements_only_if_the_tool_came_to_the_end() {
+        let failed = "pg_restore: error: could not execute query: ERROR:  a\npg_restore: error: b\nCommand was: SELECT 1;\n\n";
+        let went_on = format!("{WENT_ON}1\n");
+        let other = "pg_restore: error: a worker process died unexpectedly\n";
+        for (stderr, all) in [
+            (format!("{failed}{went_on}"), true),
+            (format!("{failed}{failed}{went_on}"), true),
+            (failed.to_owned(), false),
+            (format!("{failed}{other}{went_on}"), false),
+            (format!("{failed}{went_on}{other}"), false),
+            (
+                format!(
+                    "{failed}pg_restore: error: could not execute query: FATAL:  terminating connection due to administrator command\n{went_on}"
+                ),
+                false,
+            ),
+            (went_on.clone(), false),
+        ] {
+            let complaints = Complaints::read(stderr.as_bytes(), &Known::default()).await;
+            assert_eq!(complaints.are_all_statements(), all, "{stderr}");
+        }
     }
 
     #[test]
