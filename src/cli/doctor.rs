@@ -1,5 +1,8 @@
 //! `marbre doctor`
 
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
 use jiff::Timestamp;
 
 use super::compose::channels;
@@ -19,6 +22,10 @@ pub(crate) struct Args {
     #[arg(value_name = "DB")]
     name: Option<String>,
 
+    /// How long a target may be silent before the rest is shown without it
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration, default_value = "4s")]
+    wait: Duration,
+
     /// Show what is well too
     #[arg(long, short = 'v')]
     verbose: bool,
@@ -33,19 +40,28 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         config.publishers.retain(|name, _| *name == only.id.publisher);
         config.databases = vec![only];
     }
-    let (mut targets, mut attackable) = (Vec::new(), Vec::new());
-    for name in config.targets.keys() {
-        attackable.push((name.clone(), targets::attackable_target(&config, name).await));
-        let opened = targets::configured_target(&config, name).await;
-        targets.push((name.clone(), opened.map(|t| t.target)));
-    }
+    let opened = config.targets.keys().map(async |name| {
+        let target = targets::at_a_glance(&config, name, args.wait);
+        let (target, attackable) = join(target, targets::attackable_target(&config, name, args.wait)).await;
+        ((name.clone(), target.map(|named| named.target)), (name.clone(), attackable))
+    });
+    let (targets, attackable) = join_all(opened).await.into_iter().unzip();
     let engines = config.databases.iter().map(|db| (db.id.clone(), engines::engine(db))).collect();
     let hosts = config.databases.iter().map(|db| (db.id.clone(), engines::drill_host(db))).collect();
     let alerts = channels::alert_channels(&config);
     let surroundings = surroundings::of(&config);
     let whole = args.name.is_none();
-    let job =
-        DoctorJob { config, targets, attackable, engines, hosts, channels: alerts, surroundings, whole };
+    let job = DoctorJob {
+        config,
+        targets,
+        attackable,
+        engines,
+        hosts,
+        channels: alerts,
+        surroundings,
+        patience: args.wait,
+        whole,
+    };
     let report = job.run(Timestamp::now(), &cancel).await?;
     output::report(context.json, &report, |report| print(report, args.verbose, output::width()))?;
     Ok(report.error())

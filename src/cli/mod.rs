@@ -129,7 +129,8 @@ pub async fn run() -> (u8, Duration) {
     paint::choose(cli.color);
     keys::terminal::keep_still_by(|work| screen::suspended(work));
     // Whoever only looks leaves nothing behind that a thread would have to finish.
-    let grace = if matches!(cli.verb, Verb::Status(_)) { Duration::ZERO } else { LAST_GRACE };
+    let looks = matches!(cli.verb, Verb::Status(_) | Verb::Doctor(_));
+    let grace = if looks { Duration::ZERO } else { LAST_GRACE };
     let json = cli.json;
     let code = match dispatch(cli).await {
         Ok(None) => 0,

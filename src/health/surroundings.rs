@@ -25,8 +25,8 @@ use crate::system::certificate::{Protocol, Server, Shown};
 const SOON: SignedDuration = SignedDuration::from_hours(1);
 /// How often certificates are looked at.
 const SELDOM: SignedDuration = SignedDuration::from_hours(24);
-/// How long the database servers may take: nobody waits for one that hangs.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a server may take where nobody waits for what it says.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where to look.
 pub(crate) struct Surroundings {
@@ -110,13 +110,19 @@ pub(crate) struct Found {
 }
 
 impl Surroundings {
-    /// Asks for what is due. It takes seconds, whatever hangs.
-    pub(crate) async fn ask(&self, known: &mut Known, now: Timestamp, cancel: &CancellationToken) {
+    /// Asks for what is due. It takes no longer than `patience`, whatever hangs.
+    pub(crate) async fn ask(
+        &self,
+        known: &mut Known,
+        patience: Duration,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) {
         let due = |id: &&DatabaseId| Memory::is_due(known.neighbours.get(id), SOON, now);
         let databases: Vec<&DatabaseId> = self.engines.iter().map(|(id, _)| id).filter(due).collect();
         let servers: Vec<&NamedServer> = self.servers.iter().filter(|s| s.is_due(known, now)).collect();
-        let answers = join_all(databases.iter().map(|id| self.ask_database(id, cancel)));
-        let shown = join_all(servers.iter().map(|server| server.server.look(cancel)));
+        let answers = join_all(databases.iter().map(|id| self.ask_database(id, patience, cancel)));
+        let shown = join_all(servers.iter().map(|server| server.server.look(patience, cancel)));
         let (answers, shown) = futures_util::future::join(answers, shown).await;
         for (id, answer) in databases.into_iter().zip(answers) {
             let before = known.neighbours.remove(id);
@@ -129,13 +135,18 @@ impl Surroundings {
         }
     }
 
-    async fn ask_database(&self, id: &DatabaseId, cancel: &CancellationToken) -> Result<Option<Neighbours>> {
+    async fn ask_database(
+        &self,
+        id: &DatabaseId,
+        patience: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Neighbours>> {
         let engine = self.engines.iter().find(|(other, _)| other == id).map(|(_, engine)| engine);
         let engine = engine.ok_or_else(|| Error::internal("a database without an engine"))?;
         let engine = engine.as_ref().map_err(Clone::clone)?;
-        let answer = tokio::time::timeout(PATIENCE, engine.neighbours(cancel)).await;
+        let answer = tokio::time::timeout(patience, engine.neighbours(cancel)).await;
         answer.unwrap_or_else(|_| {
-            let what = format!("no answer from {} within {} s", engine.describe(), PATIENCE.as_secs());
+            let what = format!("no answer from {} within {} s", engine.describe(), patience.as_secs_f64());
             Err(Error::database(what).remedy("Check that the server runs and can be reached."))
         })
     }

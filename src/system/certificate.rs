@@ -19,8 +19,6 @@ use x509_cert::der::{self, Decode};
 use super::tls::{self, Verification};
 use crate::error::{BoxError, Error, Result};
 
-/// How long a server may take to show itself.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that is read of an answer.
 const LONGEST_ANSWER: usize = 16 * 1024;
 /// "Shall we encrypt?", in PostgreSQL's protocol: the length of the message, and the number of the question.
@@ -64,20 +62,20 @@ pub struct Shown {
 }
 
 impl Server {
-    /// Connects, and looks.
+    /// Connects, and looks. The server has to answer within `patience`.
     ///
     /// # Errors
     /// Where it cannot be reached, does not answer in time, or does not speak its protocol.
-    pub async fn look(&self, cancel: &CancellationToken) -> Result<Shown> {
+    pub async fn look(&self, patience: Duration, cancel: &CancellationToken) -> Result<Shown> {
         let failed = || {
             let what = format!("look at the server {}:{}", self.host, self.port);
             Error::preflight(format!("failed to {what}")).remedy("Check that it is up and can be reached.")
         };
         tokio::select! {
             () = cancel.cancelled() => Err(Error::interrupted()),
-            shown = tokio::time::timeout(PATIENCE, self.try_look()) => match shown {
+            shown = tokio::time::timeout(patience, self.try_look()) => match shown {
                 Ok(shown) => shown.map_err(|e| failed().cause(e)),
-                Err(_) => Err(failed().cause(format!("no answer within {} s", PATIENCE.as_secs()))),
+                Err(_) => Err(failed().cause(format!("no answer within {} s", patience.as_secs_f64()))),
             },
         }
     }

@@ -154,7 +154,7 @@ fn server(host: &str, port: u16, protocol: Protocol) -> Server {
 }
 
 async fn look(host: &str, port: u16, protocol: Protocol) -> marbre::Result<Shown> {
-    server(host, port, protocol).look(&CancellationToken::new()).await
+    server(host, port, protocol).look(Duration::from_secs(10), &CancellationToken::new()).await
 }
 
 fn days_left(shown: &Shown) -> i64 {
@@ -173,7 +173,7 @@ async fn every_protocol_shows_its_certificate() {
     assert!(shown.clock.unwrap().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(30));
     assert_eq!(look("127.0.0.1", port, Protocol::Tls).await.unwrap().clock, None);
     let guarded = Server { allows: |_| false, ..server("127.0.0.1", port, Protocol::Tls) };
-    assert!(guarded.look(&CancellationToken::new()).await.is_err());
+    assert!(guarded.look(Duration::from_secs(10), &CancellationToken::new()).await.is_err());
     drop(web);
     assert!(look("127.0.0.1", port, Protocol::Tls).await.is_err());
 

@@ -121,10 +121,16 @@ fn thirty_databases_are_thirty_lines_the_worst_first() {
     people(&setup, &["status", "--publisher", "nobody"]).fails_with(5).expect_stderr("gazette, tribune");
     people(&setup, &["status", "--state", "fine"]).fails_with(2).expect_stderr("late, failing");
     let one = people(&setup, &["status", "base-01"]).success();
+    fits(&one);
     assert!(one.stdout.contains("3-2-1-1-0") && one.stdout.contains(" CE"), "{one}");
 }
 
-/// What a status says that has to do without one target. `usual`: the seconds that it takes when nothing hangs.
+/// The seconds that a look takes when nothing hangs.
+fn usual(setup: &Setup) -> f64 {
+    people(setup, &["status"]).success().seconds.max(people(setup, &["doctor"]).run().seconds)
+}
+
+/// What a status and a doctor say that have to do without one target.
 #[track_caller]
 fn goes_without(setup: &Setup, target: &str, usual: f64) {
     for args in [&["status"][..], &["status", "base-01"]] {
@@ -135,6 +141,10 @@ fn goes_without(setup: &Setup, target: &str, usual: f64) {
         assert!(said.join(" ").contains(": no answer within 4 s"), "{status}");
         assert!(status.stdout.contains(target), "{status}");
     }
+    let doctor = people(setup, &["doctor"]).fails_with(4);
+    println!("{doctor}");
+    assert!(doctor.seconds < usual + 6.0, "too late, usually {usual} s: {doctor}");
+    assert!(doctor.stderr.contains(&format!("target {target}: list")), "{doctor}");
     let document = setup.provider(&["status"]).success().json();
     assert_eq!(document["unreachable"][0]["target"], target, "{document:#}");
     let targets =
@@ -150,7 +160,7 @@ fn a_server_that_says_nothing_does_not_hide_what_the_others_say() {
     let setup = Setup::new(10, 10);
     configure(&setup, "");
     people(&setup, &["snapshot", "base-01"]).success();
-    let usual = people(&setup, &["status"]).success().seconds;
+    let usual = usual(&setup);
     let silent = Silent::start();
     configure(&setup, &silent.target(&setup));
     fits(&people(&setup, &["status"]).success());
@@ -189,7 +199,7 @@ fn a_directory_that_hangs_does_not_hide_what_the_others_hold() {
     let setup = Setup::new(10, 10);
     configure(&setup, "");
     people(&setup, &["snapshot", "base-01"]).success();
-    let usual = people(&setup, &["status"]).success().seconds;
+    let usual = usual(&setup);
     let _hung = HungMount::over(setup.path("a"));
     goes_without(&setup, "a", usual);
 }

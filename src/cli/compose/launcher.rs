@@ -21,7 +21,7 @@ use crate::health::first_due::first_due_at;
 use crate::health::look::database_status;
 use crate::health::score;
 use crate::health::status::{DatabaseStatus, Promises, RpoSource};
-use crate::health::surroundings::Known;
+use crate::health::surroundings::{Known, PATIENCE};
 use crate::job::drill::report::DrillReport;
 use crate::job::probe::probe;
 use crate::model::condition::Condition;
@@ -168,7 +168,7 @@ impl Launcher {
         if known.as_ref().is_some_and(is_young) || !self.may_probe(name, now) {
             return Ok(known.and_then(|known| known.condition(name, claim)));
         }
-        let target = targets::attackable_target(&self.config, name).await?;
+        let target = targets::attackable_target(&self.config, name, PATIENCE).await?;
         match probe(&*target, claim, now, cancel).await {
             Ok(found) => {
                 self.state.remember_guarantees(name, &found)?;
@@ -267,7 +267,7 @@ impl Work for Launcher {
         }
         let surroundings = surroundings::of(&self.config);
         let mut known = self.known.lock().await;
-        surroundings.ask(&mut known, now, cancel).await;
+        surroundings.ask(&mut known, PATIENCE, now, cancel).await;
         let found = surroundings.found(&known, now);
         report.conditions.extend(found.conditions);
         report.unknown.extend(found.unknown);

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::id::TargetName;
 use crate::targets::attack::Attack;
 use crate::targets::pace::Pace;
+use crate::targets::wrapper::impatient::no_answer;
 use crate::targets::wrapper::limit::Limit;
 use crate::targets::wrapper::lock::Locked;
 use crate::targets::{NamedTarget, TargetUrl, registry};
@@ -37,12 +38,20 @@ pub(crate) async fn for_a_glance(
     names: BTreeSet<&TargetName>,
     patience: Duration,
 ) -> Result<BTreeMap<TargetName, NamedTarget>> {
-    let opened = names.into_iter().map(async |name| {
-        let opened = registry::open_for_a_glance(&target_url(settings(config, name)?)?, patience).await;
-        let target = opened.map_err(|e| e.context(format!("target.{name}")))?;
-        Ok((name.clone(), NamedTarget { name: name.clone(), target }))
-    });
+    let opened =
+        names.into_iter().map(async |name| Ok((name.clone(), at_a_glance(config, name, patience).await?)));
     join_all(opened).await.into_iter().collect()
+}
+
+/// The same for one of them.
+pub(crate) async fn at_a_glance(
+    config: &Config,
+    name: &TargetName,
+    patience: Duration,
+) -> Result<NamedTarget> {
+    let opened = registry::open_for_a_glance(&target_url(settings(config, name)?)?, patience).await;
+    let target = opened.map_err(|e| e.context(format!("target.{name}")))?;
+    Ok(NamedTarget { name: name.clone(), target })
 }
 
 fn settings<'a>(config: &'a Config, name: &TargetName) -> Result<&'a TargetConfig> {
@@ -74,10 +83,15 @@ fn paces(name: &TargetName, rate: u64) -> (Pace, Pace) {
     made.clone()
 }
 
-/// Opens one target of the configuration for a probe.
-pub(crate) async fn attackable_target(config: &Config, name: &TargetName) -> Result<Arc<dyn Attack>> {
-    let settings = settings(config, name)?;
-    registry::open_for_attack(&target_url(settings)?).await
+/// Opens one target of the configuration for a probe, which it must let happen within `patience`.
+pub(crate) async fn attackable_target(
+    config: &Config,
+    name: &TargetName,
+    patience: Duration,
+) -> Result<Arc<dyn Attack>> {
+    let url = target_url(settings(config, name)?)?;
+    let opened = tokio::time::timeout(patience, registry::open_for_attack(&url)).await;
+    opened.unwrap_or_else(|_| Err(no_answer(&url.to_string(), patience).into()))
 }
 
 /// The URL of a configured target, with what stands beside it.

@@ -16,18 +16,16 @@ pub(super) fn print(database: &DatabaseStatus, zone: &TimeZone) {
         _ => "no snapshot".to_owned(),
     };
     let late = if database.late { "  LATE" } else { "" };
-    output::print(&format!("{}/{}: {age}{late}", database.publisher, database.database));
+    say(&format!("{}/{}: {age}{late}", database.publisher, database.database));
     if let Some((rpo, from)) = database.rpo_seconds.zip(database.rpo_from) {
-        output::print(&format!("  may be {} old, {}", duration(rpo as f64), from.words()));
+        say(&format!("  may be {} old, {}", duration(rpo as f64), from.words()));
     }
     if let Some(next) = database.next_run {
-        output::print(&format!("  next snapshot {}", layout::moment(next, zone)));
+        say(&format!("  next snapshot {}", layout::moment(next, zone)));
     }
     if let Some(so_far) = &database.packed_so_far {
         let size = human::bytes(so_far.bytes);
-        output::print(&format!(
-            "  first snapshot of an epoch: {size} packed so far; the next run goes on there"
-        ));
+        say(&format!("  first snapshot of an epoch: {size} packed so far; the next run goes on there"));
     }
     for target in &database.targets {
         let state = match (&target.error, &target.snapshot) {
@@ -41,7 +39,7 @@ pub(super) fn print(database: &DatabaseStatus, zone: &TimeZone) {
             Some(n) if n > 0 => format!(" (lacks {n})"),
             _ => String::new(),
         };
-        output::print(&format!("  target {}: {state}{behind}", target.name));
+        say(&format!("  target {}: {state}{behind}", target.name));
         for (word, proof) in [("restored", &target.restored), ("owner-restored", &target.owner_restored)] {
             if let Some(proof) = proof {
                 let remark = match proof.older_versions {
@@ -49,16 +47,16 @@ pub(super) fn print(database: &DatabaseStatus, zone: &TimeZone) {
                     n => format!(", ONLY FROM OLDER VERSIONS: {n} objects were damaged or deleted"),
                 };
                 let at = layout::moment(proof.at, zone);
-                output::print(&format!("    {word} last: {} on {at}{remark}", proof.snapshot));
+                say(&format!("    {word} last: {} on {at}{remark}", proof.snapshot));
             }
         }
     }
     if let Some(drill) = &database.last_drill {
         let at = layout::moment(drill.at, zone);
-        output::print(&format!("  last drill {at}, {}", show::drilled(drill)));
+        say(&format!("  last drill {at}, {}", show::drilled(drill)));
     }
     if let Some(last) = database.successions.last() {
-        output::print(&format!(
+        say(&format!(
             "  agent {} since {} (succession {}, {}: {})",
             last.to,
             layout::moment(last.at, zone),
@@ -69,18 +67,24 @@ pub(super) fn print(database: &DatabaseStatus, zone: &TimeZone) {
     }
     if let Some(score) = &database.score {
         let met = if score.met { "met".to_owned() } else { score.to_string() };
-        output::print(&format!("  3-2-1-1-0: {met}"));
+        say(&format!("  3-2-1-1-0: {met}"));
         for missing in &score.missing {
-            output::print(&format!("    missing: {missing}"));
+            say(&format!("    missing: {missing}"));
         }
     }
     for condition in &database.conditions {
-        output::print(&format!("  ! {}", condition.summary));
+        say(&format!("  ! {}", condition.summary));
         if !condition.remedy.is_empty() {
-            output::print(&format!("    {}", condition.remedy));
+            say(&format!("    {}", condition.remedy));
         }
     }
     for condition in &database.awaited {
-        output::print(&format!("  not due yet: {}", condition.summary));
+        say(&format!("  not due yet: {}", condition.summary));
     }
+}
+
+/// Prints lines that fit the terminal.
+fn say(text: &str) {
+    let indent = text.len() - text.trim_start().len() + 4;
+    output::print(&layout::wrap(text, output::width(), indent));
 }

@@ -25,10 +25,9 @@ pub(super) async fn checks(
     now: Timestamp,
     cancel: &CancellationToken,
 ) -> Vec<Check> {
-    let skipped = |why| vec![check(NAME, CheckState::Skipped, why, None)];
     let Ok(target) = target else {
         // Why it cannot be opened is said by another check.
-        return skipped("the target cannot be opened");
+        return vec![skipped("the target cannot be opened")];
     };
     let claim = config.targets.get(name).and_then(|settings| settings.lock).map(|lock| lock.mode);
     let found = match probe(&**target, claim, now, cancel).await {
@@ -42,6 +41,11 @@ pub(super) async fn checks(
     let mut checks = vec![compare(&found, claim)];
     checks.extend(remembered.err().map(|e| check(NAME, CheckState::Warn, e.to_string(), e.remedy_text())));
     checks
+}
+
+/// The check, where it could not be made.
+pub(super) fn skipped(why: &str) -> Check {
+    check(NAME, CheckState::Skipped, why, None)
 }
 
 /// Compares what was found with what is claimed.

@@ -13,8 +13,9 @@ mod three_two_one;
 mod unneeded;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -35,6 +36,9 @@ use crate::targets::NamedTarget;
 use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetUrl, registry};
 
+/// How long it may take to try to break a target: two dozen requests.
+const CLAIMS: Duration = Duration::from_secs(30);
+
 /// Everything that is to be looked at, as far as it could be opened.
 pub(crate) struct DoctorJob {
     /// A configuration that is valid.
@@ -51,6 +55,8 @@ pub(crate) struct DoctorJob {
     pub channels: Vec<RoutedChannel>,
     /// What surrounds the agent.
     pub surroundings: Surroundings,
+    /// How long servers of certificates, clocks and neighbouring databases may take.
+    pub patience: Duration,
     /// Every database of the configuration is looked at, not only one.
     pub whole: bool,
 }
@@ -151,43 +157,17 @@ impl DoctorJob {
         add("configuration", self.configuration());
         add("keys", self.keys().await?);
         add("host", folders::checks(&self.config));
-        let (config, attackable) = (&self.config, &self.attackable);
-        let targets = join_all(self.targets.iter().map(|(name, target)| async move {
-            let mut checks: Vec<Check> = proxy(config, name).into_iter().collect();
-            match target {
-                Ok(target) => checks.extend(round_trip::checks(&**target, cancel).await),
-                Err(e) => checks.push(failed("open", e)),
-            }
-            checks.extend(folders::modes(config, name));
-            if let Some((_, target)) = attackable.iter().find(|(n, _)| n == name) {
-                checks.extend(claims::checks(config, name, target, now, cancel).await);
-            }
-            (format!("target {name}"), checks)
-        }))
-        .await;
-        for (group, found) in targets {
-            add(&group, found);
-        }
-        let job = &self;
-        let databases = join_all(job.config.databases.iter().map(|db| async move {
-            let host = job.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
-            let mut reading = job.database(db, cancel).await;
-            reading.extend(next_runs::checks(db, now));
-            reading.extend(unneeded::check(&job.config, db));
-            reading.extend(three_two_one::checks(&job.config, db, &job.targets_of(db), now, cancel).await);
-            (reading, drill_setup::checks(&job.config, db, host, cancel).await)
-        }))
-        .await;
-        for (db, (reading, drills)) in self.config.databases.iter().zip(databases) {
-            add(&format!("database {}", db.id), reading);
-            add(&format!("drills of {}", db.id), drills);
-        }
-        for (group, found) in alerting::checks(&self.channels, cancel).await {
-            add(&group, found);
-        }
         let mut known = Known::default();
-        self.surroundings.ask(&mut known, now, cancel).await;
-        for (group, found) in self.surroundings.checks(&known, self.whole, now) {
+        // At the same time: who waits for one that hangs has seen the others meanwhile.
+        let (targets, databases, alerts, ()) = futures_util::join!(
+            join_all(self.targets.iter().map(|(name, target)| self.target(name, target, now, cancel))),
+            join_all(self.config.databases.iter().map(|db| self.database(db, now, cancel))),
+            alerting::checks(&self.channels, cancel),
+            self.surroundings.ask(&mut known, self.patience, now, cancel),
+        );
+        let surroundings = self.surroundings.checks(&known, self.whole, now);
+        let databases = databases.into_iter().flatten();
+        for (group, found) in targets.into_iter().chain(databases).chain(alerts).chain(surroundings) {
             add(&group, found);
         }
         if cancel.is_cancelled() {
@@ -223,18 +203,66 @@ impl DoctorJob {
                 recipients.seal(b"doctor").map(|_| recipients.fingerprints().len())
             });
             checks.push(match sealed.await.map_err(|e| Error::internal("a check panicked").cause(e))? {
-                Ok(1) => check(
-                    &name,
-                    CheckState::Warn,
-                    "1 recipient",
-                    Some("Add a second recipient whose key is kept elsewhere: if the only key is lost, every snapshot is."),
-                ),
+                // That one is too few is a warning of the configuration.
+                Ok(1) => ok(&name, "1 recipient"),
                 Ok(n) => ok(&name, format!("{n} recipients")),
                 Err(e) => failed(&name, &e),
             });
             checks.push(drill_setup::signers(&self.config, publisher));
         }
         Ok(checks)
+    }
+
+    async fn target(
+        &self,
+        name: &TargetName,
+        target: &Result<Arc<dyn Target>>,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> (String, Vec<Check>) {
+        let mut checks: Vec<Check> = proxy(&self.config, name).into_iter().collect();
+        let answers = match target {
+            Ok(target) => {
+                let found = round_trip::checks(&**target, cancel).await;
+                let answers = found.first().is_some_and(|list| list.state != CheckState::Fail);
+                checks.extend(found);
+                answers
+            }
+            Err(e) => {
+                checks.push(failed("open", e));
+                false
+            }
+        };
+        if answers {
+            checks.extend(folders::modes(&self.config, name));
+        }
+        if let Some((_, target)) = self.attackable.iter().find(|(n, _)| n == name) {
+            checks.extend(match answers {
+                true => {
+                    let claims = claims::checks(&self.config, name, target, now, cancel);
+                    tokio::time::timeout(CLAIMS, claims)
+                        .await
+                        .unwrap_or_else(|_| vec![claims::skipped("the target stopped to answer")])
+                }
+                false => vec![claims::skipped("the target does not answer")],
+            });
+        }
+        (format!("target {name}"), checks)
+    }
+
+    async fn database(
+        &self,
+        db: &Database,
+        now: Timestamp,
+        cancel: &CancellationToken,
+    ) -> [(String, Vec<Check>); 2] {
+        let host = self.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
+        let mut reading = self.reading(db, cancel).await;
+        reading.extend(next_runs::checks(db, now));
+        reading.extend(unneeded::check(&self.config, db));
+        reading.extend(three_two_one::checks(&self.config, db, &self.targets_of(db), now, cancel).await);
+        let drills = drill_setup::checks(&self.config, db, host, cancel).await;
+        [(format!("database {}", db.id), reading), (format!("drills of {}", db.id), drills)]
     }
 
     /// The targets of a database that could be opened.
@@ -246,7 +274,7 @@ impl DoctorJob {
         self.targets.iter().filter_map(of).collect()
     }
 
-    async fn database(&self, db: &Database, cancel: &CancellationToken) -> Vec<Check> {
+    async fn reading(&self, db: &Database, cancel: &CancellationToken) -> Vec<Check> {
         let mut checks = match self.engines.iter().find(|(id, _)| *id == db.id) {
             Some((_, Ok(engine))) => engine.check(cancel).await,
             Some((_, Err(e))) => vec![failed("open", e)],
@@ -269,19 +297,18 @@ impl DoctorJob {
 
     /// Copies on the disk of the original, or all on one disk, are lost with it.
     fn failure_domains(&self, db: &Database) -> Option<Check> {
-        let folders: BTreeMap<&TargetName, PathBuf> = db
-            .targets
-            .iter()
-            .filter_map(|name| match self.config.targets.get(name)?.url.parse().ok()? {
-                TargetUrl::Directory(path) => Some((name, path)),
-                TargetUrl::S3(_) => None,
-            })
-            .collect();
-        if folders.len() < db.targets.len() {
+        let is_folder = |name: &&TargetName| {
+            let url = self.config.targets.get(*name).and_then(|settings| settings.url.parse().ok());
+            matches!(url, Some(TargetUrl::Directory(_)))
+        };
+        let folders = db.targets.iter().filter(is_folder).count();
+        if folders < db.targets.len() {
             return Some(ok("file systems", "a target is on another machine or service"));
         }
-        let devices: Vec<u64> = folders.values().filter_map(|path| folders::device(path)).collect();
-        if devices.len() < folders.len() {
+        let opened = self.targets_of(db);
+        let devices: Vec<u64> =
+            opened.iter().filter_map(|t| t.target.root()).map(|root| root.device).collect();
+        if devices.len() < folders {
             let found = "not every target could be looked at";
             return Some(check("file systems", CheckState::Skipped, found, None));
         }

@@ -39,6 +39,8 @@ where
     }
     // Without these, the AWS chain looks at the person's own files and asks the network.
     command
+        // Where lines are broken is tested on its own.
+        .env("COLUMNS", "1000")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
