@@ -340,7 +340,7 @@ fn text(event: &Event, fields: &BTreeMap<&'static str, String>, agent: &str, now
 
 fn proven(proven_at: Option<Timestamp>, now: Timestamp) -> String {
     match proven_at {
-        None => "none: no snapshot has been proven to restore".to_owned(),
+        None => "none that the agent knows of".to_owned(),
         Some(at) => {
             let age = human::duration(now.duration_since(at).as_secs_f64());
             format!("{age} old (it holds the state of {})", second(at))

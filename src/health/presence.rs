@@ -1,6 +1,7 @@
 //! Whether the daemon of a state is there: it holds the lock of the state while it runs, and gives signs of life.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -34,7 +35,7 @@ fn sign_file(state_dir: &Path) -> PathBuf {
 
 /// A sign of life of the daemon. One that cannot be given is missed by whoever looks, and by nobody else.
 pub(crate) fn give_sign(state_dir: &Path) {
-    let file = OpenOptions::new().create(true).append(true).open(sign_file(state_dir));
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(sign_file(state_dir));
     let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
 }
 
@@ -57,6 +58,8 @@ fn written(file: &Path) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -73,6 +76,8 @@ mod tests {
         assert!(seen.running && !seen.hangs && seen.since.is_some(), "{seen:?}");
         assert!(look(folder.path(), now + SignedDuration::from_mins(7)).hangs);
         drop(lock);
+        let mode = std::fs::metadata(sign_file(folder.path())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let gone = look(folder.path(), now + SignedDuration::from_mins(7));
         assert!(!gone.running && !gone.hangs && gone.since.is_none() && gone.last_seen.is_some(), "{gone:?}");
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
@@ -31,23 +32,19 @@ pub(crate) async fn compare(
     let here: BTreeSet<_> =
         relations::tables(session, OfExtensions::All).await?.into_iter().map(|table| table.id).collect();
     let mut differences = Vec::new();
-    let proofs: Vec<&TableProof> = contents.streams.iter().flat_map(|s| &s.tables).collect();
-    for proof in &proofs {
-        if !here.contains(&proof.table) {
-            differences.push(format!("table {} is missing", proof.table));
-        }
+    let proofs = contents.streams.iter().flat_map(|s| &s.tables);
+    for proof in proofs.filter(|proof| !here.contains(&proof.table)) {
+        differences.push(format!("table {} is missing", proof.table));
     }
     // As many sessions as are used at a time, for however many tables.
     let idle = Mutex::default();
-    let reads: Vec<_> = proofs
+    let reads: Vec<_> = groups(contents)
         .into_iter()
-        .map(|proof| {
-            let there = here.contains(&proof.table);
-            compare_table((connector, &idle), contents, details, proof, there, cancel)
-        })
+        .map(|group| compare_tables((connector, &idle), contents, details, group, &here, cancel))
         .collect();
-    let mut tables: Vec<TableComparison> =
+    let read: Vec<Vec<TableComparison>> =
         futures_util::stream::iter(reads).buffer_unordered(jobs).try_collect().await?;
+    let mut tables = read.concat();
     tables.sort_by(|a, b| a.table.cmp(&b.table));
     gather(&mut tables, &roots(session, details).await?);
     let (moved, lost) = sequences(session, details).await?;
@@ -76,8 +73,60 @@ pub(crate) async fn compare(
     Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
 
-async fn compare_table(
+/// Tables whose rows are one session's to read. Of short ones it reads several without waiting in between, since most of the time
+/// that one takes is the way to the server and back.
+fn groups(contents: &Contents) -> Vec<Vec<&TableProof>> {
+    let (mut groups, mut room): (Vec<Vec<&TableProof>>, usize) = (Vec::new(), 0);
+    for stream in &contents.streams {
+        for proof in &stream.tables {
+            let is_short = stream.length <= SHORT;
+            match groups.last_mut() {
+                Some(group) if is_short && room > 0 => {
+                    group.push(proof);
+                    room -= 1;
+                }
+                _ => {
+                    groups.push(vec![proof]);
+                    room = if is_short { TOGETHER - 1 } else { 0 };
+                }
+            }
+        }
+    }
+    groups
+}
+
+/// The most bytes of a short stream of rows, and how many of them are read together.
+const SHORT: u64 = 64 << 10;
+const TOGETHER: usize = 24;
+
+async fn compare_tables(
     (connector, idle): (&Connector, &Mutex<Vec<Session>>),
+    contents: &Contents,
+    details: &Details,
+    proofs: Vec<&TableProof>,
+    here: &BTreeSet<TableId>,
+    cancel: &CancellationToken,
+) -> Result<Vec<TableComparison>> {
+    let ready = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let session = match ready {
+        Some(session) => session,
+        None => {
+            let session = connector.connect(cancel).await?;
+            rows::apply(&session, &contents.source.settings).await?;
+            session
+        }
+    };
+    let compared = proofs.into_iter().map(|proof| {
+        let there = here.contains(&proof.table);
+        compare_table(&session, contents, details, proof, there, cancel)
+    });
+    let compared = try_join_all(compared).await?;
+    idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    Ok(compared)
+}
+
+async fn compare_table(
+    session: &Session,
     contents: &Contents,
     details: &Details,
     proof: &TableProof,
@@ -87,23 +136,12 @@ async fn compare_table(
     let config = details.config_tables.iter().find(|c| c.table == proof.table);
     let condition = config.map_or("", |config| config.condition.as_str());
     let (rows, digest) = if there {
-        let ready = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let session = match ready {
-            Some(session) => session,
-            None => {
-                let session = connector.connect(cancel).await?;
-                rows::apply(&session, &contents.source.settings).await?;
-                session
-            }
-        };
         if !condition.is_empty() {
-            rows::refuse_evaluation(&session, &proof.table).await?;
+            rows::refuse_evaluation(session, &proof.table).await?;
         }
         let sql = rows::copy_out(&proof.table, &proof.columns, condition, &contents.source.settings);
-        let digest = rows::digest(&session, &sql, &contents.row_key, cancel).await;
-        let digest = digest.map_err(|e| e.context(&proof.table))?;
-        idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-        digest
+        let digest = rows::digest(session, &sql, &contents.row_key, cancel).await;
+        digest.map_err(|e| e.context(&proof.table))?
     } else {
         (0, RowDigest::default())
     };

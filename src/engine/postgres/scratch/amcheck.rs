@@ -1,5 +1,8 @@
 //! PostgreSQL's own check of restored indexes, by the extension amcheck.
 
+use std::pin::pin;
+
+use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::super::connect::{Connector, Session, interruptible};
@@ -9,12 +12,16 @@ use super::super::session_settings::{SEARCH_PATH, SessionSettings, set_path};
 use super::damage::silence;
 use super::random_name;
 use crate::engine::postgres::relations::OWN_SCHEMA;
+use crate::engine::postgres::row::Row;
 use crate::engine::scratch::{Examination, ExaminationResult};
 use crate::error::Result;
 use crate::model::human;
 
 /// The name of the check.
 pub(crate) const AMCHECK: &str = "amcheck";
+
+/// So many are asked for without waiting in between.
+const TOGETHER: usize = 24;
 
 /// How many bad indexes are named.
 const NAMED: usize = 5;
@@ -60,10 +67,17 @@ async fn amcheck(session: &Session, path: &str) -> Result<(ExaminationResult, St
     let check = session.client.prepare(&call).await.map_err(|e| session.failed("call amcheck", &e))?;
     session.batch(&set_path(path), "set the search path").await?;
     let (mut bad, mut unchecked) = (Vec::new(), Vec::new());
-    for row in &indexes {
-        let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+    // Most indexes are small: the way to the server and back would take longer than to look at them.
+    let look = |row| {
+        let check = &check;
+        async move { (row, session.client.execute(check, &[&Row::get::<_, u32>(row, 0)]).await) }
+    };
+    let looks: Vec<_> = indexes.iter().map(look).collect();
+    let mut looks = pin!(stream::iter(looks).buffered(TOGETHER));
+    while let Some((row, looked)) = looks.next().await {
+        let (schema, name): (String, String) = (row.get(1), row.get(2));
         let index = format!("{}.{}", ident_line(&schema), ident_line(&name));
-        if let Err(e) = session.client.execute(&check, &[&oid]).await {
+        if let Err(e) = looked {
             // Corruption has its own error class. Other errors say nothing about the index.
             if ends_a_session(&e) {
                 return Err(session.failed(&format!("check index {index}"), &e));
