@@ -25,7 +25,7 @@ fn subscriptions(database: &Database<'_>) {
 /// Waits until the run says that it is in this stage.
 pub(super) fn reaches(running: &mut Running, stage: &str) {
     let wanted = format!("\"stage\":\"{stage}\"");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !running.stderr().contains(&wanted) && running.is_running() {
         assert!(Instant::now() < deadline, "never came to {stage}: {}", running.stderr());
         std::thread::sleep(Duration::from_millis(1));
@@ -46,7 +46,7 @@ fn process_of(place: &Path) -> Option<i32> {
 
 /// The server of the drill that is running, once it says that it is ready.
 fn server_of(provider: &Provider) -> i32 {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let places = fs::read_dir(provider.scratch()).into_iter().flatten().flatten();
         let pid = places.map(|entry| entry.path()).find_map(|place| {
