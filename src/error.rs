@@ -84,6 +84,8 @@ pub struct Error {
 pub enum Origin {
     /// A database server that cannot be reached: its address, for people.
     Server(String),
+    /// A role that a database server does not let in: the server's address and the role, for people.
+    Login(String),
     /// A key file of the agent that cannot be used: its path.
     Key(String),
     /// A folder of the agent without free space: its name, such as `spool`.

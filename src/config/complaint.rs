@@ -154,9 +154,14 @@ fn in_reading_order(list: &RefCell<Vec<Problem>>) -> Vec<String> {
 
 /// The known name that `name` was probably meant to be.
 pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // `last` is `keep_last`: whoever leaves out what the table's name says already has made no slip of the pen.
+    let similarity = |candidate: &str| match candidate.split('_').any(|part| part == name) {
+        true => 1.0,
+        false => strsim::jaro_winkler(name, candidate),
+    };
     known
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity >= 0.75)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +26,11 @@ use crate::system::certificate::{Protocol, Server, Shown};
 const SOON: SignedDuration = SignedDuration::from_hours(1);
 /// How often certificates are looked at.
 const SELDOM: SignedDuration = SignedDuration::from_hours(24);
-/// How long a server may take where nobody waits for what it says.
+/// How long a server may take where nobody waits for what it says, and a database server in any case: many databases are asked
+/// for at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// Databases that are asked at the same time. Often they are on one server, which others want to use too.
+const PARALLEL: usize = 8;
 
 /// Where to look.
 pub(crate) struct Surroundings {
@@ -110,7 +114,7 @@ pub(crate) struct Found {
 }
 
 impl Surroundings {
-    /// Asks for what is due. It takes no longer than `patience`, whatever hangs.
+    /// Asks for what is due. `patience` is for servers other than those of databases.
     pub(crate) async fn ask(
         &self,
         known: &mut Known,
@@ -121,7 +125,8 @@ impl Surroundings {
         let due = |id: &&DatabaseId| Memory::is_due(known.neighbours.get(id), SOON, now);
         let databases: Vec<&DatabaseId> = self.engines.iter().map(|(id, _)| id).filter(due).collect();
         let servers: Vec<&NamedServer> = self.servers.iter().filter(|s| s.is_due(known, now)).collect();
-        let answers = join_all(databases.iter().map(|id| self.ask_database(id, patience, cancel)));
+        let ask = databases.iter().map(|id| self.ask_database(id, cancel)).collect::<Vec<_>>();
+        let answers = stream::iter(ask).buffered(PARALLEL).collect::<Vec<_>>();
         let shown = join_all(servers.iter().map(|server| server.server.look(patience, cancel)));
         let (answers, shown) = futures_util::future::join(answers, shown).await;
         for (id, answer) in databases.into_iter().zip(answers) {
@@ -135,18 +140,13 @@ impl Surroundings {
         }
     }
 
-    async fn ask_database(
-        &self,
-        id: &DatabaseId,
-        patience: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Option<Neighbours>> {
+    async fn ask_database(&self, id: &DatabaseId, cancel: &CancellationToken) -> Result<Option<Neighbours>> {
         let engine = self.engines.iter().find(|(other, _)| other == id).map(|(_, engine)| engine);
         let engine = engine.ok_or_else(|| Error::internal("a database without an engine"))?;
         let engine = engine.as_ref().map_err(Clone::clone)?;
-        let answer = tokio::time::timeout(patience, engine.neighbours(cancel)).await;
+        let answer = tokio::time::timeout(PATIENCE, engine.neighbours(cancel)).await;
         answer.unwrap_or_else(|_| {
-            let what = format!("no answer from {} within {} s", engine.describe(), patience.as_secs_f64());
+            let what = format!("no answer from {} within {} s", engine.describe(), PATIENCE.as_secs());
             Err(Error::database(what).remedy("Check that the server runs and can be reached."))
         })
     }
@@ -233,8 +233,16 @@ impl Surroundings {
             let found = format!("every database on {} is declared or ignored", servers.join(", "));
             checks.push(Check { name: "databases".into(), state: CheckState::Ok, found, remedy: None });
         }
-        let errors = known.neighbours.iter().filter_map(|(id, memory)| Some((id, memory.error.as_ref()?)));
-        checks.extend(errors.map(|(id, e)| skipped(format!("neighbours of {id}"), e)));
+        let mut errors =
+            known.neighbours.iter().filter_map(|(id, memory)| Some((id, memory.error.as_ref()?)));
+        if let Some((id, e)) = errors.next() {
+            // Databases of one server mostly share the reason.
+            let more = match errors.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            checks.push(skipped(format!("neighbours of {id}{more}"), e));
+        }
         checks
     }
 }

@@ -111,6 +111,9 @@ fn one(origin: &Origin, group: &[Condition]) -> Option<Condition> {
             address,
             format!("The database server {address} cannot be reached."),
         ),
+        Origin::Login(login) => {
+            (ConditionKind::ServerFailing, login, format!("The database server {login} refuses connections."))
+        }
         Origin::Key(path) => {
             (ConditionKind::KeyFailing, path, format!("The agent's key {path} cannot be used."))
         }
@@ -209,6 +212,7 @@ mod tests {
             failed("gazette/b", server()),
             failed("gazette/c", Origin::Key("/etc/marbre/agent".into())),
             failed("gazette/d", Origin::Disk("spool".into())),
+            failed("gazette/a", Origin::Login("db1:5432 as marbre".into())),
             wrong(C::SnapshotFailed, "gazette/e", None),
         ]);
         assert_eq!(
@@ -217,6 +221,7 @@ mod tests {
                 "server-failing db1:5432",
                 "key-failing /etc/marbre/agent",
                 "disk-low spool",
+                "server-failing db1:5432 as marbre",
                 "snapshot-failed gazette/e"
             ]
         );

@@ -40,7 +40,7 @@ impl Condition {
             C::LookFailed => "It is known again how things stand.".to_owned(),
             C::ChannelFailing => format!("The alert channel {object} takes its messages again."),
             C::Expiring => "It was renewed.".to_owned(),
-            C::ServerFailing => format!("The database server {object} can be reached again."),
+            C::ServerFailing => format!("The database server {object} takes connections again."),
             C::KeyFailing => format!("The agent's key {object} can be used again."),
         }
     }

@@ -8,6 +8,11 @@ pub(super) fn origin(server: &Server) -> Origin {
     Origin::Server(format!("{}:{}", server.host, server.port))
 }
 
+/// The role as that which is not let in: often by many databases of one server.
+pub(super) fn login(server: &Server, user: &str) -> Origin {
+    Origin::Login(format!("{}:{} as {}", server.host, server.port, user.escape_debug()))
+}
+
 /// Nobody answers there.
 pub(super) fn unreachable(server: &Server) -> String {
     if server.is_socket() {

@@ -9,7 +9,7 @@ use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::CancellationToken;
 
-use super::advice::{is_io, is_unknown_role, origin, refused_login, unknown_role, unreachable};
+use super::advice::{is_io, is_unknown_role, login, origin, refused_login, unknown_role, unreachable};
 use super::dial::{self, Connected, Refusal};
 use super::event_triggers::{self, OFF};
 use super::known::Known;
@@ -345,10 +345,14 @@ impl Connector {
             None => cause(&error, &self.known),
         });
         match error.code().map(tokio_postgres::error::SqlState::code) {
-            Some("28000") if is_unknown_role(&error) => failed.remedy(unknown_role(self.user())),
+            Some("28000") if is_unknown_role(&error) => {
+                failed.origin(login(&server, self.user())).remedy(unknown_role(self.user()))
+            }
             Some("3D000") => failed.with_kind(ErrorKind::NotFound).remedy("Check the database's name in `url`; `psql -l` lists those that the server has."),
-            Some("28P01" | "28000") => failed.remedy(refused_login(&server, self.user())),
-            Some("53300") => failed.remedy("End connections that nobody needs, or raise `max_connections`."),
+            Some("28P01" | "28000") => {
+                failed.origin(login(&server, self.user())).remedy(refused_login(&server, self.user()))
+            }
+            Some("53300") => failed.origin(origin(&server)).remedy("End connections that nobody needs, or raise `max_connections`."),
             Some("57P03") => failed.origin(origin(&server)).remedy(
                 "The server starts, stops or recovers: wait until it takes connections. Where it never does, its log says why.",
             ),

@@ -136,7 +136,7 @@ fn space(db: &Database, state: &State, scratch_dir: &Path) -> Option<Check> {
 /// What drills are measured by: without it they prove less than they could.
 fn goals(db: &Database) -> Check {
     const NAME: &str = "goals";
-    let (drills, name) = (&db.drills, &db.id.database);
+    let drills = &db.drills;
     let wanted = [
         ("`every`", "how old the newest proof may become", drills.every),
         ("`rto`", "how long a recovery may take", drills.rto),
@@ -144,13 +144,15 @@ fn goals(db: &Database) -> Check {
     let (mut missing, mut remedy) = (Vec::new(), String::new());
     for (key, meaning, _) in wanted.iter().filter(|(_, _, value)| value.is_none()) {
         missing.push(*key);
-        remedy.push_str(&format!("Set {key} in [database.{name}.drills]: {meaning}. "));
+        remedy.push_str(&format!(
+            "Set {key} in [database.NAME.drills], or in [defaults.database.drills] for all: {meaning}. "
+        ));
     }
     if db.checks.is_empty() {
         missing.push("checks of the data");
-        remedy.push_str(&format!(
-            "Define in [database.{name}.checks.CHECK] what the data must look like; `fresh_within` notices a replica that has stopped."
-        ));
+        remedy.push_str(
+            "Define in [database.NAME.checks.CHECK] what the data must look like; `fresh_within` notices a replica that has stopped.",
+        );
     }
     if !missing.is_empty() {
         let found = format!("there is no {}", missing.join(", no "));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -35,6 +36,9 @@ use crate::model::id::{DatabaseId, TargetName};
 use crate::targets::NamedTarget;
 use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetUrl, registry};
+
+/// Databases that are looked at at the same time. Often they are on one server, which others want to use too.
+const PARALLEL: usize = 8;
 
 /// How long it may take to try to break a target: two dozen requests.
 const CLAIMS: Duration = Duration::from_secs(30);
@@ -55,7 +59,7 @@ pub(crate) struct DoctorJob {
     pub channels: Vec<RoutedChannel>,
     /// What surrounds the agent.
     pub surroundings: Surroundings,
-    /// How long servers of certificates, clocks and neighbouring databases may take.
+    /// How long servers may take to show their certificates and clocks.
     pub patience: Duration,
     /// Every database of the configuration is looked at, not only one.
     pub whole: bool,
@@ -158,10 +162,12 @@ impl DoctorJob {
         add("keys", self.keys().await?);
         add("host", folders::checks(&self.config));
         let mut known = Known::default();
+        let databases: Vec<_> =
+            self.config.databases.iter().map(|db| self.database(db, now, cancel)).collect();
         // At the same time: who waits for one that hangs has seen the others meanwhile.
         let (targets, databases, alerts, ()) = futures_util::join!(
             join_all(self.targets.iter().map(|(name, target)| self.target(name, target, now, cancel))),
-            join_all(self.config.databases.iter().map(|db| self.database(db, now, cancel))),
+            stream::iter(databases).buffered(PARALLEL).collect::<Vec<_>>(),
             alerting::checks(&self.channels, cancel),
             self.surroundings.ask(&mut known, self.patience, now, cancel),
         );

@@ -346,7 +346,7 @@ async fn drills_that_prove_less_than_they_could() {
     assert_eq!(goals.found, "there is no `rto`, no checks of the data");
     let remedy = goals.remedy.as_deref().unwrap();
     assert!(
-        remedy.starts_with("Set `rto` in [database.abonnes.drills]: how long a recovery may take. Define in")
+        remedy.starts_with("Set `rto` in [database.NAME.drills], or in [defaults.database.drills] for all: how long a recovery may take. Define in")
     );
     assert_eq!(found(&report, "keys", "signers of gazette").state, CheckState::Warn);
     assert!(!folder.path().join("state/state.sqlite").exists(), "doctor makes nothing");
