@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::because::because;
 use super::compose::jobs;
 use super::context::Context;
-use super::{output, show, signals, usage_error};
+use super::{output, show, signals};
 use crate::error::{Error, Result};
 use crate::job::accept::{AcceptReport, Acceptable};
-use crate::job::decide::Because;
 
 /// Arguments of `accept`.
 #[derive(Debug, clap::Args)]
@@ -48,22 +48,10 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         output::report(context.json, &document, |document| list(&args.database, &document.acceptable))?;
         return Ok(None);
     };
-    if why.trim().is_empty() {
-        return Err(usage_error("--why is empty"));
-    }
-    let because = Because { by: args.by.clone().unwrap_or_else(user), reason: why.clone() };
+    let because = because(args.by.as_deref(), why)?;
     let report = job.run(&args.names, &because, Timestamp::now(), &cancel).await?;
     output::report(context.json, &report, print)?;
     Ok(report.error())
-}
-
-/// Who runs the command: behind `sudo`, the person and not root.
-fn user() -> String {
-    let named = |variable| std::env::var(variable).ok().filter(|name: &String| !name.is_empty());
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .into_iter()
-        .find_map(named)
-        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }
 
 fn list(database: &str, acceptable: &[Acceptable]) {
@@ -79,10 +67,5 @@ fn list(database: &str, acceptable: &[Acceptable]) {
 
 fn print(report: &AcceptReport) {
     output::print(&format!("{}/{}: {}", report.publisher, report.database, show::decided(&report.decision)));
-    for target in &report.targets {
-        match &target.error {
-            None => output::print(&format!("  target {}: recorded", target.name)),
-            Some(e) => output::print(&format!("  target {}: FAILED: {e}", target.name)),
-        }
-    }
+    show::recorded(&report.targets);
 }

@@ -27,6 +27,7 @@ documents! {
     super::keygen::PublisherKeys = "keygen", 1;
     crate::job::list::ListReport = "list", 1;
     super::man::Pages = "man", 1;
+    crate::job::mark::MarkReport = "mark", 1;
     super::prune::Pruned = "prune", 1;
     crate::job::restore::RestoreReport = "restore", 1;
     super::rotate::Rotated = "rotate", 1;

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::list::{self, ListReport, Listed};
 use crate::model::human::{bytes, count};
 use crate::model::level::Levels;
+use crate::model::visible::visible;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,11 @@ fn print(report: &ListReport) {
         output::print("set aside (not of the history that goes on; restored only if named):");
         let rows: Vec<Vec<String>> = report.set_aside.iter().map(row).collect();
         output::print(&output::table(&header, &rows));
+    }
+    for snapshot in &report.snapshots {
+        if let Some(mark) = &snapshot.mark {
+            output::print(&format!("{}: {}", snapshot.snapshot, visible(&mark.to_string())));
+        }
     }
     for problem in &report.problems {
         output::print(&format!("problem: {problem}"));

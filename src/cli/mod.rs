@@ -3,6 +3,7 @@
 mod accept;
 mod adopt;
 mod alert;
+mod because;
 mod completions;
 mod compose;
 mod config;
@@ -18,6 +19,7 @@ mod keygen;
 mod layout;
 mod list;
 mod man;
+mod mark;
 mod output;
 mod paint;
 mod progress;
@@ -39,6 +41,7 @@ use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::engine::registry;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::mark::Choice;
 use crate::keys;
 use context::Context;
 
@@ -100,6 +103,12 @@ enum Verb {
     Sync(sync::Args),
     /// Delete the snapshots that no rule of the configuration keeps
     Prune(prune::Args),
+    /// Keep a snapshot, whatever the rules of the configuration say
+    Pin(mark::Args),
+    /// Let the rules of the configuration decide about a snapshot again
+    Unpin(mark::Args),
+    /// Have the next prune delete a snapshot, whatever the rules of the configuration say
+    Forget(mark::Args),
     /// Record that something odd or damaged is known, so that what comes next is seen
     Accept(accept::Args),
     /// Go on with the chain of an agent whose host or key is lost, or after one of two branches
@@ -180,6 +189,9 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Sync(args) => return sync::run(&args, &context).await,
         Verb::Status(args) => return status::run(&args, &context).await,
         Verb::Prune(args) => return prune::run(&args, &context).await,
+        Verb::Pin(args) => return mark::run(&args, Choice::Pin, &context).await,
+        Verb::Unpin(args) => return mark::run(&args, Choice::Unpin, &context).await,
+        Verb::Forget(args) => return mark::run(&args, Choice::Forget, &context).await,
         Verb::Accept(args) => return accept::run(&args, &context).await,
         Verb::Adopt(args) => return adopt::run(&args, &context).await,
         Verb::Rotate(args) => return rotate::run(&args, &context).await,

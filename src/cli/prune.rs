@@ -10,9 +10,11 @@ use super::{output, signals, worst};
 use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::findings;
-use crate::job::prune::{PruneReport, PrunedTarget};
+use crate::job::prune::{KeptSnapshot, PruneReport, PrunedTarget};
 use crate::model::human::{bytes, count};
 use crate::model::job::JobKind;
+use crate::model::mark::Mark;
+use crate::model::visible::visible;
 
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
@@ -86,11 +88,11 @@ fn print(report: &PruneReport) {
     let would = if report.dry_run { " (dry run: nothing was changed)" } else { "" };
     let (kept, deleted) = (snapshots(report.kept.len()), snapshots(report.deleted.len()));
     output::print(&format!("{database}: {kept} kept, {deleted} deleted{would}"));
-    for kept in report.kept.iter().filter(|_| report.dry_run) {
-        output::print(&format!("  keep    {}  {}", kept.snapshot, kept.reasons.join("; ")));
+    for kept in report.kept.iter().filter(|kept| report.dry_run || kept.mark.is_some()) {
+        output::print(&format!("  keep    {}  {}", kept.snapshot, visible(&why(kept))));
     }
     for deleted in &report.deleted {
-        output::print(&format!("  delete  {}  {}", deleted.snapshot, deleted.reason));
+        output::print(&format!("  delete  {}  {}", deleted.snapshot, visible(&deleted.reason)));
     }
     if report.held_back > 0 {
         let more = snapshots(report.held_back);
@@ -103,6 +105,15 @@ fn print(report: &PruneReport) {
         output::print(&format!("  ! older snapshots are held until somebody accepts it: {what}"))
     });
     report.warnings.iter().for_each(|warning| output::print(&format!("  ! {warning}")));
+}
+
+/// Why it is kept: that somebody has forgotten it is no reason, and must be said all the same.
+fn why(kept: &KeptSnapshot) -> String {
+    let reasons = kept.reasons.join("; ");
+    match &kept.mark {
+        Some(mark @ Mark::Forgotten(_)) => format!("{mark}; kept all the same: {reasons}"),
+        _ => reasons,
+    }
 }
 
 fn snapshots(n: usize) -> String {

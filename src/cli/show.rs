@@ -8,6 +8,7 @@ use super::{output, signals};
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::list::{self, ShowReport};
+use crate::job::recorded_at::RecordedAt;
 use crate::job::restore::open::Wanted;
 use crate::model::drill_stage::DrillStage;
 use crate::model::human::{bytes, count, duration};
@@ -90,6 +91,9 @@ fn print(report: &ShowReport) {
     for drill in &report.drills {
         line("drill", drilled(drill));
     }
+    if let Some(mark) = &listed.mark {
+        line("retention", mark.to_string());
+    }
     for decision in &report.decisions {
         line("decision", decided(decision));
     }
@@ -102,6 +106,16 @@ fn print(report: &ShowReport) {
 pub(super) fn decided(decision: &DecisionSummary) -> String {
     let DecisionSummary { at, by, reason, about, .. } = decision;
     format!("{at} by {by}: {}: {reason}", about.join(", "))
+}
+
+/// Where a record was put, a line for each target.
+pub(super) fn recorded(targets: &[RecordedAt]) {
+    for target in targets {
+        match &target.error {
+            None => output::print(&format!("  target {}: recorded", target.name)),
+            Some(e) => output::print(&format!("  target {}: FAILED: {e}", target.name)),
+        }
+    }
 }
 
 /// One drill on a line.

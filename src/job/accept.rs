@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::anomaly::{self, Anomaly};
-use crate::job::decide::{self, Because};
+use crate::job::decide;
 use crate::job::recorded_at::{self, RecordedAt};
 use crate::job::verify::versions;
 use crate::keys::{SigningKey, TrustStore};
@@ -15,6 +15,7 @@ use crate::model::drill_check::Percent;
 use crate::model::human::first_few;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, Sha256};
 use crate::model::level::By;
+use crate::model::mark::Because;
 use crate::repository::catalog::Catalog;
 use crate::repository::chain::Break;
 use crate::repository::decision::{Chain, ChainProblem, Matter, Place, Problem};
@@ -75,11 +76,7 @@ pub(crate) struct AcceptReport {
 impl AcceptReport {
     /// The error that the command ends with, where a target lacks the record.
     pub(crate) fn error(&self) -> Option<Error> {
-        recorded_at::lacking(&self.targets).map(|lacking| {
-            Error::new(ErrorKind::Degraded, "the decision is written, but not at every target")
-                .cause(lacking)
-                .remedy("`marbre sync` puts it there.")
-        })
+        recorded_at::incomplete(&self.targets)
     }
 }
 

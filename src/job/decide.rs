@@ -7,21 +7,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::recorded_at::RecordedAt;
 use crate::keys::{Namespace, SigningKey};
 use crate::model::id::{DatabaseId, DecisionId};
+use crate::model::mark::Because;
 use crate::repository::canonical;
 use crate::repository::decision::{Decision, DecisionKind, Matter};
 use crate::repository::manifest::FORMAT;
 use crate::repository::record_catalog::put_record;
 use crate::repository::signed_record::Signed;
 use crate::targets::{NamedTarget, TargetErrorKind};
-
-/// Who decides, and why.
-#[derive(Debug, Clone)]
-pub(crate) struct Because {
-    /// Who, for people.
-    pub by: String,
-    /// Why, for people.
-    pub reason: String,
-}
 
 /// Signs a decision.
 pub(crate) fn sign(

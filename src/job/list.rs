@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::job::restore::open::{Wanted, choose};
 use crate::model::id::{DatabaseName, EpochId, PublisherName, Sha256, SnapshotId, TargetName};
 use crate::model::level::Levels;
+use crate::model::mark::Mark;
 use crate::model::observer::Observer;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::chain::Break;
@@ -58,6 +59,8 @@ pub(crate) struct Listed {
     pub size: u64,
     /// It began its epoch, and needs no older one.
     pub full: bool,
+    /// What somebody has decided about it, whatever the rules of retention say.
+    pub mark: Option<Mark>,
     /// Every target that holds it.
     pub targets: Vec<ListedTarget>,
 }
@@ -128,8 +131,8 @@ pub(crate) async fn list(reader: &Reader<'_>, cancel: &CancellationToken) -> Res
     let unknown = |b: &&BadRecord| !catalog.decisions.know_damage(&b.target, &b.key);
     problems
         .extend(drills.bad.iter().filter(unknown).map(|b| format!("{} at {}: {}", b.key, b.target, b.error)));
-    let starts = epoch_starts(&catalog);
-    let listed = |entry| listed(reader, &catalog, &drills, entry, &starts);
+    let (starts, marks) = (epoch_starts(&catalog), catalog.decisions.marks());
+    let listed = |entry| listed(reader, &catalog, &drills, entry, (&starts, &marks));
     let snapshots = in_order(&catalog).into_iter().map(listed).collect::<Result<_>>()?;
     let set_aside = catalog.aside.values().map(listed).collect::<Result<_>>()?;
     Ok(ListReport { snapshots, set_aside, problems })
@@ -149,7 +152,13 @@ pub(crate) async fn show(
     let receipt_sha256 = signed.hash();
     let receipt: Receipt = signed.receipt;
     Ok(ShowReport {
-        listed: listed(reader, &catalog, &drills, entry, &epoch_starts(&catalog))?,
+        listed: listed(
+            reader,
+            &catalog,
+            &drills,
+            entry,
+            (&epoch_starts(&catalog), &catalog.decisions.marks()),
+        )?,
         drills: drills.of(&entry.receipt.snapshot),
         decisions: catalog.decisions.summaries(),
         signer: signed.signer,
@@ -188,7 +197,7 @@ fn listed(
     catalog: &Catalog,
     drills: &DrillCatalog,
     entry: &Entry,
-    starts: &BTreeMap<EpochId, SnapshotId>,
+    (starts, marks): (&BTreeMap<EpochId, SnapshotId>, &BTreeMap<Sha256, Mark>),
 ) -> Result<Listed> {
     let receipt = &entry.receipt;
     let at = |name: &TargetName| -> Result<ListedTarget> {
@@ -212,6 +221,7 @@ fn listed(
         // The receipt of an epoch's true first snapshot may be missing: then the next one is not full.
         full: starts.get(&receipt.epoch) == Some(&receipt.snapshot)
             && receipt.new_bytes == receipt.bytes_read,
+        mark: marks.get(&entry.link.hash).cloned(),
         targets: here.map(at).collect::<Result<_>>()?,
     })
 }

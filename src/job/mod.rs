@@ -6,6 +6,7 @@ pub(crate) mod decide;
 pub(crate) mod drill;
 pub(crate) mod key_policy;
 pub(crate) mod list;
+pub(crate) mod mark;
 pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod recorded_at;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::error::{Error, ErrorKind};
 use crate::model::id::TargetName;
 
 /// A target, and whether it has the record.
@@ -18,4 +19,13 @@ pub(crate) fn lacking(targets: &[RecordedAt]) -> Option<String> {
     let lacking = targets.iter().filter_map(|at| Some(format!("{}: {}", at.name, at.error.as_ref()?)));
     let lacking: Vec<String> = lacking.collect();
     (!lacking.is_empty()).then(|| lacking.join("; "))
+}
+
+/// The error that a command ends with which has written a decision, where a target lacks the record.
+pub(crate) fn incomplete(targets: &[RecordedAt]) -> Option<Error> {
+    lacking(targets).map(|lacking| {
+        Error::new(ErrorKind::Degraded, "the decision is written, but not at every target")
+            .cause(lacking)
+            .remedy("`marbre sync` puts it there.")
+    })
 }

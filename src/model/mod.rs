@@ -16,6 +16,7 @@ pub(crate) mod isolation;
 pub(crate) mod job;
 pub(crate) mod level;
 pub(crate) mod loss;
+pub(crate) mod mark;
 pub(crate) mod notice;
 pub(crate) mod object;
 pub(crate) mod object_lock;

@@ -4,24 +4,32 @@
 //! only whether a snapshot is dated in the future. What is dated there, or before what was taken earlier, takes no slot of
 //! any rule, so it pushes nothing out; neither does what is damaged, or what an earlier run has decided to delete.
 //!
+//! What somebody has pinned stays. What somebody has forgotten goes, unless it outlives every rule: no rule counts it, and it says
+//! nothing of the dates of others, so that all else is as if it were gone already.
+//!
 //! Every rule is counted twice: over all snapshots, and from the newest one that was proven. So a run of bad new snapshots,
 //! however long, cannot push the good ones out.
 
 #[cfg(test)]
 mod floods;
 #[cfg(test)]
+mod marks;
+mod reason;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod year;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::model::id::{EpochId, SnapshotId, TargetName};
+use crate::model::mark::Mark;
+
+pub(crate) use reason::Reason;
 
 /// How far two clocks may be apart before a date is out of order.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
@@ -74,80 +82,14 @@ pub(crate) struct Candidate {
     pub held: bool,
     /// The targets that hold no newer one.
     pub newest_at: Vec<TargetName>,
+    /// What somebody has decided about it.
+    pub mark: Option<Mark>,
 }
 
-/// Why a snapshot is kept, or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// Nothing was taken after it.
-    Newest,
-    /// Nothing was taken after it that is dated in order and not damaged.
-    NewestSound,
-    /// This target holds no newer one.
-    NewestAt(TargetName),
-    /// A restore has proven it, and none that is newer.
-    NewestProven,
-    /// The full snapshot that begins the epoch of the newest proven one, or that of the newest sound one.
-    BeginsEpoch {
-        /// Of the newest proven one.
-        proven: bool,
-    },
-    /// A rule keeps it.
-    Rule {
-        /// Its name.
-        rule: &'static str,
-        /// The hour, day, week, month or year; empty where the rule has none.
-        of: String,
-        /// Counted from the newest proven snapshot.
-        from_proven: bool,
-    },
-    /// What came after it is odd, and nobody has accepted that.
-    Held,
-    /// There is no rule at all.
-    NoRule,
-    /// Its date is still to come.
-    Future,
-    /// It is dated before snapshots that were taken earlier, and these are kept.
-    Backdated,
-    /// Without it, a backdated one that outlives every rule would pass for one that is dated in order.
-    ShowsBackdated,
-    /// It would go, and one run deletes so many at most.
-    HeldBack(usize),
-    /// No rule keeps it.
-    Unneeded,
-    /// It is dated before snapshots that were taken earlier, and these are not kept either.
-    BackdatedAlone,
-    /// An earlier run has decided so.
-    Pruned,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Newest => write!(f, "newest"),
-            Reason::NewestSound => write!(f, "newest that is dated in order and not damaged"),
-            Reason::NewestAt(target) => write!(f, "newest at target {target}"),
-            Reason::NewestProven => write!(f, "newest that a restore has proven"),
-            Reason::BeginsEpoch { proven } => {
-                write!(f, "begins the epoch of the newest {}", if *proven { "proven" } else { "sound" })
-            }
-            Reason::Rule { rule, of, from_proven } => {
-                let space = if of.is_empty() { "" } else { " " };
-                let from = if *from_proven { ", counted from the newest proven" } else { "" };
-                write!(f, "{rule}{space}{of}{from}")
-            }
-            Reason::Held => write!(f, "held: later content is odd, and nobody has accepted that"),
-            Reason::NoRule => write!(f, "there is no rule"),
-            Reason::Future => write!(f, "dated in the future, so no rule can judge it"),
-            Reason::Backdated => write!(f, "dated before snapshots that were taken earlier and are kept"),
-            Reason::ShowsBackdated => write!(f, "shows that one that was taken later is backdated"),
-            Reason::HeldBack(max) => write!(f, "held back: one run deletes {max} at most"),
-            Reason::Unneeded => write!(f, "no rule keeps it"),
-            Reason::BackdatedAlone => {
-                write!(f, "no rule keeps it, and it is dated before snapshots that were taken earlier")
-            }
-            Reason::Pruned => write!(f, "an earlier run has decided so"),
-        }
+impl Candidate {
+    /// Whether somebody has decided that it goes.
+    fn is_forgotten(&self) -> bool {
+        matches!(self.mark, Some(Mark::Forgotten(_)))
     }
 }
 
@@ -185,6 +127,8 @@ enum Dated {
     Backdated,
     /// An earlier run has decided that it goes: it says nothing of the dates of others, and no rule counts it.
     Decided,
+    /// The same, by somebody who has forgotten it. Its date is in order: it may be the newest sound one, and then it stays.
+    Forgotten,
 }
 
 /// Decides what is kept. `zone` says where days begin; at most `max_delete` snapshots go.
@@ -201,7 +145,7 @@ pub(crate) fn decide(
     let mut kept = Kept::default();
     protect(&dated, &mut kept);
     if policy.is_empty() {
-        order.iter().for_each(|c| kept.add(c, Reason::NoRule));
+        order.iter().filter(|c| !c.is_forgotten()).for_each(|c| kept.add(c, Reason::NoRule));
     }
     let of = |wanted: Dated| dated.iter().filter(move |(_, d)| *d == wanted).map(|(c, _)| *c);
     of(Dated::Future).for_each(|c| kept.add(c, Reason::Future));
@@ -235,10 +179,15 @@ fn dates(oldest_first: &[&Candidate], now: Timestamp) -> Vec<Dated> {
         if c.pruned {
             return Dated::Decided;
         }
-        if at.duration_since(now) > SKEW {
+        let future = at.duration_since(now) > SKEW;
+        let backdated = latest.is_some_and(|latest| latest.duration_since(at) > SKEW);
+        if c.is_forgotten() {
+            return if future || backdated { Dated::Decided } else { Dated::Forgotten };
+        }
+        if future {
             return Dated::Future;
         }
-        if latest.is_some_and(|latest| latest.duration_since(at) > SKEW) {
+        if backdated {
             return Dated::Backdated;
         }
         latest = latest.max(Some(at));
@@ -256,9 +205,15 @@ fn protect(oldest_first: &[(&Candidate, Dated)], kept: &mut Kept) {
         candidate.newest_at.iter().for_each(|target| kept.add(candidate, Reason::NewestAt(target.clone())));
     }
     oldest_first.iter().filter(|(c, _)| c.held).for_each(|(c, _)| kept.add(c, Reason::Held));
+    for (candidate, _) in oldest_first {
+        if let Some(mark @ Mark::Pinned(_)) = &candidate.mark {
+            kept.add(candidate, Reason::Marked(mark.clone()));
+        }
+    }
     let proven = newest_first().find(|(c, _)| c.proven).map(|(c, _)| c);
     proven.iter().for_each(|c| kept.add(c, Reason::NewestProven));
-    let is_sound = |(c, dated): &(&Candidate, Dated)| *dated == Dated::InOrder && !c.damaged;
+    let in_order = |dated| matches!(dated, Dated::InOrder | Dated::Forgotten);
+    let is_sound = |(c, dated): &(&Candidate, Dated)| in_order(*dated) && !c.damaged;
     let sound = newest_first().find(is_sound).map(|(c, _)| c);
     sound.iter().filter(|c| c.snapshot != newest.snapshot).for_each(|c| kept.add(c, Reason::NewestSound));
     // The epoch of the newest sound one too: without its beginning, no drill to come could make it a full one.
@@ -374,7 +329,8 @@ fn conclude(oldest_first: &[(&Candidate, Dated)], mut kept: Kept, max_delete: us
     let mut going: Vec<&(&Candidate, Dated)> = oldest_first.iter().filter(|(c, _)| !kept.has(c)).collect();
     // Backdated ones first: without those that show them to be so, the next run would count them. Then what was decided
     // before.
-    going.sort_by_key(|(_, dated)| (*dated != Dated::Backdated, *dated != Dated::Decided));
+    let is_decided = |dated| matches!(dated, Dated::Decided | Dated::Forgotten);
+    going.sort_by_key(|(_, dated)| (*dated != Dated::Backdated, !is_decided(*dated)));
     let held_back = going.len().saturating_sub(max_delete);
     for (candidate, _) in going.drain(going.len() - held_back..) {
         kept.add(candidate, Reason::HeldBack(max_delete));
@@ -382,9 +338,10 @@ fn conclude(oldest_first: &[(&Candidate, Dated)], mut kept: Kept, max_delete: us
     let mut fates: BTreeMap<SnapshotId, Fate> =
         kept.0.into_iter().map(|(snapshot, reasons)| (snapshot, Fate::Keep(reasons))).collect();
     for (candidate, dated) in going {
-        let reason = match dated {
-            Dated::Decided => Reason::Pruned,
-            Dated::Backdated => Reason::BackdatedAlone,
+        let reason = match (&candidate.mark, dated) {
+            _ if candidate.pruned => Reason::Pruned,
+            (Some(mark @ Mark::Forgotten(_)), _) => Reason::Marked(mark.clone()),
+            (_, Dated::Backdated) => Reason::BackdatedAlone,
             _ => Reason::Unneeded,
         };
         fates.insert(candidate.snapshot.clone(), Fate::Delete(reason));

@@ -1,5 +1,5 @@
 //! What somebody decided about a database, in clear and signed (see `docs/FORMAT.md`): that its content is as it should be,
-//! that a known damage is known, that an object was replaced by a good copy.
+//! that a known damage is known, that an object was replaced by a good copy, that a snapshot stays or goes.
 
 use std::fmt;
 
@@ -59,6 +59,12 @@ pub(crate) enum Matter {
     Damage(Place),
     /// An object that did not have the bytes that it must have was replaced by a good copy.
     Replaced(Replaced),
+    /// This snapshot stays, whatever the rules of retention say.
+    Pin(Seen),
+    /// The rules of retention decide about this snapshot again.
+    Unpin(Seen),
+    /// This snapshot goes, whatever the rules of retention say.
+    Forget(Seen),
     /// What a later release knows: it changes nothing for this one.
     #[serde(other)]
     Unknown,
@@ -198,6 +204,9 @@ impl fmt::Display for Matter {
             Matter::Chain(problem) => problem.fmt(f),
             Matter::Damage(place) => place.fmt(f),
             Matter::Replaced(replaced) => write!(f, "replaced:{}:{}", replaced.target, replaced.object),
+            Matter::Pin(seen) => write!(f, "pin:{}", seen.snapshot),
+            Matter::Unpin(seen) => write!(f, "unpin:{}", seen.snapshot),
+            Matter::Forget(seen) => write!(f, "forget:{}", seen.snapshot),
             Matter::Unknown => f.write_str("unknown"),
         }
     }

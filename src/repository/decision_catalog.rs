@@ -1,11 +1,14 @@
 //! What was decided about a database, and what of its problems is known by that.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::keys::Namespace;
-use crate::model::id::{DatabaseId, DecisionId, TargetName};
+use crate::model::id::{DatabaseId, DecisionId, Sha256, TargetName};
+use crate::model::mark::{Because, Mark};
 use crate::model::object::ObjectKey;
 use crate::repository::chain::Break;
 use crate::repository::decision::{Chain, ChainProblem, Decision, Matter, Place, Problem};
@@ -68,7 +71,7 @@ pub struct DecisionSummary {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// What about, by the names that `accept` takes.
+    /// What about: what `accept` takes by the same name, or `pin:`, `unpin:` and `forget:` with a snapshot.
     pub about: Vec<String>,
 }
 
@@ -107,6 +110,31 @@ impl Records<Decision> {
             _ => None,
         });
         accepted.max_by_key(|seen| seen.sequence)
+    }
+
+    /// What the newest decision about each snapshot says, by the hash of its receipt. Of one second, the record with the greater
+    /// name is the newest.
+    pub(crate) fn marks(&self) -> BTreeMap<Sha256, Mark> {
+        let mut newest: BTreeMap<Sha256, (Timestamp, Option<Mark>)> = BTreeMap::new();
+        for (decision, matter) in self.matters() {
+            let because = || Because { by: decision.by.clone(), reason: decision.reason.clone() };
+            let (seen, mark) = match matter {
+                Matter::Pin(seen) => (seen, Some(Mark::Pinned(because()))),
+                Matter::Forget(seen) => (seen, Some(Mark::Forgotten(because()))),
+                Matter::Unpin(seen) => (seen, None),
+                _ => continue,
+            };
+            let known = newest.get(&seen.receipt);
+            if known.is_none_or(|(at, _)| *at <= decision.decided_at) {
+                newest.insert(seen.receipt, (decision.decided_at, mark));
+            }
+        }
+        newest.into_iter().filter_map(|(receipt, (_, mark))| Some((receipt, mark?))).collect()
+    }
+
+    /// When the newest of all decisions was made.
+    pub(crate) fn newest_at(&self) -> Option<Timestamp> {
+        self.all().map(|decision| decision.decided_at).max()
     }
 
     /// Whether somebody has said of a break that it is known. Of a gap, each number must be.
@@ -162,7 +190,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::id::Sha256;
     use crate::repository::decision::{DecisionKind, Replaced};
     use crate::repository::record_catalog::Known;
 
@@ -243,6 +270,31 @@ mod tests {
         assert!(!decisions(vec![damage.clone()]).know_damage(&target, "gazette/abonnes/epochs/e/other"));
         assert!(!decisions(vec![damage.clone(), replaced.clone()]).know_damage(&target, key));
         assert!(decisions(vec![replaced, damage]).know_damage(&target, key));
+    }
+
+    #[test]
+    fn the_newest_decision_about_a_snapshot_counts() {
+        let seen = |n: u8| Seen {
+            sequence: n.into(),
+            snapshot: format!("2026112{n}T020000Z-00000000").parse().unwrap(),
+            receipt: Sha256::of(&[n]),
+        };
+        let because = || Because { by: "claire".to_owned(), reason: "a test".to_owned() };
+        let (pinned, forgotten) = (Mark::Pinned(because()), Mark::Forgotten(because()));
+        let (a, b) = (seen(1), seen(2));
+        let of = |about: Vec<Matter>| decisions(about).marks();
+        assert_eq!(of(vec![Matter::Pin(a.clone())]), BTreeMap::from([(a.receipt, pinned.clone())]));
+        assert_eq!(of(vec![Matter::Pin(a.clone()), Matter::Unpin(a.clone())]), BTreeMap::new());
+        let both = of(vec![Matter::Forget(a.clone()), Matter::Forget(b.clone()), Matter::Pin(a.clone())]);
+        assert_eq!(both, BTreeMap::from([(a.receipt, pinned), (b.receipt, forgotten)]));
+        // Dates count, and then names: records of one second.
+        let mut one_second = decisions(vec![Matter::Pin(a.clone()), Matter::Unpin(a.clone())]);
+        let at: Timestamp = "2026-11-22T02:00:00Z".parse().unwrap();
+        one_second.records.values_mut().for_each(|known| known.signed.record.decided_at = at);
+        assert_eq!(one_second.marks(), BTreeMap::new());
+        let first = one_second.records.values_mut().next().unwrap();
+        first.signed.record.decided_at = at + jiff::SignedDuration::from_secs(1);
+        assert_eq!(one_second.marks().len(), 1);
     }
 
     #[test]

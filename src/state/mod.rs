@@ -155,6 +155,11 @@ impl State {
         self.lock_file_for(database, "sync")
     }
 
+    /// The file whose lock says that a prune runs for a database, or that somebody decides what the next one does.
+    pub(crate) fn prune_lock_file(&self, database: &DatabaseId) -> PathBuf {
+        self.lock_file_for(database, "prune")
+    }
+
     /// The file whose lock says that a drill runs for a database: drills and snapshots do not block each
     /// other.
     pub(crate) fn drill_lock_file(&self, database: &DatabaseId) -> PathBuf {

@@ -19,6 +19,7 @@ mod immutability;
 mod journal;
 mod journey_postgres;
 mod listed;
+mod marks;
 mod memory;
 mod modeless;
 mod package;

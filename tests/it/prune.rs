@@ -109,7 +109,7 @@ fn without_rules_only_what_no_receipt_names_goes() {
     let setup = five("");
     let before = files(&setup.path("a"));
     let said = prune(&setup).success().json();
-    assert!(report(&said)["note"].as_str().unwrap().contains("no snapshot is ever deleted"), "{said}");
+    assert!(report(&said)["note"].as_str().unwrap().contains("no rule deletes a snapshot"), "{said}");
     assert_eq!(files(&setup.path("a")), before);
     let wanted = objects(&setup.path("a"));
     let pack = wanted.keys().find(|key| key.contains("/packs/")).unwrap();

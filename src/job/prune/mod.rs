@@ -40,7 +40,7 @@ use crate::targets::NamedTarget;
 use needed::Needed;
 use sweep::Sweep;
 
-pub(crate) use report::{PruneReport, PrunedTarget};
+pub(crate) use report::{KeptSnapshot, PruneReport, PrunedTarget};
 
 /// Everything a prune needs.
 pub(crate) struct PruneJob {
@@ -82,9 +82,9 @@ impl PruneJob {
         // Neither a snapshot, which may refer to what nobody else needs, nor a sync, which may copy what is being deleted.
         let _locks = match self.dry_run {
             true => Vec::new(),
-            false => [self.state.lock_file(&self.database), self.state.sync_lock_file(&self.database)]
+            false => [State::lock_file, State::sync_lock_file, State::prune_lock_file]
                 .iter()
-                .map(|file| Lock::take(file, &self.database))
+                .map(|file| Lock::take(&file(&self.state, &self.database), &self.database))
                 .collect::<Result<_>>()?,
         };
         watch.stage(Stage::Targets);
@@ -94,8 +94,7 @@ impl PruneJob {
         catalog.require_agent(&self.database, &self.signing_key.signer())?;
         let drills = reader.drills(cancel).await?;
         let anomalies = anomaly::anomalies(&catalog, &drills, self.rows_limit);
-        let held = anomalies.iter().map(Anomaly::since).min();
-        let candidates = self.candidates(&reader, &catalog, &drills, held)?;
+        let candidates = self.candidates(&reader, &catalog, &drills, &anomalies)?;
         let decision = decide(&candidates, &self.policy, &self.time_zone, now, self.max_delete);
         let going = decision.deleted();
         watch.stage(Stage::Receipts);
@@ -115,7 +114,7 @@ impl PruneJob {
         let targets = swept.into_iter().collect::<Result<Vec<_>>>()?;
         self.forget(&going, &targets)?;
         let report = PruneReport::new(&self.database, self.dry_run, decision, targets, needed.unknown);
-        let report = report.held(&anomalies);
+        let report = report.held(&anomalies).marked(&candidates);
         Ok(if self.policy.is_empty() { report.without_rules() } else { report })
     }
 
@@ -134,13 +133,15 @@ impl PruneJob {
     }
 
     /// The snapshots there are, with what is known about each.
-    fn candidates(
+    pub(in crate::job) fn candidates(
         &self,
         reader: &Reader<'_>,
         catalog: &Catalog,
         drills: &DrillCatalog,
-        held: Option<u64>,
+        anomalies: &[Anomaly],
     ) -> Result<Vec<Candidate>> {
+        let held = anomalies.iter().map(Anomaly::since).min();
+        let marks = catalog.decisions.marks();
         let newest_at = |target: &NamedTarget| {
             let here = catalog.entries.values().filter(|e| e.targets.contains(&target.name));
             let newest = here.max_by_key(|e| e.receipt.sequence)?;
@@ -169,6 +170,7 @@ impl PruneJob {
                 pruned: pruned.contains(&snapshot),
                 held: held.is_some_and(|since| entry.receipt.sequence < since),
                 newest_at: here.map(|(target, _)| target.clone()).collect(),
+                mark: marks.get(&entry.link.hash).cloned(),
                 snapshot,
             })
         };

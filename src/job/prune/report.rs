@@ -1,11 +1,14 @@
 //! How a prune went.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::job::anomaly::Anomaly;
 use crate::model::id::{DatabaseId, DatabaseName, PublisherName, SnapshotId, TargetName};
-use crate::model::retention::{Decision, Fate};
+use crate::model::mark::Mark;
+use crate::model::retention::{Candidate, Decision, Fate};
 
 /// What was kept and deleted, as `prune --json` prints it for each database.
 #[derive(Debug, Clone, Serialize)]
@@ -24,7 +27,7 @@ pub(crate) struct PruneReport {
     pub held_back: usize,
     /// Every target.
     pub targets: Vec<PrunedTarget>,
-    /// Why no snapshot is deleted, if there are no rules.
+    /// Why no rule deletes a snapshot, if there are no rules.
     pub note: Option<String>,
     /// What is odd about the content, and nobody has accepted: no snapshot from before it is deleted.
     pub held: Vec<String>,
@@ -39,6 +42,8 @@ pub(crate) struct KeptSnapshot {
     pub snapshot: SnapshotId,
     /// Why; at least one reason.
     pub reasons: Vec<String>,
+    /// What somebody has decided about it.
+    pub mark: Option<Mark>,
 }
 
 /// A deleted snapshot.
@@ -72,11 +77,11 @@ pub(crate) struct PrunedTarget {
 }
 
 impl PruneReport {
-    /// The report of a database that has no rules: no snapshot of it is ever deleted.
+    /// The report of a database that has no rules: no snapshot of it is deleted that nobody has forgotten.
     pub(super) fn without_rules(self) -> Self {
         let note = format!(
-            "no snapshot is ever deleted, because there is no [database.{}.retention]; what no receipt names goes after \
-             the grace",
+            "no rule deletes a snapshot, because there is no [database.{}.retention]; what no receipt names goes after the \
+             grace",
             self.database
         );
         Self { note: Some(note), ..self }
@@ -85,6 +90,16 @@ impl PruneReport {
     /// The same, with what holds snapshots that would go.
     pub(super) fn held(self, anomalies: &[Anomaly]) -> Self {
         Self { held: anomalies.iter().map(Anomaly::what).collect(), ..self }
+    }
+
+    /// The same, with what somebody has decided about snapshots that are kept.
+    pub(super) fn marked(mut self, candidates: &[Candidate]) -> Self {
+        let marks: BTreeMap<&SnapshotId, &Mark> =
+            candidates.iter().filter_map(|c| Some((&c.snapshot, c.mark.as_ref()?))).collect();
+        for kept in &mut self.kept {
+            kept.mark = marks.get(&kept.snapshot).copied().cloned();
+        }
+        self
     }
 
     /// Whether something could not be done that is to be done.
@@ -115,7 +130,7 @@ impl PruneReport {
             match fate {
                 Fate::Keep(reasons) => {
                     let reasons = reasons.iter().map(ToString::to_string).collect();
-                    report.kept.push(KeptSnapshot { snapshot, reasons });
+                    report.kept.push(KeptSnapshot { snapshot, reasons, mark: None });
                 }
                 Fate::Delete(reason) => {
                     report.deleted.push(DeletedSnapshot { snapshot, reason: reason.to_string() });
@@ -131,7 +146,7 @@ impl PruneReport {
             (Some(e), _) => Some(format!("{}: {e}", t.name)),
             (None, 0) => None,
             // Nobody asked for a deletion: credentials that may not are no failure.
-            (None, _) if self.note.is_some() => None,
+            (None, _) if self.note.is_some() && self.deleted.is_empty() => None,
             (None, n) => Some(format!("{} refuses to delete {n} receipts or objects", t.name)),
         };
         let mut left: Vec<String> = self.targets.iter().filter_map(problem).collect();

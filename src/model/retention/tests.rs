@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
+use crate::model::mark::Because;
 
 pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -19,7 +20,13 @@ pub(super) fn snapshot(n: u64, when: Timestamp) -> Candidate {
         pruned: false,
         held: false,
         newest_at: Vec::new(),
+        mark: None,
     }
+}
+
+/// What Claire has decided.
+pub(super) fn because() -> Because {
+    Because { by: "claire".to_owned(), reason: "a reason".to_owned() }
 }
 
 /// So many snapshots, each so many hours after the one before.
@@ -199,13 +206,13 @@ fn one_run_deletes_so_many_and_the_oldest_first() {
     assert_eq!(decide(&[], &policy, &TimeZone::UTC, Timestamp::MAX, 1), Decision::default());
 }
 
-/// Snapshots in the order of the chain: most of them hours apart, some with a wrong date, proven or damaged.
-fn history() -> impl Strategy<Value = Vec<Candidate>> {
+/// Snapshots in the order of the chain: most of them hours apart, some with a wrong date, proven, damaged, pinned or forgotten.
+pub(super) fn history() -> impl Strategy<Value = Vec<Candidate>> {
     let step = prop_oneof![8 => 1i64..60, 1 => -3000i64..0, 1 => 200i64..90_000];
-    let one = (step, 0u8..8, 0u8..8, 0u8..12, 0u8..8);
+    let one = (step, 0u8..8, 0u8..8, 0u8..12, 0u8..8, 0u8..16);
     proptest::collection::vec(one, 1..50).prop_map(|steps| {
         let (mut hours, mut epoch) = (0, 1u8);
-        let of = |(n, (step, proven, damaged, next, pruned)): (usize, (i64, u8, u8, u8, u8))| {
+        let of = |(n, (step, proven, damaged, next, pruned, mark)): (usize, (i64, u8, u8, u8, u8, u8))| {
             // A wrong date is that of one snapshot; the clock then goes on as it was.
             hours += if (1..60).contains(&step) { step } else { 0 };
             let now = if (1..60).contains(&step) { hours } else { hours + step };
@@ -215,6 +222,11 @@ fn history() -> impl Strategy<Value = Vec<Candidate>> {
             c.damaged = damaged == 0;
             c.proven = proven == 0 && !c.damaged;
             c.pruned = pruned == 0;
+            c.mark = match mark {
+                0 => Some(Mark::Pinned(because())),
+                1 | 2 => Some(Mark::Forgotten(because())),
+                _ => None,
+            };
             if n == 3 {
                 c.newest_at = vec!["slow".parse().unwrap()];
             }
@@ -238,7 +250,7 @@ pub(super) fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
-fn moment() -> impl Strategy<Value = Timestamp> {
+pub(super) fn moment() -> impl Strategy<Value = Timestamp> {
     (-10_000i64..120_000).prop_map(|h| at("2026-01-01T00:00:00Z") + SignedDuration::from_hours(h))
 }
 
@@ -260,7 +272,8 @@ proptest! {
         let proven = all.iter().rev().find(|c| c.proven);
         prop_assert!(proven.is_none_or(stays));
         let dated = dates(&all.iter().collect::<Vec<_>>(), now);
-        let sound = |(c, d): &(&Candidate, Dated)| *d == Dated::InOrder && !c.damaged;
+        let in_order = |d| matches!(d, Dated::InOrder | Dated::Forgotten);
+        let sound = |(c, d): &(&Candidate, Dated)| in_order(*d) && !c.damaged;
         let sound = all.iter().zip(dated).rev().find(sound).map(|(c, _)| c);
         prop_assert!(sound.is_none_or(stays));
         for newest in [proven, Some(sound.unwrap_or(all.last().unwrap()))].into_iter().flatten() {
@@ -268,7 +281,8 @@ proptest! {
             prop_assert!(stays(whole.clone().find(|c| !c.damaged).or_else(|| whole.clone().next()).unwrap()));
         }
         prop_assert!(all.iter().filter(|c| !c.newest_at.is_empty()).all(stays));
-        prop_assert!(all.iter().filter(|c| c.consistent_at.duration_since(now) > SKEW && !c.pruned).all(stays));
+        let future = |c: &&Candidate| c.consistent_at.duration_since(now) > SKEW && !c.pruned && !c.is_forgotten();
+        prop_assert!(all.iter().filter(future).all(stays));
     }
 
     #[test]
