@@ -20,6 +20,7 @@ documents! {
     super::completions::Completions = "completions", 1;
     super::config::Checked = "config-check", 1;
     super::config::Shown = "config-show", 1;
+    crate::job::delete_archive::DeleteReport = "delete-archive", 1;
     super::demo::Story = "demo", 1;
     crate::health::doctor::DoctorReport = "doctor", 1;
     crate::job::drill::report::DrillReport = "drill", 1;
@@ -34,6 +35,7 @@ documents! {
     crate::job::list::ShowReport = "show", 1;
     crate::job::snapshot::SnapshotReport = "snapshot", 1;
     super::snapshot::Snapshots = "snapshots", 1;
+    crate::job::stats::StatsReport = "stats", 1;
     crate::health::status::StatusReport = "status", 1;
     crate::job::sync::SyncReport = "sync", 1;
     crate::job::verify::VerifyReport = "verify", 1;

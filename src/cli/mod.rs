@@ -10,6 +10,7 @@ mod config;
 mod confirm;
 mod context;
 mod daemon;
+mod delete_archive;
 mod demo;
 mod doctor;
 mod documents;
@@ -30,6 +31,7 @@ mod screen;
 mod show;
 mod signals;
 mod snapshot;
+mod stats;
 mod status;
 mod sync;
 mod verify;
@@ -93,6 +95,8 @@ enum Verb {
     Drill(drill::Args),
     /// Show the state of every database at a glance
     Status(status::Args),
+    /// Show how much lies where
+    Stats(stats::Args),
     /// List snapshots
     List(list::Args),
     /// Show one snapshot
@@ -111,6 +115,8 @@ enum Verb {
     Forget(mark::Args),
     /// Record that something odd or damaged is known, so that what comes next is seen
     Accept(accept::Args),
+    /// Delete the whole archive of a database that left the configuration, by a signed record
+    DeleteArchive(delete_archive::Args),
     /// Go on with the chain of an agent whose host or key is lost, or after one of two branches
     Adopt(adopt::Args),
     /// Hand the chain over from the agent's old key to its new one
@@ -138,7 +144,7 @@ pub async fn run() -> (u8, Duration) {
     paint::choose(cli.color);
     keys::terminal::keep_still_by(|work| screen::suspended(work));
     // Whoever only looks leaves nothing behind that a thread would have to finish.
-    let looks = matches!(cli.verb, Verb::Status(_) | Verb::Doctor(_));
+    let looks = matches!(cli.verb, Verb::Status(_) | Verb::Stats(_) | Verb::Doctor(_));
     let grace = if looks { Duration::ZERO } else { LAST_GRACE };
     let json = cli.json;
     let code = match dispatch(cli).await {
@@ -193,6 +199,8 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Unpin(args) => return mark::run(&args, Choice::Unpin, &context).await,
         Verb::Forget(args) => return mark::run(&args, Choice::Forget, &context).await,
         Verb::Accept(args) => return accept::run(&args, &context).await,
+        Verb::DeleteArchive(args) => return delete_archive::run(&args, &context).await,
+        Verb::Stats(args) => return stats::run(&args, &context).await,
         Verb::Adopt(args) => return adopt::run(&args, &context).await,
         Verb::Rotate(args) => return rotate::run(&args, &context).await,
         Verb::Restore(args) => return restore::run(args, &context).await,

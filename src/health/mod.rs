@@ -6,6 +6,7 @@ pub(crate) mod expiry;
 pub(crate) mod findings;
 pub(crate) mod first_due;
 mod inspection;
+pub(crate) mod left;
 pub(crate) mod look;
 pub(crate) mod neighbours;
 pub(crate) mod presence;

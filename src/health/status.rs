@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::Database;
+use crate::health::left::LeftArchive;
 use crate::health::presence::Presence;
 use crate::job::snapshot::PackedSoFar;
 use crate::model::age::Age;
@@ -37,6 +38,8 @@ pub(crate) struct StatusReport {
     pub unreachable: Vec<Unreachable>,
     /// Every database that was asked for, the worst first.
     pub databases: Vec<DatabaseStatus>,
+    /// Archives of databases that are not in the configuration; of the whole one only.
+    pub left: Vec<LeftArchive>,
 }
 
 /// A target that could not be reached.
@@ -70,7 +73,7 @@ impl StatusReport {
                 }),
             }
         }
-        Self { at, summary: summary.collect(), daemon, unreachable, databases }
+        Self { at, summary: summary.collect(), daemon, unreachable, databases, left: Vec::new() }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod anomaly;
 pub(crate) mod decide;
+pub(crate) mod delete_archive;
 pub(crate) mod drill;
 pub(crate) mod key_policy;
 pub(crate) mod list;
@@ -15,9 +16,11 @@ pub(crate) mod restore;
 pub(crate) mod run_lock;
 pub(crate) mod snapshot;
 pub(crate) mod spool;
+pub(crate) mod stats;
 pub(crate) mod stopwatch;
 pub(crate) mod succession;
 pub(crate) mod sync;
+pub(crate) mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod verify;

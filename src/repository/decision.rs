@@ -1,5 +1,6 @@
 //! What somebody decided about a database, in clear and signed (see `docs/FORMAT.md`): that its content is as it should be,
-//! that a known damage is known, that an object was replaced by a good copy, that a snapshot stays or goes.
+//! that a known damage is known, that an object was replaced by a good copy, that a snapshot stays or goes,
+//! that the whole archive was deleted.
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::model::id::{DatabaseId, DatabaseName, DecisionId, PublisherName, Sha2
 use crate::model::level::By;
 use crate::repository::canonical;
 use crate::repository::chain::Break;
+use crate::repository::deletion::Deletion;
 use crate::repository::signed_record;
 use crate::repository::succession::Seen;
 
@@ -65,6 +67,8 @@ pub(crate) enum Matter {
     Unpin(Seen),
     /// This snapshot goes, whatever the rules of retention say.
     Forget(Seen),
+    /// The whole archive was deleted.
+    Deleted(Deletion),
     /// What a later release knows: it changes nothing for this one.
     #[serde(other)]
     Unknown,
@@ -207,6 +211,10 @@ impl fmt::Display for Matter {
             Matter::Pin(seen) => write!(f, "pin:{}", seen.snapshot),
             Matter::Unpin(seen) => write!(f, "unpin:{}", seen.snapshot),
             Matter::Forget(seen) => write!(f, "forget:{}", seen.snapshot),
+            Matter::Deleted(deletion) => {
+                let targets: Vec<&str> = deletion.targets.iter().map(TargetName::as_str).collect();
+                write!(f, "deleted:{}", targets.join(","))
+            }
             Matter::Unknown => f.write_str("unknown"),
         }
     }

@@ -8,12 +8,14 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::keys::Namespace;
 use crate::model::id::{DatabaseId, DecisionId, Sha256, TargetName};
+use crate::model::level::By;
 use crate::model::mark::{Because, Mark};
 use crate::model::object::ObjectKey;
 use crate::repository::chain::Break;
 use crate::repository::decision::{Chain, ChainProblem, Decision, Matter, Place, Problem};
+use crate::repository::deletion::Deletion;
 use crate::repository::layout;
-use crate::repository::record_catalog::{Recorded, Records};
+use crate::repository::record_catalog::{Known, Recorded, Records};
 use crate::repository::remembered::Remembered as _;
 use crate::repository::signed_record::Signed;
 use crate::repository::succession::Seen;
@@ -71,7 +73,8 @@ pub struct DecisionSummary {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// What about: what `accept` takes by the same name, or `pin:`, `unpin:` and `forget:` with a snapshot.
+    /// What about: what `accept` takes by the same name, or `pin:`, `unpin:` and `forget:` with a snapshot,
+    /// or `deleted:` with the targets of a deletion.
     pub about: Vec<String>,
 }
 
@@ -132,6 +135,39 @@ impl Records<Decision> {
         newest.into_iter().filter_map(|(receipt, (_, mark))| Some((receipt, mark?))).collect()
     }
 
+    /// The decisions by which the archive was deleted, here or there.
+    pub(crate) fn deletions(&self) -> impl Iterator<Item = (&Known<Decision>, &Deletion)> {
+        self.records.values().flat_map(|known| {
+            known.signed.record.about.iter().filter_map(move |matter| match matter {
+                Matter::Deleted(deletion) => Some((known, deletion)),
+                _ => None,
+            })
+        })
+    }
+
+    /// The last deletion of the whole archive.
+    pub(crate) fn deleted(&self) -> Option<&Deletion> {
+        let whole = self.deletions().map(|(_, deletion)| deletion).filter(|deletion| deletion.is_whole());
+        whole.max_by_key(|deletion| deletion.last.as_ref().map(|last| last.sequence))
+    }
+
+    /// Where the chains of drills ended that were deleted with the whole archive: the next one goes on after them.
+    pub(crate) fn ends_of_drills(&self) -> BTreeMap<By, (u64, Sha256)> {
+        let ends = self.deleted().into_iter().flat_map(|deletion| &deletion.drills);
+        ends.map(|end| (end.by, (end.sequence, end.receipt))).collect()
+    }
+
+    /// Up to which number deletions of the whole archive explain that receipts of a chain are missing.
+    fn deleted_up_to(&self, chain: Chain) -> u64 {
+        let whole = self.deletions().map(|(_, deletion)| deletion).filter(|deletion| deletion.is_whole());
+        let ends = whole.filter_map(|deletion| match chain {
+            Chain::Receipts => deletion.last.as_ref().map(|last| last.sequence),
+            Chain::AgentDrills => deletion.drills_end(By::Agent).map(|(sequence, _)| sequence),
+            Chain::OwnerDrills => deletion.drills_end(By::Owner).map(|(sequence, _)| sequence),
+        });
+        ends.max().unwrap_or(0)
+    }
+
     /// When the newest of all decisions was made.
     pub(crate) fn newest_at(&self) -> Option<Timestamp> {
         self.all().map(|decision| decision.decided_at).max()
@@ -140,6 +176,7 @@ impl Records<Decision> {
     /// Whether somebody has said of a break that it is known. Of a gap, each number must be.
     pub(crate) fn know_break<I: std::fmt::Display>(&self, chain: Chain, found: &Break<I>) -> bool {
         let found = ChainProblem::of(chain, found);
+        let deleted = self.deleted_up_to(chain);
         let mut next = found.from;
         loop {
             let rest = match found.problem {
@@ -150,7 +187,9 @@ impl Records<Decision> {
                 Matter::Chain(known) if known.covers(&rest) => Some(known.to),
                 _ => None,
             });
-            match last.max() {
+            let is_absence = matches!(found.problem, Problem::Missing | Problem::Rollback);
+            let deleted = Some(deleted).filter(|upto| is_absence && rest.to <= *upto);
+            match last.max().max(deleted) {
                 Some(last) if last >= found.to => return true,
                 Some(last) => next = last + 1,
                 None => return false,
@@ -191,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::repository::decision::{DecisionKind, Replaced};
-    use crate::repository::record_catalog::Known;
+    use crate::repository::deletion::DrillsEnd;
 
     /// Decisions about these matters, one a minute.
     fn decisions(about: Vec<Matter>) -> Decisions {
@@ -295,6 +334,36 @@ mod tests {
         let first = one_second.records.values_mut().next().unwrap();
         first.signed.record.decided_at = at + jiff::SignedDuration::from_secs(1);
         assert_eq!(one_second.marks().len(), 1);
+    }
+
+    #[test]
+    fn a_deletion_explains_what_is_missing_up_to_the_ends_of_its_chains() {
+        let deletion = |elsewhere: &[&str], sequence| {
+            Matter::Deleted(Deletion {
+                targets: vec!["a".parse().unwrap()],
+                elsewhere: elsewhere.iter().map(|name| name.parse().unwrap()).collect(),
+                snapshots: 2,
+                last: Some(Seen {
+                    sequence,
+                    snapshot: "20261122T020000Z-00000000".parse().unwrap(),
+                    receipt: Sha256::of(b"x"),
+                }),
+                drills: vec![DrillsEnd { by: By::Agent, sequence: 3, receipt: Sha256::of(b"y") }],
+            })
+        };
+        let missing = |from, to| Break::<DecisionId>::Missing(from, to);
+        let whole = decisions(vec![deletion(&[], 7), gap(Problem::Missing, 9, 9)]);
+        assert!(whole.know_break(Chain::Receipts, &missing(1, 7)));
+        assert!(whole.know_break(Chain::Receipts, &Break::<DecisionId>::Rollback(5)));
+        assert!(!whole.know_break(Chain::Receipts, &missing(1, 8)) && whole.know_lost(9));
+        assert!(!whole.know_break(Chain::Receipts, &Break::Fork(2, "a".to_owned(), "b".to_owned())));
+        assert!(whole.know_break(Chain::AgentDrills, &missing(1, 3)));
+        assert!(!whole.know_break(Chain::AgentDrills, &missing(1, 4)));
+        assert!(!whole.know_break(Chain::OwnerDrills, &missing(1, 1)));
+        assert_eq!(whole.deleted().unwrap().link().unwrap().sequence, 7);
+        // A copy that is kept elsewhere is to be there.
+        let partly = decisions(vec![deletion(&["b"], 7)]);
+        assert!(!partly.know_break(Chain::Receipts, &missing(1, 1)) && partly.deleted().is_none());
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) struct DrillCatalog {
     pub unreachable: Vec<TargetName>,
     /// Where the targets are now.
     pub places: Places,
+    /// Where chains of drills ended that were deleted with a whole archive.
+    pub ended: BTreeMap<By, (u64, Sha256)>,
 }
 
 /// A level that a drill proved.
@@ -349,6 +351,8 @@ impl DrillCatalog {
             })
             .collect();
         let mut breaks = chain::check(&links, true, seen);
+        let ended = self.ended.get(&by).map_or(0, |(sequence, _)| *sequence);
+        breaks.retain(|b| !matches!(b, Break::Missing(_, to) | Break::Rollback(to) if *to <= ended));
         if !self.unreachable.is_empty() {
             breaks.retain(|b| !matches!(b, Break::Missing(..) | Break::Rollback(_)));
         }
@@ -358,8 +362,9 @@ impl DrillCatalog {
     /// The newest receipt of one maker: its place in their chain, and its hash.
     pub(crate) fn head(&self, by: By) -> Option<(u64, Sha256)> {
         let of = |known: &&KnownDrill| known.signed.record.by == by;
-        let newest = self.drills.values().filter(of).max_by_key(|known| known.signed.record.sequence);
-        newest.map(|known| (known.signed.record.sequence, known.signed.hash()))
+        let known = self.drills.values().filter(of);
+        let known = known.map(|known| (known.signed.record.sequence, known.signed.hash()));
+        known.chain(self.ended.get(&by).copied()).max_by_key(|(sequence, _)| *sequence)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::id::{DatabaseId, Sha256};
 use crate::repository::agents::KnownSuccession;
 use crate::repository::catalog::{Catalog, Entry};
 use crate::repository::chain::Link;
+use crate::repository::deletion::Deletion;
 use crate::repository::history::{self, Member, Origin, Resolved};
 use crate::repository::reader::Reader;
 use crate::repository::remembered::Remembered as _;
@@ -53,7 +54,12 @@ impl Catalog {
             origin: Origin::of(&e.receipt, e.signer.fingerprint()),
         };
         let members: Vec<Member> = self.entries.values().map(member).collect();
-        let links: Vec<Link> = self.prunes.links().chain(remembered).collect();
+        let mut links: Vec<Link> = self.prunes.links().chain(remembered).collect();
+        // Where the archive was deleted, the next receipt follows the last one; where that still is somewhere, it says more.
+        let known =
+            |hash| members.iter().any(|m| m.link.hash == hash) || links.iter().any(|l| l.hash == hash);
+        let deleted = self.decisions.deleted().and_then(Deletion::link).filter(|link| !known(link.hash));
+        links.extend(deleted);
         let Resolved { heads, aside } = history::resolve_all(&self.agents.lines(), &members, &links);
         self.heads = heads;
         self.prunes.branches = aside.clone();

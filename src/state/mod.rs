@@ -5,6 +5,7 @@ mod agents;
 mod ballast;
 mod baseline;
 mod epoch_keys;
+mod forget;
 mod guarantees;
 mod incidents;
 mod migrations;

@@ -155,6 +155,17 @@ fn goes_without(setup: &Setup, target: &str, usual: f64) {
     assert!(there.iter().any(|t| t["snapshot"].is_string()), "{document:#}");
 }
 
+/// What lies at the other targets is counted without one that hangs, and that is said.
+#[track_caller]
+fn counts_without(setup: &Setup, target: &str) {
+    let stats = people(setup, &["stats", "--wait", "2s"]).fails_with(8);
+    assert!(stats.seconds < 10.0, "too late: {stats}");
+    assert!(stats.stdout.contains("INCOMPLETE: "), "{stats}");
+    assert!(stats.stderr.contains(&format!("{target}: ")) && stats.stderr.contains("within 2 s"), "{stats}");
+    assert!(stats.stdout.contains("gazette/base-01"), "{stats}");
+    fits(&stats);
+}
+
 #[test]
 fn a_server_that_says_nothing_does_not_hide_what_the_others_say() {
     let setup = Setup::new(10, 10);
@@ -165,6 +176,7 @@ fn a_server_that_says_nothing_does_not_hide_what_the_others_say() {
     configure(&setup, &silent.target(&setup));
     fits(&people(&setup, &["status"]).success());
     goes_without(&setup, "remote", usual);
+    counts_without(&setup, "remote");
 }
 
 /// A file system over a folder whose server never answers, as a network disk whose server is off: every look at it blocks.
@@ -202,6 +214,7 @@ fn a_directory_that_hangs_does_not_hide_what_the_others_hold() {
     let usual = usual(&setup);
     let _hung = HungMount::over(setup.path("a"));
     goes_without(&setup, "a", usual);
+    counts_without(&setup, "a");
 }
 
 #[test]

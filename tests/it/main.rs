@@ -2,6 +2,7 @@
 
 mod accept;
 mod alerts;
+mod archive;
 mod chain;
 mod corpus;
 mod daemon;

@@ -38,9 +38,9 @@ fn every_verb_has_a_page() {
         verbs.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|verb| !verb.is_empty()));
     let verbs: Vec<&str> = verbs.filter(|verb| *verb != "help").collect();
     assert!(verbs.len() > 15, "{verbs:?}");
-    for verb in verbs.iter().copied().chain(["config-check", "alert-test"]) {
-        let page = fs::read_to_string(into.join(format!("marbre-{verb}.1"))).unwrap();
-        let command = format!("\\fBmarbre {}\\fR", verb.replace('-', " "));
+    for verb in verbs.iter().copied().chain(["config check", "alert test"]) {
+        let page = fs::read_to_string(into.join(format!("marbre-{}.1", verb.replace(' ', "-")))).unwrap();
+        let command = format!("\\fBmarbre {}\\fR", verb.replace('-', "\\-"));
         assert!(page.contains(&command), "{command}: {page}");
     }
     let own = fs::read_to_string(into.join("marbre.1")).unwrap();

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::engines::{drill_host, engine, scratch_options};
 use super::keys::{key_policy, own_trust, signing_key};
-use super::targets::targets;
+use super::targets::{configured_target, targets};
 use crate::cli::compose::source::Source;
 use crate::config::{Config, Database};
 use crate::engine::registry::{self, ScratchOptions};
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::health::findings;
 use crate::health::status::{Promises, Rpo};
 use crate::job::accept::AcceptJob;
+use crate::job::delete_archive::DeleteJob;
 use crate::job::drill::changes::BuiltIn;
 use crate::job::drill::{DrillJob, Opens, Pages, site};
 use crate::job::key_policy::KeyPolicy;
@@ -203,6 +205,26 @@ pub(crate) async fn sync_job(config: &Config, database: &Database, heal: bool) -
         spool_dir: config.spool_dir.clone(),
         spool_limit: config.spool_limit,
         heal: heal.then(|| signing_key(config)).transpose()?,
+    })
+}
+
+/// The deletion of an archive whose database is not in the configuration, at these targets of it; at all, where none is named.
+pub(crate) async fn delete_job(
+    config: &Config,
+    database: &DatabaseId,
+    named: &[TargetName],
+) -> Result<DeleteJob> {
+    let is_meant = |name: &TargetName| named.is_empty() || named.contains(name);
+    let opened = join_all(config.targets.keys().map(|name| configured_target(config, name))).await;
+    let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
+    let (targets, others) = opened.into_iter().partition(|target| is_meant(&target.name));
+    Ok(DeleteJob {
+        database: database.clone(),
+        targets,
+        others,
+        trust: own_trust(config, &database.publisher)?,
+        state: State::open(&config.state_dir)?,
+        signing_key: signing_key(config)?,
     })
 }
 

@@ -15,11 +15,13 @@ use super::{layout, output, signals};
 use crate::cli::compose::launcher;
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
+use crate::health::left;
 use crate::health::look::database_status;
 use crate::health::presence::{self, Presence};
 use crate::health::status::{DatabaseStatus, Promises, Rpo, RpoSource, StatusReport};
 use crate::model::condition::ConditionKind;
 use crate::model::standing::Standing;
+use crate::state::State;
 
 /// How long targets may be silent, unless somebody says otherwise: a person looks, and wants to see what there is.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -69,6 +71,11 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
     let databases: Vec<DatabaseStatus> = looks.buffered(PARALLEL).try_collect().await?;
     let wrong = args.rpo.and_then(|_| databases.iter().filter_map(wrong).max_by_key(|(rank, _)| *rank));
     let mut report = StatusReport::of(now, databases, daemon(args, context, now)?);
+    let is_whole = args.source.from.is_empty() && args.source.database.is_none() && name.is_none();
+    if is_whole && args.publisher.is_none() && args.state.is_empty() {
+        let config = context.config()?;
+        report.left = left::archives(&config, &State::open(&config.state_dir)?)?;
+    }
     if !args.state.is_empty() {
         report.databases.retain(|database| args.state.contains(&database.state));
     }

@@ -47,6 +47,10 @@ fn lines(report: &StatusReport, width: usize, zone: &TimeZone) -> Vec<Line> {
         let note = "  what is shown of it is what was known before".to_owned();
         lines.push(vec![(Paint::Faint, note)]);
     }
+    for left in &report.left {
+        let wrapped = layout::wrap(&left.text(), width, 2);
+        lines.extend(wrapped.lines().map(|line| vec![(Paint::Plain, line.to_owned())]));
+    }
     lines.extend(report.daemon.as_ref().map(|daemon| presence(daemon, zone)));
     let now = layout::moment(report.at, zone);
     lines.push(vec![(

@@ -29,10 +29,12 @@ use crate::config::{Config, Database, Source};
 use crate::engine::Engine;
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, Result};
+use crate::health::left;
 use crate::health::surroundings::{Known, Surroundings};
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::check::{Check, CheckState};
 use crate::model::id::{DatabaseId, TargetName};
+use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetUrl, registry};
@@ -194,7 +196,20 @@ impl DoctorJob {
                 Some("Change the configuration as the warning says."),
             )
         }));
+        if self.whole {
+            checks.extend(self.left());
+        }
         checks
+    }
+
+    /// Archives of databases that are not in the configuration are no fault of it.
+    fn left(&self) -> Vec<Check> {
+        let found = State::open_existing(&self.config.state_dir)
+            .and_then(|state| state.map_or(Ok(Vec::new()), |state| left::archives(&self.config, &state)));
+        match found {
+            Ok(found) => found.iter().map(|archive| ok("archive", archive.text())).collect(),
+            Err(e) => vec![failed("archive", &e)],
+        }
     }
 
     async fn keys(&self) -> Result<Vec<Check>> {

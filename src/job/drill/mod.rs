@@ -233,9 +233,10 @@ impl DrillJob {
             reader.agents(cancel).await?.require_current(&self.database, &own)?;
         }
         let targets: Vec<&NamedTarget> = self.targets.iter().collect();
-        let accepted =
-            reader.records::<Decision>(&targets, cancel).await?.content().map(|seen| seen.sequence);
+        let decisions = reader.records::<Decision>(&targets, cancel).await?;
+        let accepted = decisions.content().map(|seen| seen.sequence);
         let mut drills = reader.drills(cancel).await?;
+        drills.ended = decisions.ends_of_drills();
         if self.by() == By::Owner {
             for folder in self.report_folders() {
                 drills.recall(&folder, &self.database, &self.signing_key.signer())?;

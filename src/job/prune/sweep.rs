@@ -14,6 +14,7 @@ use crate::model::id::SnapshotId;
 use crate::model::object::ObjectKey;
 use crate::repository::catalog::Catalog;
 use crate::repository::layout;
+use crate::repository::part::Part;
 use crate::repository::prune_record::PruneRecord;
 use crate::repository::reader::PARALLEL;
 use crate::repository::record_catalog::{Known, put_record};
@@ -287,13 +288,12 @@ impl Sweep<'_> {
     }
 }
 
-/// What an object is; `None` if this format has no such object.
+/// What an object of an epoch is; `None` if this format has no such object.
 fn kind(relative: &str) -> Option<Kind> {
-    let mut parts = relative.strip_prefix("epochs/")?.split('/').skip(1);
-    match (parts.next()?, parts.next(), parts.next()) {
-        ("epoch.age", None, None) => Some(Kind::Epoch),
-        ("packs", Some(name), None) if name.ends_with(".zst.age") => Some(Kind::Pack),
-        ("manifests", Some(name), None) if name.ends_with(".json.zst.age") => Some(Kind::Manifest),
+    match Part::of(relative) {
+        Part::EpochKey => Some(Kind::Epoch),
+        Part::Pack => Some(Kind::Pack),
+        Part::Manifest => Some(Kind::Manifest),
         _ => None,
     }
 }
