@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::heal::decisions;
 use crate::support::marbre::{Marbre, marbre};
@@ -163,9 +163,12 @@ fn an_owner_without_a_state_sees_no_cut_in_the_chain_and_another_gap_all_the_sam
     // What is missing since then is no part of what was deleted.
     for target in ["a", "b"] {
         let receipts = setup.path(target).join("gazette/abonnes/receipts");
-        let second =
-            files(&receipts).into_iter().filter(|p| p.extension().is_some_and(|e| e == "json")).nth(1);
-        fs::remove_file(second.unwrap()).unwrap();
+        // Names of one second have no order.
+        let is_sixth = |path: &PathBuf| {
+            let receipt: Option<Value> = serde_json::from_slice(&fs::read(path).unwrap()).ok();
+            receipt.is_some_and(|receipt| receipt["sequence"] == 6)
+        };
+        fs::remove_file(files(&receipts).into_iter().find(is_sixth).unwrap()).unwrap();
     }
     let watched = setup.watch(&["a", "b"], &[]).run().json();
     assert!(watched["databases"][0]["incidents"].to_string().contains("number 6 is missing"), "{watched:#}");
