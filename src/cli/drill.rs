@@ -25,6 +25,7 @@ use crate::model::human::{bytes, count, duration};
 use crate::model::id::TargetName;
 use crate::model::isolation::Isolation;
 use crate::model::job::JobKind;
+use crate::model::locale::Language;
 use crate::model::observer::Observer;
 
 /// Arguments of `drill`.
@@ -69,6 +70,10 @@ pub(super) struct Args {
     /// With --as-owner: the restore key, an age identity file
     #[arg(long, short = 'i', value_name = "FILE", requires = "as_owner")]
     key: Option<PathBuf>,
+
+    /// With --as-owner: the language of the report, `en` or `fr` [default: the publisher's in the configuration, else en]
+    #[arg(long, value_name = "LANGUAGE", requires = "as_owner")]
+    language: Option<Language>,
 
     /// With --as-owner: the key that signs the receipt [default: `publisher_ed25519` beside the restore key]
     #[arg(long, value_name = "FILE", requires = "as_owner")]
@@ -174,6 +179,10 @@ async fn owner_job(
     let source = Source::one(&source_args, Some(key_file), context, cancel).await?;
     let mut job = jobs::owner_drill_job(source, key, signing_key(args, key_file)?, scratch_dir, options);
     args.apply(&mut job)?;
+    if args.source.from.is_empty() {
+        job.locale = jobs::locale(&context.config()?, &job.database.publisher);
+    }
+    job.locale.language = args.language.unwrap_or(job.locale.language);
     job.report_dirs = vec![args.report.clone().unwrap_or_else(|| PathBuf::from("drill-reports"))];
     Ok(job)
 }

@@ -14,6 +14,7 @@ use crate::config::section::{Form, wrong_type};
 use crate::model::drill_check::Percent;
 use crate::model::human;
 use crate::model::id::InvalidId;
+use crate::model::locale::Language;
 
 const PATH: &str = "a path, relative to the folder of the main configuration file or absolute";
 const SIZE: &str = "bytes as a whole number, or a string such as \"512 MiB\" (B, KiB, MiB, GiB, TiB)";
@@ -200,6 +201,15 @@ fn number_text(value: &DeValue<'_>) -> Option<String> {
 /// Yes or no.
 pub(super) fn truth(value: &DeValue<'_>) -> Result<bool, Complaint> {
     value.as_bool().ok_or_else(|| wrong_type(value, "true or false"))
+}
+
+/// A language that pages for people are written in.
+pub(super) fn language(value: &DeValue<'_>) -> Result<Language, Complaint> {
+    let accepted = "\"en\" (English) or \"fr\" (French)";
+    let tag = string(value, accepted)?;
+    tag.parse().map_err(|_| {
+        Complaint::new(format!("there is no language {tag:?} that reports are written in")).accepted(accepted)
+    })
 }
 
 /// The user that a throwaway server runs as.

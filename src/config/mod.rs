@@ -34,7 +34,7 @@ use std::time::Duration;
 pub(crate) use alerts::{AlertChannel, Alerts};
 pub(crate) use channel_values::{MailTls, PingMethod};
 pub(crate) use channels::{ChannelSettings, Http, Place, WebhookShape};
-pub(crate) use schedule::{Deadlines, Schedules};
+pub(crate) use schedule::{Deadlines, Schedules, system_zone};
 pub(crate) use secret::Secret;
 pub(crate) use web::Web;
 
@@ -43,6 +43,7 @@ use crate::model::drill_check::{Check, Percent};
 use crate::model::engine_kind::EngineKind;
 use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use crate::model::isolation::Isolation;
+use crate::model::locale::Locale;
 use crate::model::object_lock;
 use crate::model::object_lock::{LockMode, LockTerm};
 use crate::model::preferred_server::PreferredServer;
@@ -111,6 +112,8 @@ pub(crate) struct Publisher {
     pub recipients: Vec<String>,
     /// The public keys (`ssh-ed25519 AAAA…`) that sign the publisher's own drills.
     pub signers: Vec<String>,
+    /// How its people read pages that are written for them.
+    pub locale: Locale,
 }
 
 /// A place where copies are kept.

@@ -76,7 +76,7 @@ pub(super) fn zone(section: &mut Section<'_>) -> Option<TimeZone> {
 }
 
 /// The clock of this host where it is set up, else UTC.
-pub(super) fn system_zone() -> TimeZone {
+pub(crate) fn system_zone() -> TimeZone {
     TimeZone::try_system().ok().filter(|zone| !zone.is_unknown()).unwrap_or(TimeZone::UTC)
 }
 

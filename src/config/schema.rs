@@ -14,6 +14,7 @@ use super::{
 use crate::config::complaint::{Complaint, Report};
 use crate::config::section::{Document, Family, Section};
 use crate::model::id::{DatabaseId, DatabaseName, TargetName};
+use crate::model::locale::Locale;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -60,7 +61,7 @@ pub(super) fn read(documents: &[Document<'_>], main: &Path, report: &Report) -> 
         of_databases = section.defaults("database", &["url", "path"]);
         of_targets = section.defaults("target", &["url"]);
     });
-    let publishers = top.family("publisher", |name, section| publisher(name, section, base));
+    let publishers = top.family("publisher", |name, section| publisher(name, section, base, &zone));
     let mut places = Vec::new();
     let mut effective = Effective::new();
     let targets = top.family_with("target", &of_targets, |name, section| {
@@ -142,11 +143,14 @@ fn names_of(databases: &Family<Ordered<Database>>) -> Vec<(String, Option<Databa
     databases.names.iter().map(|name| (name.clone(), id(name))).collect()
 }
 
-fn publisher(name: &str, section: &mut Section<'_>, base: &Path) -> Option<Publisher> {
+fn publisher(name: &str, section: &mut Section<'_>, base: &Path, zone: &TimeZone) -> Option<Publisher> {
     let name = table_name(name, section);
     let recipients = recipients::read(section, base);
     let signers = signers::read(section, base);
-    Some(Publisher { name: name?, recipients: recipients?, signers })
+    let language = section.optional("language", forms::language).unwrap_or_default();
+    let time_zone = schedule::zone(section).unwrap_or_else(|| zone.clone());
+    let locale = Locale { language, time_zone };
+    Some(Publisher { name: name?, recipients: recipients?, signers, locale })
 }
 
 type Ordered<T> = ((usize, usize), T);

@@ -1,6 +1,7 @@
 mod alerts;
 mod defaults;
 mod drills;
+mod publishers;
 mod retention;
 mod schedule;
 mod targets;

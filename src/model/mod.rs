@@ -15,6 +15,7 @@ pub(crate) mod incident;
 pub(crate) mod isolation;
 pub(crate) mod job;
 pub(crate) mod level;
+pub(crate) mod locale;
 pub(crate) mod loss;
 pub(crate) mod mark;
 pub(crate) mod notice;

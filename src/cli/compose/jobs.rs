@@ -11,7 +11,7 @@ use super::engines::{drill_host, engine, scratch_options};
 use super::keys::{key_policy, own_trust, signing_key};
 use super::targets::{configured_target, targets};
 use crate::cli::compose::source::Source;
-use crate::config::{Config, Database};
+use crate::config::{self, Config, Database};
 use crate::engine::registry::{self, ScratchOptions};
 use crate::error::Error;
 use crate::error::Result;
@@ -30,8 +30,9 @@ use crate::job::sync::SyncJob;
 use crate::job::verify::VerifyJob;
 use crate::keys::{Recipients, RestoreKey, SigningKey};
 use crate::model::drill_check::Percent;
-use crate::model::id::{DatabaseId, TargetName};
+use crate::model::id::{DatabaseId, PublisherName, TargetName};
 use crate::model::job::JobKind;
+use crate::model::locale::{Language, Locale};
 use crate::model::object_lock::LockTerm;
 use crate::model::observer::Observer;
 use crate::model::run::Run;
@@ -121,11 +122,22 @@ pub(crate) async fn drill_job(config: &Config, database: &Database) -> Result<Dr
         signing_key: signing_key(config)?,
         recipients,
         pages: PAGES,
+        locale: locale(config, &database.id.publisher),
         report_dirs: vec![config.report_dir.clone()],
         sabotage: None,
         keep_on_failure: false,
         new_baseline: false,
     })
+}
+
+/// How people of a configured publisher read pages; others read English, on the clock of this host.
+pub(crate) fn locale(config: &Config, publisher: &PublisherName) -> Locale {
+    config.publishers.get(publisher).map_or_else(default_locale, |publisher| publisher.locale.clone())
+}
+
+/// How somebody reads pages of whom nothing is known.
+pub(crate) fn default_locale() -> Locale {
+    Locale { language: Language::default(), time_zone: config::system_zone() }
 }
 
 /// The drill job of an owner, on a machine of their own: with marbre's own checks, and no memory.
@@ -159,6 +171,7 @@ pub(crate) fn owner_drill_job(
         signing_key,
         recipients: None,
         pages: PAGES,
+        locale: default_locale(),
         report_dirs: Vec::new(),
         sabotage: None,
         keep_on_failure: false,

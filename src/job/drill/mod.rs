@@ -34,6 +34,7 @@ use crate::model::drill_check::Check;
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::{DatabaseId, DrillId, TargetName};
 use crate::model::level::By;
+use crate::model::locale::Locale;
 use crate::model::observer::LoadObserver as _;
 use crate::model::observer::Observer;
 use crate::model::proof::{Evidence, Proof};
@@ -58,9 +59,9 @@ pub(crate) type MakeHost = Box<dyn Fn(&str) -> Result<Arc<dyn ScratchHost>> + Se
 #[derive(Clone, Copy)]
 pub(crate) struct Pages {
     /// As one HTML document.
-    pub html: fn(&DrillReport) -> String,
+    pub html: fn(&DrillReport, &Locale) -> String,
     /// As Markdown.
-    pub markdown: fn(&DrillReport) -> String,
+    pub markdown: fn(&DrillReport, &Locale) -> String,
 }
 
 /// What a drill opens a snapshot with.
@@ -107,6 +108,8 @@ pub(crate) struct DrillJob {
     pub recipients: Option<Recipients>,
     /// How the report is written for people.
     pub pages: Pages,
+    /// For whom.
+    pub locale: Locale,
     /// The folders that the page for people is written to.
     pub report_dirs: Vec<PathBuf>,
     /// The damage to do to its own copy.

@@ -52,7 +52,7 @@ impl Recorder<'_> {
     /// Signs and stores what was found. The report says where it could not be stored.
     pub(super) async fn record(&self, ended: Ended, found: Findings) -> Result<DrillReport> {
         let mut report = self.report(&ended, &found);
-        let page = (self.job.pages.html)(&report);
+        let page = (self.job.pages.html)(&report, &self.job.locale);
         let mut objects = Objects::new();
         let sealed = self.seal(&report, page.as_bytes(), &mut objects)?;
         let signed =
@@ -252,7 +252,7 @@ impl Recorder<'_> {
             let file = |suffix: &str| folder.join(format!("{}.{suffix}", report.drill));
             report.reports.push(file("html").display().to_string());
             private_file(&file("html"), page.as_bytes())?;
-            private_file(&file("md"), (self.job.pages.markdown)(report).as_bytes())?;
+            private_file(&file("md"), (self.job.pages.markdown)(report, &self.job.locale).as_bytes())?;
             for (key, bytes) in objects {
                 let name = Path::new(key).file_name().unwrap_or_default();
                 private_file(&folder.join(name), bytes)?;

@@ -1,150 +1,123 @@
 //! The sentences that everybody should read.
 
-use super::words::{at_stage, counted, maker, meaning, sentence, time};
 use crate::job::drill::report::{CheckReport, CheckResult, DrillReport};
 use crate::job::drill::verdict::Verdict;
-use crate::model::human::duration;
 use crate::model::level::By;
+use crate::report::words::Words;
 
 /// The sentences under the word.
-pub(super) fn lead(report: &DrillReport, verdict: Verdict) -> Vec<String> {
+pub(super) fn lead(report: &DrillReport, verdict: Verdict, words: Words<'_>) -> Vec<String> {
     let mut lead = match verdict {
-        Verdict::Passed(_) => passed(report),
-        Verdict::Failed => failed(report),
+        Verdict::Passed(_) => passed(report, words),
+        Verdict::Failed => failed(report, words),
         Verdict::Noticed => vec![
-            format!("{} It failed where it had to, {}.", damaged(report), at_stage(report)),
-            "This was a test of the drill, not of the backup: it shows that drills here can fail. It never counts as \
-             proof that a snapshot can be restored. Only the drill's own copy was damaged."
-                .to_owned(),
+            words.failed_where_it_had_to(damaged(report, words), words.at_stage(report)),
+            words.test_of_the_drill().to_owned(),
         ],
-        Verdict::NotNoticed => vec![
-            format!("{} It did not notice this where it had to.", damaged(report)),
-            "Drills on this machine prove nothing until this is fixed, and those that passed here are in doubt. This \
-             drill itself never counts as proof. Only its own copy was damaged."
-                .to_owned(),
-        ],
+        Verdict::NotNoticed => {
+            vec![words.did_not_notice(damaged(report, words)), words.drills_prove_nothing().to_owned()]
+        }
         Verdict::Untested => vec![
-            format!(
-                "The drill was meant to damage its own copy, and to notice that. It failed for another reason, {}, so nobody \
-                 knows whether it would have noticed the damage.",
-                at_stage(report)
-            ),
-            "A drill with sabotage never counts as proof, however it ends.".to_owned(),
+            words.failed_for_another_reason(words.at_stage(report)),
+            words.sabotage_is_no_proof().to_owned(),
         ],
     };
-    lead.extend(aside(report));
+    lead.extend(aside(report, words));
     lead
 }
 
-fn passed(report: &DrillReport) -> Vec<String> {
-    let tables = counted(report.tables.len() as u64, "table", "tables");
-    let rows = counted(report.rows, "row", "rows");
-    let mut lead = vec![format!(
-        "The snapshot{} was restored completely from {}: {tables} with {rows}, all of them equal to what was saved.",
-        report.consistent_at.map(|at| format!(" of {}", time(at))).unwrap_or_default(),
-        report.target.as_ref().map_or("the target".to_owned(), |t| format!("the target {t}")),
-    )];
+fn passed(report: &DrillReport, words: Words<'_>) -> Vec<String> {
+    let from = report.target.as_ref().map_or(words.a_target().to_owned(), |t| words.the_target(t));
+    let (tables, rows) = (words.tables(report.tables.len() as u64), words.rows(report.rows));
+    let mut lead = vec![match report.consistent_at {
+        Some(at) => words.restored_completely_of(words.moment(at), from, tables, rows),
+        None => words.restored_completely(from, tables, rows),
+    }];
     lead.extend(report.rto_seconds.map(|took| {
-        let took_so_long = format!("The recovery took {}", duration(took));
-        match report.rto_promised_seconds.map(|rto| rto as f64) {
-            Some(rto) if took > rto => format!("{took_so_long}: longer than the promised {}.", duration(rto)),
-            Some(rto) => format!("{took_so_long}, within the promised {}.", duration(rto)),
-            None => format!("{took_so_long}. No limit has been agreed."),
+        let (time, rto) = (words.duration(took), report.rto_promised_seconds.map(|rto| rto as f64));
+        match rto {
+            Some(rto) if took > rto => words.recovery_too_long(time, words.duration(rto)),
+            Some(rto) => words.recovery_in_time(time, words.duration(rto)),
+            None => words.recovery_without_limit(time),
         }
     }));
-    lead.push(checks(report));
-    lead.push(
-        match report.by {
-            By::Agent => {
-                "It was opened with the key that the agent still holds. Only drills by the owner show whether the owner's own \
-                 key opens it."
-            }
-            By::Owner => {
-                "It was opened with the owner's own key, as it would be if the provider and its agent were gone."
-            }
-        }
-        .to_owned(),
-    );
+    lead.push(checks(report, words));
+    let opened = match report.by {
+        By::Agent => words.opened_by_agent(),
+        By::Owner => words.opened_by_owner(),
+    };
+    lead.push(opened.to_owned());
     lead
 }
 
-fn checks(report: &DrillReport) -> String {
+fn checks(report: &DrillReport, words: Words<'_>) -> String {
     let of = |wanted: CheckResult| report.checks.iter().filter(|c| c.result == wanted).count() as u64;
     let (passed, failed) = (of(CheckResult::Passed), of(CheckResult::Failed));
     let not_made = report.checks.len() as u64 - passed - failed;
-    let passed = counted(passed, "check of the restored data passed", "checks of the restored data passed");
+    let passed = words.passed_checks(passed);
     match not_made {
         0 => format!("{passed}."),
-        n => format!("{passed}; {}.", counted(n, "check was not run", "checks were not run")),
+        n => words.both(passed, words.skipped_checks(n)),
     }
 }
 
-fn failed(report: &DrillReport) -> Vec<String> {
+fn failed(report: &DrillReport, words: Words<'_>) -> Vec<String> {
     let checks: Vec<&CheckReport> =
         report.checks.iter().filter(|check| check.result == CheckResult::Failed).collect();
     let equal = !report.tables.is_empty() && report.tables.iter().all(|table| table.equal);
     let mut lead = match checks.as_slice() {
-        checks @ [_, ..] if equal => failed_checks(report, checks),
+        checks @ [_, ..] if equal => failed_checks(report, checks, words),
         _ => {
-            let why = report.error.as_ref().map(|e| sentence(&e.message)).unwrap_or_default();
-            vec![format!("The drill failed {}: {why}", at_stage(report))]
+            let why = report.error.as_ref().map(|e| words.sentence(&e.message)).unwrap_or_default();
+            vec![words.drill_failed(words.at_stage(report), why)]
         }
     };
     let remedy = report.error.as_ref().and_then(|e| e.remedy.as_deref());
-    lead.extend(remedy.map(|r| format!("What to do: {}", sentence(r))));
+    lead.extend(remedy.map(|remedy| words.what_to_do_is(words.sentence(remedy))));
     let counts = match (equal, checks.is_empty()) {
-        (true, false) => "A drill with a failed check does not count as a proof.",
-        (true, true) => "Every table came back as it was saved, but this drill does not count as a proof.",
-        (false, _) => "This drill proves nothing about the snapshot.",
+        (true, false) => words.failed_check_is_no_proof(),
+        (true, true) => words.equal_but_no_proof(),
+        (false, _) => words.proves_nothing(),
     };
     lead.push(counts.to_owned());
     lead
 }
 
 /// The checks that failed, by name: what was restored is what was saved, and something is wrong with that.
-fn failed_checks(report: &DrillReport, checks: &[&CheckReport]) -> Vec<String> {
-    let names: Vec<&str> = checks.iter().take(NAMED).map(|check| check.name.as_str()).collect();
-    let more = match checks.len().saturating_sub(NAMED) as u64 {
-        0 => String::new(),
-        n => format!(" and {}", counted(n, "other", "others")),
+fn failed_checks(report: &DrillReport, checks: &[&CheckReport], words: Words<'_>) -> Vec<String> {
+    let named = || checks.iter().take(NAMED);
+    let names = named().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = match checks.len().saturating_sub(NAMED) as u64 {
+        0 => names,
+        n => words.and_others(names, words.others(n)),
     };
-    let which = if checks.len() == 1 { "The check" } else { "The checks" };
-    let tables = counted(report.tables.len() as u64, "table", "tables");
-    let mut lead = vec![format!(
-        "{which} {}{more} failed. The snapshot was restored completely, {tables} as they were saved.",
-        names.join(", ")
-    )];
-    let why = checks
-        .iter()
-        .take(NAMED)
-        .filter_map(|c| Some(format!("{}: {}", c.name, sentence(c.message.as_ref()?))));
-    lead.extend(why);
+    let tables = words.tables(report.tables.len() as u64);
+    let mut lead = vec![match checks.len() {
+        1 => words.check_failed(names, tables),
+        _ => words.checks_failed(names, tables),
+    }];
+    lead.extend(named().filter_map(|c| Some(words.pair(&c.name, words.sentence(c.message.as_ref()?)))));
     lead
 }
 
 /// So many failed checks are named at the head of the page.
 const NAMED: usize = 3;
 
-fn damaged(report: &DrillReport) -> String {
-    let what = report.sabotage.as_ref().map_or("", |s| meaning(s.kind));
-    format!("The drill by {} damaged its own copy on purpose: {what}.", maker(report.by))
+fn damaged(report: &DrillReport, words: Words<'_>) -> String {
+    let what = report.sabotage.as_ref().map_or("", |s| words.damage(s.kind));
+    match report.by {
+        By::Agent => words.damaged_on_purpose_by_agent(what),
+        By::Owner => words.damaged_on_purpose_by_owner(what),
+    }
 }
 
 /// What must not be missed at the end of the page.
-fn aside(report: &DrillReport) -> Vec<String> {
-    let kept = report.kept.as_ref().map(|_| {
-        "The restored copy was left for people to look at. It is readable, and must be removed by hand: see “Kept copy”."
-            .to_owned()
-    });
+fn aside(report: &DrillReport, words: Words<'_>) -> Vec<String> {
+    let kept = report.kept.as_ref().map(|_| words.copy_was_kept().to_owned());
     let warnings = match report.warnings.len() as u64 {
         0 => None,
-        n => Some(format!(
-            "There {}: see the end.",
-            match n {
-                1 => "is 1 warning".to_owned(),
-                n => format!("are {}", counted(n, "warning", "warnings")),
-            }
-        )),
+        1 => Some(words.there_is(words.warnings_below(1))),
+        n => Some(words.there_are(words.warnings_below(n))),
     };
     kept.into_iter().chain(warnings).collect()
 }

@@ -1,164 +1,68 @@
 //! The report of a drill for people: for a publisher's director, who reads one in a disaster, and for an auditor.
-//!
-//! The content is assembled once, as a [`Page`], and rendered twice, so that HTML and Markdown say the same. Neither
-//! renderer knows drills, and nothing of the content knows markup.
 
+mod cells;
 mod evidence;
-mod html;
 mod lead;
-mod markdown;
 mod results;
 #[cfg(test)]
 mod tests;
-mod words;
 
-use jiff::Timestamp;
-
+use super::page::{Page, Tone};
+use super::words::Words;
+use super::{html, markdown};
 use crate::job::drill::report::DrillReport;
 use crate::job::drill::verdict::Verdict;
+use crate::model::locale::Locale;
 
 /// The report as one self-contained HTML page.
-pub(crate) fn html(report: &DrillReport) -> String {
-    html::render(&page(report))
+pub(crate) fn html(report: &DrillReport, locale: &Locale) -> String {
+    html::render(&page(report, Words::of(locale)))
 }
 
 /// The same as Markdown.
-pub(crate) fn markdown(report: &DrillReport) -> String {
-    markdown::render(&page(report))
+pub(crate) fn markdown(report: &DrillReport, locale: &Locale) -> String {
+    markdown::render(&page(report, Words::of(locale)))
 }
 
-fn page(report: &DrillReport) -> Page {
+fn page<'a>(report: &DrillReport, words: Words<'a>) -> Page<'a> {
     let verdict = Verdict::of(report);
     let sections = [
-        Some(results::tested(report)),
-        results::sabotage(report),
-        Some(results::came_back(report)),
-        Some(results::recovery(report, verdict)),
-        results::failure(report, verdict),
-        Some(evidence::checks(report)),
-        evidence::objects(report),
-        Some(evidence::stages(report)),
-        Some(evidence::versions(report)),
-        Some(evidence::signatures(report)),
-        Some(evidence::by_yourself(report)),
-        evidence::kept(report),
-        evidence::warnings(report),
+        Some(results::tested(report, words)),
+        results::sabotage(report, words),
+        Some(results::came_back(report, words)),
+        Some(results::recovery(report, verdict, words)),
+        results::failure(report, verdict, words),
+        Some(evidence::checks(report, words)),
+        evidence::objects(report, words),
+        Some(evidence::stages(report, words)),
+        Some(evidence::versions(report, words)),
+        Some(evidence::signatures(report, words)),
+        Some(evidence::by_yourself(report, words)),
+        evidence::kept(report, words),
+        evidence::warnings(report, words),
+    ];
+    let footer = [
+        words.written_by(env!("CARGO_PKG_VERSION"), &report.drill),
+        words.times_of(words.zone(report.finished_at)),
+        words.quoted().to_owned(),
     ];
     Page {
-        title: format!("Drill of {}/{}", report.publisher, report.database),
-        tone: Tone::of(verdict),
-        verdict: verdict.word(),
-        level: report.level.map(|level| level.word()),
-        lead: lead::lead(report, verdict),
+        words,
+        title: words.drill_of(format!("{}/{}", report.publisher, report.database)),
+        tone: tone(verdict),
+        verdict: words.verdict(verdict).to_owned(),
+        detail: report.level.map(|level| words.level(level).to_owned()),
+        lead: lead::lead(report, verdict, words),
         sections: sections.into_iter().flatten().collect(),
-        footer: format!(
-            "Written by marbre {} at the end of drill {}. All times are UTC.",
-            env!("CARGO_PKG_VERSION"),
-            report.drill
-        ),
+        footer: footer.join(" ").trim_end().to_owned(),
     }
 }
 
-/// What a report says.
-struct Page {
-    title: String,
-    tone: Tone,
-    /// The one word in capitals.
-    verdict: &'static str,
-    /// The level that was proven.
-    level: Option<&'static str>,
-    /// What everybody should read, in sentences.
-    lead: Vec<String>,
-    sections: Vec<Section>,
-    footer: String,
-}
-
-/// Colour and sign of a result. Never the only carrier of its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tone {
-    Good,
-    Bad,
-    /// Neither: not proven, not run, or irrelevant.
-    Open,
-}
-
-impl Tone {
-    /// The colour of a drill. A sabotage is never green: it proves nothing about the snapshot.
-    fn of(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Passed(_) => Self::Good,
-            Verdict::Failed | Verdict::Untested | Verdict::NotNoticed => Self::Bad,
-            Verdict::Noticed => Self::Open,
-        }
+/// The colour of a drill. A sabotage is never green: it proves nothing about the snapshot.
+fn tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::Passed(_) => Tone::Good,
+        Verdict::Failed | Verdict::Untested | Verdict::NotNoticed => Tone::Bad,
+        Verdict::Noticed => Tone::Open,
     }
-
-    fn sign(self) -> &'static str {
-        match self {
-            Self::Good => "✓",
-            Self::Bad => "✗",
-            Self::Open => "–",
-        }
-    }
-}
-
-struct Section {
-    heading: &'static str,
-    blocks: Vec<Block>,
-}
-
-enum Block {
-    Text(String),
-    /// Explains bars: only where there are pictures.
-    Legend(String),
-    List(Vec<String>),
-    /// Names and what they are.
-    Facts(Vec<(&'static str, Cell)>),
-    Table(Table),
-    /// Commands for a shell, line by line.
-    Commands(String),
-}
-
-struct Table {
-    /// What it shows, for those who do not see it.
-    caption: &'static str,
-    columns: Vec<Column>,
-    /// The first cell of a row is its header.
-    rows: Vec<Vec<Cell>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
-    Left(&'static str),
-    Right(&'static str),
-    /// Of bars: only where there are pictures.
-    Bars(&'static str),
-}
-
-impl Column {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Left(name) | Self::Right(name) | Self::Bars(name) => name,
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Cell {
-    Text(String),
-    /// A name or an identifier, to the letter.
-    Name(String),
-    Time(Timestamp),
-    Mark(Tone, String),
-    Bar(Bar),
-}
-
-/// A bar of a chart.
-#[derive(Debug, Clone, Copy)]
-struct Bar {
-    /// Its length: 0 to 1.
-    share: f64,
-    /// A mark to hold it against, likewise.
-    limit: Option<f64>,
-    /// Hollow, where it does not count.
-    hollow: bool,
 }

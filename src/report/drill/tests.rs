@@ -1,6 +1,9 @@
 use std::path::Path;
 
-use super::*;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{html as html_for, markdown as markdown_for, *};
 use crate::error::ErrorRecord;
 use crate::job::drill::report::*;
 use crate::job::drill::verdict::Verdict;
@@ -9,7 +12,20 @@ use crate::job::stopwatch::StageTime;
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::Sha256;
 use crate::model::level::{By, Level};
+use crate::model::locale::Language;
 use crate::model::sabotage::Sabotage;
+
+fn locale(language: Language, zone: &str) -> Locale {
+    Locale { language, time_zone: TimeZone::get(zone).unwrap() }
+}
+
+fn html(report: &DrillReport) -> String {
+    html_for(report, &locale(Language::English, "UTC"))
+}
+
+fn markdown(report: &DrillReport) -> String {
+    markdown_for(report, &locale(Language::English, "UTC"))
+}
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -218,8 +234,12 @@ fn pages_are_as_they_were_read() {
         ),
     ];
     for (name, report) in reports {
-        golden(&format!("{name}.html"), &html(&report));
-        golden(&format!("{name}.md"), &markdown(&report));
+        for (folder, locale) in
+            [("en", locale(Language::English, "UTC")), ("fr", locale(Language::French, "Europe/Paris"))]
+        {
+            golden(&format!("{folder}/{name}.html"), &html_for(&report, &locale));
+            golden(&format!("{folder}/{name}.md"), &markdown_for(&report, &locale));
+        }
     }
 }
 
@@ -260,7 +280,7 @@ fn the_word_is_honest() {
     // Even with a level, which cannot be, a sabotage is no proof.
     let mut report = noticed();
     (report.level, report.passed) = (Some(Level::Restored), true);
-    assert_ne!(Tone::of(Verdict::of(&report)), Tone::Good);
+    assert_ne!(tone(Verdict::of(&report)), Tone::Good);
     assert!(markdown(&report).contains("It never counts as proof"));
 }
 

@@ -4,22 +4,26 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::words::{on_one_line, time};
-use super::{Bar, Block, Cell, Column, Page, Section, Table, Tone};
+use super::page::{Bar, Block, Cell, Column, Page, Section, Table, Tone};
+use super::words::{Words, on_one_line};
 use crate::model::id::Sha256;
 use crate::model::visible::visible;
 
 const STYLE: &str = include_str!("style.css");
 
+/// So many columns fit on any screen.
+const WIDE: usize = 4;
+
 /// The whole document.
-pub(super) fn render(page: &Page) -> String {
+pub(super) fn render(page: &Page<'_>) -> String {
     // Nothing may be loaded, sent or run; the one style is known by its hash.
     let style = BASE64_STANDARD.encode(Sha256::of(STYLE.as_bytes()).0);
     let policy =
         format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
+    let words = page.words;
     let document = html! {
         (DOCTYPE) "\n"
-        html lang="en" {
+        html lang=(words.language.tag()) {
             head { "\n"
                 meta charset="utf-8"; "\n"
                 meta http-equiv="Content-Security-Policy" content=(policy); "\n"
@@ -27,19 +31,22 @@ pub(super) fn render(page: &Page) -> String {
                 meta name="color-scheme" content="light dark"; "\n"
                 meta name="referrer" content="no-referrer"; "\n"
                 meta name="robots" content="noindex"; "\n"
-                title { (page.title) ": " (page.verdict) } "\n"
+                title { (words.pair(&page.title, &page.verdict)) } "\n"
                 style { (PreEscaped(STYLE)) } "\n"
             } "\n"
             body { "\n"
                 header class=(class(page.tone)) { "\n"
                     p class="title" { (page.title) } "\n"
                     h1 {
-                        span aria-hidden="true" { (page.tone.sign()) } " " (page.verdict)
-                        @if let Some(level) = page.level { ": " span class="level" { (level) } }
+                        span aria-hidden="true" { (page.tone.sign()) } " "
+                        @match &page.detail {
+                            Some(detail) => { (words.pair(&page.verdict, "")) span class="level" { (detail) } }
+                            None => { (page.verdict) }
+                        }
                     } "\n"
                     @for sentence in &page.lead { p { (on_one_line(sentence)) } "\n" }
                 } "\n"
-                main { "\n" @for part in &page.sections { (section(part)) } } "\n"
+                main { "\n" @for part in &page.sections { (section(part, words)) } } "\n"
                 footer { p { (page.footer) } } "\n"
             } "\n"
         } "\n"
@@ -55,34 +62,37 @@ fn class(tone: Tone) -> &'static str {
     }
 }
 
-fn section(section: &Section) -> Markup {
+fn section(section: &Section, words: Words<'_>) -> Markup {
     html! {
         section { "\n"
             h2 { (section.heading) } "\n"
-            @for part in &section.blocks { (block(part)) "\n" }
+            @for part in &section.blocks { (block(part, words)) "\n" }
         } "\n"
     }
 }
 
-fn block(block: &Block) -> Markup {
+fn block(block: &Block, words: Words<'_>) -> Markup {
     html! {
         @match block {
-            Block::Text(text) | Block::Legend(text) => { p { (on_one_line(text)) } }
+            Block::Text(text) => { p { (on_one_line(text)) } }
+            Block::Legend(text) => { p class="legend" { (on_one_line(text)) } }
             Block::List(lines) => { ul { "\n" @for line in lines { li { (on_one_line(line)) } "\n" } } }
             Block::Facts(facts) => {
                 table class="facts" { tbody { "\n"
-                    @for (name, value) in facts { tr { th scope="row" { (name) } td { (cell(value)) } } "\n" }
+                    @for (name, value) in facts { tr { th scope="row" { (name) } td { (cell(value, words)) } } "\n" }
                 } }
             }
-            Block::Table(of) => { (table(of)) }
+            Block::Table(of) => { (table(of, words)) }
             Block::Commands(lines) => { pre { code { (lines) } } }
         }
     }
 }
 
-fn table(table: &Table) -> Markup {
+fn table(table: &Table, words: Words<'_>) -> Markup {
+    // On a narrow screen each of its cells is a line, which names its column.
+    let is_wide = table.columns.len() > WIDE;
     html! {
-        table { "\n"
+        table class=[is_wide.then_some("wide")] { "\n"
             caption { (table.caption) } "\n"
             thead { tr {
                 @for column in &table.columns { th scope="col" class=[side(*column)] { (column.name()) } }
@@ -91,8 +101,12 @@ fn table(table: &Table) -> Markup {
                 @for row in &table.rows {
                     tr {
                         @for (i, (value, column)) in row.iter().zip(&table.columns).enumerate() {
-                            @if i == 0 { th scope="row" { (cell(value)) } }
-                            @else { td class=[side(*column)] { (cell(value)) } }
+                            @if i == 0 { th scope="row" { (cell(value, words)) } }
+                            @else {
+                                td class=[side(*column)] data-label=[is_wide.then_some(column.name())] {
+                                    (cell(value, words))
+                                }
+                            }
                         }
                     } "\n"
                 }
@@ -109,15 +123,15 @@ fn side(column: Column) -> Option<&'static str> {
     }
 }
 
-fn cell(cell: &Cell) -> Markup {
+fn cell(cell: &Cell, words: Words<'_>) -> Markup {
     html! {
         @match cell {
             Cell::Text(text) => { (on_one_line(text)) }
             Cell::Name(name) => { code { (visible(name)) } }
-            Cell::Time(at) => { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (time(*at)) } }
+            Cell::Time(at) => { time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (words.time(*at)) } }
             Cell::Mark(tone, text) => {
                 span class={ "mark " (class(*tone)) } {
-                    span aria-hidden="true" { (tone.sign()) } " " (on_one_line(text))
+                    span aria-hidden="true" { (tone.sign()) } "\u{a0}" (on_one_line(text))
                 }
             }
             Cell::Bar(of) => { (bar(of)) }

@@ -1,25 +1,28 @@
 //! The page as Markdown, in the tables of GitHub.
 
-use super::words::{on_one_line, time};
-use super::{Block, Cell, Column, Page, Section, Table};
+use super::page::{Block, Cell, Column, Page, Section, Table};
+use super::words::{Words, on_one_line};
 use crate::model::visible::visible;
 
 /// The whole document.
-pub(super) fn render(page: &Page) -> String {
-    let level = page.level.map(|level| format!(": {level}")).unwrap_or_default();
-    let mut out = format!("# {}\n\n## {} {}{level}\n\n", escape(&page.title), page.tone.sign(), page.verdict);
+pub(super) fn render(page: &Page<'_>) -> String {
+    let verdict = match &page.detail {
+        Some(detail) => page.words.pair(&page.verdict, detail),
+        None => page.verdict.clone(),
+    };
+    let mut out = format!("# {}\n\n## {} {}\n\n", escape(&page.title), page.tone.sign(), escape(&verdict));
     for sentence in &page.lead {
         out += &format!("{}\n\n", paragraph(sentence));
     }
     for part in &page.sections {
-        section(&mut out, part);
+        section(&mut out, part, page.words);
     }
     out += &format!("---\n\n{}\n", paragraph(&page.footer));
     out
 }
 
-fn section(out: &mut String, section: &Section) {
-    *out += &format!("## {}\n\n", section.heading);
+fn section(out: &mut String, section: &Section, words: Words<'_>) {
+    *out += &format!("## {}\n\n", escape(&section.heading));
     for block in &section.blocks {
         match block {
             Block::Legend(_) => continue,
@@ -27,9 +30,11 @@ fn section(out: &mut String, section: &Section) {
             Block::List(lines) => lines.iter().for_each(|line| *out += &format!("- {}\n", paragraph(line))),
             Block::Facts(facts) => {
                 *out += "| | |\n| --- | --- |\n";
-                facts.iter().for_each(|(name, value)| *out += &format!("| {name} | {} |\n", cell(value)));
+                facts
+                    .iter()
+                    .for_each(|(name, value)| *out += &format!("| {name} | {} |\n", cell(value, words)));
             }
-            Block::Table(of) => table(out, of),
+            Block::Table(of) => table(out, of, words),
             // Nothing in them comes from elsewhere than this program, and no line of them is a fence.
             Block::Commands(lines) => *out += &format!("```sh\n{lines}```\n"),
         }
@@ -37,7 +42,7 @@ fn section(out: &mut String, section: &Section) {
     }
 }
 
-fn table(out: &mut String, table: &Table) {
+fn table(out: &mut String, table: &Table, words: Words<'_>) {
     let mut head = String::from("|");
     let mut rule = String::from("|");
     for column in table.columns.iter().filter(|c| !matches!(c, Column::Bars(_))) {
@@ -48,17 +53,17 @@ fn table(out: &mut String, table: &Table) {
     for row in &table.rows {
         out.push('|');
         for value in row.iter().filter(|value| !matches!(value, Cell::Bar(_))) {
-            *out += &format!(" {} |", cell(value));
+            *out += &format!(" {} |", cell(value, words));
         }
         out.push('\n');
     }
 }
 
-fn cell(cell: &Cell) -> String {
+fn cell(cell: &Cell, words: Words<'_>) -> String {
     match cell {
         Cell::Text(text) => escape(text),
         Cell::Name(name) => code(name),
-        Cell::Time(at) => time(*at),
+        Cell::Time(at) => words.time(*at),
         Cell::Mark(tone, text) => format!("{} {}", tone.sign(), escape(text)),
         Cell::Bar(_) => String::new(),
     }
