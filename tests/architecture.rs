@@ -19,11 +19,11 @@ const PLAN: &[(&str, &[&str])] = &[
     ("alert", &["model", "state", "system"]),
     ("repository", &["keys", "model", "pack", "state", "targets"]),
     ("job", &["engine", "keys", "model", "pack", "repository", "state", "system", "targets"]),
-    ("report", &["job", "keys", "model"]),
     (
         "health",
         &["alert", "config", "engine", "job", "keys", "model", "repository", "state", "system", "targets"],
     ),
+    ("report", &["health", "job", "keys", "model"]),
     ("web", &["health", "model", "state"]),
     ("daemon", &["alert", "config", "health", "job", "model", "state", "web"]),
     (

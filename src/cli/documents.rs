@@ -30,6 +30,7 @@ documents! {
     super::man::Pages = "man", 1;
     crate::job::mark::MarkReport = "mark", 1;
     super::prune::Pruned = "prune", 1;
+    super::report::Written = "report", 1;
     crate::job::restore::RestoreReport = "restore", 1;
     super::rotate::Rotated = "rotate", 1;
     crate::job::list::ShowReport = "show", 1;

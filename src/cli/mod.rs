@@ -25,6 +25,7 @@ mod output;
 mod paint;
 mod progress;
 mod prune;
+mod report;
 mod restore;
 mod rotate;
 mod screen;
@@ -97,6 +98,8 @@ enum Verb {
     Status(status::Args),
     /// Show how much lies where
     Stats(stats::Args),
+    /// Write a page over all databases, or the report of a database's newest drill again
+    Report(report::Args),
     /// List snapshots
     List(list::Args),
     /// Show one snapshot
@@ -144,7 +147,7 @@ pub async fn run() -> (u8, Duration) {
     paint::choose(cli.color);
     keys::terminal::keep_still_by(|work| screen::suspended(work));
     // Whoever only looks leaves nothing behind that a thread would have to finish.
-    let looks = matches!(cli.verb, Verb::Status(_) | Verb::Stats(_) | Verb::Doctor(_));
+    let looks = matches!(cli.verb, Verb::Status(_) | Verb::Stats(_) | Verb::Report(_) | Verb::Doctor(_));
     let grace = if looks { Duration::ZERO } else { LAST_GRACE };
     let json = cli.json;
     let code = match dispatch(cli).await {
@@ -208,6 +211,7 @@ async fn dispatch(cli: Cli) -> Result<Option<Error>> {
         Verb::Config(args) => config::run(&args, &context),
         Verb::Demo(args) => demo::run(args, &context).await,
         Verb::Keygen(args) => keygen::run(&args, &context).await,
+        Verb::Report(args) => report::run(&args, &context).await,
         Verb::List(args) => list::run(&args, &context).await,
         Verb::Show(args) => show::run(&args, &context).await,
         Verb::Completions(args) => completions::run(&args, &context),

@@ -169,6 +169,11 @@ impl DrillId {
     pub fn new(now: Timestamp, random: u32) -> Self {
         Self(stamped(now, random))
     }
+
+    /// When it started, to the second. An impossible date, which has the form of one, is the beginning of time.
+    pub fn time(&self) -> Timestamp {
+        stamp_of(&self.0)
+    }
 }
 
 impl DecisionId {

@@ -5,5 +5,6 @@
 pub(crate) mod drill;
 mod html;
 mod markdown;
+pub(crate) mod overview;
 mod page;
 mod words;

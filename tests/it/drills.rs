@@ -8,6 +8,7 @@ mod leftovers;
 mod live;
 mod owner;
 mod planted;
+mod reports;
 mod sabotage;
 mod tampered;
 

@@ -2,6 +2,7 @@
 
 pub(super) mod channels;
 pub(super) mod engines;
+pub(super) mod glance;
 pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod launcher;

@@ -5,28 +5,18 @@ mod table;
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
-use super::compose::jobs;
+use super::compose::glance;
 use super::context::Context;
 use super::{layout, output, signals};
-use crate::cli::compose::launcher;
 use crate::cli::compose::source::{Source, SourceArgs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::health::left;
-use crate::health::look::database_status;
-use crate::health::presence::{self, Presence};
-use crate::health::status::{DatabaseStatus, Promises, Rpo, RpoSource, StatusReport};
+use crate::health::status::{DatabaseStatus, Rpo, RpoSource, StatusReport};
+use crate::health::{left, presence};
 use crate::model::condition::ConditionKind;
 use crate::model::standing::Standing;
 use crate::state::State;
-
-/// How long targets may be silent, unless somebody says otherwise: a person looks, and wants to see what there is.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// Databases that are looked at at the same time.
-const PARALLEL: usize = 16;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -60,20 +50,20 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>> {
     let cancel = signals::cancellation()?;
     // Who asks by --rpo is mostly a timer: an alarm because of a short silence would be a false one.
-    let patience = args.wait.or(args.rpo.is_none().then_some(PATIENCE));
+    let patience = args.wait.or(args.rpo.is_none().then_some(glance::PATIENCE));
     let name = args.name.as_deref();
     let mut sources = Source::all_within(patience, &args.source, name, None, context, &cancel).await?;
     if let Some(publisher) = &args.publisher {
-        sources = of_publisher(sources, publisher)?;
+        sources = glance::of_publisher(sources, publisher)?;
     }
     let now = Timestamp::now();
-    let looks = stream::iter(&sources).map(|source| look(args, source, context, now, &cancel));
-    let databases: Vec<DatabaseStatus> = looks.buffered(PARALLEL).try_collect().await?;
+    let config = args.source.from.is_empty().then(|| context.config()).transpose()?;
+    let databases = glance::statuses(&sources, config.as_ref(), asked(args), now, &cancel).await?;
     let wrong = args.rpo.and_then(|_| databases.iter().filter_map(wrong).max_by_key(|(rank, _)| *rank));
-    let mut report = StatusReport::of(now, databases, daemon(args, context, now)?);
-    let is_whole = args.source.from.is_empty() && args.source.database.is_none() && name.is_none();
-    if is_whole && args.publisher.is_none() && args.state.is_empty() {
-        let config = context.config()?;
+    let daemon = config.as_ref().map(|config| presence::look(&config.state_dir, now));
+    let mut report = StatusReport::of(now, databases, daemon);
+    let is_whole = name.is_none() && args.source.database.is_none() && args.publisher.is_none();
+    if let Some(config) = config.filter(|_| is_whole && args.state.is_empty()) {
         report.left = left::archives(&config, &State::open(&config.state_dir)?)?;
     }
     if !args.state.is_empty() {
@@ -88,47 +78,6 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         }
     })?;
     Ok(wrong.map(|(_, error)| error))
-}
-
-fn of_publisher(sources: Vec<Source>, publisher: &str) -> Result<Vec<Source>> {
-    let mut known: Vec<String> = sources.iter().map(|source| source.database.publisher.to_string()).collect();
-    let of_it = |source: &Source| source.database.publisher.as_str() == publisher;
-    let sources: Vec<Source> = sources.into_iter().filter(of_it).collect();
-    if sources.is_empty() {
-        known.sort_unstable();
-        known.dedup();
-        let error =
-            Error::new(ErrorKind::NotFound, format!("there is no database of publisher {publisher:?}"));
-        return Err(error.remedy(format!("Known publishers: {}.", known.join(", "))));
-    }
-    Ok(sources)
-}
-
-/// The daemon that serves the configuration; who looks at targets by their URL knows of none.
-fn daemon(args: &Args, context: &Context, now: Timestamp) -> Result<Option<Presence>> {
-    if !args.source.from.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(presence::look(&context.config()?.state_dir, now)))
-}
-
-/// Looks at one database, using its configuration if there is one.
-async fn look(
-    args: &Args,
-    source: &Source,
-    context: &Context,
-    now: Timestamp,
-    cancel: &CancellationToken,
-) -> Result<DatabaseStatus> {
-    if !args.source.from.is_empty() {
-        let promises = Promises { rpo: asked(args), ..Promises::default() };
-        return database_status(&source.reader(), promises, now, cancel).await;
-    }
-    let config = context.config()?;
-    let settings = config.database(&source.database.to_string())?;
-    let mut promises = jobs::promises(settings);
-    promises.rpo = asked(args).or(promises.rpo);
-    launcher::status(&config, settings, &source.reader(), promises, now, cancel).await
 }
 
 /// What whoever looks asks for.

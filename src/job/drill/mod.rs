@@ -9,6 +9,7 @@ pub(crate) mod changes;
 pub(crate) mod checks;
 mod choose;
 mod fetch;
+pub(crate) mod kept;
 mod record;
 pub(crate) mod report;
 pub(crate) mod site;
@@ -250,8 +251,7 @@ impl DrillJob {
 
     /// Where the reports of this database lie.
     fn report_folders(&self) -> impl Iterator<Item = PathBuf> {
-        let id = &self.database;
-        self.report_dirs.iter().map(|dir| dir.join(id.publisher.as_str()).join(id.database.as_str()))
+        self.report_dirs.iter().map(|dir| kept::folder(dir, &self.database))
     }
 
     /// Removes everything again, however the attempt ended; or leaves the copy for people, and says how to look at it.

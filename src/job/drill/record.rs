@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Findings;
 use super::report::{CheckResult, DrillReport, ObjectReport, SabotageReport, TrendPoint};
-use super::{DrillJob, Ended};
+use super::{DrillJob, Ended, kept};
 use crate::error::{Error, ErrorRecord, Result, ResultExt};
 use crate::job::recorded_at::RecordedAt;
 use crate::job::restore::recovery::differences;
@@ -249,16 +249,19 @@ impl Recorder<'_> {
     fn write(&self, report: &mut DrillReport, page: &str, objects: &Objects) -> Result<()> {
         for folder in self.job.report_folders() {
             make_private_folder(&folder)?;
-            let file = |suffix: &str| folder.join(format!("{}.{suffix}", report.drill));
-            report.reports.push(file("html").display().to_string());
-            private_file(&file("html"), page.as_bytes())?;
-            private_file(&file("md"), (self.job.pages.markdown)(report, &self.job.locale).as_bytes())?;
+            let file = |ending: &str| kept::file(&folder, &report.drill, ending);
+            report.reports.push(file(kept::HTML).display().to_string());
+            private_file(&file(kept::HTML), page.as_bytes())?;
+            private_file(
+                &file(kept::MARKDOWN),
+                (self.job.pages.markdown)(report, &self.job.locale).as_bytes(),
+            )?;
             for (key, bytes) in objects {
                 let name = Path::new(key).file_name().unwrap_or_default();
                 private_file(&folder.join(name), bytes)?;
             }
             let json = serde_json::to_vec_pretty(&report).or_internal("serialise the report")?;
-            private_file(&file("report.json"), &json)?;
+            private_file(&file(kept::JSON), &json)?;
         }
         Ok(())
     }

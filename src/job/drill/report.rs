@@ -1,7 +1,7 @@
 //! What a drill found: as JSON for programs, and the content of the pages for people (see `report::drill`).
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Exception;
 use crate::error::ErrorRecord;
@@ -157,7 +157,7 @@ impl CheckReport {
 }
 
 /// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CheckResult {
     /// It held.

@@ -7,6 +7,7 @@
 mod drill;
 mod evidence;
 mod lead;
+mod overview;
 mod results;
 #[cfg(test)]
 mod tests;
