@@ -14,6 +14,7 @@ use crate::model::engine_kind::EngineKind;
 use crate::model::isolation::Isolation;
 
 const DEFAULT_KEEP_KEY: Duration = Duration::from_secs(7 * 86_400);
+const DEFAULT_KEEP_REPORTS: Duration = Duration::from_secs(400 * 86_400);
 const DEFAULT_ROWS_CHANGE: Percent = Percent(25.0);
 
 /// Keys about servers, which a database in a file has no use for.
@@ -36,6 +37,7 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         may_be_empty: Vec::new(),
         may_be_missing: Vec::new(),
         skip: Vec::new(),
+        keep_reports: DEFAULT_KEEP_REPORTS,
     };
     database.table("drills", |section| {
         drills.key = section.optional("key", key).unwrap_or(drills.key);
@@ -57,6 +59,8 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         drills.may_be_empty = section.list("may_be_empty", forms::filled_text);
         drills.may_be_missing = section.list("may_be_missing", forms::filled_text);
         drills.skip = section.list("skip", built_in_check);
+        drills.keep_reports =
+            section.optional("keep_reports", forms::duration).unwrap_or(drills.keep_reports);
     });
     if engine == Some(EngineKind::Postgres) {
         // Reports have every table with its schema.

@@ -231,6 +231,8 @@ pub(crate) struct Drills {
     pub may_be_missing: Vec<String>,
     /// Built-in checks to skip.
     pub skip: Vec<String>,
+    /// How long the reports of drills are kept in [`Config::report_dir`].
+    pub keep_reports: Duration,
 }
 
 /// Which key the agent keeps for drills.

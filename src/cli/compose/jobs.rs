@@ -20,7 +20,7 @@ use crate::health::status::{Promises, Rpo};
 use crate::job::accept::AcceptJob;
 use crate::job::delete_archive::DeleteJob;
 use crate::job::drill::changes::BuiltIn;
-use crate::job::drill::{DrillJob, Opens, Pages, site};
+use crate::job::drill::{DrillJob, Opens, Pages, ReportRetention, site};
 use crate::job::key_policy::KeyPolicy;
 use crate::job::prune::PruneJob;
 use crate::job::restore::open::Wanted;
@@ -124,6 +124,7 @@ pub(crate) async fn drill_job(config: &Config, database: &Database) -> Result<Dr
         pages: PAGES,
         locale: locale(config, &database.id.publisher),
         report_dirs: vec![config.report_dir.clone()],
+        report_retention: Some(ReportRetention { dir: config.report_dir.clone(), keep: drills.keep_reports }),
         sabotage: None,
         keep_on_failure: false,
         new_baseline: false,
@@ -173,6 +174,7 @@ pub(crate) fn owner_drill_job(
         pages: PAGES,
         locale: default_locale(),
         report_dirs: Vec::new(),
+        report_retention: None,
         sabotage: None,
         keep_on_failure: false,
         new_baseline: false,

@@ -38,6 +38,7 @@ fn without_a_word_the_agent_can_drill() {
         may_be_empty: Vec::new(),
         may_be_missing: Vec::new(),
         skip: Vec::new(),
+        keep_reports: Duration::from_secs(400 * 86_400),
     };
     assert_eq!(database.drills, expected);
     assert_eq!(only(parse(&format!("{}[database.d.drills]\n", small())).unwrap()).drills, expected);
@@ -49,7 +50,7 @@ fn everything_about_drills() {
         "{}[database.d.drills]\nkey = \"none\"\nkeep_key = \"3d\"\nevery = \"7d\"\nrto = \"4h\"\n\
          scratch = \"postgres://drill@scratch/postgres\"\npassword_env = \"DRILL\"\nbin_dir = \"bin\"\nuser = \"postgres\"\nisolation = \"none\"\n\
          rows_change = \"2.5 %\"\nmay_be_empty = [\"session\", \"web.Cache\"]\n\
-         may_be_missing = [\"log_*\"]\nskip = [\"amcheck\", \"definitions\"]\n",
+         may_be_missing = [\"log_*\"]\nskip = [\"amcheck\", \"definitions\"]\nkeep_reports = \"90d\"\n",
         postgres()
     );
     let drills = only(parse(&text).unwrap()).drills;
@@ -69,6 +70,7 @@ fn everything_about_drills() {
         may_be_empty: vec!["public.session".to_owned(), "web.Cache".to_owned()],
         may_be_missing: vec!["public.log_*".to_owned()],
         skip: vec!["amcheck".to_owned(), "definitions".to_owned()],
+        keep_reports: Duration::from_secs(90 * 86_400),
     };
     assert_eq!(drills, expected);
 

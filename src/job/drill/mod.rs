@@ -65,6 +65,14 @@ pub(crate) struct Pages {
     pub markdown: fn(&DrillReport, &Locale) -> String,
 }
 
+/// How long the reports of earlier drills are kept.
+pub(crate) struct ReportRetention {
+    /// Those in this one of the folders.
+    pub dir: PathBuf,
+    /// So long.
+    pub keep: Duration,
+}
+
 /// What a drill opens a snapshot with.
 pub(crate) enum Opens {
     /// The key of the epoch, which the agent keeps in its state.
@@ -113,6 +121,8 @@ pub(crate) struct DrillJob {
     pub locale: Locale,
     /// The folders that the page for people is written to.
     pub report_dirs: Vec<PathBuf>,
+    /// What becomes of old reports; without it they stay.
+    pub report_retention: Option<ReportRetention>,
     /// The damage to do to its own copy.
     pub sabotage: Option<Sabotage>,
     /// Leave the restored copy of a failed drill for people to look at.
@@ -167,7 +177,10 @@ impl DrillJob {
         self.note_damage(&found)?;
         let ended = Ended { drill, started_at: now, failed_stage, kept, proof };
         let recorder = record::Recorder { job: &self, drills: &drills, watch: &watch, cancel };
-        let recorded = recorder.record(ended, found).await;
+        let mut recorded = recorder.record(ended, found).await;
+        if let Ok(report) = &mut recorded {
+            report.warnings.extend(self.forget_reports(now));
+        }
         self.retire_keys(Timestamp::now())?;
         recorded
     }
@@ -331,6 +344,14 @@ impl DrillJob {
             state.disprove(&self.database, &receipt.receipt.snapshot, target, Timestamp::now())?;
         }
         resend::mark(state, &self.database, object)
+    }
+
+    /// Deletes the reports that have become too old. Where that fails the drill is as good as without, so it is a warning.
+    fn forget_reports(&self, now: Timestamp) -> Option<String> {
+        let ReportRetention { dir, keep } = self.report_retention.as_ref()?;
+        // So old that there is nothing older.
+        let before = now.checked_sub(*keep).unwrap_or(Timestamp::MIN);
+        kept::forget(&kept::folder(dir, &self.database), before).err().map(|e| e.to_string())
     }
 
     /// Keys that waited for this drill are not needed any more.

@@ -1,4 +1,4 @@
-//! What people read: the report of a drill in their language, and the page over all databases.
+//! What people read: the report of a drill in their language, the page over all databases, and what becomes of old ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::postgres::output_with_input;
-use crate::support::sqlite_setup::Setup;
+use crate::support::sqlite_setup::{Setup, files};
 
 const FAILING: &str = "[database.abonnes.checks.many]\nsql = \"SELECT count(*) FROM subscriber\"\nmin = 1000";
 
@@ -90,4 +90,32 @@ fn the_page_over_all_says_what_is_proven_and_what_is_not() {
     assert!(text.contains("restauré depuis la cible a"), "{text}");
     let unknown = setup.provider(&["report", "--publisher", "nobody"]).fails_with(5);
     assert!(unknown.stdout.contains("Known publishers: gazette."), "{unknown}");
+}
+
+#[test]
+fn old_reports_go_after_a_drill_and_nothing_else() {
+    let setup = Setup::new(20, 10);
+    setup.configure_directories("drills.keep_reports = \"30d\"");
+    setup.snapshot().success();
+    let first = setup.provider(&["drill", "abonnes"]).success().json();
+    let folder = reports(&setup);
+    let old = "20250101T000000Z-0000000a";
+    for file in files(&folder) {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = name.replace(first["drill"].as_str().unwrap(), old);
+        fs::copy(&file, folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("20250101-notes.html"), "mine").unwrap();
+    assert!(folder.join(format!("{old}.html")).exists());
+    let sealed = |name: &str| setup.path("a/gazette/abonnes/drills").join(name);
+    let page = format!("{}.html.age", first["drill"].as_str().unwrap());
+    assert!(sealed(&page).exists());
+
+    setup.provider(&["drill", "abonnes"]).success();
+    let left: Vec<String> =
+        files(&folder).iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(!left.iter().any(|name| name.starts_with(old)), "{left:?}");
+    assert!(left.contains(&"20250101-notes.html".to_owned()), "{left:?}");
+    assert!(left.contains(&format!("{}.html", first["drill"].as_str().unwrap())), "{left:?}");
+    assert!(sealed(&page).exists(), "what is at targets stays");
 }
