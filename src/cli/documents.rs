@@ -1,6 +1,7 @@
-//! The names and versions of what the verbs print with `--json`: see [`Document`] and `docs/schemas/`.
+//! The names and versions of what the verbs print with `--json`, and of what is kept as JSON: see [`Document`] and
+//! `docs/schemas/`.
 
-use super::output::Document;
+use crate::model::document::Document;
 
 macro_rules! documents {
     ($($document:ty = $name:literal, $version:literal;)*) => {

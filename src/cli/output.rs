@@ -11,6 +11,7 @@ use super::journal;
 use super::paint::{self, Paint};
 use super::screen;
 use crate::error::{Error, Result, ResultExt};
+use crate::model::document::{Document, Named};
 use crate::model::visible::{visible, visible_lines};
 
 /// The columns of a terminal of which nobody knows how wide it is, and the least that anything is laid out for.
@@ -27,15 +28,6 @@ pub(crate) fn start_tracing(default: &str) {
         true => tracing::subscriber::set_global_default(builder.event_format(journal::Lines).finish()),
         false => tracing::subscriber::set_global_default(builder.finish()),
     };
-}
-
-/// What programs read: one JSON document on stdout for each command that was given `--json`. `docs/schemas/NAME.schema.json`
-/// describes it. A key that is new leaves the version as it is; one that goes, or means something else, makes a new one.
-pub(crate) trait Document: Serialize {
-    /// Its name.
-    const NAME: &'static str;
-    /// Its version.
-    const VERSION: u32;
 }
 
 impl Document for Failure<'_> {
@@ -97,15 +89,7 @@ fn explain(e: &Error) {
 
 /// Prints the one JSON document of a command.
 pub(crate) fn json<D: Document>(document: &D) -> Result<()> {
-    #[derive(Serialize)]
-    struct Named<'a, D> {
-        document: &'static str,
-        version: u32,
-        #[serde(flatten)]
-        content: &'a D,
-    }
-    let named = Named { document: D::NAME, version: D::VERSION, content: document };
-    print(&serde_json::to_string_pretty(&named).or_internal("serialise the result")?);
+    print(&serde_json::to_string_pretty(&Named::of(document)).or_internal("serialise the result")?);
     Ok(())
 }
 

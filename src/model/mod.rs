@@ -4,6 +4,7 @@ pub(crate) mod age;
 pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod digest;
+pub(crate) mod document;
 pub(crate) mod drill_check;
 pub(crate) mod drill_stage;
 pub(crate) mod engine_kind;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::support::schemas;
 use published::{bad, good};
 
 /// A server, which ends with the test.
@@ -144,6 +145,7 @@ async fn the_status_is_that_of_the_command_line_and_more() {
     let (status, body) = web.get("/status.json").await;
     let document: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, 200);
+    schemas::holds(&document, "").unwrap_or_else(|e| panic!("{e}\nof {body}"));
     let [first, second] = &document["databases"].as_array().unwrap()[..] else { panic!("{body}") };
     for key in [
         "publisher",

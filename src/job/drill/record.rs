@@ -16,6 +16,7 @@ use crate::job::restore::recovery::differences;
 use crate::job::restore::tables;
 use crate::job::stopwatch::{StageTime, Stopwatch};
 use crate::keys::Namespace;
+use crate::model::document::Named;
 use crate::model::drill_stage::DrillStage;
 use crate::model::id::Sha256;
 use crate::model::observer::LoadObserver as _;
@@ -260,7 +261,7 @@ impl Recorder<'_> {
                 let name = Path::new(key).file_name().unwrap_or_default();
                 private_file(&folder.join(name), bytes)?;
             }
-            let json = serde_json::to_vec_pretty(&report).or_internal("serialise the report")?;
+            let json = serde_json::to_vec_pretty(&Named::of(report)).or_internal("serialise the report")?;
             private_file(&file(kept::JSON), &json)?;
         }
         Ok(())

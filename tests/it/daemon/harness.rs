@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::support::free_ports;
 use crate::support::marbre::{Marbre, Outcome, Running};
 use crate::support::postgres::{Database, Version};
+use crate::support::schemas;
 use crate::support::setup::{processes_below, scratch_folder};
 use crate::support::sqlite_setup::{Setup, files};
 
@@ -243,7 +244,9 @@ impl Daemon {
     pub fn status(&self) -> Option<Value> {
         let (code, body) = self.get("/status.json")?;
         assert_eq!(code, 200, "{body}");
-        Some(serde_json::from_str(&body).unwrap())
+        let document = serde_json::from_str(&body).unwrap();
+        schemas::holds(&document, "").unwrap_or_else(|e| panic!("{e}\nof {body}"));
+        Some(document)
     }
 
     /// How a database stands.

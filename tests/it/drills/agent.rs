@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::postgres::{Cluster, Version, output_with_input, run};
 use crate::support::s3::SeaweedFs;
+use crate::support::schemas;
 use crate::support::setup::Provider;
 use crate::support::sqlite_setup::{SECRET, Setup, files, objects};
 
@@ -105,6 +106,8 @@ fn receipts_of_drills_are_signed_chained_and_checked_with_stock_tools() {
     let json: Value =
         serde_json::from_slice(&fs::read(folder.join(format!("{}.report.json", drills[2]))).unwrap())
             .unwrap();
+    schemas::holds(&json, "").unwrap();
+    assert_eq!((json["document"].as_str(), json["version"].as_u64()), (Some("drill"), Some(1)));
     assert_eq!(json["drill"].as_str(), Some(drills[2].as_str()));
     assert_eq!(json["trend"].as_array().unwrap().len(), 2, "the drills before this one");
     for file in files(&folder) {
