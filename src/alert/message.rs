@@ -220,6 +220,7 @@ impl Message {
         let (begins, purpose) = match (open, over) {
             (0, over) => (format!("resolved: {over} incidents"), EventKind::Resolved),
             (open, 0) => (format!("{severity}: {open} messages"), EventKind::Opened),
+            (1, over) => (format!("{severity}: 1 message, and {over} resolved"), EventKind::Opened),
             (open, over) => (format!("{severity}: {open} messages, and {over} resolved"), EventKind::Opened),
         };
         let agent = messages.first().map(|message| message.agent.clone()).unwrap_or_default();

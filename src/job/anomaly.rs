@@ -89,9 +89,10 @@ impl Anomaly {
         match self {
             Self::Rows { loss, best, since } => {
                 let (was, is) = (loss.best.rows, loss.newest.rows);
-                let percent = (was - is) as f64 * 100.0 / was as f64;
+                // Rounded down: 100 % are gone only where none is left.
+                let percent = u128::from(was - is) * 100 / u128::from(was);
                 format!(
-                    "the newest snapshot holds {} rows, {percent:.0} % fewer than the {} of {best}; they are gone since \
+                    "the newest snapshot holds {} rows, {percent} % fewer than the {} of {best}; they are gone since \
                      {since}",
                     count(is),
                     count(was)

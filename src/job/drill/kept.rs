@@ -61,7 +61,7 @@ pub(crate) fn read(folder: &Path, drill: &DrillId) -> Option<KeptReport> {
 ///
 /// # Errors
 /// Kind `Preflight`, where the folder is there and cannot be read.
-pub(crate) fn drills(folder: &Path) -> Result<Vec<DrillId>> {
+fn drills(folder: &Path) -> Result<Vec<DrillId>> {
     let mut found: Vec<DrillId> =
         files(folder)?.into_iter().filter(|file| file.ending == HTML).map(|file| file.drill).collect();
     found.sort_unstable();

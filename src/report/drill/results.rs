@@ -27,8 +27,7 @@ pub(super) fn tested(report: &DrillReport, words: Words<'_>) -> Section {
         }
         _ => facts.push((words.snapshot(), none())),
     }
-    facts
-        .push((words.from_target(), report.target.as_ref().map_or_else(none, |t| Cell::Name(t.to_string()))));
+    facts.push((words.of_target(), report.target.as_ref().map_or_else(none, |t| Cell::Name(t.to_string()))));
     let by = match report.by {
         By::Agent => words.by_agent_with_key(),
         By::Owner => words.by_owner_with_key(),

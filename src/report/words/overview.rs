@@ -38,7 +38,7 @@ phrases! {
     failing = "failing", "en défaut";
     unknown = "unknown", "état inconnu";
     warning = "warning", "à surveiller";
-    new = "new", "nouvelle";
+    no_snapshot_due = "new", "nouvelle";
     well = "well", "en ordre";
 
     at_a_glance = "At a glance", "Vue d’ensemble";
@@ -144,7 +144,7 @@ impl Words<'_> {
             Standing::Failing => self.failing(),
             Standing::Unknown => self.unknown(),
             Standing::Warning => self.warning(),
-            Standing::New => self.new(),
+            Standing::New => self.no_snapshot_due(),
             Standing::Well => self.well(),
         }
     }

@@ -10,7 +10,7 @@ phrases! {
     state_of = "State of", "État du";
     before_the_drill(at, age) = "{at}, {age} before the drill started", "{at}, {age} avant le début du test";
     none_chosen = "none was chosen", "aucun choix n’a été fait";
-    from_target = "From target", "Depuis la cible";
+    of_target = "From target", "Depuis la cible";
     by = "By", "Par";
     by_agent_with_key =
         "the agent, with the key of the epoch, which it still holds",
