@@ -68,7 +68,7 @@ fn print(report: &StatsReport, width: usize) {
             sum(of.total)
         ));
     }
-    let left = |target: &TargetStats| target.archives.iter().any(|archive| !archive.configured);
+    let left = |target: &TargetStats| target.archives.iter().any(is_left);
     if report.targets.iter().any(left) {
         output::print("* not in the configuration: `marbre delete-archive` deletes it");
     }
@@ -90,9 +90,14 @@ fn print_target(target: &TargetStats, width: usize) {
     }
 }
 
+/// Whether there is something to delete that no database of the configuration needs: of what was deleted, records stay.
+fn is_left(archive: &ArchiveStats) -> bool {
+    !archive.configured && archive.tally.snapshots + archive.tally.epochs > 0
+}
+
 fn print_archive(archive: &ArchiveStats, width: usize) {
-    let ArchiveStats { publisher, database, configured, tally } = archive;
-    let mark = if *configured { "" } else { " *" };
+    let ArchiveStats { publisher, database, tally, .. } = archive;
+    let mark = if is_left(archive) { " *" } else { "" };
     let room = width.saturating_sub(mark.len() + 1);
     let full = format!("  {publisher}/{database}");
     let name = fit(&(fit(&full, room.min(full.chars().count())) + mark), width);

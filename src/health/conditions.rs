@@ -196,7 +196,9 @@ impl Observation<'_> {
             let none = self.catalog.unreachable.is_empty() || self.status.first_due_at.is_some();
             return none.then_some(Timestamp::MAX);
         };
-        let first = oldest.sequence == 1;
+        // Where a whole archive of this name was deleted, the next one goes on after it.
+        let deleted = self.catalog.decisions.deleted().and_then(|deletion| deletion.last.as_ref());
+        let first = oldest.sequence == deleted.map_or(1, |last| last.sequence + 1);
         first.then(|| oldest.finished_at.checked_add(Duration::from_secs(every)).unwrap_or(Timestamp::MAX))
     }
 

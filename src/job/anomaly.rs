@@ -89,10 +89,11 @@ impl Anomaly {
         match self {
             Self::Rows { loss, best, since } => {
                 let (was, is) = (loss.best.rows, loss.newest.rows);
-                // Rounded down: 100 % are gone only where none is left.
-                let percent = u128::from(was - is) * 100 / u128::from(was);
+                // 100 % are gone only where none is left.
+                let most = if is == 0 { 100.0 } else { 99.0 };
+                let percent = ((was - is) as f64 * 100.0 / was as f64).min(most);
                 format!(
-                    "the newest snapshot holds {} rows, {percent} % fewer than the {} of {best}; they are gone since \
+                    "the newest snapshot holds {} rows, {percent:.0} % fewer than the {} of {best}; they are gone since \
                      {since}",
                     count(is),
                     count(was)

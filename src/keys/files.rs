@@ -26,9 +26,9 @@ pub(super) fn read(what: &str, path: &Path) -> Result<KeyFile> {
     let failed = |e: std::io::Error| match e.kind() {
         IoErrorKind::NotFound => Error::key(format!("{what} {name}: no such file"))
             .remedy("Give the path of the key file; check that the medium that holds it is mounted."),
-        IoErrorKind::PermissionDenied => Error::key(format!("{what} {name} cannot be read"))
-            .cause(e)
-            .remedy("Run marbre as the user that owns the key file."),
+        IoErrorKind::PermissionDenied => Error::key(format!("{what} {name} cannot be read")).cause(e).remedy(
+            "Run marbre as the owner of the file, or give it to marbre's user: `chown marbre: FILE`.",
+        ),
         _ => Error::key(format!("{what} {name} cannot be read")).cause(e),
     };
     let file = File::open(path).map_err(failed)?;

@@ -37,7 +37,7 @@ const ALLOWED_SIGNERS_HEAD: &str = "\
 # Whose records are trusted: those of the owner of the data, who drills with the restore key, and those of the
 # agents that make snapshots. One line for each agent, as the provider gives it (compare the fingerprint
 # by another way, e.g. on the phone):
-#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre,prune-record@marbre,succession@marbre\" ssh-ed25519 AAAA...
+#   agent namespaces=\"snapshot-receipt@marbre,drill-receipt@marbre,prune-record@marbre,decision@marbre,succession@marbre\" ssh-ed25519 AAAA...
 ";
 
 /// What a new publisher's folder should hold beyond the keys.

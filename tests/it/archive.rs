@@ -16,7 +16,9 @@ use crate::support::sqlite_setup::{Setup, files, objects, rows};
 /// Two directories with three snapshots, a drill and a prune, whose database then leaves the configuration.
 fn left() -> Setup {
     let setup = Setup::new(300, 100);
-    setup.configure_directories("[database.abonnes.retention]\nkeep_last = 2\ngrace = \"1s\"\n");
+    setup.configure_directories(
+        "[database.abonnes.drills]\nevery = \"8d\"\n[database.abonnes.retention]\nkeep_last = 2\ngrace = \"1s\"\n",
+    );
     for _ in 0..4 {
         setup.change(50);
         setup.snapshot().success();
@@ -116,6 +118,7 @@ fn an_archive_that_left_the_configuration_is_shown_deleted_and_begins_anew() {
     }
     assert!(files(&setup.path("provider/state/epoch-keys")).is_empty());
     assert_eq!(setup.provider(&["status"]).success().json()["left"], json!([]));
+    assert!(!text(&setup, &["stats"]).contains("marbre delete-archive"), "only records are left");
     // Once more: there is nothing to do, and nothing more is recorded.
     delete(&setup, &["--yes"]).success();
     assert_eq!(decisions(&setup, &setup.path("a")).len(), 1);
@@ -130,6 +133,9 @@ fn an_archive_that_left_the_configuration_is_shown_deleted_and_begins_anew() {
         (&listed["snapshots"][0]["full"], &listed["snapshots"][0]["snapshot"]),
         (&json!(true), &snapshot["snapshot"])
     );
+    // The first proof is not due at once.
+    let status = setup.provider(&["status"]).success().json();
+    assert_eq!(status["databases"][0]["incidents"], json!([]), "{status:#}");
     setup.provider(&["drill", "abonnes", "--target", "b"]).success();
     sound(&setup);
     // As on another host.
