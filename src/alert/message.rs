@@ -220,8 +220,10 @@ impl Message {
         let (begins, purpose) = match (open, over) {
             (0, over) => (format!("resolved: {over} incidents"), EventKind::Resolved),
             (open, 0) => (format!("{severity}: {open} messages"), EventKind::Opened),
-            (1, over) => (format!("{severity}: 1 message, and {over} resolved"), EventKind::Opened),
-            (open, over) => (format!("{severity}: {open} messages, and {over} resolved"), EventKind::Opened),
+            (open, over) => {
+                let messages = human::counted(open as u64, "message", "messages");
+                (format!("{severity}: {messages}, and {over} resolved"), EventKind::Opened)
+            }
         };
         let agent = messages.first().map(|message| message.agent.clone()).unwrap_or_default();
         let prefix = format!("[marbre {agent}] ");

@@ -9,7 +9,7 @@ use super::{confirm, output, show, signals, usage_error};
 use crate::error::{Error, Result};
 use crate::job::delete_archive::{DeleteReport, DeletedAt, Plan, Planned, still_configured};
 use crate::job::tally::Sum;
-use crate::model::human::{bytes, count};
+use crate::model::human::{bytes, counted};
 use crate::model::id::{DatabaseId, TargetName};
 
 /// Arguments of `delete-archive`.
@@ -77,8 +77,8 @@ fn question(database: &DatabaseId, plan: &Plan) -> String {
 /// What would be deleted, a line for each target.
 fn what(plan: &Plan) -> Vec<String> {
     let of = |Planned { name, tally }: &Planned| {
-        let snapshots = if tally.snapshots == 1 { "snapshot" } else { "snapshots" };
-        let mut line = format!("target {name}: {} {snapshots}, {}", count(tally.snapshots), sum(tally.total));
+        let snapshots = counted(tally.snapshots, "snapshot", "snapshots");
+        let mut line = format!("target {name}: {snapshots}, {}", sum(tally.total));
         if let (Some(oldest), Some(newest)) = (&tally.oldest, &tally.newest) {
             line += &format!(", {oldest} to {newest}");
         }
@@ -96,8 +96,7 @@ fn names(targets: &[TargetName]) -> String {
 }
 
 fn sum(sum: Sum) -> String {
-    let noun = if sum.objects == 1 { "object" } else { "objects" };
-    format!("{} {noun} ({})", count(sum.objects), bytes(sum.bytes))
+    format!("{} ({})", counted(sum.objects, "object", "objects"), bytes(sum.bytes))
 }
 
 fn print(report: &DeleteReport) {

@@ -11,7 +11,7 @@ use crate::config::{Config, Database};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::findings;
 use crate::job::prune::{KeptSnapshot, PruneReport, PrunedTarget};
-use crate::model::human::{bytes, count};
+use crate::model::human::{bytes, counted};
 use crate::model::job::JobKind;
 use crate::model::mark::Mark;
 use crate::model::visible::visible;
@@ -117,22 +117,19 @@ fn why(kept: &KeptSnapshot) -> String {
 }
 
 fn snapshots(n: usize) -> String {
-    number(n as u64, "snapshot")
-}
-
-fn number(n: u64, what: &str) -> String {
-    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+    counted(n as u64, "snapshot", "snapshots")
 }
 
 fn done(target: &PrunedTarget) -> String {
-    let (receipts, objects) = (number(target.receipts, "receipt"), number(target.objects, "object"));
+    let (receipts, objects) =
+        (counted(target.receipts, "receipt", "receipts"), counted(target.objects, "object", "objects"));
     let mut text = format!("{receipts}, {objects} ({})", bytes(target.bytes));
     if target.waiting > 0 {
-        let objects = number(target.waiting, "object");
+        let objects = counted(target.waiting, "object", "objects");
         text += &format!(", waiting for the end of `grace`: {objects} ({})", bytes(target.waiting_bytes));
     }
     if target.locked > 0 {
-        text += &format!(", {} REFUSED", number(target.locked, "deletion"));
+        text += &format!(", {} REFUSED", counted(target.locked, "deletion", "deletions"));
     }
     if let Some(e) = &target.error {
         text += &format!(", LEFT FOR NEXT TIME: {e}");

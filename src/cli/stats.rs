@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::stats::{ArchiveStats, StatsJob, StatsReport, TargetStats};
 use crate::job::tally::Sum;
-use crate::model::human::{bytes, count};
+use crate::model::human::{bytes, count, counted};
 use crate::model::id::{DatabaseId, SnapshotId};
 
 /// How long a target may take, unless somebody says otherwise.
@@ -60,15 +60,10 @@ fn print(report: &StatsReport, width: usize) {
         print_target(target, width);
     }
     for of in &report.publishers {
-        let archives = if of.archives == 1 { "archive" } else { "archives" };
-        output::print(&format!(
-            "publisher {}: {} {archives}, {}",
-            of.publisher,
-            count(of.archives),
-            sum(of.total)
-        ));
+        let archives = counted(of.archives, "archive", "archives");
+        output::print(&format!("publisher {}: {archives}, {}", of.publisher, sum(of.total)));
     }
-    let left = |target: &TargetStats| target.archives.iter().any(is_left);
+    let left = |target: &TargetStats| target.archives.iter().any(ArchiveStats::is_left);
     if report.targets.iter().any(left) {
         output::print("* not in the configuration: `marbre delete-archive` deletes it");
     }
@@ -90,14 +85,9 @@ fn print_target(target: &TargetStats, width: usize) {
     }
 }
 
-/// Whether there is something to delete that no database of the configuration needs: of what was deleted, records stay.
-fn is_left(archive: &ArchiveStats) -> bool {
-    !archive.configured && archive.tally.snapshots + archive.tally.epochs > 0
-}
-
 fn print_archive(archive: &ArchiveStats, width: usize) {
     let ArchiveStats { publisher, database, tally, .. } = archive;
-    let mark = if is_left(archive) { " *" } else { "" };
+    let mark = if archive.is_left() { " *" } else { "" };
     let room = width.saturating_sub(mark.len() + 1);
     let full = format!("  {publisher}/{database}");
     let name = fit(&(fit(&full, room.min(full.chars().count())) + mark), width);
@@ -112,8 +102,7 @@ fn print_archive(archive: &ArchiveStats, width: usize) {
 }
 
 fn sum(sum: Sum) -> String {
-    let noun = if sum.objects == 1 { "object" } else { "objects" };
-    format!("{} {noun}, {}", count(sum.objects), bytes(sum.bytes))
+    format!("{}, {}", counted(sum.objects, "object", "objects"), bytes(sum.bytes))
 }
 
 /// The day that is in a snapshot's name.

@@ -62,6 +62,13 @@ pub(crate) struct ArchiveStats {
     pub tally: Tally,
 }
 
+impl ArchiveStats {
+    /// Whether there is something to delete that no database of the configuration needs: of what was deleted, records stay.
+    pub(crate) fn is_left(&self) -> bool {
+        !self.configured && self.tally.snapshots + self.tally.epochs > 0
+    }
+}
+
 /// What lies of one publisher at all targets.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PublisherStats {

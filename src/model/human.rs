@@ -25,6 +25,11 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// A number of things: `1 table`, `1,234 tables`.
+pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
 /// Seconds as `0.4 s`, `12 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -68,6 +73,8 @@ mod tests {
         assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
+        let tables = [0, 1, 2000].map(|n| counted(n, "table", "tables"));
+        assert_eq!(tables, ["0 tables", "1 table", "2,000 tables"]);
         assert_eq!(duration(0.44), "0.4 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(90_000.0), "1 d 1 h");

@@ -321,12 +321,9 @@ fn describe(path: &Path, size: u64) -> String {
         Some(inventory.get("table").copied().unwrap_or(0))
     });
     match tables {
-        Some(tables) => format!(
-            "SQLite database, {} {}, {}",
-            human::count(tables),
-            if tables == 1 { "table" } else { "tables" },
-            human::bytes(size)
-        ),
+        Some(tables) => {
+            format!("SQLite database, {}, {}", human::counted(tables, "table", "tables"), human::bytes(size))
+        }
         None => format!("a file of {} that is not a readable SQLite database", human::bytes(size)),
     }
 }
