@@ -9,6 +9,7 @@ pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod sqlite;
+pub(crate) mod together;
 
 use std::path::PathBuf;
 use std::sync::Arc;

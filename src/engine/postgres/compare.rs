@@ -13,6 +13,7 @@ use super::table_load::tables_here;
 use super::{computed, definitions, inventory, rows};
 use crate::engine::postgres::postgres_config::OfExtensions;
 use crate::engine::postgres::relations;
+use crate::engine::together::{SHORT, groups};
 use crate::engine::{Comparison, TableComparison};
 use crate::error::Result;
 use crate::model::stream::Contents;
@@ -38,7 +39,8 @@ pub(crate) async fn compare(
     }
     // As many sessions as are used at a time, for however many tables.
     let idle = Mutex::default();
-    let reads: Vec<_> = groups(contents)
+    let proofs = contents.streams.iter().flat_map(|s| s.tables.iter().map(|proof| (s.length, proof)));
+    let reads: Vec<_> = groups(proofs, |(length, _)| *length <= SHORT)
         .into_iter()
         .map(|group| compare_tables((connector, &idle), contents, details, group, &here, cancel))
         .collect();
@@ -73,37 +75,12 @@ pub(crate) async fn compare(
     Ok(Comparison { tables, inventory, definitions: defined, excused, differences })
 }
 
-/// Tables whose rows are one session's to read. Of short ones it reads several without waiting in between, since most of the time
-/// that one takes is the way to the server and back.
-fn groups(contents: &Contents) -> Vec<Vec<&TableProof>> {
-    let (mut groups, mut room): (Vec<Vec<&TableProof>>, usize) = (Vec::new(), 0);
-    for stream in &contents.streams {
-        for proof in &stream.tables {
-            let is_short = stream.length <= SHORT;
-            match groups.last_mut() {
-                Some(group) if is_short && room > 0 => {
-                    group.push(proof);
-                    room -= 1;
-                }
-                _ => {
-                    groups.push(vec![proof]);
-                    room = if is_short { TOGETHER - 1 } else { 0 };
-                }
-            }
-        }
-    }
-    groups
-}
-
-/// The most bytes of a short stream of rows, and how many of them are read together.
-const SHORT: u64 = 64 << 10;
-const TOGETHER: usize = 24;
-
+/// Tables whose rows one session reads, without waiting in between.
 async fn compare_tables(
     (connector, idle): (&Connector, &Mutex<Vec<Session>>),
     contents: &Contents,
     details: &Details,
-    proofs: Vec<&TableProof>,
+    proofs: Vec<(u64, &TableProof)>,
     here: &BTreeSet<TableId>,
     cancel: &CancellationToken,
 ) -> Result<Vec<TableComparison>> {
@@ -116,7 +93,7 @@ async fn compare_tables(
             session
         }
     };
-    let compared = proofs.into_iter().map(|proof| {
+    let compared = proofs.into_iter().map(|(_, proof)| {
         let there = here.contains(&proof.table);
         compare_table(&session, contents, details, proof, there, cancel)
     });

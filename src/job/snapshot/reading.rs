@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::queue::{Batch, Room};
+use crate::engine::together::{SHORT, groups};
 use crate::engine::{StreamPlan, View, ViewFacts};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::job::snapshot::packer::{Packer, unwrap_error};
@@ -24,12 +25,6 @@ const QUEUED: usize = 8 << 20;
 /// Of streams that are read together, so many bytes are collected before a thread encodes them. In a database with many tables
 /// most streams end long before that, and a thread that waits for each costs more than its bytes.
 const FIRST: usize = 64 << 10;
-
-/// Streams of rows up to so many bytes are read together.
-const SHORT: u64 = 64 << 10;
-
-/// So many at a time, at most.
-const TOGETHER: usize = 24;
 
 /// A stream as it was encoded, and as it is remembered.
 type Read = (Encoded, Option<CachedStream>);
@@ -79,11 +74,12 @@ impl Reading {
         let plans = self.view.streams().to_vec();
         observer.expect(plans.iter().map(|p| p.estimate).sum());
         let room = Room::new(QUEUED);
-        let read: Result<Vec<Vec<(usize, Read)>>> = stream::iter(groups(plans.clone()))
-            .map(|group| self.group(group, &room, cancel))
-            .buffer_unordered(self.jobs.max(1))
-            .try_collect()
-            .await;
+        let read: Result<Vec<Vec<(usize, Read)>>> =
+            stream::iter(groups(plans.iter().cloned().enumerate(), |(_, plan)| is_short(plan)))
+                .map(|group| self.group(group, &room, cancel))
+                .buffer_unordered(self.jobs.max(1))
+                .try_collect()
+                .await;
         let mut encoded = match read {
             Ok(encoded) => encoded.into_iter().flatten().collect::<Vec<_>>(),
             Err(e) => {
@@ -171,20 +167,6 @@ impl Sink {
         }
         false
     }
-}
-
-/// Short streams of rows are read together, in the order in which they come.
-fn groups(plans: Vec<Arc<StreamPlan>>) -> Vec<Vec<(usize, Arc<StreamPlan>)>> {
-    let mut groups: Vec<Vec<(usize, Arc<StreamPlan>)>> = Vec::new();
-    for (number, plan) in plans.into_iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if group.len() < TOGETHER && is_short(&group[0].1) && is_short(&plan) => {
-                group.push((number, plan));
-            }
-            _ => groups.push(vec![(number, plan)]),
-        }
-    }
-    groups
 }
 
 fn is_short(plan: &StreamPlan) -> bool {

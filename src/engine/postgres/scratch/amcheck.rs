@@ -14,14 +14,12 @@ use super::random_name;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::engine::postgres::row::Row;
 use crate::engine::scratch::{Examination, ExaminationResult};
+use crate::engine::together::TOGETHER;
 use crate::error::Result;
 use crate::model::human;
 
 /// The name of the check.
 pub(crate) const AMCHECK: &str = "amcheck";
-
-/// So many are asked for without waiting in between.
-const TOGETHER: usize = 24;
 
 /// How many bad indexes are named.
 const NAMED: usize = 5;
@@ -87,23 +85,22 @@ async fn amcheck(session: &Session, path: &str) -> Result<(ExaminationResult, St
             list.push(format!("{index}: {}", session.cause(&e)));
         }
     }
-    let all = human::count(indexes.len() as u64);
+    let all = indexes.len() as u64;
     if bad.is_empty() && !unchecked.is_empty() {
         let named = human::first_few(&unchecked, NAMED);
         return Ok((
             ExaminationResult::Unavailable,
-            format!("{} of {all} indexes could not be checked: {named}", unchecked.len()),
+            format!("{} of {} indexes could not be checked: {named}", unchecked.len(), human::count(all)),
         ));
     }
     if bad.is_empty() {
-        let noun = if indexes.len() == 1 { "index" } else { "indexes" };
-        return Ok((ExaminationResult::Passed, format!("{all} {noun}")));
+        return Ok((ExaminationResult::Passed, human::counted(all, "index", "indexes")));
     }
     let more = match bad.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    let named = bad[..bad.len().min(NAMED)].join("; ");
+    let (all, named) = (human::count(all), bad[..bad.len().min(NAMED)].join("; "));
     Ok((ExaminationResult::Failed, format!("{} of {all} indexes are bad: {named}{more}", bad.len())))
 }
 
