@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 use jiff::Timestamp;
 
 use super::compose::channels;
-use super::compose::{engines, targets};
+use super::compose::{engines, glance, targets};
 use super::context::Context;
 use super::paint::{Line, Paint};
 use super::{layout, output, signals};
@@ -22,9 +22,9 @@ pub(crate) struct Args {
     #[arg(value_name = "DB")]
     name: Option<String>,
 
-    /// How long a target may be silent before the rest is shown without it
-    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration, default_value = "4s")]
-    wait: Duration,
+    /// How long a target may be silent before the rest is shown without it [default: 4s]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    wait: Option<Duration>,
 
     /// Show what is well too
     #[arg(long, short = 'v')]
@@ -40,9 +40,10 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         config.publishers.retain(|name, _| *name == only.id.publisher);
         config.databases = vec![only];
     }
+    let patience = args.wait.unwrap_or(glance::PATIENCE);
     let opened = config.targets.keys().map(async |name| {
-        let target = targets::at_a_glance(&config, name, args.wait);
-        let (target, attackable) = join(target, targets::attackable_target(&config, name, args.wait)).await;
+        let target = targets::at_a_glance(&config, name, patience);
+        let (target, attackable) = join(target, targets::attackable_target(&config, name, patience)).await;
         ((name.clone(), target.map(|named| named.target)), (name.clone(), attackable))
     });
     let (targets, attackable) = join_all(opened).await.into_iter().unzip();
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Result<Option<Error>>
         hosts,
         channels: alerts,
         surroundings,
-        patience: args.wait,
+        patience,
         whole,
     };
     let report = job.run(Timestamp::now(), &cancel).await?;

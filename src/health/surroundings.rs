@@ -30,7 +30,7 @@ const SELDOM: SignedDuration = SignedDuration::from_hours(24);
 /// for at a time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// Databases that are asked at the same time. Often they are on one server, which others want to use too.
-const PARALLEL: usize = 8;
+pub(crate) const PARALLEL: usize = 8;
 
 /// Where to look.
 pub(crate) struct Surroundings {

@@ -30,7 +30,7 @@ use crate::engine::Engine;
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, Result};
 use crate::health::left;
-use crate::health::surroundings::{Known, Surroundings};
+use crate::health::surroundings::{Known, PARALLEL, Surroundings};
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::check::{Check, CheckState};
 use crate::model::id::{DatabaseId, TargetName};
@@ -38,9 +38,6 @@ use crate::state::State;
 use crate::targets::NamedTarget;
 use crate::targets::attack::Attack;
 use crate::targets::{Target, TargetUrl, registry};
-
-/// Databases that are looked at at the same time. Often they are on one server, which others want to use too.
-const PARALLEL: usize = 8;
 
 /// How long it may take to try to break a target: two dozen requests.
 const CLAIMS: Duration = Duration::from_secs(30);
