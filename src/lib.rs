@@ -3,7 +3,7 @@
 //! The map of the modules; data and dependencies flow one way:
 //!
 //! ```text
-//! main → cli → daemon → web → {health, report} → job → {repository, alert}
+//! main → cli → daemon → {web, report} → health → job → {repository, alert}
 //!      → {engine, pack, targets, keys, state} → {config, system} → model
 //! ```
 //!
