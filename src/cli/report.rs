@@ -165,7 +165,7 @@ fn write(file: &Path, page: &[u8]) -> Result<()> {
             .remedy("Name a file in a folder that exists and that you may write to.")
     };
     if file.exists() && !file.is_file() {
-        return Err(failed(std::io::Error::other("it is there, and no file")));
+        return Err(failed(std::io::Error::other("it exists, and is not a regular file")));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;

@@ -1,6 +1,5 @@
 //! The folders of this host that the agent works in.
 
-use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::model::id::TargetName;
 use crate::system::disk;
 use crate::targets::TargetUrl;
 
-use super::{check, ok, round_trip};
+use super::{check, ok};
 
 /// Less than two full packs: no snapshot can be taken.
 const LEAST_SPOOL: u64 = 128 << 20;
@@ -38,21 +37,22 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 /// The device of the file system that a path is on. One that does not answer in time is not known.
 pub(super) fn device(path: &Path) -> Option<u64> {
-    metadata(path, |m| m.dev())
+    answer(path, |path| Ok(std::fs::metadata(path)?.dev()))
 }
 
 /// What a file system says of a path, if it answers in time.
-fn metadata<T: Send + 'static>(path: &Path, read: fn(&Metadata) -> T) -> Option<T> {
+fn answer<T: Send + 'static>(path: &Path, ask: fn(&Path) -> std::io::Result<T>) -> Option<T> {
     let (answer, asked) = std::sync::mpsc::channel();
     let path = path.to_owned();
-    std::thread::spawn(move || answer.send(std::fs::metadata(path).ok().as_ref().map(read)));
+    std::thread::spawn(move || answer.send(ask(&path).ok()));
     asked.recv_timeout(ANSWER).ok()?
 }
 
 /// Whether the file system of a directory target keeps modes: `put` makes files that only marbre's user can read.
 pub(super) fn modes(config: &Config, target: &TargetName) -> Option<Check> {
     let TargetUrl::Directory(path) = config.targets.get(target)?.url.parse().ok()? else { return None };
-    let mode = metadata(&path.join(round_trip::KEY), |m| m.permissions().mode())?;
+    // A new file: the mode of one that is there may have been changed since.
+    let mode = answer(&path, |path| Ok(tempfile::tempfile_in(path)?.metadata()?.permissions().mode()))?;
     (mode & 0o077 != 0).then(|| {
         check(
             "modes",
@@ -117,26 +117,53 @@ fn room(spool: &Path, limit: u64) -> Check {
 }
 
 /// What is wrong with the room that the agent has: the same as `doctor` says, for a daemon that looks again and again.
+/// Folders on one disk are one condition, named by the first.
 pub(crate) fn conditions(config: &Config) -> Vec<Condition> {
-    let mut found = Vec::new();
-    let places =
-        [("spool", &config.spool_dir, config.spool_limit), ("state", &config.state_dir, ROOM_FOR_STATE)];
-    for (name, path, wanted) in places {
-        let Ok(free) = free(path) else { continue };
-        let severity = match free {
-            free if free < wanted.min(LEAST_SPOOL) => Severity::Critical,
-            free if free < wanted => Severity::Warning,
-            _ => continue,
-        };
-        let (free, wanted) = (human::bytes(free), human::bytes(wanted));
-        let summary = format!("The disk of the {name} folder has {free} left, and should have {wanted}.");
-        found.push(
-            Condition::new(ConditionKind::DiskLow, severity, summary)
-                .object(name)
-                .remedy(format!("Free space on the disk of {}, or name another folder.", path.display())),
-        );
+    let mut disks: Vec<(Option<u64>, Room)> = Vec::new();
+    let folders = [
+        ("spool", config.spool_dir.as_path(), config.spool_limit),
+        ("state", &config.state_dir, ROOM_FOR_STATE),
+    ];
+    for (name, path, wanted) in folders {
+        let disk = device(&nearest(path));
+        match disks.iter_mut().find(|(known, _)| known.is_some() && *known == disk) {
+            Some((_, room)) => room.join(name, path, wanted),
+            None => disks.push((disk, Room { names: vec![name], paths: vec![path], wanted })),
+        }
     }
-    found
+    disks.iter().filter_map(|(_, room)| room.condition()).collect()
+}
+
+/// The room that the folders on one disk should have.
+struct Room<'a> {
+    names: Vec<&'static str>,
+    paths: Vec<&'a Path>,
+    /// In bytes.
+    wanted: u64,
+}
+
+impl<'a> Room<'a> {
+    fn join(&mut self, name: &'static str, path: &'a Path, wanted: u64) {
+        self.names.push(name);
+        self.paths.push(path);
+        self.wanted = self.wanted.max(wanted);
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        let free = free(self.paths.first()?).ok()?;
+        let severity = match free {
+            free if free < self.wanted.min(LEAST_SPOOL) => Severity::Critical,
+            free if free < self.wanted => Severity::Warning,
+            _ => return None,
+        };
+        let names = self.names.join(" and ");
+        let folder = if self.names.len() == 1 { "folder" } else { "folders" };
+        let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        let (free, wanted) = (human::bytes(free), human::bytes(self.wanted));
+        let summary = format!("The disk of the {names} {folder} has {free} left, and should have {wanted}.");
+        let remedy = format!("Free space on the disk of {}, or name another folder.", paths.join(" and "));
+        Some(Condition::new(ConditionKind::DiskLow, severity, summary).object(self.names[0]).remedy(remedy))
+    }
 }
 
 /// How many bytes this user can still write below a path, which need not exist.
@@ -148,4 +175,27 @@ pub(super) fn free(path: &Path) -> std::io::Result<u64> {
 fn nearest(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_on_one_disk_are_one_condition() {
+        let (spool, state) = (Path::new("/srv/spool"), Path::new("/srv/state"));
+        let mut room = Room { names: vec!["spool"], paths: vec![spool], wanted: u64::MAX };
+        room.join("state", state, 1);
+        let found = room.condition().unwrap();
+        assert_eq!(found.object.as_deref(), Some("spool"));
+        assert!(
+            found.summary.starts_with("The disk of the spool and state folders has "),
+            "{}",
+            found.summary
+        );
+        assert_eq!(
+            found.remedy,
+            "Free space on the disk of /srv/spool and /srv/state, or name another folder."
+        );
+    }
 }

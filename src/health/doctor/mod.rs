@@ -30,6 +30,7 @@ use crate::engine::Engine;
 use crate::engine::scratch::ScratchHost;
 use crate::error::{Error, Result};
 use crate::health::left;
+use crate::health::status::DatabaseStatus;
 use crate::health::surroundings::{Known, PARALLEL, Surroundings};
 use crate::keys::{Namespace, Recipients, SigningKey, signing};
 use crate::model::check::{Check, CheckState};
@@ -150,6 +151,13 @@ fn failed(name: &str, e: &Error) -> Check {
     check(name, CheckState::Fail, e.to_string(), e.remedy_text())
 }
 
+/// What was seen of one database.
+struct Seen {
+    reading: Vec<Check>,
+    held: std::result::Result<DatabaseStatus, Check>,
+    drills: Vec<Check>,
+}
+
 impl DoctorJob {
     /// Makes every check. What is wrong is in the report.
     pub(crate) async fn run(self, now: Timestamp, cancel: &CancellationToken) -> Result<DoctorReport> {
@@ -171,7 +179,12 @@ impl DoctorJob {
             self.surroundings.ask(&mut known, self.patience, now, cancel),
         );
         let surroundings = self.surroundings.checks(&known, self.whole, now);
-        let databases = databases.into_iter().flatten();
+        let databases = self.config.databases.iter().zip(databases).flat_map(|(db, seen)| {
+            // After the targets: what they withstand counts.
+            let counted = three_two_one::checks(&self.config, db, &self.targets_of(db), seen.held, now);
+            let reading = seen.reading.into_iter().chain(counted).collect();
+            [(format!("database {}", db.id), reading), (format!("drills of {}", db.id), seen.drills)]
+        });
         for (group, found) in targets.into_iter().chain(databases).chain(alerts).chain(surroundings) {
             add(&group, found);
         }
@@ -268,19 +281,14 @@ impl DoctorJob {
         (format!("target {name}"), checks)
     }
 
-    async fn database(
-        &self,
-        db: &Database,
-        now: Timestamp,
-        cancel: &CancellationToken,
-    ) -> [(String, Vec<Check>); 2] {
+    async fn database(&self, db: &Database, now: Timestamp, cancel: &CancellationToken) -> Seen {
         let host = self.hosts.iter().find(|(id, _)| *id == db.id).map(|(_, host)| host);
         let mut reading = self.reading(db, cancel).await;
         reading.extend(next_runs::checks(db, now));
         reading.extend(unneeded::check(&self.config, db));
-        reading.extend(three_two_one::checks(&self.config, db, &self.targets_of(db), now, cancel).await);
+        let held = three_two_one::look(&self.config, db, &self.targets_of(db), now, cancel).await;
         let drills = drill_setup::checks(&self.config, db, host, cancel).await;
-        [(format!("database {}", db.id), reading), (format!("drills of {}", db.id), drills)]
+        Seen { reading, held, drills }
     }
 
     /// The targets of a database that could be opened.

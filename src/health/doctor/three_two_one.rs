@@ -19,33 +19,38 @@ use super::{check, ok};
 
 const NAME: &str = "3-2-1-1-0";
 
-/// Reads what the targets hold, and counts.
-pub(super) async fn checks(
+/// What the targets of a database hold; or the check that says why that is not known.
+pub(super) async fn look(
     config: &Config,
     db: &Database,
     targets: &[NamedTarget],
     now: Timestamp,
     cancel: &CancellationToken,
+) -> std::result::Result<DatabaseStatus, Check> {
+    let state = State::open_existing(&config.state_dir).map_err(|e| skipped(&e))?;
+    status(config, db, targets, state.as_ref(), now, cancel).await.map_err(|e| skipped(&e))
+}
+
+/// Counts what was seen. The targets were probed meanwhile, and what that found is in the state.
+pub(super) fn checks(
+    config: &Config,
+    db: &Database,
+    targets: &[NamedTarget],
+    looked: std::result::Result<DatabaseStatus, Check>,
+    now: Timestamp,
 ) -> Vec<Check> {
-    let skipped = |e: Error| vec![check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text())];
-    let state = match State::open_existing(&config.state_dir) {
-        Ok(state) => state,
-        Err(e) => return skipped(e),
+    let status = match looked {
+        Ok(status) => status,
+        Err(check) => return vec![check],
     };
-    let status = match status(config, db, targets, state.as_ref(), now, cancel).await {
-        Ok(status) if status.snapshot.is_some() => status,
-        Ok(status) => {
-            let found = "there is no snapshot yet that could be counted";
-            return places(&status)
-                .into_iter()
-                .chain([check(NAME, CheckState::Skipped, found, None)])
-                .collect();
-        }
-        Err(e) => return skipped(e),
-    };
-    let known = match guarantees(db, state.as_ref()) {
+    if status.snapshot.is_none() {
+        let found = "there is no snapshot yet that could be counted";
+        return places(&status).into_iter().chain([check(NAME, CheckState::Skipped, found, None)]).collect();
+    }
+    let known = State::open_existing(&config.state_dir).and_then(|state| guarantees(db, state.as_ref()));
+    let known = match known {
         Ok(known) => known,
-        Err(e) => return skipped(e),
+        Err(e) => return vec![skipped(&e)],
     };
     let place =
         |name: &_| targets.iter().find(|t| t.name == *name).map(|t| t.target.describe()).unwrap_or_default();
@@ -60,6 +65,10 @@ pub(super) async fn checks(
         }
     });
     checks
+}
+
+fn skipped(e: &Error) -> Check {
+    check(NAME, CheckState::Skipped, e.to_string(), e.remedy_text())
 }
 
 /// Whether each target is a place of its own; nothing where there is one target.
