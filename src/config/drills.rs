@@ -21,6 +21,9 @@ const DEFAULT_ROWS_CHANGE: Percent = Percent(25.0);
 const POSTGRES_KEYS: [&str; 6] =
     ["scratch", "password_file", "password_env", "password_credential", "bin_dir", "user"];
 
+/// Keys about a server that drills restore into, which only PostgreSQL has.
+const POSTGRES_ONLY: [&str; 4] = ["scratch", "password_file", "password_env", "password_credential"];
+
 /// Reads `[database.NAME.drills]`, which may be absent. Where the engine is not known, nothing that depends on
 /// it is refused.
 pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base: &Path) -> Drills {
@@ -48,6 +51,11 @@ pub(super) fn read(database: &mut Section<'_>, engine: Option<EngineKind>, base:
         match engine {
             Some(EngineKind::Sqlite) => {
                 foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
+            }
+            Some(kind @ (EngineKind::MariaDb | EngineKind::MySql)) => {
+                foreign_keys(section, &POSTGRES_ONLY, EngineKind::Postgres, kind);
+                drills.bin_dir = section.optional("bin_dir", forms::path(base));
+                drills.user = section.optional("user", forms::server_user);
             }
             Some(EngineKind::Postgres) | None => {
                 drills.scratch = scratch(section, base);

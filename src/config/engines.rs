@@ -27,6 +27,12 @@ const POSTGRES_KEYS: [&str; 9] = [
     "prefer",
 ];
 const SQLITE_KEYS: [&str; 1] = ["path"];
+/// What only PostgreSQL has among servers.
+const POSTGRES_ONLY: [&str; 3] = ["extension_tables", "too_long_rows", "prefer"];
+const MYSQL_ONLY: [&str; 1] = ["non_transactional"];
+
+/// Writers wait for the beginning of a snapshot, and not for long.
+const DEFAULT_MYSQL_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For writers of a SQLite database: most applications wait 5 seconds for a lock.
 const DEFAULT_SQLITE_GIVE_WAY_AFTER: Duration = Duration::from_secs(2);
@@ -49,10 +55,17 @@ pub(super) fn source(section: &mut Section<'_>, engine: Option<EngineKind>, base
     match engine {
         Some(EngineKind::Postgres) => {
             foreign_keys(section, &SQLITE_KEYS, EngineKind::Sqlite, EngineKind::Postgres);
+            foreign_keys(section, &MYSQL_ONLY, EngineKind::MariaDb, EngineKind::Postgres);
             postgres(section, base)
+        }
+        Some(kind @ (EngineKind::MariaDb | EngineKind::MySql)) => {
+            foreign_keys(section, &SQLITE_KEYS, EngineKind::Sqlite, kind);
+            foreign_keys(section, &POSTGRES_ONLY, EngineKind::Postgres, kind);
+            mysql(section, kind, base)
         }
         Some(EngineKind::Sqlite) => {
             foreign_keys(section, &POSTGRES_KEYS, EngineKind::Postgres, EngineKind::Sqlite);
+            foreign_keys(section, &MYSQL_ONLY, EngineKind::MariaDb, EngineKind::Sqlite);
             let path = section.required("path", "path = \"/srv/app.db\"", forms::path(base));
             let give_way_after = section.optional("give_way_after", forms::duration);
             Some(Source::Sqlite {
@@ -103,6 +116,36 @@ fn postgres(section: &mut Section<'_>, base: &Path) -> Option<Source> {
         lock_timeout: lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT),
         give_way_after: give_way_after.unwrap_or(DEFAULT_GIVE_WAY_AFTER),
     })
+}
+
+fn mysql(section: &mut Section<'_>, kind: EngineKind, base: &Path) -> Option<Source> {
+    let url = section.required("url", "url = \"mysql:///NAME\"", forms::mysql_url);
+    let password = password(section, base);
+    let bin_dir = section.optional("bin_dir", forms::path(base));
+    let lock_timeout = section.optional("lock_timeout", forms::duration);
+    let refuse = section.optional("non_transactional", non_transactional);
+    let give_way_after = section.optional("give_way_after", forms::duration);
+    Some(Source::Mysql {
+        kind,
+        url: url?,
+        password,
+        bin_dir,
+        lock_timeout: lock_timeout.unwrap_or(DEFAULT_MYSQL_LOCK_TIMEOUT),
+        refuse_non_transactional: refuse.unwrap_or(false),
+        give_way_after: give_way_after.unwrap_or(DEFAULT_GIVE_WAY_AFTER),
+    })
+}
+
+/// Whether tables that know no transactions are an error.
+fn non_transactional(value: &DeValue<'_>) -> Result<bool, Complaint> {
+    match forms::text(value)?.as_str() {
+        "lock" => Ok(false),
+        "refuse" => Ok(true),
+        other => Err(Complaint::new(format!("is {other:?}")).accepted(
+            "\"lock\": writers to tables that know no transactions (MyISAM, Aria, MEMORY, CSV) wait while those are read; \"refuse\": \
+             there is no snapshot while there are such tables",
+        )),
+    }
 }
 
 /// Whether the rows of tables that an extension did not register are read.

@@ -291,6 +291,29 @@ fn s3_url(text: &str, rest: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
+/// Where a MariaDB or MySQL database is, without its password.
+const MYSQL_URL: &str =
+    "mysql://USER@HOST:PORT/DATABASE, or mysql:///DATABASE?socket=/run/mysqld/mysqld.sock&user=USER";
+
+/// The URL of a MariaDB or MySQL database.
+pub(super) fn mysql_url(value: &DeValue<'_>) -> Result<String, Complaint> {
+    let text = string(value, MYSQL_URL)?;
+    let rest = text.strip_prefix("mysql://").or_else(|| text.strip_prefix("mariadb://"));
+    // No message repeats the value: what is wrong with it can be that it holds a password.
+    let Some(rest) = rest else {
+        return Err(Complaint::new("is not the URL of a MariaDB or MySQL database").accepted(MYSQL_URL));
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = place.rsplit_once('@').map(|(user, _)| user);
+    let secret = |name: &str| name.to_ascii_lowercase().contains("pass");
+    if user.is_some_and(|user| user.contains([':', '/'])) || parameter_names(query).any(secret) {
+        return Err(Complaint::new("contains a password").accepted(MYSQL_URL).remedy(
+            "Take it out of the URL, put it in a file that only its owner can read, and name that file with `password_file`.",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// Where a PostgreSQL database is, without its password.
 pub(super) fn postgres_url(value: &DeValue<'_>) -> Result<String, Complaint> {
     let text = string(value, POSTGRES_URL)?;

@@ -254,12 +254,13 @@ pub(crate) struct ScratchServer {
 }
 
 /// The built-in checks of drills, which `skip` can switch off.
-pub(crate) const BUILT_IN_CHECKS: [&str; 8] = [
+pub(crate) const BUILT_IN_CHECKS: [&str; 9] = [
     "missing-tables",
     "missing-objects",
     "empty-tables",
     "row-count",
     "definitions",
+    "check-table",
     "integrity",
     "foreign-keys",
     "amcheck",
@@ -287,6 +288,23 @@ pub(crate) enum Source {
         /// How long others may wait for the locks of a snapshot that is being read, before it is given up.
         give_way_after: Duration,
     },
+    /// A MariaDB or MySQL database.
+    Mysql {
+        /// Which of the two.
+        kind: EngineKind,
+        /// Its connection URL, without a password.
+        url: String,
+        /// Where the password is, if one is needed.
+        password: Option<Secret>,
+        /// The folder of the server's programs, for drills.
+        bin_dir: Option<PathBuf>,
+        /// How long writers may wait at the start of a snapshot.
+        lock_timeout: Duration,
+        /// Tables that know no transactions are an error.
+        refuse_non_transactional: bool,
+        /// How long others may wait for the locks of a snapshot that is being read, before it is given up.
+        give_way_after: Duration,
+    },
     /// A SQLite database.
     Sqlite {
         /// Its file.
@@ -301,6 +319,7 @@ impl Source {
     pub(crate) fn engine(&self) -> EngineKind {
         match self {
             Self::Postgres { .. } => EngineKind::Postgres,
+            Self::Mysql { kind, .. } => *kind,
             Self::Sqlite { .. } => EngineKind::Sqlite,
         }
     }

@@ -194,7 +194,9 @@ fn database(
     };
     let schedules = schedule::read(section, zone, &can);
     let lock_timeout = match &source {
-        Some(Source::Postgres { lock_timeout, .. }) => Some(*lock_timeout),
+        Some(Source::Postgres { lock_timeout, .. } | Source::Mysql { lock_timeout, .. }) => {
+            Some(*lock_timeout)
+        }
         _ => None,
     };
     let deadlines = schedule::deadlines(section, lock_timeout);

@@ -209,7 +209,7 @@ fn an_unknown_database_is_not_found() {
     assert_eq!(error.kind().exit_code(), 5);
     assert_eq!(
         error.remedy_text(),
-        Some("Did you mean `abonnes`? Known databases: gazette/abonnes, gazette/boutique.")
+        Some("Did you mean `abonnes`? Known databases: gazette/abonnes, gazette/boutique, gazette/kiosque.")
     );
     assert!(config.database("gazete/abonnes").is_err());
     assert!(config.database("").is_err());

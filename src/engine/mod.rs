@@ -4,11 +4,13 @@
 //! (several at a time). A restore uses a [`Loader`], which is told what the snapshot holds and fetches
 //! streams from a [`StreamSource`] in the order that suits its database.
 
+pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod sqlite;
+pub(crate) mod throwaway;
 pub(crate) mod together;
 
 use std::path::PathBuf;
@@ -160,6 +162,18 @@ pub(crate) async fn one_by_one(
         out.end().await?;
     }
     Ok(())
+}
+
+/// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
+pub(crate) async fn interruptible<T>(
+    cancel: &CancellationToken,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        result = future => result,
+    }
 }
 
 /// What a view reports when it is closed.

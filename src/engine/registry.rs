@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mysql::{MysqlEngine, MysqlLoader, MysqlScratchConfig, MysqlScratchHost};
 use super::postgres::{PostgresEngine, PostgresLoader, PostgresScratchHost};
 use super::scratch::ScratchHost;
 use super::sqlite::{SqliteEngine, SqliteLoader, SqliteScratchHost};
@@ -11,8 +12,9 @@ use super::{Engine, Loader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::engine_kind::EngineKind;
 
+pub(crate) use super::mysql::MysqlConfig;
 pub(crate) use super::postgres::PostgresConfig;
-/// Where throwaway places are made: so far only PostgreSQL has options.
+/// Where throwaway places are made. Those of MariaDB, MySQL and SQLite need a part of it.
 pub(crate) use super::postgres::PostgresScratchConfig as ScratchOptions;
 
 /// How long a restore waits for a lock in its destination.
@@ -23,6 +25,8 @@ const RESTORE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) enum EngineSettings {
     /// On a server; others wait for a snapshot's locks for at most so long.
     Postgres(PostgresConfig, Duration),
+    /// The same of MariaDB or MySQL.
+    Mysql(MysqlConfig, Duration),
     /// In a file.
     Sqlite {
         /// Which.
@@ -38,6 +42,7 @@ pub(crate) fn engine(settings: EngineSettings) -> Result<Arc<dyn Engine>> {
         EngineSettings::Postgres(config, give_way_after) => {
             Arc::new(PostgresEngine::new(config, give_way_after)?)
         }
+        EngineSettings::Mysql(config, give_way_after) => Arc::new(MysqlEngine::new(&config, give_way_after)?),
         EngineSettings::Sqlite { path, give_way_after } => {
             Arc::new(SqliteEngine::new(path).giving_way_after(give_way_after))
         }
@@ -51,6 +56,7 @@ pub(crate) fn loader(
     jobs: usize,
     bin_dir: Option<&Path>,
 ) -> Result<Arc<dyn Loader>> {
+    let is_mysql = destination.starts_with("mysql://") || destination.starts_with("mariadb://");
     let is_postgres = destination.starts_with("postgres://") || destination.starts_with("postgresql://");
     let mismatch = |accepted: &str| {
         let what = format!("the snapshot is of a {engine} database, but --to is not");
@@ -63,6 +69,11 @@ pub(crate) fn loader(
             ..PostgresConfig::destination(destination.to_owned(), RESTORE_LOCK_TIMEOUT)
         })?)),
         Some(EngineKind::Postgres) => mismatch("postgres://user@host/newdatabase"),
+        Some(kind @ (EngineKind::MariaDb | EngineKind::MySql)) if is_mysql => {
+            let config = MysqlConfig::destination(kind, destination.to_owned(), jobs, RESTORE_LOCK_TIMEOUT);
+            Ok(Arc::new(MysqlLoader::new(&config)?))
+        }
+        Some(EngineKind::MariaDb | EngineKind::MySql) => mismatch("mysql://user@host/newdatabase"),
         Some(EngineKind::Sqlite) if destination.contains("://") => mismatch("the path of a new file"),
         Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteLoader::new(destination))),
         None => Err(Error::preflight(format!(
@@ -76,6 +87,10 @@ pub(crate) fn loader(
 pub(crate) fn scratch_host(engine: &str, options: &ScratchOptions) -> Result<Arc<dyn ScratchHost>> {
     match EngineKind::from_name(engine) {
         Some(EngineKind::Postgres) => Ok(Arc::new(PostgresScratchHost::new(options.clone())?)),
+        Some(kind @ (EngineKind::MariaDb | EngineKind::MySql)) => {
+            let ScratchOptions { bin_dir, user, isolation, jobs, .. } = options.clone();
+            Ok(Arc::new(MysqlScratchHost::new(MysqlScratchConfig { kind, bin_dir, user, isolation, jobs })?))
+        }
         Some(EngineKind::Sqlite) => Ok(Arc::new(SqliteScratchHost::new(options.isolation))),
         None => Err(Error::preflight(format!(
             "this version of marbre cannot drill a snapshot of a {engine} database"

@@ -7,6 +7,10 @@ use strum::VariantArray;
 pub enum EngineKind {
     /// A PostgreSQL database on a server.
     Postgres,
+    /// A MariaDB database on a server.
+    MariaDb,
+    /// A MySQL database on a server.
+    MySql,
     /// An SQLite database in a file.
     Sqlite,
 }
@@ -19,6 +23,8 @@ impl EngineKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::MariaDb => "mariadb",
+            Self::MySql => "mysql",
             Self::Sqlite => "sqlite",
         }
     }
@@ -27,6 +33,8 @@ impl EngineKind {
     pub fn title(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
             Self::Sqlite => "SQLite",
         }
     }

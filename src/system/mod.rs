@@ -8,4 +8,5 @@ pub(crate) mod memory;
 pub(crate) mod programs;
 pub(crate) mod runner;
 pub(crate) mod sandbox;
+pub(crate) mod socket;
 pub(crate) mod tls;

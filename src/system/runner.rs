@@ -319,10 +319,11 @@ async fn look_up(name: &str) -> Result<User> {
         let output = command.output().await.or_internal(format!("run {}", id.display()))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
     };
-    let remedy = "Install a PostgreSQL server, which brings the user postgres, or name another user for drills with `user`.";
+    let remedy = "Install the database's server, which brings a user of its own (postgres, mysql), or name another user for drills with `user`.";
     match (ask("-u").await?, ask("-g").await?) {
         (Some(0), _) => {
-            Err(Error::preflight(format!("PostgreSQL does not run as {name}, who is root")).remedy(remedy))
+            Err(Error::preflight(format!("a database server does not run as {name}, who is root"))
+                .remedy(remedy))
         }
         (Some(uid), Some(gid)) => Ok(User { name: name.to_owned(), uid, gid }),
         _ => Err(Error::preflight(format!(

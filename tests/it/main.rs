@@ -23,6 +23,7 @@ mod listed;
 mod marks;
 mod memory;
 mod modeless;
+mod mysql;
 mod package;
 mod places;
 mod prune;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{Database, Source};
 use crate::engine::Engine;
-use crate::engine::registry::{self, PostgresConfig, ScratchOptions};
+use crate::engine::registry::{self, MysqlConfig, PostgresConfig, ScratchOptions};
 use crate::engine::scratch::ScratchHost;
 use crate::error::Result;
 
@@ -34,6 +34,20 @@ pub(crate) fn engine(database: &Database) -> Result<Arc<dyn Engine>> {
             };
             registry::EngineSettings::Postgres(config, *give_way_after)
         }
+        Source::Mysql {
+            kind, url, password, lock_timeout, give_way_after, refuse_non_transactional, ..
+        } => {
+            let password = password.as_ref().map(crate::config::Secret::read).transpose()?;
+            let config = MysqlConfig {
+                kind: *kind,
+                url: url.clone(),
+                password,
+                lock_timeout: *lock_timeout,
+                jobs: database.jobs,
+                refuse_non_transactional: *refuse_non_transactional,
+            };
+            registry::EngineSettings::Mysql(config, *give_way_after)
+        }
         Source::Sqlite { path, give_way_after } => {
             registry::EngineSettings::Sqlite { path: path.clone(), give_way_after: *give_way_after }
         }
@@ -44,7 +58,7 @@ pub(crate) fn scratch_options(database: &Database) -> Result<ScratchOptions> {
     let drills = &database.drills;
     let password = drills.scratch.as_ref().and_then(|s| s.password.as_ref());
     let source_bin_dir = match &database.source {
-        Source::Postgres { bin_dir, .. } => bin_dir.clone(),
+        Source::Postgres { bin_dir, .. } | Source::Mysql { bin_dir, .. } => bin_dir.clone(),
         Source::Sqlite { .. } => None,
     };
     Ok(ScratchOptions {

@@ -463,18 +463,6 @@ fn is_about_encoding(error: &Error) -> bool {
     sqlstate::is_one_of(error, &["22P05", "22021"])
 }
 
-/// Runs the future unless the run is cancelled: then it is dropped, with its sessions and tools.
-pub(crate) async fn interruptible<T>(
-    cancel: &CancellationToken,
-    future: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
-        result = future => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

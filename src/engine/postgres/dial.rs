@@ -1,15 +1,12 @@
 //! Finding a server: every host of a connection string in its order, as libpq does.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
 use secrecy::{ExposeSecret, SecretString};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
@@ -21,42 +18,7 @@ use super::sslmode;
 use super::url::{Attributes, Keepalive, Place, Server};
 use super::version::Version;
 use super::wire::{Above, Link, Wire};
-
-/// A connection of any kind.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// One of them.
-struct Socket(Box<dyn Stream>);
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+use crate::system::socket::Socket;
 
 /// What a server says of itself at first. Asking for it leaves nothing behind, in whatever stands between.
 #[derive(Debug, Clone)]
@@ -202,7 +164,7 @@ async fn open(place: &Place, server: &Server) -> Result<Socket, Refusal> {
             Some(name) => UnixStream::connect(format!("\0{name}")).await,
             None => UnixStream::connect(&path).await,
         };
-        return Ok(Socket(Box::new(stream.map_err(unreachable)?)));
+        return Ok(Socket::new(stream.map_err(unreachable)?));
     }
     let addresses: Vec<SocketAddr> = match server.address {
         Some(address) => vec![SocketAddr::new(address, server.port)],
@@ -215,7 +177,7 @@ async fn open(place: &Place, server: &Server) -> Result<Socket, Refusal> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 keep_alive(&stream, &place.keepalive).map_err(unreachable)?;
-                return Ok(Socket(Box::new(stream)));
+                return Ok(Socket::new(stream));
             }
             Err(e) => last = e,
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, Session, interruptible};
+use super::connect::{Connector, Session};
 use super::contents_list::Owners;
 use super::database_properties::Database;
 use super::details::Details;
@@ -20,6 +20,7 @@ use super::tools::Tools;
 use super::version::Version;
 use super::view::SCHEMA;
 use super::{compare, destination, roles, session_settings};
+use crate::engine::interruptible;
 use crate::engine::postgres::archive::Archive;
 use crate::engine::postgres::archive_load::ArchiveLoad;
 use crate::engine::{Comparison, Destination, LoadOptions, LoadReport, Loader, Roles, StreamSource};

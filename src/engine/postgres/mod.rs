@@ -96,11 +96,12 @@ pub(crate) use loader::PostgresLoader;
 pub(crate) use postgres_config::PostgresConfig;
 pub(crate) use scratch::{PostgresScratchConfig, PostgresScratchHost};
 
-use self::connect::{Connector, interruptible};
+use self::connect::Connector;
 use self::held::Reading;
 use self::tools::Tools;
 use self::view::PostgresView;
 use super::{Engine, Neighbours, OpenOptions, Place, View};
+use crate::engine::interruptible;
 use crate::error::{Error, Result};
 use crate::model::check::Check;
 

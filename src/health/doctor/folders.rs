@@ -52,7 +52,9 @@ fn answer<T: Send + 'static>(path: &Path, ask: fn(&Path) -> std::io::Result<T>) 
 pub(super) fn modes(config: &Config, target: &TargetName) -> Option<Check> {
     let TargetUrl::Directory(path) = config.targets.get(target)?.url.parse().ok()? else { return None };
     // A new file: the mode of one that is there may have been changed since.
-    let mode = answer(&path, |path| Ok(tempfile::tempfile_in(path)?.metadata()?.permissions().mode()))?;
+    let mode = answer(&path, |path| {
+        Ok(tempfile::NamedTempFile::new_in(path)?.as_file().metadata()?.permissions().mode())
+    })?;
     (mode & 0o077 != 0).then(|| {
         check(
             "modes",
@@ -121,8 +123,8 @@ fn room(spool: &Path, limit: u64) -> Check {
 pub(crate) fn conditions(config: &Config) -> Vec<Condition> {
     let mut disks: Vec<(Option<u64>, Room)> = Vec::new();
     let folders = [
-        ("spool", config.spool_dir.as_path(), config.spool_limit),
-        ("state", &config.state_dir, ROOM_FOR_STATE),
+        ("state", config.state_dir.as_path(), ROOM_FOR_STATE),
+        ("spool", &config.spool_dir, config.spool_limit),
     ];
     for (name, path, wanted) in folders {
         let disk = device(&nearest(path));
@@ -184,18 +186,18 @@ mod tests {
     #[test]
     fn folders_on_one_disk_are_one_condition() {
         let (spool, state) = (Path::new("/srv/spool"), Path::new("/srv/state"));
-        let mut room = Room { names: vec!["spool"], paths: vec![spool], wanted: u64::MAX };
-        room.join("state", state, 1);
+        let mut room = Room { names: vec!["state"], paths: vec![state], wanted: 1 };
+        room.join("spool", spool, u64::MAX);
         let found = room.condition().unwrap();
-        assert_eq!(found.object.as_deref(), Some("spool"));
+        assert_eq!(found.object.as_deref(), Some("state"));
         assert!(
-            found.summary.starts_with("The disk of the spool and state folders has "),
+            found.summary.starts_with("The disk of the state and spool folders has "),
             "{}",
             found.summary
         );
         assert_eq!(
             found.remedy,
-            "Free space on the disk of /srv/spool and /srv/state, or name another folder."
+            "Free space on the disk of /srv/state and /srv/spool, or name another folder."
         );
     }
 }

@@ -340,7 +340,7 @@ impl DoctorJob {
         }
         let source = match &db.source {
             Source::Sqlite { path, .. } => folders::device(path),
-            Source::Postgres { .. } => None,
+            Source::Postgres { .. } | Source::Mysql { .. } => None,
         };
         let remedy = "Put at least one target on another disk, better in another building.";
         let warn = |found: &str| Some(check("file systems", CheckState::Warn, found, Some(remedy)));

@@ -8,6 +8,7 @@ pub mod equality;
 pub mod gateway;
 pub mod machine;
 pub mod marbre;
+pub mod mysql;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;

@@ -5,12 +5,13 @@ use std::pin::pin;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible};
+use super::super::connect::{Connector, Session};
 use super::super::quote::{ident, ident_line, qualified};
 use super::super::server_error::ends_a_session;
 use super::super::session_settings::{SEARCH_PATH, SessionSettings, set_path};
 use super::damage::silence;
 use super::random_name;
+use crate::engine::interruptible;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::engine::postgres::row::Row;
 use crate::engine::scratch::{Examination, ExaminationResult};

@@ -2,28 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, interruptible};
+use super::super::connect::Connector;
 use super::super::postgres_config::PostgresConfig;
 use super::super::version::Version;
 use super::preload;
-use super::processes::{self, LOG_PREFIX, Segment, cluster_name, last_message, remove_folder, tail, trouble};
-use super::programs::{Programs, Running};
-use super::{DATABASE, LOCK_TIMEOUT, random_name, random_password};
-use crate::engine::postgres::scratch::reserve::Reserve;
+use super::processes::{self, LOG_PREFIX, Segment, cluster_name, last_message, trouble};
+use super::programs::Programs;
+use super::{DATABASE, LOCK_TIMEOUT};
+use crate::engine::interruptible;
+use crate::engine::throwaway::folder::{self, create, make_private, remove_folder, tail, text, word};
+use crate::engine::throwaway::reserve::Reserve;
+use crate::engine::throwaway::running::Running;
+use crate::engine::throwaway::{random_name, random_password};
 use crate::error::{Error, Result, ResultExt};
-use crate::system::programs::shell_word;
 use crate::system::runner::{Confinement, Runner};
 use crate::system::sandbox::Room;
 
@@ -35,7 +36,7 @@ struct Layout {
 
 impl Layout {
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        folder::data(&self.folder)
     }
 
     fn sockets(&self) -> PathBuf {
@@ -71,18 +72,10 @@ impl Layout {
     }
 }
 
-/// The longest path that a socket can have, in bytes.
-const LONGEST_SOCKET: usize = 107;
-
 /// Fails if the path of a socket below this folder would be too long.
 pub(crate) fn refuse_long(folder: &Path) -> Result<()> {
-    let length = Layout { folder: folder.to_owned() }.sockets().join(".s.PGSQL.5432").as_os_str().len();
-    if length <= LONGEST_SOCKET {
-        return Ok(());
-    }
-    Err(Error::preflight("the path of the throwaway server's socket would be too long")
-        .cause(format!("{length} bytes below {}, but {LONGEST_SOCKET} is the maximum", folder.display()))
-        .remedy("Set `scratch_dir` to a folder with a shorter path."))
+    let socket = Layout { folder: folder.to_owned() }.sockets().join(".s.PGSQL.5432");
+    folder::refuse_long(&socket, folder)
 }
 
 /// What the server must be like.
@@ -228,10 +221,7 @@ fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
     let what = format!("make the folder {}", layout.folder.display());
     DirBuilder::new().mode(0o700).create(&layout.folder).or_internal(&what)?;
     for folder in [layout.data(), layout.sockets()] {
-        DirBuilder::new().mode(0o700).create(&folder).or_internal(&what)?;
-        let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&folder).or_internal(&what)?;
-        runner.give(&opened)?;
+        make_private(&folder, runner)?;
     }
     let settings = settings(layout, size)?;
     let trust = layout.folder.join("look_hba.conf");
@@ -253,15 +243,6 @@ fn lay_out(layout: &Layout, runner: &Runner, size: Size) -> Result<File> {
         fs::set_permissions(&layout.folder, Permissions::from_mode(0o711)).or_internal(&what)?;
     }
     Ok(log)
-}
-
-fn create(path: &Path, content: &str, runner: &Runner) -> Result<File> {
-    let operation = format!("write {}", path.display());
-    let mut options = OpenOptions::new();
-    let mut file = options.append(true).create_new(true).mode(0o600).open(path).or_internal(&operation)?;
-    file.write_all(content.as_bytes()).or_internal(&operation)?;
-    runner.give(&file)?;
-    Ok(file)
 }
 
 /// The server's settings: fast rather than safe, because it need not survive a crash; small; and without data in its log.
@@ -322,20 +303,8 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| {
-        Error::preflight(format!("the path {} is not UTF-8", path.display()))
-            .remedy("Set `scratch_dir` to a folder with a simpler path.")
-    })
-}
-
 fn option(name: &str, path: &Path) -> Result<String> {
     Ok(format!("--{name}={}", text(path)?))
-}
-
-/// A path as a word of a command.
-fn word(path: &Path) -> String {
-    shell_word(&path.display().to_string())
 }
 
 fn connector(layout: &Layout, user: &str, password: SecretString) -> Result<Connector> {
@@ -415,15 +384,6 @@ async fn ready(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_paths_are_refused_with_a_remedy() {
-        refuse_long(Path::new("/var/lib/marbre/scratch/20261122T020000Z-1f3a9c4e.place")).unwrap();
-        let long = PathBuf::from("/x").join("y".repeat(100));
-        let error = refuse_long(&long).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Preflight);
-        assert!(error.remedy_text().unwrap().contains("scratch_dir"));
-    }
 
     #[test]
     fn settings_grow_with_the_work_and_quote_paths() {

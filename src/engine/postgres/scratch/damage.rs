@@ -3,10 +3,11 @@
 use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible};
+use super::super::connect::{Connector, Session};
 use super::super::details::Details;
 use super::super::load_role::LoadRole;
 use super::super::quote::{ident, ident_line, literal, qualified};
+use crate::engine::interruptible;
 use crate::engine::postgres::relations::{OWN_SCHEMA, Sequence};
 use crate::engine::scratch::Damage;
 use crate::error::{Error, Result};

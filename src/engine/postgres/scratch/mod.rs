@@ -24,7 +24,6 @@ mod processes;
 mod programs;
 mod read_role;
 mod remote;
-mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +35,6 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use self::processes::real_path;
 use self::programs::Programs;
 use super::connect::Connector;
 use super::details::Details;
@@ -51,6 +49,8 @@ use crate::engine::postgres::scratch::cluster::{Server, Size};
 use crate::engine::postgres::scratch::read_role::Reader;
 use crate::engine::postgres::scratch::remote::RemoteDatabase;
 use crate::engine::scratch::{Damage, Examination, Scratch, ScratchHost};
+use crate::engine::throwaway::folder::real_path;
+use crate::engine::throwaway::{random_name, random_password};
 use crate::error::Result;
 use crate::model::check::Check;
 use crate::model::isolation::Isolation;
@@ -65,14 +65,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The prefix of the databases that drills make on a remote server.
 pub(super) const DATABASE_PREFIX: &str = "marbre_scratch";
-
-fn random_name(start: &str) -> String {
-    format!("{start}_{}", hex::encode(rand::random::<[u8; 6]>()))
-}
-
-fn random_password() -> SecretString {
-    hex::encode(rand::random::<[u8; 32]>()).into()
-}
 
 /// Where throwaway places are made.
 #[derive(Debug, Clone)]

@@ -11,15 +11,12 @@ use super::programs::{Programs, list};
 use crate::engine::postgres::scratch::cluster::refuse_long;
 use crate::engine::postgres::scratch::remote::rights;
 use crate::engine::scratch::isolation_check;
-use crate::error::{Error, Result};
+use crate::engine::throwaway::prerequisites::{SERVER, surroundings};
+use crate::error::Error;
 use crate::model::check::{Check, CheckState};
 use crate::model::isolation::Isolation;
-use crate::system::runner::Runner;
 
-const SERVER: &str = "scratch server";
 const RIGHTS: &str = "scratch rights";
-const USER: &str = "scratch user";
-const FOLDER: &str = "scratch folder";
 
 /// Checks a remote server.
 pub(crate) async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec<Check> {
@@ -56,23 +53,7 @@ pub(crate) async fn remote(admin: &Connector, cancel: &CancellationToken) -> Vec
 /// Checks what a throwaway server needs.
 pub(crate) async fn local(config: &PostgresScratchConfig, folder: &Path) -> Vec<Check> {
     let mut checks = vec![programs(config).await];
-    let remedy = Some("Fix the user for drills first.".to_owned());
-    match Runner::new(config.user(), Isolation::None).await {
-        Err(e) => {
-            checks.push(fail(USER, &e));
-            checks.push(check(FOLDER, CheckState::Skipped, "there is no user", remedy));
-        }
-        Ok(runner) => {
-            let name = runner.user.as_ref().map_or("the user that runs marbre", |user| &user.name);
-            checks.push(ok(USER, name));
-            let refused = Runner::new(config.user(), config.isolation).await.err();
-            checks.push(isolation_check(config.isolation, refused.as_ref()));
-            checks.push(match reachable(&runner, folder).await {
-                Ok(found) => ok(FOLDER, found),
-                Err(e) => fail(FOLDER, &e),
-            });
-        }
-    }
+    checks.extend(surroundings(config.user(), config.isolation, folder, refuse_long).await);
     checks
 }
 
@@ -88,15 +69,4 @@ async fn programs(config: &PostgresScratchConfig) -> Check {
         return fail(SERVER, &error);
     }
     ok(SERVER, format!("can be started: PostgreSQL {}", list(&found)))
-}
-
-/// A drill opens the folder of drills itself if necessary; the folders above it must be open now.
-async fn reachable(runner: &Runner, folder: &Path) -> Result<String> {
-    refuse_long(folder)?;
-    let scratch = folder.parent().unwrap_or(folder);
-    let above = scratch.ancestors().skip(1).find(|path| path.is_dir());
-    if let Some(above) = above {
-        runner.refuse_closed(above).await?;
-    }
-    Ok(scratch.display().to_string())
 }

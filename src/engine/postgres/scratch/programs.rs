@@ -1,17 +1,12 @@
 //! The server's programs.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
 
 use super::super::tools::tool_version;
 use super::super::version::Version;
-use crate::error::{Error, Result, ResultExt};
-use crate::system::programs::find;
-use crate::system::runner::Confined;
+use crate::engine::throwaway::installation::{self, installation};
+use crate::error::{Error, Result};
 
 /// `initdb` and `postgres` of one version.
 #[derive(Debug, Clone)]
@@ -49,24 +44,9 @@ impl Programs {
         }
     }
 
-    /// What the programs of this folder need to be able to read, where it is not among the system's: the folders beside their
-    /// own that belong to an installation, and those of their libraries.
+    /// What the programs of this folder need to be able to read, where it is not among the system's.
     pub(super) async fn installation(directory: &Path) -> Vec<PathBuf> {
-        let real = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        if real.starts_with("/usr") {
-            return Vec::new();
-        }
-        let mut folders = vec![real.clone()];
-        if let Some(prefix) = real.parent() {
-            folders.extend(["lib", "lib64", "share", "libexec"].map(|name| prefix.join(name)));
-        }
-        for name in ["initdb", "postgres", "pg_restore"] {
-            folders.extend(folders_of_libraries(&real.join(name)).await);
-        }
-        folders.retain(|folder| folder.is_dir() && !folder.starts_with("/usr"));
-        folders.sort();
-        folders.dedup();
-        folders
+        installation(directory, &["initdb", "postgres", "pg_restore"]).await
     }
 
     fn missing(bin_dir: Option<&Path>, major: u32, found: &[Self]) -> Error {
@@ -99,85 +79,9 @@ pub(crate) fn list(found: &[Programs]) -> String {
     found.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The folders of the libraries that a program loads, according to `ldd`.
-async fn folders_of_libraries(program: &Path) -> Vec<PathBuf> {
-    let Some(ldd) = find("ldd").filter(|_| program.is_file()) else { return Vec::new() };
-    let output = Command::new(ldd).arg(program).stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    // `libpq.so.5 => /opt/lib/libpq.so.5 (0x…)`
-    let paths =
-        text.lines().filter_map(|line| line.split_once(" => ")?.1.split_once(" (").map(|(path, _)| path));
-    paths.filter_map(|path| Some(Path::new(path).canonicalize().ok()?.parent()?.to_owned())).collect()
-}
-
 fn candidates(bin_dir: Option<&Path>) -> Vec<PathBuf> {
-    if let Some(dir) = bin_dir {
-        return vec![dir.to_owned()];
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories: Vec<PathBuf> =
-        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    directories.extend(packaged.flatten().map(|entry| entry.path().join("bin")));
-    // On many systems /bin is /usr/bin.
-    let mut seen = std::collections::BTreeSet::new();
-    directories.retain(|dir| dir.canonicalize().is_ok_and(|real| seen.insert(real)));
-    directories
-}
-
-/// A running program. Dropping it kills it, with its process group.
-pub(crate) struct Running {
-    child: Child,
-    process: Option<Pid>,
-}
-
-impl Running {
-    /// Starts it. Its output goes to the log.
-    pub(super) async fn start(mut confined: Confined, log: &File) -> Result<Self> {
-        let share = || log.try_clone().or_internal("share the log");
-        confined.command.stdin(Stdio::null()).stdout(share()?).stderr(share()?);
-        let child = confined.spawn().await?.or_internal("start a program")?;
-        let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Self { child, process })
-    }
-
-    /// Its process group, while it runs.
-    pub(super) fn group(&self) -> Option<Pid> {
-        self.process
-    }
-
-    /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        let ended = self.child.try_wait().or_internal("wait for a program")?;
-        if ended.is_some() {
-            self.process = None;
-        }
-        Ok(ended)
-    }
-
-    /// Waits for its end.
-    pub(super) async fn wait(&mut self) -> Result<ExitStatus> {
-        let status = self.child.wait().await.or_internal("wait for a program")?;
-        self.process = None;
-        Ok(status)
-    }
-
-    /// Kills it, and in a sandbox everything else there, and waits for its end.
-    pub(super) async fn kill(&mut self) -> Result<()> {
-        if let Some(group) = self.process {
-            // It may have ended a moment ago.
-            let _gone = kill_process_group(group, Signal::KILL);
-        }
-        self.wait().await.map(drop)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(group) = self.process.take() {
-            let _gone = kill_process_group(group, Signal::KILL);
-        }
-    }
+    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    installation::candidates(bin_dir, packaged.map(|entry| entry.path().join("bin")))
 }
 
 #[cfg(test)]

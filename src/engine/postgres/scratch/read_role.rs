@@ -9,11 +9,12 @@ use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible};
+use super::super::connect::{Connector, Session};
 use super::super::event_triggers;
 use super::super::quote::{ident, literal};
 use super::damage::silence;
 use super::{random_name, random_password};
+use crate::engine::interruptible;
 use crate::engine::postgres::relations::OWN_SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::human;

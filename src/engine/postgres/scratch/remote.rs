@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::super::connect::{Connector, Session, interruptible};
+use super::super::connect::{Connector, Session};
 use super::super::destination;
 use super::super::details::Details;
 use super::super::quote::{ident, idents, literal};
 use super::super::version::Version;
 use super::processes::remove_folder;
 use super::random_name;
+use crate::engine::interruptible;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// Written before anything is made on the server, so that a later run can remove it.

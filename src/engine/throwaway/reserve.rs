@@ -27,7 +27,7 @@ pub(crate) struct Reserve {
 
 impl Reserve {
     /// Watches the disk of this folder for the process group of a server.
-    pub(super) fn watch(folder: &Path, group: Option<Pid>) -> Result<Self> {
+    pub(crate) fn watch(folder: &Path, group: Option<Pid>) -> Result<Self> {
         let total = disk::total(folder).or_internal(format!("look at the space in {}", folder.display()))?;
         let reserve = MOST.min(total / PART);
         let short = Arc::new(OnceLock::new());
@@ -36,7 +36,7 @@ impl Reserve {
     }
 
     /// That it has killed the server, and why.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.short.get().cloned()
     }
 }
