@@ -15,10 +15,10 @@ pub(super) fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A text, as it is under any `sql_mode`: in hexadecimal digits, with its character set.
+/// A text, as it is under any `sql_mode`: where it is no plain word, in hexadecimal digits, with its character set.
 pub(super) fn literal(text: &str) -> String {
-    match text.is_empty() {
-        true => "''".to_owned(),
+    match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-+,.:/ ".contains(&byte)) {
+        true => format!("'{text}'"),
         false => format!("_utf8mb4 0x{}", hex::encode(text)),
     }
 }
@@ -31,5 +31,6 @@ mod tests {
     fn nothing_ends_a_quoted_name_or_text() {
         assert_eq!(qualified("a`b", "c.d"), "`a``b`.`c.d`");
         assert_eq!(literal("it's \\"), "_utf8mb4 0x69742773205c");
+        assert_eq!(literal("+00:00") + &literal(""), "'+00:00'''");
     }
 }

@@ -68,6 +68,7 @@ impl MysqlView {
         let watch = Watch::start(connector, give_way_after, cancel).await?;
         let definitions = definitions::read(&mut held.coordinator, database, connector.kind()).await?;
         refuse_marked(&definitions)?;
+        refuse_new(&definitions, &held.tables)?;
         let found = accounts::read(&mut held.coordinator, database, connector.kind()).await?;
         let mut warnings = std::mem::take(&mut held.warnings);
         warnings.extend(found.warning);
@@ -274,6 +275,18 @@ fn refuse_marked(definitions: &[Definition]) -> Result<()> {
             .remedy("Finish the restore, or drop the database."));
     }
     Ok(())
+}
+
+/// A table that was made between the moment in which the tables were listed and now would come back without its rows.
+fn refuse_new(definitions: &[Definition], tables: &[Table]) -> Result<()> {
+    let known: BTreeSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let is_new = |d: &&Definition| d.kind == Kind::Table && !known.contains(d.name.as_str());
+    match definitions.iter().find(is_new) {
+        None => Ok(()),
+        Some(new) => Err(Error::database("a table was made while the snapshot began")
+            .cause(new.what())
+            .remedy("Take the snapshot again.")),
+    }
 }
 
 /// What comes next in each sequence.
