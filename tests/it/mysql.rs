@@ -23,7 +23,7 @@ mod writes;
 
 use std::time::{Duration, Instant};
 
-use crate::support::marbre::{Marbre, Outcome};
+use crate::support::marbre::Marbre;
 use crate::support::mysql::{ADMIN, Flavor, MysqlServer};
 use crate::support::setup::Provider;
 
@@ -53,21 +53,6 @@ fn shop(flavor: Flavor) -> (MysqlServer, Provider) {
 /// `marbre restore latest` into a database of this server, as its administrator.
 fn restore(provider: &Provider, server: &MysqlServer, database: &str) -> Marbre {
     provider.restore("nas", &server.url(ADMIN, database))
-}
-
-/// It fails with this code; error, cause and remedy hold these words, and there is a remedy.
-#[track_caller]
-fn refused(run: Marbre, code: i32, words: &[&str]) -> Outcome {
-    let outcome = run.fails_with(code);
-    let document = outcome.json();
-    let text = ["error", "cause", "remedy"]
-        .map(|part| document[part].as_str().unwrap_or_default().to_owned())
-        .join("\n");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in {outcome}");
-    }
-    assert!(document["remedy"].as_str().is_some_and(|r| r.len() > 10), "no remedy in {outcome}");
-    outcome
 }
 
 /// Waits until a statement like this runs.

@@ -67,12 +67,13 @@ async fn rights(connector: &Connector, session: &mut Session) -> Result<Vec<Chec
             let what = human::counted(number, "user or role has rights", "users and roles have rights");
             check("users", CheckState::Ok, format!("{what} in the database"), None)
         }
-        // MariaDB shows no routine to whoever may not read this.
-        Some(why) if connector.kind() == EngineKind::MariaDb => {
-            check("users", CheckState::Fail, why, Some(format!("Run: GRANT SELECT ON mysql.* TO {user}@…;")))
-        }
         Some(why) => {
-            check("users", CheckState::Warn, why, Some(format!("Run: GRANT SELECT ON mysql.* TO {user}@…;")))
+            let state = match connector.kind() {
+                // It shows no routine to whoever may not read this.
+                EngineKind::MariaDb => CheckState::Fail,
+                _ => CheckState::Warn,
+            };
+            check("users", state, why, Some(format!("Run: GRANT SELECT ON mysql.* TO {user}@…;")))
         }
     });
     Ok(checks)
@@ -82,8 +83,7 @@ async fn tables(connector: &Connector, session: &mut Session, refuse: bool) -> R
     const NAME: &str = "tables";
     let all = tables::read(session, connector.database()).await?;
     let list = |of: Vec<&tables::Table>| {
-        let names: Vec<String> =
-            of.iter().map(|table| format!("{} ({})", table.name.escape_debug(), table.engine)).collect();
+        let names: Vec<String> = of.iter().map(|table| table.what()).collect();
         human::first_few(&names, 5)
     };
     let mut unread = Vec::new();
@@ -105,8 +105,7 @@ async fn tables(connector: &Connector, session: &mut Session, refuse: bool) -> R
             Some("Grant SELECT on the database to the user of marbre, or repair the tables.".to_owned()),
         ),
     }];
-    let others: Vec<&tables::Table> =
-        all.iter().filter(|table| table.has_rows && !table.transactional).collect();
+    let others: Vec<&tables::Table> = all.iter().filter(|table| table.is_read_locked()).collect();
     if !others.is_empty() {
         let (state, what) = match refuse {
             true => (CheckState::Fail, "no snapshot while these know no transactions"),

@@ -39,17 +39,15 @@ pub(super) async fn compare(
     let database = connector.database();
     let mut session = connector.connect(cancel).await?;
     let here = tables::read(&mut session, database).await?;
-    let here: BTreeMap<&str, &tables::Table> =
-        here.iter().map(|table| (table.name.as_str(), table)).collect();
+    let here: BTreeSet<&str> = here.iter().map(|table| table.name.as_str()).collect();
+    let is_here = |proof: &TableProof| here.contains(proof.table.table.as_str());
     let proofs: Vec<&TableProof> = contents.streams.iter().flat_map(|stream| &stream.tables).collect();
     let mut comparison = Comparison::default();
-    let missing = proofs.iter().filter(|proof| !here.contains_key(proof.table.table.as_str()));
+    let missing = proofs.iter().filter(|proof| !is_here(proof));
     comparison.differences.extend(missing.map(|proof| format!("table {} is missing", proof.table)));
     let reads: Vec<_> = proofs
         .iter()
-        .map(|proof| {
-            table(connector, contents, details, proof, here.contains_key(proof.table.table.as_str()), cancel)
-        })
+        .map(|proof| table(connector, contents, details, proof, is_here(proof), cancel))
         .collect();
     let mut compared: Vec<TableComparison> =
         futures_util::stream::iter(reads).buffer_unordered(jobs).try_collect().await?;
@@ -108,8 +106,7 @@ pub(super) async fn digest(
     table: &tables::Table,
     cancel: &CancellationToken,
 ) -> Result<(u64, RowDigest)> {
-    let mut session = connector.connect(cancel).await?;
-    session.run("SET SESSION character_set_results = NULL", "set up a reader").await?;
+    let mut session = connector.connect_for_rows(cancel).await?;
     let torn = |e| Error::database("failed to read a table").cause(e);
     let mut hasher = RowHasher::new(&contents.row_key);
     let read = session.lines(&table.select_unordered(connector.database()), &mut hasher).await;

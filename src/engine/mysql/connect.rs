@@ -135,6 +135,13 @@ impl Connector {
         self.session(Some(self.database()), cancel).await
     }
 
+    /// Connects to the database to read rows, which come as the bytes of their columns.
+    pub(super) async fn connect_for_rows(&self, cancel: &CancellationToken) -> Result<Session> {
+        let mut session = self.connect(cancel).await?;
+        session.run("SET SESSION character_set_results = NULL", "set up a reader").await?;
+        Ok(session)
+    }
+
     /// Connects to the server: the database need not be there.
     pub(super) async fn connect_to_server(&self, cancel: &CancellationToken) -> Result<Session> {
         self.session(None, cancel).await

@@ -81,17 +81,11 @@ pub(super) async fn take(
     let mut coordinator = connector.connect(cancel).await?;
     let mut readers = Vec::new();
     for _ in 0..jobs.max(1) {
-        let mut reader = connector.connect(cancel).await?;
-        reader.run("SET SESSION character_set_results = NULL", "set up a reader").await?;
-        readers.push(reader);
+        readers.push(connector.connect_for_rows(cancel).await?);
     }
     let mut locked = match others.is_empty() {
         true => None,
-        false => {
-            let mut session = connector.connect(cancel).await?;
-            session.run("SET SESSION character_set_results = NULL", "set up a reader").await?;
-            Some(session)
-        }
+        false => Some(connector.connect_for_rows(cancel).await?),
     };
     let mut stop = connector.connect(cancel).await?;
     let with_rows = tables.iter().filter(|table| table.has_rows).map(|table| table.name.as_str());
@@ -157,10 +151,9 @@ async fn guarded(guard: &mut Session, connector: &Connector) -> Result<Vec<Table
 
 /// Tables of which a transaction does not see one state.
 fn non_transactional(tables: &[Table], refuse: bool) -> Result<Vec<String>> {
-    let found: Vec<&Table> = tables.iter().filter(|table| table.has_rows && !table.transactional).collect();
+    let found: Vec<&Table> = tables.iter().filter(|table| table.is_read_locked()).collect();
     if refuse && !found.is_empty() {
-        let names: Vec<String> =
-            found.iter().map(|table| format!("{} ({})", table.name.escape_debug(), table.engine)).collect();
+        let names: Vec<String> = found.iter().map(|table| table.what()).collect();
         return Err(Error::preflight("some tables know no transactions, and `non_transactional` is \"refuse\"")
             .cause(human::first_few(&names, 10))
             .remedy(

@@ -74,7 +74,7 @@ impl Load<'_> {
         self.keys(&later, &mut report).await?;
         self.sequences(&mut session, &mut report).await?;
         if made == Made::All {
-            self.definers(&mut session).await?;
+            self.make_definers(&mut session).await?;
         }
         self.program(&mut session, made, &mut report).await?;
         if made == Made::All {
@@ -226,17 +226,18 @@ impl Load<'_> {
         Ok(())
     }
 
+    /// As whom objects run.
+    fn definers(&self) -> BTreeSet<&str> {
+        self.details.definitions.iter().filter_map(Definition::definer).collect()
+    }
+
     /// In a drill, makes everybody as whom objects run, with all rights in the database: on a server that is gone afterwards, they need not
     /// have those that they have elsewhere. A view over views of somebody who is not there cannot be made.
-    async fn definers(&self, session: &mut Session) -> Result<()> {
-        let names: BTreeSet<&str> = self.details.definitions.iter().filter_map(Definition::definer).collect();
-        for name in names {
-            let create = match name.contains("`@`") {
-                true => format!("CREATE USER IF NOT EXISTS {name} ACCOUNT LOCK"),
-                false => format!("CREATE ROLE IF NOT EXISTS {name}"),
-            };
-            let grant = format!("GRANT ALL PRIVILEGES ON {}.* TO {name}", ident(self.connector.database()));
-            for sql in [create, grant] {
+    async fn make_definers(&self, session: &mut Session) -> Result<()> {
+        let database = ident(self.connector.database());
+        for name in self.definers() {
+            let create = create_account(name, !name.contains("`@`"));
+            for sql in [create, format!("GRANT ALL PRIVILEGES ON {database}.* TO {name}")] {
                 // Who cannot be made is missed by an object, which is then named.
                 let _refused = attempt(session, &sql, "make a definer").await?;
             }
@@ -246,14 +247,12 @@ impl Load<'_> {
 
     /// Takes those rights back from whoever has rights of their own in the database, which come next.
     async fn own_rights(&self, session: &mut Session) -> Result<()> {
-        let definers: BTreeSet<&str> =
-            self.details.definitions.iter().filter_map(Definition::definer).collect();
-        for name in
-            self.details.accounts.iter().map(Account::name).filter(|name| definers.contains(name.as_str()))
-        {
-            let database = ident(self.connector.database());
-            let sql = format!("REVOKE ALL PRIVILEGES ON {database}.* FROM {name}");
-            let _refused = attempt(session, &sql, "take the rights of a definer back").await?;
+        let (definers, database) = (self.definers(), ident(self.connector.database()));
+        for name in self.details.accounts.iter().map(Account::name) {
+            if definers.contains(name.as_str()) {
+                let sql = format!("REVOKE ALL PRIVILEGES ON {database}.* FROM {name}");
+                let _refused = attempt(session, &sql, "take the rights of a definer back").await?;
+            }
         }
         Ok(())
     }
@@ -304,7 +303,7 @@ impl Load<'_> {
             return Ok(());
         }
         for account in &self.details.accounts {
-            let mut statements = vec![create_account(account)];
+            let mut statements = vec![create_account(&account.name(), account.host.is_empty())];
             let grants = account
                 .grants
                 .iter()
@@ -351,10 +350,10 @@ impl Load<'_> {
 }
 
 /// The statement that makes an account: nobody can log in as it before somebody has given it a password.
-fn create_account(account: &Account) -> String {
-    match account.host.is_empty() {
-        true => format!("CREATE ROLE IF NOT EXISTS {}", ident(&account.user)),
-        false => format!("CREATE USER IF NOT EXISTS {} ACCOUNT LOCK", account.name()),
+fn create_account(name: &str, is_role: bool) -> String {
+    match is_role {
+        true => format!("CREATE ROLE IF NOT EXISTS {name}"),
+        false => format!("CREATE USER IF NOT EXISTS {name} ACCOUNT LOCK"),
     }
 }
 

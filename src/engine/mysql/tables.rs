@@ -225,6 +225,16 @@ fn has_empty_member(definition: &str) -> bool {
 }
 
 impl Table {
+    /// For people.
+    pub(super) fn what(&self) -> String {
+        format!("{} ({})", self.name.escape_debug(), self.engine)
+    }
+
+    /// Nobody may write to it while it is read: no transaction sees one state of it.
+    pub(super) fn is_read_locked(&self) -> bool {
+        self.has_rows && !self.transactional
+    }
+
     /// The query that gives its rows, in the order of its key. Nothing is converted: texts are in the character sets of their columns.
     pub(super) fn select(&self, database: &str) -> String {
         let mut sql = self.select_unordered(database);

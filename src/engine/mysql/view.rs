@@ -87,7 +87,7 @@ impl MysqlView {
                 .map(|d| format!("{} refers to what is not there, and cannot be made again", d.what())),
         );
         let with_rows: Vec<&Table> = held.tables.iter().filter(|table| table.has_rows).collect();
-        let locked = with_rows.iter().filter(|table| !table.transactional).count();
+        let locked = with_rows.iter().filter(|table| table.is_read_locked()).count();
         let tables: BTreeMap<String, Table> = with_rows
             .into_iter()
             .enumerate()

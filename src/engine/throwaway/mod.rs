@@ -10,6 +10,8 @@ pub(crate) mod running;
 
 use secrecy::SecretString;
 
+use crate::error::Error;
+
 /// A name that nobody else has: this start, and random digits.
 pub(crate) fn random_name(start: &str) -> String {
     format!("{start}_{}", hex::encode(rand::random::<[u8; 6]>()))
@@ -18,4 +20,14 @@ pub(crate) fn random_name(start: &str) -> String {
 /// A password that nobody can guess.
 pub(crate) fn random_password() -> SecretString {
     hex::encode(rand::random::<[u8; 32]>()).into()
+}
+
+/// A server could not be made: what failed, and the last words of its program.
+pub(crate) fn not_made(what: &str, said: Option<String>) -> Error {
+    let failed = Error::database(format!("failed to make a throwaway server: {what}"))
+        .remedy("Fix what the cause names, and run the command again.");
+    match said {
+        Some(words) => failed.cause(words),
+        None => failed,
+    }
 }

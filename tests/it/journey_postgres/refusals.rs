@@ -9,15 +9,7 @@ use crate::support::setup::{Provider, postgres};
 /// It fails with this code; error, cause and remedy hold these words; nothing was recorded.
 #[track_caller]
 fn refused(provider: &Provider, run: Marbre, code: i32, words: &[&str]) -> Outcome {
-    let outcome = run.fails_with(code);
-    let document = outcome.json();
-    let text = ["error", "cause", "remedy"]
-        .map(|part| document[part].as_str().unwrap_or_default().to_owned())
-        .join("\n");
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in {outcome}");
-    }
-    assert!(document["remedy"].as_str().is_some_and(|r| r.len() > 10), "no remedy in {outcome}");
+    let outcome = run.refuses(code, words);
     assert_eq!(provider.receipts(), [""; 0]);
     outcome
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::mysql::{Flavor, assert_same};
 
-use super::{DATABASE, refused, restore, shop};
+use super::{DATABASE, restore, shop};
 
 with_both!(tables_without_transactions_are_locked_or_refused);
 
@@ -13,7 +13,7 @@ fn tables_without_transactions_are_locked_or_refused(flavor: Flavor) {
     server.load(DATABASE, &["nontransactional.sql"]);
     let source = server.source(DATABASE);
     provider.set_source(format!("{source}non_transactional = \"refuse\"\n"));
-    refused(provider.snapshot(), 4, &["my_isam", "csv_file", "in_memory", "non_transactional"]);
+    provider.snapshot().refuses(4, &["my_isam", "csv_file", "in_memory", "non_transactional"]);
     assert_eq!(provider.receipts(), [""; 0]);
 
     provider.set_source(source);

@@ -1,35 +1,42 @@
 //! A snapshot never makes an application wait for longer than it was told to.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::mysql::Flavor;
+use crate::support::mysql::{Flavor, MysqlServer};
 
 use super::{DATABASE, shop, wait_for_statement};
 
 with_both!(a_long_query_is_in_nobody_s_way, nobody_waits_for_a_lock_that_cannot_be_had);
 
-/// Nor does a query that runs for long keep a snapshot from being taken.
-fn a_long_query_is_in_nobody_s_way(flavor: Flavor) {
-    let (server, provider) = shop(flavor);
-    let mut query = server.client(DATABASE);
-    let mut query = query
-        .args(["-e", "SELECT SLEEP(30), COUNT(*) FROM customer"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for_statement(&server, "SELECT SLEEP(30)%");
-    let snapshot = provider.snapshot().start();
-    let mut slowest = Duration::ZERO;
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(5) {
+/// A client that runs this, in which it sleeps; once it does.
+fn busy(server: &MysqlServer, sql: &str) -> Child {
+    let mut client = server.client(DATABASE);
+    client.args(["-e", sql]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let client = client.spawn().unwrap();
+    wait_for_statement(server, "SELECT SLEEP(30)%");
+    client
+}
+
+/// Does this again and again for so long. The longest time that it took.
+fn slowest(server: &MysqlServer, sql: &str, time: Duration) -> Duration {
+    let (mut slowest, started) = (Duration::ZERO, Instant::now());
+    while started.elapsed() < time {
         let asked = Instant::now();
-        server.sql(DATABASE, "UPDATE customer SET name = 'busy' WHERE id = 7; SELECT COUNT(*) FROM customer");
+        server.sql(DATABASE, sql);
         slowest = slowest.max(asked.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
+    slowest
+}
+
+/// Nor does a query that runs for long keep a snapshot from being taken.
+fn a_long_query_is_in_nobody_s_way(flavor: Flavor) {
+    let (server, provider) = shop(flavor);
+    let mut query = busy(&server, "SELECT SLEEP(30), COUNT(*) FROM customer");
+    let snapshot = provider.snapshot().start();
+    let work = "UPDATE customer SET name = 'busy' WHERE id = 7; SELECT COUNT(*) FROM customer";
+    let slowest = slowest(&server, work, Duration::from_secs(5));
     assert!(slowest < Duration::from_secs(4), "an UPDATE took {slowest:?}");
     let outcome = snapshot.wait();
     assert_eq!(outcome.code(), Some(0), "{outcome}");
@@ -48,24 +55,10 @@ fn nobody_waits_for_a_lock_that_cannot_be_had(flavor: Flavor) {
     let (server, provider) = shop(flavor);
     // Not one that a foreign key binds to what is locked.
     server.sql(DATABASE, "CREATE TABLE apart (id int PRIMARY KEY, n int); INSERT INTO apart VALUES (7, 0)");
-    let mut holder = server.client(DATABASE);
-    let mut holder = holder
-        .args(["-e", "LOCK TABLES customer WRITE; SELECT SLEEP(30)"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for_statement(&server, "SELECT SLEEP(30)%");
+    let mut holder = busy(&server, "LOCK TABLES customer WRITE; SELECT SLEEP(30)");
     let running = provider.snapshot().start();
-    let mut slowest = Duration::ZERO;
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(4) {
-        let asked = Instant::now();
-        server.sql(DATABASE, "UPDATE apart SET n = n + 1 WHERE id = 7");
-        slowest = slowest.max(asked.elapsed());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let work = "UPDATE apart SET n = n + 1 WHERE id = 7";
+    let slowest = slowest(&server, work, Duration::from_secs(4));
     assert!(slowest < Duration::from_secs(4), "an UPDATE took {slowest:?}");
     let outcome = running.wait().expect_code(6);
     assert!(outcome.seconds < 20.0, "{outcome}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::marbre::Outcome;
 use crate::support::mysql::{DATABASE_RIGHTS, Flavor, PASSWORD, READER, quote_name};
 
-use super::{DATABASE, refused, restore, shop};
+use super::{DATABASE, restore, shop};
 
 with_both!(each_missing_right_is_named, who_and_where, the_password_is_nowhere);
 
@@ -31,7 +31,7 @@ fn each_missing_right_is_named(flavor: Flavor) {
         // Where a right has another name in old releases, that may stand beside it.
         // What only tells more is no reason to have no snapshot.
         if !["BINLOG MONITOR", "REPLICATION CLIENT"].contains(&right) {
-            let outcome = refused(provider.snapshot(), 4, &[right]);
+            let outcome = provider.snapshot().refuses(4, &[right]);
             assert!(outcome.json()["remedy"].to_string().contains("GRANT"), "{right}: {outcome}");
             assert_eq!(provider.receipts(), [""; 0]);
         }
@@ -50,15 +50,15 @@ fn who_and_where(flavor: Flavor) {
     assert!([Some(4), Some(5)].contains(&outcome.code()), "{outcome}");
     assert!(outcome.stdout.contains("nowhere"), "{outcome}");
     provider.set_source(server.source(DATABASE).replace("user=marbre", "user=nobody_at_all"));
-    refused(provider.snapshot(), 6, &["nobody_at_all"]);
+    provider.snapshot().refuses(6, &["nobody_at_all"]);
     provider.set_source(server.source(DATABASE).replace("/s&", "/elsewhere&"));
-    refused(provider.snapshot(), 6, &["elsewhere"]);
+    provider.snapshot().refuses(6, &["elsewhere"]);
     let other = if flavor == Flavor::MariaDb { "mysql" } else { "mariadb" };
     let lines = server.source(DATABASE);
     provider.set_source(
         lines.replace(&format!("engine = \"{}\"", flavor.engine()), &format!("engine = \"{other}\"")),
     );
-    refused(provider.snapshot(), 4, &[flavor.engine()]);
+    provider.snapshot().refuses(4, &[flavor.engine()]);
     assert_eq!(provider.receipts(), [""; 0]);
 }
 

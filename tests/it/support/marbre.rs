@@ -130,6 +130,21 @@ impl Marbre {
     pub fn fails_with(self, code: i32) -> Outcome {
         self.run().expect_code(code)
     }
+
+    /// Runs it and asserts that it fails with this code; that error, cause and remedy hold these words; and that there is a remedy.
+    #[track_caller]
+    pub fn refuses(self, code: i32, words: &[&str]) -> Outcome {
+        let outcome = self.fails_with(code);
+        let document = outcome.json();
+        let text = ["error", "cause", "remedy"]
+            .map(|part| document[part].as_str().unwrap_or_default().to_owned())
+            .join("\n");
+        for word in words {
+            assert!(text.contains(word), "no {word:?} in {outcome}");
+        }
+        assert!(document["remedy"].as_str().is_some_and(|r| r.len() > 10), "no remedy in {outcome}");
+        outcome
+    }
 }
 
 /// A started run. Killed on drop.

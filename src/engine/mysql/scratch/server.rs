@@ -22,7 +22,7 @@ use crate::engine::throwaway::folder::{create, make_private, remove_folder, tail
 use crate::engine::throwaway::processes::{self, Signs};
 use crate::engine::throwaway::reserve::Reserve;
 use crate::engine::throwaway::running::Running;
-use crate::engine::throwaway::{random_name, random_password};
+use crate::engine::throwaway::{not_made, random_name, random_password};
 use crate::error::{Error, Result, ResultExt};
 use crate::model::engine_kind::EngineKind;
 use crate::system::programs::shell_word;
@@ -244,12 +244,7 @@ async fn initialise(
 
 /// A program's failure, with its last message: nothing of the database is there yet.
 fn failed(what: &str, layout: &Layout) -> Error {
-    let failed = Error::database(format!("failed to make a throwaway server: {what}"))
-        .remedy("Fix what the cause names, and run the command again.");
-    match last_message(&tail(&layout.log())) {
-        Some(words) => failed.cause(words),
-        None => failed,
-    }
+    not_made(what, last_message(&tail(&layout.log())))
 }
 
 /// Waits until the server answers.

@@ -23,7 +23,7 @@ use crate::engine::interruptible;
 use crate::engine::throwaway::folder::{self, create, make_private, remove_folder, tail, text, word};
 use crate::engine::throwaway::reserve::Reserve;
 use crate::engine::throwaway::running::Running;
-use crate::engine::throwaway::{random_name, random_password};
+use crate::engine::throwaway::{not_made, random_name, random_password};
 use crate::error::{Error, Result, ResultExt};
 use crate::system::runner::{Confinement, Runner};
 use crate::system::sandbox::Room;
@@ -346,12 +346,7 @@ async fn initialise(
 
 /// A program's failure, with its last message: nothing of the database is there yet.
 fn failed(what: &str, layout: &Layout) -> Error {
-    let failed = Error::database(format!("failed to make a throwaway server: {what}"))
-        .remedy("Fix what the cause names, and run the command again.");
-    match last_message(&tail(&layout.log())) {
-        Some(words) => failed.cause(words),
-        None => failed,
-    }
+    not_made(what, last_message(&tail(&layout.log())))
 }
 
 /// Waits until the server answers.
